@@ -1,0 +1,35 @@
+"""How robust is a trained image classifier? Attacks, certificates and the bracket between them.
+
+The public functions are loaded on first use, so that ``import robcert`` (and ``robcert --help``) never
+pays for importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "attack": "robcert.runs.api",
+    "load_model": "robcert.network",
+    "load_dataset": "robcert.data",
+    "Threat": "robcert.types",
+    "LoadedModel": "robcert.types",
+    "Dataset": "robcert.types",
+    "RunRecord": "robcert.runs.record",
+    "RobcertError": "robcert.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'robcert' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,80 @@
+"""The one registry mechanism: a name, a package whose files register themselves, and entry points.
+
+To add a thing is to add a file: every module of ``package`` (leading underscores excepted) is imported on the
+first look-up, and its decorators register what it defines. Third parties register through an entry point
+group of the registry's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from robcert.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to things of one kind.
+
+    Args:
+        kind: the singular, as an error message says it ("attack").
+        package: the package whose modules register themselves; also the entry point group.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that registers an object under ``name``; a second object of one name is an error."""
+
+        def keep(item: T) -> T:
+            if name in self._entries and self._entries[name] is not item:
+                raise ValueError(f"two {self.kind}s are called {name!r}")
+            self._entries[name] = item
+            return item
+
+        return keep
+
+    def get(self, name: str) -> T:
+        """The thing called ``name``.
+
+        Raises:
+            UsageError: nothing has that name; the closest known name is suggested.
+        """
+        self._load()
+        if name not in self._entries:
+            raise UsageError(f"unknown {self.kind} {name!r}", did_you_mean(name, self._entries))
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._load()
+        return sorted(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        self._load()
+        return name in self._entries
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Names and things, sorted by name."""
+        self._load()
+        yield from sorted(self._entries.items())
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for info in pkgutil.iter_modules(package.__path__):
+            if not info.name.startswith("_"):
+                importlib.import_module(f"{self.package}.{info.name}")
+        for point in entry_points(group=self.package):
+            self.register(point.name)(point.load())

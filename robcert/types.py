@@ -1,0 +1,143 @@
+"""The words that everything else speaks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from robcert.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Norm = Literal["l2", "linf", "l1"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+Goal = Literal["decide", "minimize"]
+GOALS: tuple[Goal, ...] = get_args(Goal)
+
+Status = Literal["wrong", "broken", "certified", "open"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A norm and the budgets at which an adversary is judged.
+
+    Attributes:
+        norm: the norm that measures a perturbation, over all entries of one image.
+        eps: the budgets, ascending, in the units of the data (before any normalisation).
+        box: the smallest and the largest value that an entry of the input may take.
+
+    Raises:
+        UsageError: unknown norm; a budget that is not a positive finite number; an empty box.
+    """
+
+    norm: Norm
+    eps: tuple[float, ...]
+    box: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise UsageError(f"unknown norm {self.norm!r}", did_you_mean(str(self.norm), NORMS))
+        if not self.eps:
+            raise UsageError("no eps was given", "Give at least one budget, e.g. --eps 0.5")
+        for value in self.eps:
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(
+                    f"eps is {value:g}, but a budget is a positive finite number",
+                    "Give it in the units of the data, e.g. --eps 0.5 or --eps 0.5,1,1.5",
+                )
+        if list(self.eps) != sorted(set(self.eps)):
+            object.__setattr__(self, "eps", tuple(sorted(set(self.eps))))
+        low, high = self.box
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UsageError(f"the box [{low:g}, {high:g}] is empty or not finite")
+
+    @property
+    def largest(self) -> float:
+        """The largest budget."""
+        return self.eps[-1]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images: ``x`` (n, *shape) float32, ``y`` (n,) int64, ``index`` (n,) int64 (for ever the same)."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named set of labelled images, or a subset of one.
+
+    Attributes:
+        name: how the command line calls it ("digits", "npz:faces.npz").
+        split: "test" or "train".
+        x: (n, *shape) float32, inside ``box``.
+        y: (n,) int64.
+        index: (n,) int64, the position of each image in the whole split; kept for ever.
+        classes: the names of the classes, in the order of the labels.
+        box: the smallest and largest value an entry may take.
+        title: how a table calls it ("CIFAR-10 (JPEG)").
+        seed: the seed of the subset, or None for the whole split.
+    """
+
+    name: str
+    split: str
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    classes: tuple[str, ...]
+    box: tuple[float, float] = (0.0, 1.0)
+    title: str = ""
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return tuple(int(s) for s in self.x.shape[1:])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from: what the user typed, the file, its format and the digest of its bytes."""
+
+    reference: str
+    path: str
+    format: Literal["safetensors", "state_dict", "torch_export", "torchscript", "memory"]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network that robcert executes: in eval mode, frozen, folded, normalisation included, logits out.
+
+    Attributes:
+        module: maps (n, *input_shape) float32 inside ``box`` to logits (n, num_classes).
+        name: how a table calls it.
+        rounding: the stated rounding bound, relative to the largest |logit| of an image: two correct float32
+            executions of this network (other batch size, other kernel, exported) differ by less. Measured at
+            load and multiplied by a safety factor; see `robcert.network.probe`.
+        card: what is known about the model (the fields of `robcert.network.card.Card`).
+        warnings: what the probe noticed.
+    """
+
+    module: nn.Module
+    name: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+    box: tuple[float, float]
+    source: Source
+    rounding: float = 2.0**-20
+    card: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = field(default=())
