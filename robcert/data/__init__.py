@@ -1,0 +1,1 @@
+"""Named data sets; one file a source, each registered by its decorator."""
