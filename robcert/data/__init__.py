@@ -1,1 +1,22 @@
-"""Named data sets; one file a source, each registered by its decorator."""
+"""Named data sets; one file a source, each registered by its decorator.
+
+To add one: a file here with a function ``Request -> Images`` under ``@dataset("name", ...)``.
+"""
+
+from __future__ import annotations
+
+from robcert.data.load import load_dataset, where
+from robcert.data.source import Images, Request, Source, dataset, datasets
+from robcert.data.subset import stratified_order, subset
+
+__all__ = [
+    "Images",
+    "Request",
+    "Source",
+    "dataset",
+    "datasets",
+    "load_dataset",
+    "stratified_order",
+    "subset",
+    "where",
+]

@@ -1,0 +1,30 @@
+"""The 8x8 digits that come with scikit-learn: the data set that needs no download."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+
+from robcert.data.source import Images, Request, dataset
+from robcert.data.subset import stratified_order
+
+CLASSES = tuple(str(digit) for digit in range(10))
+_TEST = 500
+_SEED = 0
+
+
+@dataset("digits", title="Digits", classes=CLASSES, shape=(1, 8, 8), sizes={"test": _TEST, "train": 1797 - _TEST})
+def read_digits(request: Request) -> Images:
+    """The UCI optical digits: 1,797 grey images of 8x8 pixels with 17 levels, divided by 16.
+
+    The split is fixed: 500 stratified test images, the other 1,297 for training, each in scikit-learn's order.
+
+    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
+    """
+    bunch = load_digits()
+    x = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 16
+    y = torch.from_numpy(bunch.target).to(torch.int64)
+    test = torch.zeros(len(y), dtype=torch.bool)
+    test[stratified_order(y, _SEED)[:_TEST]] = True
+    chosen = test if request.split == "test" else ~test
+    return Images(x[chosen], y[chosen], CLASSES)
