@@ -1,1 +1,1 @@
-"""TODO"""
+"""Norms, projections, random streams and exact binomial intervals."""

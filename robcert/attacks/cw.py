@@ -1,0 +1,265 @@
+"""The attack of Carlini & Wagner (2017): tanh change of variables, Adam, a search over the trade-off c per image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.objectives import margin
+from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.errors import UsageError
+from robcert.math.norms import per_image, vector_norm
+from robcert.math.projections import project_ball_and_box
+from robcert.types import Norm
+
+_BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
+_INSIDE = 1 - 1e-4
+"""How far inside the box the start lies: closer, and a black pixel needs hundreds of steps to leave black."""
+
+
+@dataclass(frozen=True)
+class CWState:
+    """Adam in w, the search over c, and for linf the bracket of the threshold tau.
+
+    Attributes:
+        w: (n, *shape), the point in tanh space; ``mean``, ``square``: Adam's moments of the same shape.
+        iteration: (n,) float32, iterations of this search step.
+        search_step: (n,) int64, search steps that were spent.
+        c, c_lower, c_upper: (n,), the trade-off and its bracket; c is 0 until the first gradient sets its scale.
+        c_first: (n,), the first c, which bounds its growth in linf.
+        tau, tau_lower: (n,), linf: the threshold, and the largest at which everything failed.
+        loss, mark: (n,), the least loss of this search step, now and at the last check for progress.
+        hit: (n,) bool, whether this search step fooled the model.
+        done: (n,) bool.
+    """
+
+    w: Tensor
+    mean: Tensor
+    square: Tensor
+    iteration: Tensor
+    search_step: Tensor
+    c: Tensor
+    c_lower: Tensor
+    c_upper: Tensor
+    c_first: Tensor
+    tau: Tensor
+    tau_lower: Tensor
+    loss: Tensor
+    mark: Tensor
+    hit: Tensor
+    done: Tensor
+
+
+@attack("cw")
+@dataclass(frozen=True)
+class CW:
+    r"""Carlini & Wagner 2017, sections V and VI.
+
+    l2: minimise :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - \max_{j \ne y} z_j + \kappa, 0)` over w, where
+    :math:`x(w) = (\tanh w + 1) / 2` scaled to the box; c is searched per image: ten times larger after a failure,
+    halved into its bracket after a success. linf: :math:`\sum_i \max(|\delta_i| - \tau, 0) + c\,f`, where tau
+    shrinks after each success, from where the success left off, and c doubles after each failure.
+
+    What differs from the paper, so that 100 iterations and 1,000,000 are both used well: the first c is per image,
+    a multiple of :math:`2 f / \|\nabla f\|^2`, which is the threshold on a linear model (the paper starts every
+    image at 0.001 or 0.01, where most of its search steps are too small to move anything, and where multiplying
+    the logits changes the attack); the rate falls geometrically over the iterations of a search step; and linf
+    bisects tau once it has failed.
+
+    Attributes:
+        iterations: iterations of one search step (MaxIter in paper A's tables 1 and 2).
+        search_steps: l2: the most values of c. linf: the most search steps that fail (those that succeed end early).
+        confidence: kappa, in the units of the logits.
+        learning_rate: Adam's first rate in w (in x: times half the width of the box at mid-grey).
+        initial_c: the first c, relative to the threshold of the linearised model.
+        abort_early: end a search step when a tenth of its iterations improved the loss by less than 1e-4 of it.
+    """
+
+    iterations: int = 1000
+    search_steps: int = 9
+    confidence: float = 0.0
+    learning_rate: float = 0.1
+    initial_c: float = 3.0
+    abort_early: bool = True
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf"})
+    paper: ClassVar[str] = "Carlini & Wagner 2017; paper A, tables 1 and 2"
+    cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "initial_c"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"cw.{name} is {value:g}, but it is a positive number")
+        if self.search_steps < 1:
+            raise UsageError(f"cw.search_steps is {self.search_steps}, but at least one is needed")
+
+    @property
+    def period(self) -> int:
+        """At most ten steps between two looks."""
+        return divisor_at_most(self.iterations)
+
+    def init(self, problem: Problem) -> CWState:
+        """At the clean image; a restart begins at a random point of the ball."""
+        number = torch.zeros_like(problem.best)
+        infinite = torch.full_like(number, float("inf"))
+        start = self._start(problem)
+        tau = torch.full_like(number, problem.threat.largest)
+        if problem.goal == "minimize":
+            tau = torch.where(problem.best.isfinite(), 0.9 * problem.best, tau)
+        else:
+            tau = 0.98 * tau  # room for the last oscillation
+        return CWState(
+            w=start,
+            mean=torch.zeros_like(start),
+            square=torch.zeros_like(start),
+            iteration=number.clone(),
+            search_step=torch.zeros_like(problem.y),
+            c=number.clone(),
+            c_lower=number.clone(),
+            c_upper=infinite.clone(),
+            c_first=number.clone(),
+            tau=tau,
+            tau_lower=number.clone(),
+            loss=infinite.clone(),
+            mark=infinite.clone(),
+            hit=torch.zeros_like(problem.y, dtype=torch.bool),
+            done=torch.zeros_like(problem.y, dtype=torch.bool),
+        )
+
+    def step(self, oracle: Oracle, problem: Problem, state: CWState) -> CWState:
+        """One Adam step in w."""
+        low, high = problem.threat.box
+        half = (high - low) / 2
+        tanh = torch.tanh(state.w)
+        x = torch.add(torch.full_like(tanh, low + half), tanh, alpha=half)
+        evaluation = oracle.value_and_grad(margin, x)
+        gap = (self.confidence - evaluation.value).clamp_min(0)
+        fooled = gap <= 0
+        pull = torch.where(fooled, torch.zeros_like(gap), torch.ones_like(gap))
+        c = torch.where(state.c > 0, state.c, self._first_c(problem, gap, evaluation.gradient))
+        delta = x - problem.x
+        if problem.threat.norm == "l2":
+            loss = delta.flatten(1).square().sum(dim=1) + c * gap
+            gradient = delta.mul_(2)
+        else:
+            beyond = (delta.abs() - per_image(state.tau, delta)).clamp_min_(0)
+            loss = beyond.flatten(1).sum(dim=1) + c * gap
+            gradient = delta.sign().mul_(beyond > 0)
+        # dx/dw = half (1 - tanh^2); the gradient of the gap is minus that of the margin.
+        gradient.addcmul_(evaluation.gradient, per_image(c * pull, delta), value=-1)
+        gradient.mul_(torch.addcmul(torch.full_like(tanh, half), tanh, tanh, value=-half))
+        iteration = state.iteration + 1
+        state.mean.lerp_(gradient, 1 - _BETA1)
+        state.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+        root = state.square.sqrt().add_(_ADAM_EPS)
+        size = self._rate(problem, state.iteration) * torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
+        state.w.addcdiv_(state.mean * per_image(-size, delta), root)
+        return replace(
+            state,
+            c=c,
+            c_first=torch.where(state.c_first > 0, state.c_first, c),
+            iteration=iteration,
+            loss=torch.fmin(state.loss, loss),
+            hit=state.hit | fooled,
+        )
+
+    def phase(self, problem: Problem, state: CWState) -> CWState:
+        """End search steps that are spent or make no progress, and choose the next c (or tau)."""
+        ended = (state.iteration >= self.iterations) & ~state.done
+        window = max(1, self.iterations // 10)
+        looking = (state.iteration % max(window, self.period) == 0) & ~state.done
+        if self.abort_early:
+            ended = ended | (looking & (state.loss > 0.9999 * state.mark))
+        mark = torch.where(looking, state.loss, state.mark)
+        state = replace(state, mark=mark)
+        if problem.threat.norm == "linf":
+            inside = problem.best <= state.tau
+            ended = (ended | inside) & ~state.done
+        if not bool(ended.any()):
+            return state
+        return self._next_c(problem, state, ended) if problem.threat.norm == "l2" else self._next_tau(problem, state, ended)
+
+    def proposal(self, problem: Problem, state: CWState) -> Tensor:
+        """Where the last step led."""
+        low, high = problem.threat.box
+        return low + (high - low) / 2 * (torch.tanh(state.w) + 1)
+
+    def _next_c(self, problem: Problem, state: CWState, ended: Tensor) -> CWState:
+        failed = ended & ~state.hit
+        lower = torch.where(failed, torch.maximum(state.c_lower, state.c), state.c_lower)
+        upper = torch.where(ended & state.hit, torch.minimum(state.c_upper, state.c), state.c_upper)
+        bracketed = upper.isfinite()
+        # A lower end of 0 says nothing about scale: go down by tens then, and by geometric means inside a bracket.
+        inside = torch.where(lower > 0, torch.sqrt(lower * torch.where(bracketed, upper, lower)), 0.1 * upper)
+        c = torch.where(ended, torch.where(bracketed, inside, 10 * state.c), state.c)
+        search_step = state.search_step + ended
+        state = replace(state, c=c, c_lower=lower, c_upper=upper, search_step=search_step)
+        done = state.done | (ended & (search_step >= self.search_steps))
+        return self._restart(replace(state, done=done), ended, self._start(problem))
+
+    def _next_tau(self, problem: Problem, state: CWState, ended: Tensor) -> CWState:
+        success = ended & (problem.best <= state.tau)
+        failed = ended & ~success
+        stuck = failed & (state.c >= 30 * state.c_first)  # c has doubled five times
+        lower = torch.where(stuck, torch.maximum(state.tau_lower, state.tau), state.tau_lower)
+        c = torch.where(failed, torch.where(stuck, state.c_first, 2 * state.c), state.c)
+        upper = problem.best
+        known = upper.isfinite()
+        between = torch.where(known, torch.maximum(0.9 * upper, 0.5 * (lower + upper)), 2 * state.tau)
+        between = torch.where(lower > 0.9 * upper, 0.5 * (lower + upper), between)
+        tau = torch.where(success | stuck, between, state.tau)
+        search_step = state.search_step + failed
+        settled = known & (upper - lower <= 0.004 * upper)
+        over = settled | (search_step >= self.search_steps)
+        if problem.goal == "decide":
+            over = over | stuck
+        state = replace(state, c=c, tau=tau, tau_lower=lower, search_step=search_step, done=state.done | (ended & over))
+        kept = torch.where(per_image(success, state.w), state.w, self._start(problem))
+        return self._restart(state, ended, kept)
+
+    def _restart(self, state: CWState, ended: Tensor, w: Tensor) -> CWState:
+        zero = torch.zeros_like(state.loss)
+        infinite = torch.full_like(zero, float("inf"))
+        wide = per_image(ended, state.w)
+        blank = torch.zeros_like(state.w)
+        return replace(
+            state,
+            w=torch.where(wide, w, state.w),
+            mean=torch.where(wide, blank, state.mean),
+            square=torch.where(wide, blank, state.square),
+            iteration=torch.where(ended, zero, state.iteration),
+            loss=torch.where(ended, infinite, state.loss),
+            mark=torch.where(ended, infinite, state.mark),
+            hit=state.hit & ~ended,
+        )
+
+    def _first_c(self, problem: Problem, gap: Tensor, gradient: Tensor) -> Tensor:
+        """The c that just reaches the boundary of the linearised model, times ``initial_c``; 1 without a gradient."""
+        if problem.threat.norm == "linf":
+            mean = vector_norm(gradient, "l1") / gradient[0].numel()
+            return torch.where(mean > 0, 1 / mean.clamp_min(1e-30), torch.ones_like(mean))
+        length = vector_norm(gradient, "l2")
+        reach = torch.maximum(gap / length.clamp_min(1e-30), torch.full_like(gap, 0.1 * problem.threat.largest))
+        return torch.where(length > 0, self.initial_c * 2 * reach / length.clamp_min(1e-30), torch.ones_like(length))
+
+    def _rate(self, problem: Problem, iteration: Tensor) -> Tensor:
+        """From ``learning_rate`` down to a hundredth of a typical entry of the perturbation, geometrically."""
+        low, high = problem.threat.box
+        entries = problem.x[0].numel()
+        typical = problem.threat.largest / (math.sqrt(entries) if problem.threat.norm == "l2" else 1.0)
+        last = min(0.01 * typical / ((high - low) / 2), self.learning_rate)
+        return self.learning_rate * (last / self.learning_rate) ** (iteration / self.iterations)
+
+    def _start(self, problem: Problem) -> Tensor:
+        low, high = problem.threat.box
+        threat = problem.threat
+        unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
+        eps = torch.full_like(problem.best, threat.largest) * (problem.restart > 0)
+        delta = project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
+        return torch.atanh(((problem.x + delta - low) * (2 / (high - low)) - 1).clamp(-1, 1) * _INSIDE)

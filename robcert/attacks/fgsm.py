@@ -1,0 +1,72 @@
+"""The fast gradient (sign) method: one step from the clean image to the surface of the ball."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.objectives import OBJECTIVES, check_objective
+from robcert.attacks.protocol import Cost, Oracle, Problem
+from robcert.attacks.steepest import steepest
+from robcert.math.projections import project_ball_and_box
+from robcert.types import Norm
+
+
+@dataclass(frozen=True)
+class FGSMState:
+    """The point to evaluate and whether it has been."""
+
+    x: Tensor
+    done: Tensor
+
+
+@attack("fgsm")
+@dataclass(frozen=True)
+class FGSM:
+    """Goodfellow, Shlens & Szegedy 2015; in l2 the gradient over its norm (paper E, eq. 3.2 and 3.4).
+
+    The first step takes the gradient at the clean image, the second evaluates the point that it points to, so it
+    has two iterations whatever is asked for. With the goal "minimize" it still looks at the largest budget only.
+    """
+
+    iterations: int = 2
+    objective: str = "ce"
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    paper: ClassVar[str] = "Goodfellow, Shlens & Szegedy 2015"
+    cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
+
+    @property
+    def period(self) -> int:
+        """One step a phase: it has only one."""
+        return 1
+
+    def init(self, problem: Problem) -> FGSMState:
+        """Start at the clean image."""
+        return FGSMState(x=problem.x.clone(), done=torch.zeros_like(problem.y, dtype=torch.bool))
+
+    def step(self, oracle: Oracle, problem: Problem, state: FGSMState) -> FGSMState:
+        """Go to the surface of the ball, then inside the box."""
+        threat = problem.threat
+        gradient = oracle.value_and_grad(OBJECTIVES[self.objective], problem.x).gradient
+        low, high = threat.box
+        room = torch.where(gradient > 0, problem.x < high, problem.x > low)
+        eps = torch.full_like(problem.best, threat.largest)
+        delta = threat.largest * steepest(gradient, threat.norm, room)
+        delta = project_ball_and_box(delta, problem.x, eps, threat.norm, threat.box)
+        return replace(state, x=problem.x + delta, done=torch.ones_like(state.done))
+
+    def phase(self, problem: Problem, state: FGSMState) -> FGSMState:
+        """Nothing is left to do."""
+        return state
+
+    def proposal(self, problem: Problem, state: FGSMState) -> Tensor:
+        """The point on the surface."""
+        return state.x

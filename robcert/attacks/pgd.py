@@ -1,0 +1,163 @@
+"""Projected gradient descent: steepest ascent steps inside the ball, restarted where that is asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.objectives import OBJECTIVES, check_objective
+from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.steepest import steepest
+from robcert.errors import UsageError
+from robcert.math.norms import per_image
+from robcert.math.projections import project_ball_and_box
+from robcert.types import Norm
+
+
+@dataclass(frozen=True)
+class PGDState:
+    """The current point and, for "minimize", the bisection.
+
+    Attributes:
+        delta: (n, *shape), the perturbation that is evaluated next.
+        iteration: (n,) float32, iterations of this search step.
+        eps: (n,), the budget of this search step.
+        lower: (n,), the largest budget at which the attack failed.
+        search_step: (n,) int64.
+        done: (n,) bool.
+    """
+
+    delta: Tensor
+    iteration: Tensor
+    eps: Tensor
+    lower: Tensor
+    search_step: Tensor
+    done: Tensor
+
+
+@attack("pgd")
+@dataclass(frozen=True)
+class PGD:
+    """Madry et al. 2018; without random start it is I-FGSM (Kurakin et al. 2017; paper E, section 3).
+
+    With the goal "decide" it searches the ball of the one budget. With "minimize" it bisects the budget of every
+    image, ``iterations`` for each of at most ``search_steps`` budgets; a search step ends with its first success.
+
+    Attributes:
+        iterations: gradient steps of one search step.
+        step: length of a step relative to the budget. By default it falls over the iterations from 0.5 to 0.005
+            along half a cosine: long enough to cross the ball, short enough at the end to settle on a corner.
+        objective: "margin" (default; needs no scale) or "ce".
+        random_start: start uniformly in the ball (else at the clean image in restart 0).
+        search_steps: with "minimize", the most budgets that are tried.
+        tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
+    """
+
+    iterations: int = 100
+    step_size: float | None = None
+    objective: str = "margin"
+    random_start: bool = True
+    search_steps: int = 20
+    tolerance: float = 0.004
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    paper: ClassVar[str] = "Madry et al. 2018"
+    cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
+        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
+            raise UsageError(
+                f"the step is {self.step_size:g}, but it is a positive number relative to eps",
+                "Example: --step 0.1 moves a tenth of the budget in one iteration",
+            )
+
+    @property
+    def period(self) -> int:
+        """At most ten steps between two looks."""
+        return divisor_at_most(self.iterations)
+
+    def init(self, problem: Problem) -> PGDState:
+        """A random point of the ball (of the largest budget, or of half the best distance known)."""
+        eps = torch.full_like(problem.best, problem.threat.largest)
+        if problem.goal == "minimize":
+            eps = torch.where(problem.best.isfinite(), 0.7 * problem.best, eps)
+        zeros = torch.zeros_like(eps)
+        state = PGDState(
+            delta=torch.zeros_like(problem.x),
+            iteration=zeros,
+            eps=eps,
+            lower=zeros.clone(),
+            search_step=torch.zeros_like(problem.y),
+            done=torch.zeros_like(problem.y, dtype=torch.bool),
+        )
+        return replace(state, delta=self._start(problem, state))
+
+    def step(self, oracle: Oracle, problem: Problem, state: PGDState) -> PGDState:
+        """Climb, project onto the ball, clip to the box."""
+        threat = problem.threat
+        low, high = threat.box
+        x = (problem.x + state.delta).clamp_(low, high)
+        gradient = oracle.value_and_grad(OBJECTIVES[self.objective], x).gradient
+        if self.step_size is None:
+            progress = state.iteration / self.iterations
+            length = state.eps * (0.005 + 0.2475 * (1 + torch.cos(math.pi * progress)))
+        else:
+            length = state.eps * self.step_size
+        room = torch.where(gradient > 0, x < high, x > low) if threat.norm == "l1" else None
+        delta = state.delta + per_image(length, x) * steepest(gradient, threat.norm, room)
+        delta = project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)
+        return replace(state, delta=delta, iteration=state.iteration + 1)
+
+    def phase(self, problem: Problem, state: PGDState) -> PGDState:
+        """End search steps: with "minimize", go to the next budget of the bisection."""
+        spent = state.iteration >= self.iterations
+        if problem.goal == "decide":
+            return replace(state, done=spent)
+        hit = problem.best <= state.eps * (1 + 1e-5)
+        ended = (spent | hit) & ~state.done
+        if not bool(ended.any()):
+            return state
+        lower = torch.where(ended & ~hit, torch.maximum(state.lower, state.eps), state.lower)
+        known = problem.best.isfinite()
+        between = 0.5 * (lower + torch.where(known, problem.best, torch.zeros_like(lower)))
+        eps = torch.where(ended, torch.where(known, between, 2 * state.eps), state.eps)
+        search_step = state.search_step + ended
+        close = known & (problem.best - lower <= self.tolerance * problem.best)
+        beyond = ~known & (eps > 2 * _diameter(problem))
+        done = state.done | (ended & (close | beyond | (search_step >= self.search_steps)))
+        state = replace(
+            state,
+            eps=eps,
+            lower=lower,
+            search_step=search_step,
+            iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
+            done=done,
+        )
+        fresh = self._start(problem, state)
+        return replace(state, delta=torch.where(per_image(ended, fresh), fresh, state.delta))
+
+    def proposal(self, problem: Problem, state: PGDState) -> Tensor:
+        """Where the last step led."""
+        return problem.x + state.delta
+
+    def _start(self, problem: Problem, state: PGDState) -> Tensor:
+        shape = tuple(problem.x.shape[1:])
+        unit = problem.rng.in_ball(shape, problem.threat.norm)
+        if not self.random_start:
+            unit = torch.where(per_image(problem.restart > 0, unit), unit, torch.zeros_like(unit))
+        return project_ball_and_box(
+            unit * per_image(state.eps, unit), problem.x, state.eps, problem.threat.norm, problem.threat.box
+        )
+
+
+def _diameter(problem: Problem) -> float:
+    """The largest distance that two points of the box can have."""
+    low, high = problem.threat.box
+    entries = problem.x[0].numel()
+    return (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[problem.threat.norm]

@@ -1,0 +1,155 @@
+"""What an attack is: a state and a step. The engine owns the loop.
+
+An attack never sees the model: it asks the oracle, which counts, watches for failures and remembers the closest
+misclassified point of every image. An attack never decides success either: the engine's verifier does.
+
+A step must be capture-safe: no ``.item()``, no Python branch on tensor values, no growing buffers, no randomness
+except `Problem.rng`. What happens rarely goes into ``phase``, where host code is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from robcert.math.norms import per_image
+from robcert.math.rng import SampleRng
+from robcert.types import Goal, Norm, Threat
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Maps logits (n, classes) and labels (n,) to a value an image (n,), to be maximised."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Forwards and backwards of one step, an image."""
+
+    forwards: int
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The images in the slots of a batch. The engine refills slots in place, so the tensors stay the same objects.
+
+    Attributes:
+        x: (n, *shape) float32, the clean images, inside the box.
+        y: (n,) int64, the labels.
+        index: (n,) int64, the index of each image in its data set.
+        restart: (n,) int64, which restart this is; 0 starts at the clean image where an attack can.
+        best: (n,) float32, distance of the closest misclassified point found so far by anyone (inf: none).
+        threat: norm, budgets and box.
+        goal: "decide" (is there an example within the budget?) or "minimize" (how close is the closest?).
+        seed: the seed of the run.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    restart: Tensor
+    best: Tensor
+    threat: Threat
+    goal: Goal
+    seed: int
+
+    @property
+    def rng(self) -> SampleRng:
+        """One random stream an image, which depends on (seed, index, restart) alone."""
+        return SampleRng(self.seed, self.index, self.restart)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one forward and one backward gave: logits (n, classes), value (n,), gradient (n, *shape)."""
+
+    logits: Tensor
+    value: Tensor
+    gradient: Tensor
+
+
+class Oracle(Protocol):
+    """The only way to the model."""
+
+    def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
+        """One forward and one backward at ``x`` (n, *shape) inside the box; every row belongs to its slot."""
+        ...
+
+    def logits(self, x: Tensor) -> Tensor:
+        """One forward at ``x``: (n, classes)."""
+        ...
+
+
+class State(Protocol):
+    """What an attack remembers between two steps: a dataclass of tensors, batch first.
+
+    Attributes:
+        done: (n,) bool, True where the attack has used its budget for that image.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    done: Tensor
+
+
+S = TypeVar("S", bound=State)
+
+
+class Attack(Protocol):
+    """A frozen dataclass of options with three functions.
+
+    Attributes:
+        norms: the norms it can be measured in.
+        paper: where it comes from.
+        cost: of one step.
+        iterations: its budget; for an attack that searches over a constant, of one search step.
+    """
+
+    norms: ClassVar[frozenset[Norm]]
+    paper: ClassVar[str]
+    cost: ClassVar[Cost]
+
+    @property
+    def iterations(self) -> int: ...
+
+    @property
+    def period(self) -> int:
+        """Steps between two calls of ``phase``; every stage of the attack must be a multiple of it."""
+        ...
+
+    def init(self, problem: Problem) -> Any:
+        """The first state of every slot. Rows depend on their own image only."""
+        ...
+
+    def step(self, oracle: Oracle, problem: Problem, state: Any) -> Any:
+        """One iteration of every slot."""
+        ...
+
+    def phase(self, problem: Problem, state: Any) -> Any:
+        """What happens every ``period`` steps: stages end, ``done`` is set."""
+        ...
+
+    def proposal(self, problem: Problem, state: Any) -> Tensor:
+        """The point (n, *shape) that the next step would evaluate; the engine tries it before it lets go."""
+        ...
+
+
+def select(mask: Tensor, new: S, old: S) -> S:
+    """The state that has the rows of ``new`` where ``mask`` (n,) is True and those of ``old`` elsewhere."""
+    chosen = {
+        f.name: torch.where(per_image(mask, getattr(old, f.name)), getattr(new, f.name), getattr(old, f.name))
+        for f in fields(old)
+    }
+    return replace(old, **chosen)
+
+
+def take(state: S, rows: Tensor) -> S:
+    """The state that has only the given rows."""
+    return replace(state, **{f.name: getattr(state, f.name)[rows] for f in fields(state)})
+
+
+def divisor_at_most(count: int, most: int = 10) -> int:
+    """The largest divisor of ``count`` that is at most ``most``: how often an attack may look up."""
+    return next(d for d in range(min(count, most), 0, -1) if count % d == 0)
