@@ -1,4 +1,4 @@
-"""Images and labels as robcert wants them: float32 inside the box, int64 labels, as many of one as of the other."""
+"""Images and labels as robcert wants them: float32 inside the box, one int64 label for each image."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
         raise EvaluationError(
             f"{name} has entries from {low:g} to {high:g}, but [{box[0]:g}, {box[1]:g}] was expected"
             f" (image {_first(outside)})",
-            "Scale the images (pixels from 0 to 255: save them as uint8). A normalisation with mean and standard"
+            "Scale the images (pixels from 0 to 255: save them as uint8). Normalising by mean and standard"
             " deviation belongs to the model, not to the data.",
         )
     return x

@@ -13,11 +13,14 @@ _TEST = 500
 _SEED = 0
 
 
-@dataset("digits", title="Digits", classes=CLASSES, shape=(1, 8, 8), sizes={"test": _TEST, "train": 1797 - _TEST})
+@dataset(
+    "digits", title="Digits", classes=CLASSES, shape=(1, 8, 8), sizes={"test": _TEST, "train": 1797 - _TEST}
+)
 def read_digits(request: Request) -> Images:
     """The UCI optical digits: 1,797 grey images of 8x8 pixels with 17 levels, divided by 16.
 
-    The split is fixed: 500 stratified test images, the other 1,297 for training, each in scikit-learn's order.
+    The split is fixed: 500 stratified test images, the other 1,297 for training, each in scikit-learn's
+    order.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """

@@ -79,7 +79,9 @@ def _request(
     kind, colon, path = name.partition(":")
     source = datasets.get(kind)
     if source.from_path and not path:
-        raise UsageError(f"the data set {kind!r} needs a path", f"Write {kind}:PATH, e.g. --data {kind}:my-images")
+        raise UsageError(
+            f"the data set {kind!r} needs a path", f"Write {kind}:PATH, e.g. --data {kind}:my-images"
+        )
     if colon and not source.from_path:
         raise UsageError(
             f"the data set {kind!r} takes no path, but {name!r} was given",

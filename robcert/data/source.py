@@ -42,7 +42,8 @@ class Request:
     def roots(self) -> tuple[Path, ...]:
         """The folders that may hold data sets, in the order in which they are tried.
 
-        A folder that the user named is the only one; otherwise ``$ROBCERT_DATA`` (if set), then ``~/.cache/robcert``.
+        A folder that the user named is the only one; otherwise ``$ROBCERT_DATA`` (if set), then
+        ``~/.cache/robcert``.
         """
         if self.data_dir is not None:
             return (self.data_dir.expanduser(),)
@@ -80,7 +81,8 @@ class Source:
         classes: the names of the classes; empty where only the files know.
         shape: the shape of one image; None where only the files know.
         sizes: images per split; empty where only the files know.
-        places: every place where the files are looked for, and whether they are there; empty for embedded data.
+        places: every place where the files are looked for, and whether they are there; empty for embedded
+            data.
         from_path: whether it is written ``name:PATH``.
     """
 

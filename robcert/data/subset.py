@@ -15,9 +15,9 @@ from robcert.types import Dataset
 def stratified_order(y: Tensor, seed: int) -> Tensor:
     """An order of all images of which every beginning is stratified.
 
-    Within its class of n_c images, the image that a seeded shuffle puts at place j gets the key (j + 1/2) / n_c;
-    the images are sorted by key, equal keys by a seeded shuffle. So among the first n images each class has its
-    share n n_c / N, to within one image for its own rounding.
+    Within its class of n_c images, the image that a seeded shuffle puts at place j gets the key (j + 1/2) /
+    n_c; the images are sorted by key, equal keys by a seeded shuffle. So among the first n images each
+    class has its share n n_c / N, to within one image for its own rounding.
 
     Args:
         y: (N,) int64 labels.
@@ -53,10 +53,10 @@ def subset(data: Dataset, n: int | None, seed: int = 0) -> Dataset:
     if n is None or n >= len(data):
         return data
     if n < 1:
-        raise UsageError(f"n is {n}, but at least one image is needed", "Give a positive number, e.g. --n 200")
+        raise UsageError(
+            f"n is {n}, but at least one image is needed", "Give a positive number, e.g. --n 200"
+        )
     if not 0 <= seed < 2**32:
         raise UsageError(f"the seed is {seed}, but 0 to 4294967295 was expected", "e.g. --seed 0")
     chosen = stratified_order(data.y, seed)[:n]
-    return dataclasses.replace(
-        data, x=data.x[chosen], y=data.y[chosen], index=data.index[chosen], seed=seed
-    )
+    return dataclasses.replace(data, x=data.x[chosen], y=data.y[chosen], index=data.index[chosen], seed=seed)
