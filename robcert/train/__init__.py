@@ -1,1 +1,1 @@
-"""TODO"""
+"""Training: recipes, objectives, the loop, and what it writes."""

@@ -1,0 +1,88 @@
+"""The adversary of adversarial training: projected gradient descent, short and inside the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Keeps a direction of zeros a direction of zeros.
+_TINY = 1e-12
+
+
+def norms(delta: Tensor) -> Tensor:
+    """The l2 norm of each perturbation: (n, *shape) -> (n, 1, ...)."""
+    return delta.flatten(1).norm(dim=1).view(-1, *[1] * (delta.ndim - 1))
+
+
+def start(x: Tensor, norm: str, eps: float, generator: torch.Generator) -> Tensor:
+    """A perturbation drawn uniformly from the ball of radius ``eps``.
+
+    In l2 a Gaussian direction times eps u^(1/d), with u uniform in [0, 1] and d entries; in l-inf every entry
+    uniform in [-eps, eps].
+
+    Args:
+        x: (n, *shape), for shape and dtype.
+        norm: "l2" or "linf".
+        eps: the radius.
+        generator: a CPU generator, so that the draws do not depend on the device.
+
+    Returns:
+        (n, *shape).
+    """
+    if norm == "linf":
+        return eps * (2 * torch.rand(x.shape, generator=generator) - 1).to(x)
+    direction = torch.randn(x.shape, generator=generator)
+    radius = torch.rand(len(x), *[1] * (x.ndim - 1), generator=generator) ** (1 / x[0].numel())
+    return (eps * radius * direction / norms(direction).clamp_min(_TINY)).to(x)
+
+
+def perturb(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: str,
+    eps: float,
+    steps: int,
+    step: float,
+    box: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Images of larger cross-entropy inside ball and box: random start, gradient steps, projection, clipping.
+
+    x <- clip(x0 + project(x - x0 + step d)), where d is the gradient over its l2 norm, or its sign in l-inf.
+
+    Args:
+        net: the network; it is evaluated in eval mode, and left in the mode that it was in.
+        x: (n, *shape).
+        y: (n,) int64.
+        norm: "l2" or "linf".
+        eps: the radius of the ball.
+        steps: how many gradient steps.
+        step: the length of one.
+        box: the smallest and the largest value of an entry.
+        generator: draws the start.
+
+    Returns:
+        (n, *shape), without history.
+
+    Source: A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018, section 2.1.
+    """
+    training = net.training
+    net.eval()
+    adversarial = (x + start(x, norm, eps, generator)).clamp(*box)
+    for _ in range(steps):
+        adversarial.requires_grad_(True)
+        loss = functional.cross_entropy(net(adversarial), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, adversarial)
+        with torch.no_grad():
+            if norm == "linf":
+                delta = (adversarial + step * gradient.sign() - x).clamp(-eps, eps)
+            else:
+                delta = adversarial + step * gradient / norms(gradient).clamp_min(_TINY) - x
+                delta = delta * (eps / norms(delta).clamp_min(_TINY)).clamp_max(1)
+            # Clipping to the box moves every entry towards x, so the result is still inside the ball.
+            adversarial = (x + delta).clamp(*box)
+    net.train(training)
+    return adversarial.detach()

@@ -1,0 +1,178 @@
+"""The training loop: from a recipe and a data set to a network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robcert.errors import EvaluationError, UsageError
+from robcert.nn import architectures
+from robcert.train.measure import measure
+from robcert.train.objective import Setting, make_objective
+from robcert.train.recipe import Augmentation, Optimiser, Recipe
+from robcert.types import Dataset
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to: its number from 1, of how many, mean loss, accuracy and mean gap on the test images."""
+
+    number: int
+    epochs: int
+    loss: float
+    accuracy: float
+    mean_gap: float
+
+
+def train(
+    recipe: Recipe,
+    data: Dataset,
+    test: Dataset,
+    *,
+    device: torch.device | None = None,
+    report: Callable[[Epoch], None] | None = None,
+) -> nn.Module:
+    """Trains the network of a recipe; nothing but the recipe, the data and the device decides its weights.
+
+    The state of torch's global generator is the same afterwards. The test images are looked at for `Epoch` only:
+    the weights of the last epoch are kept.
+
+    Args:
+        recipe: what to do.
+        data: the training images.
+        test: the images on which accuracy and gaps are reported.
+        device: where; default: CUDA if there is any, else the CPU.
+        report: called after each epoch.
+
+    Returns:
+        The network in eval mode on the CPU, with plain layers.
+
+    Raises:
+        UsageError: unknown architecture, or options that it does not take.
+        EvaluationError: the loss became NaN or infinite.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with _seeded(recipe, device):
+        net = build(recipe, data.shape, len(data.classes)).to(device)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        objective = make_objective(
+            recipe.objective, Setting(len(data.classes), recipe.epochs, data.box, device, generator)
+        )
+        objective.prepare(net)
+        batches = -(-len(data) // recipe.batch)
+        parameters = [*net.parameters(), *objective.parameters()]
+        optimiser, schedule = _optimiser(recipe.optimiser, parameters, recipe.epochs * batches)
+        for epoch in range(recipe.epochs):
+            objective.begin(net, epoch)
+            net.train()
+            total = torch.zeros((), device=device)
+            for batch in torch.randperm(len(data), generator=generator).tensor_split(batches):
+                x = augment(data.x[batch], recipe.augmentation, data.box, generator).to(device)
+                loss = objective.loss(net, x, data.y[batch].to(device))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                if schedule is not None:
+                    schedule.step()
+                total += loss.detach() * len(batch)
+            mean_loss = float(total) / len(data)
+            if not torch.isfinite(total):
+                raise EvaluationError(
+                    f"the loss became {mean_loss} in epoch {epoch + 1}",
+                    "Lower optimiser.learning_rate in the recipe.",
+                )
+            if report is not None:
+                seen = measure(net, test, device)
+                report(Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap))
+        objective.finish(net)
+    return net.cpu().eval()
+
+
+def build(recipe: Recipe, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The network of a recipe before training.
+
+    Raises:
+        UsageError: unknown architecture, or options that it does not take.
+    """
+    factory = architectures.get(recipe.architecture.name)
+    try:
+        return factory(input_shape, num_classes, **recipe.architecture.options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"the architecture {recipe.architecture.name!r} cannot be made for images of shape {input_shape}"
+            f" with the options {recipe.architecture.options}: {error}",
+            "Correct architecture.options in the recipe.",
+        ) from error
+
+
+def augment(
+    x: Tensor, table: Augmentation, box: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """Shifts every image by whole pixels, filled with zeros, and adds noise, clipped to the box.
+
+    Args:
+        x: (n, c, h, w); any shape if nothing is shifted.
+        table: how much.
+        box: the smallest and the largest value of an entry.
+        generator: draws shifts and noise.
+
+    Returns:
+        The same shape.
+    """
+    if table.shift:
+        if x.ndim != 4:
+            raise UsageError(
+                f"augmentation.shift needs images (channels, height, width), found shape {tuple(x.shape[1:])}",
+                "Remove augmentation.shift from the recipe.",
+            )
+        x = _shift(x, table.shift, generator)
+    if table.noise:
+        x = (x + table.noise * torch.randn(x.shape, generator=generator)).clamp(*box)
+    return x
+
+
+def _shift(x: Tensor, largest: int, generator: torch.Generator) -> Tensor:
+    n, _, height, width = x.shape
+    padded = nn.functional.pad(x, (largest,) * 4)
+    offset = torch.randint(2 * largest + 1, (2, n, 1), generator=generator)
+    rows = offset[0] + torch.arange(height)
+    columns = offset[1] + torch.arange(width)
+    image = torch.arange(n)[:, None, None]
+    return padded.movedim(1, -1)[image, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+
+
+def _optimiser(
+    table: Optimiser, parameters: list[nn.Parameter], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]:
+    rate, decay = table.learning_rate, table.weight_decay
+    if table.name == "adam":
+        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    else:
+        optimiser = torch.optim.SGD(
+            parameters, lr=rate, momentum=table.momentum, nesterov=table.momentum > 0, weight_decay=decay
+        )
+    if table.schedule == "constant":
+        return optimiser, None
+    # The momentum is left alone: cycling it as well made no difference worth a key in the recipe.
+    return optimiser, torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, total_steps=steps, pct_start=table.rise, cycle_momentum=False
+    )
+
+
+@contextlib.contextmanager
+def _seeded(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Seeds torch and sets its threads, and puts both back."""
+    threads = torch.get_num_threads()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(recipe.seed)
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

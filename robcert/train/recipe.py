@@ -1,0 +1,214 @@
+"""A training recipe: everything that decides which network comes out, in one TOML file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from robcert.errors import UsageError, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(_Table):
+    """Which network: a registered name, and the options of its factory."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class CrossEntropy(_Table):
+    """Ordinary training.
+
+    Attributes:
+        label_smoothing: the share of the target that is spread over all classes.
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class Adversarial(_Table):
+    """Cross-entropy on the adversarial examples of projected gradient descent (Madry et al. 2018, eq. 2.1).
+
+    Attributes:
+        norm: of the perturbation.
+        eps: its budget, in the units of the data.
+        steps: gradient steps for each batch.
+        step: length of one of them, relative to eps.
+        warm_up: the share of the epochs over which eps grows from 0 to its value.
+        label_smoothing: as in `CrossEntropy`.
+    """
+
+    name: Literal["adversarial"]
+    norm: Literal["l2", "linf"]
+    eps: float = Field(gt=0)
+    steps: int = Field(10, ge=1)
+    step: float = Field(0.25, gt=0)
+    warm_up: float = Field(0.0, ge=0, le=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class L2NNN(_Table):
+    """The loss of L2-nonexpansive networks (paper A, eq. 3-7).
+
+    Attributes:
+        gamma: weight of L_b (accuracy).
+        omega: weight of L_c (confidence gaps).
+        v: scale of the logits in L_b.
+        z: hardness of L_c.
+        penalty: weight of L_W (eq. 7), until the switch.
+        switch_epoch: the first epoch, from 0, that is trained with W' in place of the penalty.
+    """
+
+    name: Literal["l2nnn"]
+    gamma: float = Field(1.0, ge=0)
+    omega: float = Field(0.3, ge=0)
+    v: float = Field(3.0, gt=0)
+    z: float = Field(1.0, gt=0)
+    penalty: float = Field(1.0, ge=0)
+    switch_epoch: int = Field(0, ge=0)
+
+
+Objective = Annotated[CrossEntropy | Adversarial | L2NNN, Field(discriminator="name")]
+
+
+class Optimiser(_Table):
+    """How the weights move.
+
+    Attributes:
+        name: "adam" (decoupled weight decay) or "sgd" (Nesterov momentum).
+        learning_rate: the largest rate of the schedule.
+        schedule: "one_cycle" (rises over the first ``rise`` of all steps, then falls to nearly 0) or "constant".
+        rise: the share of the steps in which the rate rises.
+        momentum: of sgd.
+        weight_decay: relative to the learning rate.
+    """
+
+    name: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    rise: float = Field(0.3, gt=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Augmentation(_Table):
+    """How a training image varies from epoch to epoch.
+
+    Attributes:
+        shift: shifted by up to so many pixels in each direction, filled with zeros.
+        noise: standard deviation of Gaussian noise on each entry, clipped to the box.
+    """
+
+    shift: int = Field(0, ge=0)
+    noise: float = Field(0.0, ge=0)
+
+
+class Recipe(_Table):
+    """Everything that decides which network comes out.
+
+    Attributes:
+        name: how the model will be called.
+        description: one sentence for the card.
+        data: the data set; its training split is used.
+        seed: decides initial weights, order of the images, augmentation and random starts.
+        epochs: passes over the training images.
+        batch: images for each step.
+        threads: CPU threads, because the last bits of a sum depend on them; None leaves the choice to torch.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    data: str = "digits"
+    seed: int = Field(0, ge=0)
+    epochs: int = Field(ge=1)
+    batch: int = Field(128, ge=1)
+    threads: int | None = Field(None, ge=1)
+    architecture: Architecture
+    objective: Objective = CrossEntropy()
+    optimiser: Optimiser = Optimiser()
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _strict_in_the_end(self) -> Recipe:
+        if isinstance(self.objective, L2NNN) and self.objective.switch_epoch >= self.epochs:
+            raise ValueError(
+                f"objective.switch_epoch is {self.objective.switch_epoch}, but the epochs end at {self.epochs}:"
+                " without W' in the end the network is not nonexpansive"
+            )
+        return self
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe and checks every key.
+
+    Args:
+        path: the file, or the folder that holds a ``recipe.toml``.
+
+    Raises:
+        UsageError: no such file, not TOML, an unknown key (the right one is suggested), a value out of range.
+    """
+    if path.is_dir():
+        path = path / "recipe.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no recipe {path}", "Give a recipe, e.g. robcert train models/digits-plain/recipe.toml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as text ({error})") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}", "Correct the file at this place.") from None
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        found, todo = _explain(error, table)
+        raise UsageError(f"{path}: {found}", todo) from None
+
+
+def _explain(error: ValidationError, table: dict[str, Any]) -> tuple[str, str]:
+    """What is wrong with the first key that pydantic complains about, and what to do."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if len(where) > 1 and where[0] == "objective":
+        del where[1]  # the tag of the union, which is no key of the file
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}", did_you_mean(where[-1], _fields(where[:-1], table))
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing", f"Add {where[-1]} = ..."
+    message = first["msg"].removeprefix("Value error, ")
+    value = first["input"]
+    shown = "" if isinstance(value, dict) else f" (found {value!r})"
+    return f"{key}: {message}{shown}" if key else message, "Correct this key."
+
+
+def _fields(where: list[str], table: dict[str, Any]) -> list[str]:
+    """The keys that a table of the recipe may hold."""
+    tables: dict[str, type[BaseModel]] = {
+        "architecture": Architecture,
+        "optimiser": Optimiser,
+        "augmentation": Augmentation,
+    }
+    if not where:
+        return list(Recipe.model_fields)
+    if where[0] == "objective":
+        kinds: dict[str, type[BaseModel]] = {
+            get_args(kind.model_fields["name"].annotation)[0]: kind for kind in (CrossEntropy, Adversarial, L2NNN)
+        }
+        return list(kinds[table["objective"]["name"]].model_fields)
+    return list(tables[where[0]].model_fields)
