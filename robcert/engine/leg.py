@@ -1,0 +1,266 @@
+"""Runs one leg: one attack with one budget over the images that are still open.
+
+The loop is: fill free slots, a few steps, look. What "look" sees decides everything else: an image that is decided
+leaves at once and its slot is refilled, so images in one batch are at different iterations; when the queue is
+empty the batch shrinks. A snapshot of this object, taken between two looks, continues to the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robcert.attacks.protocol import Attack, Problem, select, take
+from robcert.engine.batching import bucket
+from robcert.engine.oracle import ModelOracle
+from robcert.engine.slots import IDLE, Slots
+from robcert.engine.verifier import Verifier, merge
+from robcert.engine.witnesses import Found, Witnesses
+from robcert.types import Batch, Goal, LoadedModel, Threat
+
+
+@dataclass
+class Spent:
+    """What a leg has cost so far: forwards and backwards in images, steps in batches, wall seconds."""
+
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a leg needs to go on: tensors by name, and the rest as JSON."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+_PROBLEM = ("x", "y", "index", "restart", "best")
+_ORACLE = ("nearest", "found_at", "evaluations", "zero_gradients", "non_finite")
+
+
+class Leg:
+    """One attack over some images of a run.
+
+    Args:
+        model: the network.
+        attack: with its options; ``attack.iterations`` is the budget.
+        name: what a table calls the attack.
+        images: all images of the run, on the device.
+        witnesses: the best examples of the run so far; the leg adds to them.
+        threat, goal, seed: see `Problem`.
+        entrants: positions of the images to attack.
+        restarts: how often each is attacked.
+        slots: the most images attacked at once.
+        snapshot: where to go on, or None.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        attack: Attack,
+        name: str,
+        images: Batch,
+        witnesses: Witnesses,
+        threat: Threat,
+        goal: Goal,
+        seed: int,
+        entrants: list[int],
+        restarts: int,
+        slots: int,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self.model, self.attack, self.name = model, attack, name
+        self.images, self.witnesses = images, witnesses
+        self.threat, self.goal, self.seed = threat, goal, seed
+        self.verifier = Verifier(model, threat, slots)
+        self.spent = Spent()
+        self.entered = len(entrants)
+        self.left = 0
+        self.zero_gradient: set[int] = set()
+        self.non_finite: set[int] = set()
+        self.unconfirmed: set[int] = set()
+        work = [(position, restart) for restart in range(restarts) for position in entrants]
+        self.work = len(work)
+        self.slots = Slots.fresh(work, bucket(len(work), slots))
+        self.problem = self._problem(self.slots.count)
+        self.oracle = ModelOracle(model.module, self.problem, model.rounding)
+        self.state = attack.init(self.problem)
+        if snapshot is not None:
+            self._restore(snapshot)
+
+    def run(self, look: Callable[[Leg], None] = lambda _: None) -> None:
+        """Run to the end; ``look`` is called between two looks, when `snapshot` is consistent."""
+        while self.slots.remaining:
+            began = time.monotonic()
+            self._fill()
+            busy = len(self.slots.busy)
+            before = self.oracle.forwards, self.oracle.backwards
+            for _ in range(self.attack.period):
+                self.state = self.attack.step(self.oracle, self.problem, self.state)
+            self.state = self.attack.phase(self.problem, self.state)
+            self.spent.forwards += (self.oracle.forwards - before[0]) * busy
+            self.spent.backwards += (self.oracle.backwards - before[1]) * busy
+            self._harvest()
+            self._shrink()
+            self.spent.forwards += self.verifier.forwards
+            self.verifier.forwards = 0
+            self.spent.seconds += time.monotonic() - began
+            look(self)
+
+    def snapshot(self) -> Snapshot:
+        """Everything that `run` needs to go on."""
+        tensors = {f"state.{f.name}": getattr(self.state, f.name) for f in fields(self.state)}
+        tensors |= {f"problem.{name}": getattr(self.problem, name) for name in _PROBLEM}
+        tensors |= {f"oracle.{name}": getattr(self.oracle, name) for name in _ORACLE}
+        meta = {
+            "queue": list(self.slots.queue),
+            "position": self.slots.position,
+            "restart": self.slots.restart,
+            "spent": vars(self.spent),
+            "entered": self.entered,
+            "left": self.left,
+            "work": self.work,
+            "zero_gradient": sorted(self.zero_gradient),
+            "non_finite": sorted(self.non_finite),
+            "unconfirmed": sorted(self.unconfirmed),
+        }
+        return Snapshot({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, meta)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        meta = snapshot.meta
+        work = [(int(position), int(restart)) for position, restart in meta["queue"]]
+        self.slots = Slots.fresh(work, len(meta["position"]))
+        self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
+        self.spent = Spent(**meta["spent"])
+        self.entered, self.left, self.work = meta["entered"], meta["left"], meta["work"]
+        self.zero_gradient, self.non_finite = set(meta["zero_gradient"]), set(meta["non_finite"])
+        self.unconfirmed = set(meta["unconfirmed"])
+        device = self.images.x.device
+        tensors = {name: tensor.to(device) for name, tensor in snapshot.tensors.items()}
+        self.problem = self._problem(self.slots.count)
+        for name in _PROBLEM:
+            getattr(self.problem, name).copy_(tensors[f"problem.{name}"])
+        self.oracle = ModelOracle(self.model.module, self.problem, self.model.rounding)
+        for name in _ORACLE:
+            getattr(self.oracle, name).copy_(tensors[f"oracle.{name}"])
+        blank = self.attack.init(self.problem)
+        self.state = type(blank)(**{f.name: tensors[f"state.{f.name}"] for f in fields(blank)})
+
+    def _problem(self, count: int) -> Problem:
+        x = self.images.x
+        middle = (self.threat.box[0] + self.threat.box[1]) / 2
+        zeros = torch.zeros(count, dtype=torch.int64, device=x.device)
+        return Problem(
+            x=torch.full((count, *x.shape[1:]), middle, device=x.device),
+            y=zeros,
+            index=zeros.clone(),
+            restart=zeros.clone(),
+            best=torch.full((count,), -1.0, device=x.device),  # nothing is closer: an idle slot notes nothing
+            threat=self.threat,
+            goal=self.goal,
+            seed=self.seed,
+        )
+
+    def _fill(self) -> None:
+        rows = self.slots.fill()
+        if not rows:
+            return
+        problem = self.problem
+        positions = torch.tensor([self.slots.position[row] for row in rows], device=problem.y.device)
+        at = torch.tensor(rows, device=problem.y.device)
+        problem.x[at], problem.y[at] = self.images.x[positions], self.images.y[positions]
+        problem.index[at] = self.images.index[positions]
+        problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
+        known = self.witnesses.distance[positions.cpu()].float().to(problem.best.device)
+        self.oracle.forget(at, known)
+        mask = torch.zeros_like(problem.y, dtype=torch.bool)
+        mask[at] = True
+        self.state = select(mask, self.attack.init(problem), self.state)
+
+    def _harvest(self) -> None:
+        """Let go of slots whose image is decided or whose budget is spent."""
+        done = self.state.done.tolist()
+        best = self.problem.best.tolist()
+        within = self.threat.largest * (1 + 1e-6)
+        ended = [row for row in self.slots.busy if done[row]]
+        hopeful = [row for row in self.slots.busy if self.goal == "decide" and best[row] <= within and not done[row]]
+        if not ended and not hopeful:
+            return
+        decided: set[int] = set()
+        let_go = list(ended)
+        for rows, last in ((hopeful, False), (ended, True)):
+            if not rows:
+                continue
+            self._verify(rows, last)
+            for row in rows:
+                position = self.slots.position[row]
+                if self.goal == "decide" and float(self.witnesses.distance[position]) <= self.threat.largest:
+                    decided.add(position)
+                elif not last:
+                    # Refused: forget the point, so that the search goes on instead of stopping at it again.
+                    self.unconfirmed.add(position)
+                    self.problem.best[row] = float(self.witnesses.distance[position])
+        let_go += [row for row in self.slots.busy if self.slots.position[row] in decided and row not in let_go]
+        self._diagnose(let_go)
+        before = self.slots.remaining
+        self.slots.free(let_go)
+        self.slots.drop(decided)
+        self.left += before - self.slots.remaining
+        self.problem.best[torch.tensor(let_go, dtype=torch.int64, device=self.problem.best.device)] = -1.0
+
+    def _verify(self, rows: list[int], last: bool) -> None:
+        """Verify the closest point of each slot, and where the attack has ended the point it did not get to try."""
+        at = torch.tensor(rows, device=self.problem.y.device)
+        x, y = self.problem.x[at], self.problem.y[at]
+        verified = self.verifier(self.oracle.nearest[at], x, y)
+        # A point that the oracle did not note since the slot was filled belongs to nobody.
+        seen = self.oracle.found_at[at] > 0
+        nothing = self.verifier.refuse(verified)
+        verified = merge(seen, verified, nothing)
+        iteration = self.oracle.found_at[at]
+        if last:
+            tried = self.verifier(self.attack.proposal(self.problem, self.state)[at], x, y)
+            closer = tried.accepted & (tried.distance < verified.distance)
+            verified = merge(closer, tried, verified)
+            iteration = torch.where(closer, self.oracle.evaluations[at], iteration)
+            if self.goal == "minimize" and bool(verified.accepted.any()):
+                verified = self.verifier.towards_clean(verified, x, y)
+        for k, row in enumerate(rows):
+            found = Found(
+                self.name, self.attack.iterations, int(iteration[k]), self.slots.restart[row], int(verified.label[k])
+            )
+            self.witnesses.offer(self.slots.position[row], k, verified, found)
+
+    def _diagnose(self, rows: list[int]) -> None:
+        evaluations = self.oracle.evaluations.tolist()
+        zero, bad = self.oracle.zero_gradients.tolist(), self.oracle.non_finite.tolist()
+        for row in rows:
+            position = self.slots.position[row]
+            if position == IDLE:
+                continue
+            if zero[row] * 2 >= max(evaluations[row], 1):
+                self.zero_gradient.add(position)
+            if bad[row]:
+                self.non_finite.add(position)
+
+    def _shrink(self) -> None:
+        """Halve the batch while the rest fits into half of it."""
+        count = bucket(self.slots.remaining, self.slots.count)
+        if count >= self.slots.count or not self.slots.remaining or self.slots.queue:
+            return
+        kept = torch.tensor(self.slots.shrink(count), device=self.problem.y.device)
+        old, oracle = self.problem, self.oracle
+        self.problem = self._problem(count)
+        for name in _PROBLEM:
+            getattr(self.problem, name).copy_(getattr(old, name)[kept])
+        self.oracle = ModelOracle(self.model.module, self.problem, self.model.rounding)
+        for name in _ORACLE:
+            getattr(self.oracle, name).copy_(getattr(oracle, name)[kept])
+        self.state = take(self.state, kept)
