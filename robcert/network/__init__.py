@@ -1,1 +1,44 @@
-"""TODO"""
+"""A model on disk, or in memory, becomes a `robcert.types.LoadedModel`.
+
+The functions are loaded on first use: cards and the zoo can be read without importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robcert.network.card import Card
+    from robcert.network.export import export_pt2
+    from robcert.network.load import from_module, load_model, peek_card
+    from robcert.network.save import save_model
+    from robcert.network.zoo import zoo_names, zoo_path
+
+_PUBLIC = {
+    "Card": "card",
+    "export_pt2": "export",
+    "from_module": "load",
+    "load_model": "load",
+    "peek_card": "load",
+    "save_model": "save",
+    "zoo_names": "zoo",
+    "zoo_path": "zoo",
+}
+
+__all__ = [
+    "Card",
+    "export_pt2",
+    "from_module",
+    "load_model",
+    "peek_card",
+    "save_model",
+    "zoo_names",
+    "zoo_path",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"robcert.network.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'robcert.network' has no attribute {name!r}")

@@ -1,0 +1,143 @@
+"""What a file is, told from its content: a suffix is only a name."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from robcert.errors import EvaluationError, UsageError
+
+Format = Literal["safetensors", "state_dict", "torch_export", "torchscript"]
+
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The magic number that torch pickled in front of a checkpoint before it wrote zip archives."""
+
+_OTHERS = {
+    b"\x89HDF": "an HDF5 file (Keras)",
+    b"\x1f\x8b": "a gzip archive (unpack it first)",
+    b"GGUF": "a GGUF file",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a PNG image",
+    b"\x93NUMPY": "a NumPy array (data go to --data)",
+}
+
+READABLE = "robcert reads safetensors, state_dicts (.pt, .pth), torch.export archives (.pt2) and TorchScript."
+REEXPORT = (
+    "Save it in a form that holds no code:\n"
+    "  torch.export.save(torch.export.export(model.eval(), (x,), "
+    "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)), 'model.pt2')\n"
+    "or its state_dict, loaded with --arch package.module:factory:\n"
+    "  torch.save(model.state_dict(), 'model.pt')"
+)
+
+
+def detect(path: Path) -> Format:
+    """The format of a model file.
+
+    Raises:
+        UsageError: the file does not exist or cannot be opened.
+        EvaluationError: it is empty, truncated, or no model that robcert reads; the message says what it is.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    if size == 0:
+        raise EvaluationError(f"{path} is empty (0 bytes), expected a model", "Write or download it again.")
+    if head.startswith(b"PK"):
+        return _zip(path)
+    if head.startswith(_LEGACY):
+        return "state_dict"
+    if _is_safetensors(path, head, size):
+        return "safetensors"
+    _refuse(path, head)
+
+
+def members(path: Path) -> dict[str, str]:
+    """The files in a zip archive of torch: their names below the top folder -> their names.
+
+    Raises:
+        EvaluationError: the archive is truncated or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+        raise EvaluationError(
+            f"{path} begins as a zip archive but cannot be read to its end: {error}",
+            "It is probably truncated: copy or download it again.",
+        ) from None
+    return {name.partition("/")[2] or name: name for name in names}
+
+
+def _zip(path: Path) -> Format:
+    inside = members(path)
+    if "archive_format" in inside or any(name.startswith("models/") for name in inside):
+        return "torch_export"
+    if "serialized_exported_program.json" in inside:
+        raise EvaluationError(f"{path} was written by torch.export before torch 2.8", REEXPORT)
+    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
+        return "torchscript"
+    if "data.pkl" in inside:
+        return "state_dict"
+    if inside and all(name.endswith(".npy") for name in inside):
+        raise EvaluationError(f"{path} is an .npz of arrays, expected a model", f"Did you mean --data npz:{path}?")
+    some = ", ".join(list(inside.values())[:3]) or "nothing"
+    raise EvaluationError(f"{path} is a zip archive that holds no model (it holds {some})", READABLE)
+
+
+def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
+    """8 bytes of header length, then a JSON object of that length."""
+    if len(head) < 9 or head[8:9] != b"{":
+        return False
+    length = int.from_bytes(head[:8], "little")
+    if 8 + length > size:
+        # A header that begins as one and whose length is within reason was cut off, or its length is damaged.
+        raise EvaluationError(
+            f"{path} looks like safetensors, but its header claims {length} bytes and the file has {size}",
+            "It is truncated or damaged: copy or download it again.",
+        )
+    with path.open("rb") as file:
+        file.seek(8)
+        try:
+            return isinstance(json.loads(file.read(length)), dict)
+        except (ValueError, RecursionError) as error:
+            raise EvaluationError(
+                f"{path} looks like safetensors, but its header is not JSON: {error}",
+                "The file is damaged: copy or download it again.",
+            ) from None
+
+
+def _refuse(path: Path, head: bytes) -> NoReturn:
+    for magic, what in _OTHERS.items():
+        if head.startswith(magic):
+            raise EvaluationError(f"{path} is {what}, expected a model", READABLE)
+    if _is_onnx(path, head):
+        raise EvaluationError(
+            f"{path} is an ONNX model, which robcert does not read yet",
+            f"Use the PyTorch model that it was exported from. {REEXPORT}",
+        )
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise EvaluationError(
+            f"{path} is a Python pickle; robcert never unpickles, because that can run any code", REEXPORT
+        )
+    try:
+        text = head.decode("utf-8")
+        is_text = all(c.isprintable() or c.isspace() for c in text)
+    except UnicodeDecodeError:
+        is_text = False
+    if is_text:
+        first = head.decode("utf-8").strip().splitlines()[:1]
+        raise EvaluationError(f"{path} is a text file, expected a model (it begins {(first or [''])[0][:40]!r})", READABLE)
+    raise EvaluationError(f"{path} is no model that robcert knows (it begins {head[:8].hex(' ')})", READABLE)
+
+
+def _is_onnx(path: Path, head: bytes) -> bool:
+    """ONNX has no magic: field 1 (ir_version) is a small number, then one of the other fields of ModelProto."""
+    if len(head) < 4 or head[0] != 0x08 or not 1 <= head[1] <= 40:
+        return False
+    return head[2] in (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42) or path.suffix == ".onnx"

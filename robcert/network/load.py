@@ -1,0 +1,257 @@
+"""`load_model`: a path or a zoo name becomes a network that robcert can execute, or one clear error."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from robcert.errors import EvaluationError, UsageError
+from robcert.network import architecture as architectures
+from robcert.network import card as cards
+from robcert.network import program, weights
+from robcert.network.card import Card
+from robcert.network.detect import Format, detect
+from robcert.network.fold import copy_module, fold
+from robcert.network.normalize import with_normalization
+from robcert.network.probe import probe
+from robcert.network.zoo import resolve
+from robcert.types import LoadedModel, Source
+
+
+def load_model(
+    reference: str | Path,
+    *,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    box: tuple[float, float] | None = None,
+    device: str = "cpu",
+    name: str | None = None,
+) -> LoadedModel:
+    """The network behind a path or a name of the zoo, ready to be executed.
+
+    What is given here goes before what the card in the file says.
+
+    Args:
+        reference: a file (safetensors, state_dict, .pt2 or TorchScript, told by its content), a folder that holds
+            ``weights.safetensors``, or a name of the zoo.
+        arch: for files that hold weights only: a registered name, ``torchvision:NAME``, ``package.module:factory``.
+        input_shape: the shape of one image, channels first.
+        num_classes: the number of logits.
+        mean: subtracted per channel inside the network.
+        std: divides per channel inside the network.
+        box: the smallest and the largest value of an input entry; (0, 1) where neither this nor the card says so.
+        device: where the network runs.
+        name: how a table calls it.
+
+    Returns:
+        A network in eval mode, frozen, float32, folded, with its normalisation inside, probed once.
+
+    Raises:
+        UsageError: no such file or name; the architecture or the shape of an image is missing or unknown.
+        EvaluationError: the file is damaged, holds code, does not fit its architecture, or the network does not
+            answer with finite logits.
+    """
+    path, beside = resolve(reference)
+    kind = detect(path)
+    target = _device(device)
+    card, module = _read(path, beside, kind, arch, input_shape, num_classes)
+    fields: dict[str, Any] = {"input_shape": input_shape, "num_classes": num_classes, "architecture": arch, "box": box}
+    updates = {key: value for key, value in fields.items() if value is not None}
+    if mean is not None or std is not None:
+        updates |= {"mean": None if mean is None else tuple(mean), "std": None if std is None else tuple(std)}
+    card = cards.parse((card or Card()).dump() | updates, str(reference))
+    shape = card.input_shape or _own_shape(module, card)
+    if shape is None:
+        raise UsageError(
+            f"the shape of an image is not known: {path} does not say it",
+            f"Add --input-shape, e.g.\n  robcert attack {reference} --input-shape 3,32,32 --data npz:images.npz "
+            "--norm l2 --eps 1.5",
+        )
+    called = name or card.name or (path.parent.name if beside and path.stem == "weights" else path.stem)
+    source = Source(str(reference), str(path.resolve()), kind, _sha256(path))
+    return _finish(module, card.model_copy(update={"input_shape": shape}), called, source, target)
+
+
+def from_module(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    num_classes: int | None = None,
+    *,
+    name: str = "module",
+    box: tuple[float, float] = (0.0, 1.0),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str = "cpu",
+) -> LoadedModel:
+    """A network that is in memory already; ``module`` itself is copied and never touched.
+
+    Raises:
+        UsageError: ``module`` is none, or cannot be copied.
+        EvaluationError: it has weights that are NaN, or does not answer with finite logits of the right shape.
+    """
+    if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] (called by untyped code)
+        raise UsageError(f"found a {type(module).__name__}, expected a torch.nn.Module")
+    target = _device(device)
+    try:
+        copied = copy_module(module)
+    except Exception as error:
+        raise UsageError(f"the module cannot be copied: {error}", "Make it work with copy.deepcopy.") from error
+    fields = {"name": name, "input_shape": input_shape, "num_classes": num_classes, "box": box, "mean": mean, "std": std}
+    card = cards.parse({key: value for key, value in fields.items() if value is not None}, "from_module")
+    state = module.state_dict()
+    weights.check_finite(state, name)
+    source = Source(name, "", "memory", _sha256_state(state))
+    return _finish(copied.cpu(), card, name, source, target)
+
+
+def peek_card(reference: str | Path) -> Card | None:
+    """The card of a model, read without reading its weights; None where the file has none.
+
+    Raises:
+        UsageError: no such file or name.
+        EvaluationError: the file is no model, or its card is damaged.
+    """
+    path, beside = resolve(reference)
+    return _card(path, beside, detect(path))
+
+
+def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
+    text: str | bytes | None = None
+    if kind == "safetensors":
+        text = weights.read_safetensors_metadata(path).get(cards.SAFETENSORS_KEY)
+    elif kind == "state_dict":
+        text = weights.read_pickle(path, data=False).get(cards.PT_KEY)
+    else:
+        text = program.read_extra(path, cards.EXTRA_FILE)
+    if text is not None:
+        return cards.parse_json(text, str(path))
+    # A model.toml belongs to the safetensors beside it, not to whatever else lies in the folder.
+    return cards.read_toml(beside) if beside is not None and kind == "safetensors" else None
+
+
+def _read(
+    path: Path,
+    beside: Path | None,
+    kind: Format,
+    arch: str | None,
+    input_shape: tuple[int, ...] | None,
+    num_classes: int | None,
+) -> tuple[Card | None, nn.Module]:
+    """The card in the file, and its network."""
+    if kind == "torch_export":
+        module = program.load_export(path)
+        weights.check_finite(module.state_dict(), str(path))
+        return _card(path, beside, kind), module
+    if kind == "torchscript":
+        module = program.load_torchscript(path)
+        weights.check_finite(module.state_dict(), str(path))
+        return _card(path, beside, kind), module
+    if kind == "safetensors":
+        state: Mapping[str, Any] = weights.read_safetensors(path)
+    else:
+        state = weights.unwrap(weights.read_pickle(path), str(path))
+    card = _card(path, beside, kind)
+    wanted = arch or (card.architecture if card else None)
+    if wanted is None:
+        raise _missing(path)
+    weights.check_finite(state, str(path))
+    request = architectures.Request(
+        wanted,
+        input_shape or (card.input_shape if card else None) or architectures.default_shape(wanted),
+        num_classes or (card.num_classes if card else None),
+        weights.guess_classes(state),
+        card.options if card and wanted == card.architecture else {},
+    )
+    module = architectures.build(request)
+    weights.fit(module, state, str(path), wanted)
+    return card, module
+
+
+def _missing(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} holds weights only, and nothing in it says which network they belong to",
+        "Missing: --arch (a name from `robcert models`, torchvision:NAME, or package.module:factory) and --data. "
+        f"For example\n  robcert attack {path} --arch torchvision:resnet18 --data npz:images.npz --norm l2 --eps 1.5",
+    )
+
+
+def _own_shape(module: nn.Module, card: Card) -> tuple[int, ...] | None:
+    if isinstance(module, program.Program):
+        return module.input_shape
+    return architectures.default_shape(card.architecture) if card.architecture else None
+
+
+def _finish(module: nn.Module, card: Card, name: str, source: Source, device: torch.device) -> LoadedModel:
+    """Eval mode, float32, folded, normalised, frozen, on the device, probed."""
+    shape = card.input_shape
+    assert shape is not None
+    whole = isinstance(module, (program.Program, torch.jit.ScriptModule))
+    module = module.eval()
+    if not whole:
+        module = fold(module.float(), shape, _span(card))
+    module = with_normalization(module, card.mean, card.std, shape)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    try:
+        module = module.to(device)
+    except RuntimeError as error:
+        raise EvaluationError(f"the network cannot be moved to {device}: {error}") from error
+    found = probe(module, shape, card.num_classes, card.box, device)
+    card = card.model_copy(update={"name": card.name or name, "num_classes": found.num_classes})
+    return LoadedModel(
+        module=module,
+        name=name,
+        input_shape=shape,
+        num_classes=found.num_classes,
+        box=card.box,
+        source=source,
+        rounding=found.rounding,
+        card=card.dump(),
+        warnings=found.warnings,
+    )
+
+
+def _span(card: Card) -> tuple[float, float]:
+    """The range of the inputs behind the normalisation, on which a folded network is compared."""
+    low, high = card.box
+    mean, std = max(card.mean or (0.0,)), min(card.std or (1.0,))
+    return (low - mean) / std, (high - min(card.mean or (0.0,))) / std
+
+
+def _device(device: str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"the device {device!r} cannot be used: {first}", "Try --device cpu.") from None
+    return found
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256_state(state: Mapping[str, Any]) -> str:
+    """The digest of a state_dict: names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key]
+        if isinstance(value, Tensor):
+            flat = value.detach().cpu().contiguous()
+            digest.update(f"{key} {flat.dtype} {tuple(flat.shape)}\n".encode())
+            digest.update(cast(bytes, flat.reshape(-1).view(torch.uint8).numpy().tobytes()) if flat.numel() else b"")
+    return digest.hexdigest()

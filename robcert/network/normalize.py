@@ -1,0 +1,59 @@
+"""The normalisation of the input as part of the network."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robcert.errors import UsageError
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std, per channel.
+
+    Args:
+        mean: one value a channel, or one for all.
+        std: one value a channel, or one for all.
+        dims: the number of axes of one image, channels first.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], dims: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        trailing = (1,) * (dims - 1)
+        self.register_buffer("mean", torch.tensor(tuple(mean), dtype=torch.float32).reshape(-1, *trailing))
+        self.register_buffer("std", torch.tensor(tuple(std), dtype=torch.float32).reshape(-1, *trailing))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, *) -> (n, c, *)."""
+        return (x - self.mean) / self.std
+
+
+def with_normalization(
+    module: nn.Module,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    shape: tuple[int, ...],
+) -> nn.Module:
+    """The network that takes images in the box: ``module`` behind a `Normalize`, or ``module`` itself.
+
+    Raises:
+        UsageError: the number of values is neither one nor the number of channels; a std that is not positive.
+    """
+    if mean is None and std is None:
+        return module
+    mean, std = tuple(mean or (0.0,)), tuple(std or (1.0,))
+    for kind, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, shape[0]):
+            raise UsageError(
+                f"{kind} has {len(values)} values, but an image of shape {shape} has {shape[0]} channels",
+                f"Give one value, or {shape[0]} separated by commas.",
+            )
+    if any(not value > 0 for value in std):
+        raise UsageError(f"std is {', '.join(f'{v:g}' for v in std)}, but every value must be positive")
+    normalize = Normalize(mean, std, len(shape))
+    return nn.Sequential(OrderedDict([("normalize", normalize), ("network", module)])).eval()

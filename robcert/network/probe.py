@@ -1,0 +1,174 @@
+"""One look at a loaded network before anything relies on it: does it answer, with numbers, and always the same?
+
+**The stated rounding bound.** Two correct float32 executions of one network (another batch size, another kernel, the
+exported form) differ, since floating-point sums depend on their order. ``rounding`` bounds that difference, relative
+to the largest |logit| of the image. It is measured: the largest difference between batches of 1, 7, 8 and n images
+and, where the network can be copied to float64, between float32 and float64, times 4, and never below 2**-22 (two
+units in the last place). It is a measurement with a safety factor, not a proof.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robcert.errors import EvaluationError
+
+SAFETY = 4.0
+FLOOR = 2.0**-22
+_WORK = 4e9
+"""Multiply-adds that one probing batch may cost (well under a second on one core)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the probe found: the number of classes, the rounding bound, and warnings."""
+
+    num_classes: int
+    rounding: float
+    warnings: tuple[str, ...]
+
+
+def probe(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    num_classes: int | None,
+    box: tuple[float, float],
+    device: torch.device | str = "cpu",
+) -> Probe:
+    """Calls the network on random images of the box.
+
+    Args:
+        module: the network, in eval mode.
+        input_shape: the shape of one image.
+        num_classes: the number of logits that is expected, or None to take what comes.
+        box: the smallest and the largest value of an input entry.
+        device: where the network is.
+
+    Raises:
+        EvaluationError: the network does not accept the shape, does not answer with logits (n, classes), answers
+            with another number of classes, or with NaN or inf.
+    """
+    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        generator = torch.Generator().manual_seed(0)
+        low, high = box
+        x = low + (high - low) * torch.rand(128, *input_shape, generator=generator)
+        one, work = _first(module, x[:1].to(device), input_shape)
+        classes = _check_logits(one, 1, num_classes)
+        n = int(min(128, max(8, _WORK // max(work, 1))))
+        x = x[:n].to(device)
+        logits = _call(module, x, input_shape)
+        _check_logits(logits, n, classes)
+        again = _call(module, x, input_shape)
+        warnings: list[str] = []
+        if not torch.equal(logits, again):
+            warnings.append(
+                "the model is random: two identical calls gave different logits (largest difference "
+                f"{float((logits - again).abs().max()):.2g}). One draw proves little: its gradients must be averaged, "
+                "and an adversarial example of one call may be none in the next, so verdicts may not hold."
+            )
+        if _is_softmax(logits):
+            warnings.append(
+                "the outputs look like probabilities (every row lies in [0, 1] and sums to 1), but logits are expected: "
+                "after a softmax gradients vanish and attacks fail where the model does not hold. "
+                "Give the network without its final softmax."
+            )
+        difference = max(_relative(_call(module, x[:k], input_shape), logits[:k]) for k in (1, 7, 8))
+        if difference > 1e-3 and torch.equal(logits, again):
+            warnings.append(
+                "the answer to an image depends on the other images of the batch (relative difference "
+                f"{difference:.2g}): a BatchNorm without running statistics does that. "
+                "Verdicts hold only for the batch they were found in."
+            )
+        exact = _float64(module, x[: 16 if n >= 16 else 4])
+        if exact is not None:
+            difference = max(difference, _relative(logits[: len(exact)], exact))
+    rounding = max(FLOOR, SAFETY * difference) if torch.equal(logits, again) else FLOOR
+    return Probe(classes, rounding, tuple(warnings))
+
+
+def _first(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, float]:
+    """The answer to one image, and the multiply-adds that it cost (pessimistic where they cannot be counted)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter:
+            module(x)
+        return _call(module, x, shape), counter.get_total_flops() / 2
+    except Exception:
+        # What cannot be counted may still run; a second failure is the network's own.
+        return _call(module, x, shape), _WORK / 8
+
+
+def _call(module: Callable[[Tensor], object], x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    try:
+        answer = module(x)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise EvaluationError(
+            f"the network does not run on {len(x)} image(s) of shape {_shape(shape)}: "
+            f"{type(error).__name__}: {lines[-1][:300] if lines else ''}",
+            f"robcert gave it a tensor of shape {_shape(tuple(x.shape))}. If images have another shape, say so with "
+            "--input-shape (channels first); an exported graph needs a dynamic batch dimension.",
+        ) from error
+    if not isinstance(answer, Tensor):
+        raise EvaluationError(
+            f"the network answers with a {type(answer).__name__}, expected one tensor of logits (n, classes)",
+            "Wrap it so that its forward returns the logits only.",
+        )
+    return answer
+
+
+def _check_logits(logits: Tensor, n: int, num_classes: int | None) -> int:
+    if logits.dim() != 2 or logits.shape[0] != n or logits.shape[1] < 2:
+        wanted = f"({n}, {num_classes or 'classes'})"
+        raise EvaluationError(
+            f"the network answers {n} image(s) with a tensor of shape {tuple(logits.shape)}, "
+            f"expected logits of shape {wanted}",
+            "robcert evaluates classifiers with at least two classes and one row of logits an image.",
+        )
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise EvaluationError(
+            f"the network has {logits.shape[1]} classes, expected {num_classes}",
+            f"Use data with {logits.shape[1]} classes, or correct the number (--classes or the card).",
+        )
+    if not logits.is_floating_point():
+        raise EvaluationError(f"the network answers with {logits.dtype}, expected float32 logits")
+    if not bool(torch.isfinite(logits).all()):
+        bad = int((~torch.isfinite(logits)).any(1).sum())
+        raise EvaluationError(
+            f"the network answers NaN or inf on {bad} of {n} random images of the box",
+            "No verdict is possible. Check its weights, and that it expects inputs in the box (--mean, --std).",
+        )
+    return int(logits.shape[1])
+
+
+def _is_softmax(logits: Tensor) -> bool:
+    inside = bool((logits >= 0).all()) and bool((logits <= 1).all())
+    return inside and bool(((logits.double().sum(1) - 1).abs() < 1e-4).all())
+
+
+def _relative(found: Tensor, reference: Tensor) -> float:
+    """The largest |difference| of a row over its largest |logit|, over all rows."""
+    difference = (found.double() - reference.double()).abs().amax(1)
+    return float((difference / reference.double().abs().amax(1).clamp_min(1e-30)).max())
+
+
+def _float64(module: nn.Module, x: Tensor) -> Tensor | None:
+    """The answer in float64, or None where the network cannot be copied or converted."""
+    try:
+        exact = copy.deepcopy(module).double()(x.double())
+    except Exception:  # an interpreter, or constants of a fixed type, inside the network
+        return None
+    usable = isinstance(exact, Tensor) and exact.dtype == torch.float64 and bool(torch.isfinite(exact).all())
+    return exact if usable else None
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)

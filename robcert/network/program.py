@@ -1,0 +1,114 @@
+"""Networks that bring their own graph: torch.export archives and TorchScript, run by their interpreters."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from robcert.errors import EvaluationError
+from robcert.network.detect import REEXPORT, members
+
+
+class Program(nn.Module):
+    """An exported graph as a module that does not mind ``eval()``: an exported program has no mode.
+
+    Attributes:
+        input_shape: the shape of one image, where the export fixed it.
+    """
+
+    def __init__(self, graph: nn.Module, input_shape: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.graph = graph
+        self.input_shape = input_shape
+        self.training = False
+
+    def train(self, mode: bool = True) -> Program:
+        """Does nothing: what the graph computes was fixed when it was exported."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (n, classes)."""
+        return self.graph(x)
+
+
+def load_export(path: Path) -> Program:
+    """The network in a torch.export archive.
+
+    Raises:
+        EvaluationError: the archive is damaged, holds code, or takes more than one batch of images.
+    """
+    try:
+        with path.open("rb") as file:
+            exported = torch.export.load(cast(Any, file))
+        graph = exported.module()
+        shape = _input_shape(exported, path)
+    except EvaluationError:
+        raise
+    except Exception as error:  # a damaged archive fails in many ways, none of them the user's
+        raise _damaged(path, "a torch.export archive", error) from None
+    return Program(graph, shape)
+
+
+def _input_shape(exported: torch.export.ExportedProgram, path: Path) -> tuple[int, ...] | None:
+    names = exported.graph_signature.user_inputs
+    values = [n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder" and n.name in names]
+    if len(values) != 1 or not isinstance(values[0], Tensor):
+        raise EvaluationError(f"{path} takes {len(values)} inputs, expected one batch of images", REEXPORT)
+    sizes = list(values[0].shape)
+    if not sizes or isinstance(sizes[0], int):
+        raise EvaluationError(
+            f"{path} was exported for batches of exactly {sizes[0] if sizes else 1}, expected any number of images",
+            REEXPORT,
+        )
+    return tuple(int(s) for s in sizes[1:]) if all(isinstance(s, int) for s in sizes[1:]) else None
+
+
+def load_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """The network in a TorchScript archive.
+
+    Raises:
+        EvaluationError: the archive is damaged, or its code reads or writes files.
+    """
+    _no_file_access(path)
+    try:
+        return torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise _damaged(path, "a TorchScript archive", error) from None
+
+
+def _no_file_access(path: Path) -> None:
+    """TorchScript is run by its interpreter, but two of the interpreter's operators reach the disk."""
+    for name, full in members(path).items():
+        if name.startswith("code/") and name.endswith(".py"):
+            found = re.search(r"\b(?:torch|ops\.\w+)\.(save|from_file)\b", _read(path, full).decode("utf-8", "replace"))
+            if found:
+                raise EvaluationError(
+                    f"{path} calls torch.{found.group(1)}, which reaches files of this machine; it was not run", REEXPORT
+                )
+
+
+def read_extra(path: Path, name: str) -> bytes | None:
+    """An extra file in a torch.export or TorchScript archive, or None."""
+    full = members(path).get(f"extra/{name}")
+    return None if full is None else _read(path, full)
+
+
+def _read(path: Path, member: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    except Exception as error:
+        raise _damaged(path, "a model archive", error) from None
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> EvaluationError:
+    lines = str(error).strip().splitlines()
+    return EvaluationError(
+        f"{path} looks like {kind} but cannot be read: {lines[0][:300] if lines else type(error).__name__}",
+        "It is probably damaged, truncated or from another version of torch: copy, download or export it again.",
+    )
