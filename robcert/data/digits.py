@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from sklearn.datasets import load_digits
 
 from robcert.data.source import Images, Request, dataset
 from robcert.data.subset import stratified_order
@@ -24,7 +25,11 @@ def read_digits(request: Request) -> Images:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
-    bunch = load_digits()
+    from sklearn.datasets import (
+        load_digits,
+    )  # takes a second, which a list of all data sets need not wait for
+
+    bunch: Any = load_digits()
     x = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 16
     y = torch.from_numpy(bunch.target).to(torch.int64)
     test = torch.zeros(len(y), dtype=torch.bool)

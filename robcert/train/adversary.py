@@ -67,7 +67,8 @@ def perturb(
     Returns:
         (n, *shape), without history.
 
-    Source: A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018, section 2.1.
+    Source: A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018,
+    section 2.1.
     """
     training = net.training
     net.eval()

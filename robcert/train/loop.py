@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from robcert.types import Dataset
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to: its number from 1, of how many, mean loss, accuracy and mean gap on the test images."""
+    """What an epoch came to: its number from 1, its mean loss, accuracy and mean gap on the test images."""
 
     number: int
     epochs: int
@@ -38,8 +38,8 @@ def train(
 ) -> nn.Module:
     """Trains the network of a recipe; nothing but the recipe, the data and the device decides its weights.
 
-    The state of torch's global generator is the same afterwards. The test images are looked at for `Epoch` only:
-    the weights of the last epoch are kept.
+    The state of torch's global generator is the same afterwards. The test images are looked at for `Epoch`
+    only: the weights of the last epoch are kept.
 
     Args:
         recipe: what to do.
@@ -109,9 +109,7 @@ def build(recipe: Recipe, input_shape: tuple[int, ...], num_classes: int) -> nn.
         ) from error
 
 
-def augment(
-    x: Tensor, table: Augmentation, box: tuple[float, float], generator: torch.Generator
-) -> Tensor:
+def augment(x: Tensor, table: Augmentation, box: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Shifts every image by whole pixels, filled with zeros, and adds noise, clipped to the box.
 
     Args:
@@ -126,7 +124,7 @@ def augment(
     if table.shift:
         if x.ndim != 4:
             raise UsageError(
-                f"augmentation.shift needs images (channels, height, width), found shape {tuple(x.shape[1:])}",
+                f"augmentation.shift needs images (channels, height, width), not {tuple(x.shape[1:])}",
                 "Remove augmentation.shift from the recipe.",
             )
         x = _shift(x, table.shift, generator)
@@ -164,7 +162,7 @@ def _optimiser(
 
 
 @contextlib.contextmanager
-def _seeded(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def _seeded(recipe: Recipe, device: torch.device) -> Generator[None, None, None]:
     """Seeds torch and sets its threads, and puts both back."""
     threads = torch.get_num_threads()
     devices = [device] if device.type == "cuda" else []

@@ -81,7 +81,8 @@ class CrossEntropyObjective(_Plain):
 class AdversarialObjective(_Plain):
     """Cross-entropy on adversarial examples in place of the images.
 
-    Source: A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018, eq. 2.1.
+    Source: A. Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018, eq.
+    2.1.
     """
 
     def __init__(self, table: tables.Adversarial, setting: Setting) -> None:

@@ -13,7 +13,7 @@ from robcert.errors import UsageError, did_you_mean
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
 class _Table(BaseModel):
@@ -35,7 +35,7 @@ class CrossEntropy(_Table):
     """
 
     name: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Adversarial(_Table):
@@ -53,10 +53,10 @@ class Adversarial(_Table):
     name: Literal["adversarial"]
     norm: Literal["l2", "linf"]
     eps: float = Field(gt=0)
-    steps: int = Field(10, ge=1)
-    step: float = Field(0.25, gt=0)
-    warm_up: float = Field(0.0, ge=0, le=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    steps: int = Field(default=10, ge=1)
+    step: float = Field(default=0.25, gt=0)
+    warm_up: float = Field(default=0.0, ge=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class L2NNN(_Table):
@@ -72,12 +72,12 @@ class L2NNN(_Table):
     """
 
     name: Literal["l2nnn"]
-    gamma: float = Field(1.0, ge=0)
-    omega: float = Field(0.3, ge=0)
-    v: float = Field(3.0, gt=0)
-    z: float = Field(1.0, gt=0)
-    penalty: float = Field(1.0, ge=0)
-    switch_epoch: int = Field(0, ge=0)
+    gamma: float = Field(default=1.0, ge=0)
+    omega: float = Field(default=0.3, ge=0)
+    v: float = Field(default=3.0, gt=0)
+    z: float = Field(default=1.0, gt=0)
+    penalty: float = Field(default=1.0, ge=0)
+    switch_epoch: int = Field(default=0, ge=0)
 
 
 Objective = Annotated[CrossEntropy | Adversarial | L2NNN, Field(discriminator="name")]
@@ -89,18 +89,19 @@ class Optimiser(_Table):
     Attributes:
         name: "adam" (decoupled weight decay) or "sgd" (Nesterov momentum).
         learning_rate: the largest rate of the schedule.
-        schedule: "one_cycle" (rises over the first ``rise`` of all steps, then falls to nearly 0) or "constant".
+        schedule: "one_cycle" (rises over the first ``rise`` of all steps, then falls to nearly 0) or
+            "constant".
         rise: the share of the steps in which the rate rises.
         momentum: of sgd.
         weight_decay: relative to the learning rate.
     """
 
     name: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    rise: float = Field(0.3, gt=0, lt=1)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    rise: float = Field(default=0.3, gt=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
 
 
 class Augmentation(_Table):
@@ -111,8 +112,8 @@ class Augmentation(_Table):
         noise: standard deviation of Gaussian noise on each entry, clipped to the box.
     """
 
-    shift: int = Field(0, ge=0)
-    noise: float = Field(0.0, ge=0)
+    shift: int = Field(default=0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
 
 
 class Recipe(_Table):
@@ -131,10 +132,10 @@ class Recipe(_Table):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     data: str = "digits"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     epochs: int = Field(ge=1)
-    batch: int = Field(128, ge=1)
-    threads: int | None = Field(None, ge=1)
+    batch: int = Field(default=128, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     architecture: Architecture
     objective: Objective = CrossEntropy()
     optimiser: Optimiser = Optimiser()
@@ -144,7 +145,7 @@ class Recipe(_Table):
     def _strict_in_the_end(self) -> Recipe:
         if isinstance(self.objective, L2NNN) and self.objective.switch_epoch >= self.epochs:
             raise ValueError(
-                f"objective.switch_epoch is {self.objective.switch_epoch}, but the epochs end at {self.epochs}:"
+                f"objective.switch_epoch is {self.objective.switch_epoch}, epochs is {self.epochs}:"
                 " without W' in the end the network is not nonexpansive"
             )
         return self
@@ -208,7 +209,8 @@ def _fields(where: list[str], table: dict[str, Any]) -> list[str]:
         return list(Recipe.model_fields)
     if where[0] == "objective":
         kinds: dict[str, type[BaseModel]] = {
-            get_args(kind.model_fields["name"].annotation)[0]: kind for kind in (CrossEntropy, Adversarial, L2NNN)
+            get_args(kind.model_fields["name"].annotation)[0]: kind
+            for kind in (CrossEntropy, Adversarial, L2NNN)
         }
         return list(kinds[table["objective"]["name"]].model_fields)
     return list(tables[where[0]].model_fields)

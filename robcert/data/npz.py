@@ -1,0 +1,81 @@
+"""Images and labels in a NumPy archive: ``npz:PATH``."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robcert.data.source import Images, Request, dataset
+from robcert.errors import EvaluationError, UsageError
+
+_EXAMPLE = "numpy.savez('images.npz', x=images, y=labels) writes such a file."
+_COLOURS = (1, 3)
+
+
+def _places(request: Request) -> list[tuple[Path, bool]]:
+    return [(request.path, request.path.is_file())] if request.path else []
+
+
+@dataset("npz", title="NumPy archive (npz:PATH)", places=_places, from_path=True)
+def read_npz(request: Request) -> Images:
+    """Reads ``x``, ``y`` and, if it is there, ``classes`` from a file; both splits are the whole file.
+
+    ``x``: floats in [0, 1], or uint8, which is divided by 255.
+
+    ============================  =======================================================================
+    shape of ``x``                becomes
+    ============================  =======================================================================
+    (n, h, w)                     (n, 1, h, w): grey images
+    (n, h, w, 1), (n, h, w, 3)    (n, c, h, w), unless the second size is 1 or 3 too
+    (n, 1, h, w), (n, 3, h, w)    itself, whatever the last size is
+    any other (n, ...)            itself
+    ============================  =======================================================================
+
+    ``y``: (n,) integers from 0. ``classes``: their names.
+
+    Raises:
+        UsageError: no such file.
+        EvaluationError: not an archive, damaged, or an array is missing.
+    """
+    path = request.path
+    assert path is not None
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", _EXAMPLE)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise EvaluationError(
+                    f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE
+                )
+            names = list(archive.files)
+            for name in ("x", "y"):
+                if name not in names:
+                    raise EvaluationError(
+                        f"{path} holds {', '.join(names) or 'nothing'}, but no array {name!r}", _EXAMPLE
+                    )
+            x, y = _tensor(archive["x"], f"x of {path}"), _tensor(archive["y"], f"y of {path}")
+            classes = tuple(str(name) for name in archive["classes"]) if "classes" in names else ()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise EvaluationError(f"{path} cannot be read as a NumPy archive: {error}", _EXAMPLE) from error
+    return Images(_channels_first(x), y, classes)
+
+
+def _tensor(array: Any, name: str) -> torch.Tensor:
+    try:
+        # A copy in native byte order; torch takes no other.
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    except TypeError as error:
+        raise EvaluationError(f"{name} holds {array.dtype}, but numbers were expected", _EXAMPLE) from error
+
+
+def _channels_first(x: torch.Tensor) -> torch.Tensor:
+    if x.ndim == 3:
+        return x.unsqueeze(1)
+    if x.ndim == 4 and x.shape[3] in _COLOURS and x.shape[1] not in _COLOURS:
+        return x.permute(0, 3, 1, 2)
+    return x
