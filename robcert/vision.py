@@ -1,9 +1,9 @@
 """The one place where torchvision is imported: late, and with a way round the breakage that is common.
 
 A torchvision whose compiled extension does not fit the installed torch fails at import with
-``operator torchvision::nms does not exist``, although robcert needs none of its compiled operators (only model
-definitions and data set readers). The missing operators are then declared, so that the import succeeds; calling one
-of them still fails with torch's own message.
+``operator torchvision::nms does not exist``, although robcert needs none of its compiled operators (only
+model definitions and data set readers). The missing operators are then declared, so that the import succeeds;
+calling one of them still fails with torch's own message.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ SCHEMAS: dict[str, str] = {
     "_ps_roi_align_backward": f"({_BACK.format(', Tensor channel_mapping', _I)}, int sampling_ratio, "
     f"{_SIZES.format(_I)}) -> Tensor",
     "ps_roi_pool": f"({_ROI.format('input', _I)}) -> (Tensor, Tensor)",
-    "_ps_roi_pool_backward": f"({_BACK.format(', Tensor channel_mapping', _I)}, {_SIZES.format(_I)}) -> Tensor",
+    "_ps_roi_pool_backward": f"({_BACK.format(', Tensor channel_mapping', _I)}, {_SIZES.format(_I)})"
+    " -> Tensor",
     "roi_pool": f"({_ROI.format('input', _I)}) -> (Tensor, Tensor)",
     "_roi_pool_backward": f"({_BACK.format(', Tensor argmax', _I)}, {_SIZES.format(_I)}) -> Tensor",
     "deform_conv2d": f"(Tensor input, {_DEFORM}) -> Tensor",
-    "_deform_conv2d_backward": f"(Tensor grad, Tensor input, {_DEFORM}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "_deform_conv2d_backward": f"(Tensor grad, Tensor input, {_DEFORM})"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 }
 """The operators that torchvision expects its compiled extension to have declared."""
 

@@ -15,7 +15,7 @@ from robcert.errors import EvaluationError, did_you_mean
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 SCHEMA = "robcert.card/1"
 SAFETENSORS_KEY = "robcert"
@@ -80,7 +80,9 @@ class Card(BaseModel):
     def dump(self) -> dict[str, Any]:
         """The fields as JSON-ready values, without those that were left empty."""
         fields = self.model_dump(mode="json", by_alias=True)
-        return {key: value for key, value in fields.items() if value is not None and value != {} and value != ""}
+        return {
+            key: value for key, value in fields.items() if value is not None and value != {} and value != ""
+        }
 
     def to_json(self) -> str:
         """The card as JSON; read back by `parse_json`."""
@@ -102,9 +104,13 @@ def parse(fields: object, where: str) -> Card:
         key = ".".join(str(part) for part in first["loc"])
         known = [field.alias or name for name, field in Card.model_fields.items()]
         if first["type"] == "extra_forbidden":
-            raise EvaluationError(f"unknown key {key!r} in the card of {where}", did_you_mean(key, known)) from None
+            raise EvaluationError(
+                f"unknown key {key!r} in the card of {where}", did_you_mean(key, known)
+            ) from None
         place = f"field {key!r} of the card" if key else "the card"
-        raise EvaluationError(f"{place} in {where} does not fit: {first['msg']}", f"Edit it in {where}.") from None
+        raise EvaluationError(
+            f"{place} in {where} does not fit: {first['msg']}", f"Edit it in {where}."
+        ) from None
 
 
 def parse_json(text: str | bytes, where: str) -> Card:

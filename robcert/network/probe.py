@@ -1,10 +1,11 @@
-"""One look at a loaded network before anything relies on it: does it answer, with numbers, and always the same?
+"""One look at a loaded network before anything relies on it.
 
-**The stated rounding bound.** Two correct float32 executions of one network (another batch size, another kernel, the
-exported form) differ, since floating-point sums depend on their order. ``rounding`` bounds that difference, relative
-to the largest |logit| of the image. It is measured: the largest difference between batches of 1, 7, 8 and n images
-and, where the network can be copied to float64, between float32 and float64, times 4, and never below 2**-22 (two
-units in the last place). It is a measurement with a safety factor, not a proof.
+**The stated rounding bound.** Two correct float32 executions of one network (another batch size, another
+kernel, the exported form) differ, since floating-point sums depend on their order. ``rounding`` bounds that
+difference, relative to the largest |logit| of the image. It is measured: the largest difference between
+batches of 1, 7, 8 and n images and, where the network can be copied to float64, between float32 and float64,
+times 4, and never below 2**-22 (two units in the last place). It is a measurement with a safety factor, not a
+proof.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robcert.errors import EvaluationError
 
@@ -50,8 +53,8 @@ def probe(
         device: where the network is.
 
     Raises:
-        EvaluationError: the network does not accept the shape, does not answer with logits (n, classes), answers
-            with another number of classes, or with NaN or inf.
+        EvaluationError: the network does not accept the shape, does not answer with logits (n, classes),
+            answers with another number of classes, or with NaN or inf.
     """
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
@@ -69,23 +72,26 @@ def probe(
         if not torch.equal(logits, again):
             warnings.append(
                 "the model is random: two identical calls gave different logits (largest difference "
-                f"{float((logits - again).abs().max()):.2g}). One draw proves little: its gradients must be averaged, "
-                "and an adversarial example of one call may be none in the next, so verdicts may not hold."
+                f"{float((logits - again).abs().max()):.2g}). One draw proves little: its gradients must be "
+                "averaged, and an adversarial example of one call may be none in the next, so verdicts "
+                "may not hold."
             )
         if _is_softmax(logits):
             warnings.append(
-                "the outputs look like probabilities (every row lies in [0, 1] and sums to 1), but logits are expected: "
-                "after a softmax gradients vanish and attacks fail where the model does not hold. "
+                "the outputs look like probabilities (every row lies in [0, 1] and sums to 1), but logits are "
+                "expected: after a softmax gradients vanish and attacks fail where the model does not "
+                "hold. "
                 "Give the network without its final softmax."
             )
-        difference = max(_relative(_call(module, x[:k], input_shape), logits[:k]) for k in (1, 7, 8))
+        batches = [one, *(_call(module, x[:k], input_shape) for k in (7, 8) if k < n)]
+        difference = max(_relative(found, logits[: len(found)]) for found in batches)
         if difference > 1e-3 and torch.equal(logits, again):
             warnings.append(
                 "the answer to an image depends on the other images of the batch (relative difference "
                 f"{difference:.2g}): a BatchNorm without running statistics does that. "
                 "Verdicts hold only for the batch they were found in."
             )
-        exact = _float64(module, x[: 16 if n >= 16 else 4])
+        exact = _float64(module, x[: 16 if n >= 16 else 2])
         if exact is not None:
             difference = max(difference, _relative(logits[: len(exact)], exact))
     rounding = max(FLOOR, SAFETY * difference) if torch.equal(logits, again) else FLOOR
@@ -93,17 +99,31 @@ def probe(
 
 
 def _first(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, float]:
-    """The answer to one image, and the multiply-adds that it cost (pessimistic where they cannot be counted)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
+    """The answer to one image, and the multiply-adds that it cost."""
+    counter = _Work()
     try:
         with counter:
-            module(x)
-        return _call(module, x, shape), counter.get_total_flops() / 2
-    except Exception:
-        # What cannot be counted may still run; a second failure is the network's own.
+            return _call(module, x, shape), counter.total
+    except EvaluationError:  # what cannot be counted may still run; a second failure is the network's own
         return _call(module, x, shape), _WORK / 8
+
+
+class _Work(TorchDispatchMode):
+    """Counts multiply-adds (torch's own counter takes two seconds to import)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if isinstance(out, Tensor):
+            if "convolution" in name:
+                self.total += out.numel() * args[1].numel() / max(1, args[1].shape[0])
+            elif name.endswith("mm"):
+                self.total += out.numel() * args[-1].shape[-2]
+        return out
 
 
 def _call(module: Callable[[Tensor], object], x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -114,8 +134,8 @@ def _call(module: Callable[[Tensor], object], x: Tensor, shape: tuple[int, ...])
         raise EvaluationError(
             f"the network does not run on {len(x)} image(s) of shape {_shape(shape)}: "
             f"{type(error).__name__}: {lines[-1][:300] if lines else ''}",
-            f"robcert gave it a tensor of shape {_shape(tuple(x.shape))}. If images have another shape, say so with "
-            "--input-shape (channels first); an exported graph needs a dynamic batch dimension.",
+            f"robcert gave it a tensor of shape {_shape(tuple(x.shape))}. If images have another shape, say "
+            "so with --input-shape (channels first); an exported graph needs a dynamic batch dimension.",
         ) from error
     if not isinstance(answer, Tensor):
         raise EvaluationError(
@@ -144,7 +164,7 @@ def _check_logits(logits: Tensor, n: int, num_classes: int | None) -> int:
         bad = int((~torch.isfinite(logits)).any(1).sum())
         raise EvaluationError(
             f"the network answers NaN or inf on {bad} of {n} random images of the box",
-            "No verdict is possible. Check its weights, and that it expects inputs in the box (--mean, --std).",
+            "No verdict is possible. Check its weights, and that its inputs lie in the box (--mean, --std).",
         )
     return int(logits.shape[1])
 

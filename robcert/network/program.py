@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robcert.errors import EvaluationError
 from robcert.network.detect import REEXPORT, members
+from robcert.network.vet import vetted
 
 
 class Program(nn.Module):
@@ -23,7 +24,7 @@ class Program(nn.Module):
 
     def __init__(self, graph: nn.Module, input_shape: tuple[int, ...] | None) -> None:
         super().__init__()
-        self.graph = graph
+        self.program = graph  # not "graph": an exported GraphModule has one already
         self.input_shape = input_shape
         self.training = False
 
@@ -33,7 +34,7 @@ class Program(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits (n, classes)."""
-        return self.graph(x)
+        return self.program(x)
 
 
 def load_export(path: Path) -> Program:
@@ -43,9 +44,9 @@ def load_export(path: Path) -> Program:
         EvaluationError: the archive is damaged, holds code, or takes more than one batch of images.
     """
     try:
-        with path.open("rb") as file:
-            exported = torch.export.load(cast(Any, file))
-        graph = exported.module()
+        exported = torch.export.load(cast(Any, vetted(path)))
+        # The guards of an export are Python source; that the input has the right shape is checked by the probe.
+        graph = exported.module(check_guards=False)
         shape = _input_shape(exported, path)
     except EvaluationError:
         raise
@@ -59,10 +60,10 @@ def _input_shape(exported: torch.export.ExportedProgram, path: Path) -> tuple[in
     values = [n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder" and n.name in names]
     if len(values) != 1 or not isinstance(values[0], Tensor):
         raise EvaluationError(f"{path} takes {len(values)} inputs, expected one batch of images", REEXPORT)
-    sizes = list(values[0].shape)
+    sizes: list[Any] = list(values[0].shape)
     if not sizes or isinstance(sizes[0], int):
         raise EvaluationError(
-            f"{path} was exported for batches of exactly {sizes[0] if sizes else 1}, expected any number of images",
+            f"{path} was exported for batches of exactly {sizes[0] if sizes else 1}, expected any number",
             REEXPORT,
         )
     return tuple(int(s) for s in sizes[1:]) if all(isinstance(s, int) for s in sizes[1:]) else None
@@ -85,10 +86,13 @@ def _no_file_access(path: Path) -> None:
     """TorchScript is run by its interpreter, but two of the interpreter's operators reach the disk."""
     for name, full in members(path).items():
         if name.startswith("code/") and name.endswith(".py"):
-            found = re.search(r"\b(?:torch|ops\.\w+)\.(save|from_file)\b", _read(path, full).decode("utf-8", "replace"))
+            found = re.search(
+                r"\b(?:torch|ops\.\w+)\.(save|from_file)\b", _read(path, full).decode("utf-8", "replace")
+            )
             if found:
                 raise EvaluationError(
-                    f"{path} calls torch.{found.group(1)}, which reaches files of this machine; it was not run", REEXPORT
+                    f"{path} calls torch.{found.group(1)}, which reaches files; it was not run",
+                    REEXPORT,
                 )
 
 
@@ -110,5 +114,5 @@ def _damaged(path: Path, kind: str, error: Exception) -> EvaluationError:
     lines = str(error).strip().splitlines()
     return EvaluationError(
         f"{path} looks like {kind} but cannot be read: {lines[0][:300] if lines else type(error).__name__}",
-        "It is probably damaged, truncated or from another version of torch: copy, download or export it again.",
+        "It is damaged, truncated or from another version of torch: copy, download or export it again.",
     )

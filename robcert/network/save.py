@@ -12,7 +12,7 @@ from robcert.network.card import PT_KEY, SAFETENSORS_KEY, Card
 
 
 def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
-    """Writes the weights and the card, in the form that the suffix names: ``.safetensors``, ``.pt`` or ``.pth``.
+    """Writes the weights and the card, in the form that the suffix names (safetensors, pt or pth).
 
     The file is written to a temporary name and renamed: an interruption leaves the old file or the new one.
 
@@ -26,7 +26,9 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
         EvaluationError: the disk is full, or the weights cannot be stored.
     """
     path = Path(path)
-    state = {key: value.detach().cpu() for key, value in module.state_dict().items() if isinstance(value, Tensor)}
+    state = {
+        key: value.detach().cpu() for key, value in module.state_dict().items() if isinstance(value, Tensor)
+    }
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise UsageError(f"{path} ends in {path.suffix!r}, expected .safetensors, .pt or .pth")
     temporary = path.with_name(f".{path.name}.partial")
@@ -43,7 +45,9 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
     except Exception as error:
-        raise EvaluationError(f"{path} cannot be written: {str(error).splitlines()[0]}", "Is the disk full?") from error
+        raise EvaluationError(
+            f"{path} cannot be written: {str(error).splitlines()[0]}", "Is the disk full?"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

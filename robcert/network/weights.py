@@ -88,13 +88,13 @@ def unwrap(found: Mapping[Any, Any], where: str) -> dict[str, Any]:
         keys = ", ".join(list(state)[:5]) or "nothing"
         raise EvaluationError(
             f"{where} holds no tensors where a state_dict is expected (found: {keys})",
-            f"A state_dict may stand under {', '.join(WRAPPERS)}. Save it with torch.save(model.state_dict(), ...).",
+            f"A state_dict may stand under {', '.join(WRAPPERS)}.",
         )
     return state
 
 
 def guess_classes(state: Mapping[str, Any]) -> int | None:
-    """The number of classes that the weights suggest: the outputs of the last layer that is not a normalisation."""
+    """The number of classes that the weights suggest: the outputs of the last layer with a weight matrix."""
     heads = [v for k, v in state.items() if isinstance(v, Tensor) and v.dim() >= 2 and k.endswith("weight")]
     return int(heads[-1].shape[0]) if heads else None
 
@@ -135,7 +135,11 @@ def fit(module: nn.Module, state: Mapping[str, Any], where: str, architecture: s
     if missing or unexpected or shapes:
         lines = [
             f"{len(items)} {kind}: {'; '.join(items[:3])}{'; ...' if len(items) > 3 else ''}"
-            for kind, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            for kind, items in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("of another shape", shapes),
+            )
             if items
         ]
         raise EvaluationError(
@@ -155,10 +159,13 @@ def fit(module: nn.Module, state: Mapping[str, Any], where: str, architecture: s
 def _candidates(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The state_dict under every reading of its prefixes, the literal one first.
 
-    A prefix may be real (an attribute called ``module``) or left behind by DataParallel or torch.compile: the keys
-    that the architecture expects decide.
+    A prefix may be real (an attribute called ``module``) or left behind by DataParallel or torch.compile: the
+    keys that the architecture expects decide.
     """
-    readings = [dict(state), {re.sub(r"(^|\.)_orig_mod\.", r"\1", key): value for key, value in state.items()}]
+    readings = [
+        dict(state),
+        {re.sub(r"(^|\.)_orig_mod\.", r"\1", key): value for key, value in state.items()},
+    ]
     for reading in readings:  # grows while it is read: prefixes nest in any order
         for prefix in PREFIXES:
             keys = [key for key in reading if not _ignorable(key)]

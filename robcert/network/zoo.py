@@ -46,15 +46,17 @@ def zoo_path(name: str) -> Path:
 def resolve(reference: str | Path) -> tuple[Path, Path | None]:
     """The file that a reference means, and the ``model.toml`` beside it (None where there is none).
 
-    A file, then a folder that holds ``weights.safetensors``, then a name in the zoo: what exists where the user
-    stands wins, but a folder of another kind does not hide a model of the zoo.
+    A file, then a folder that holds ``weights.safetensors``, then a name in the zoo: what exists where the
+    user stands wins, but a folder of another kind does not hide a model of the zoo.
 
     Raises:
         UsageError: none of these exists.
     """
     text = str(reference)
     if not text.strip():
-        raise UsageError("no model was named", "Give a file or a name of the zoo: `robcert models` lists them.")
+        raise UsageError(
+            "no model was named", "Give a file or a name of the zoo: `robcert models` lists them."
+        )
     path = Path(text).expanduser()
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
@@ -71,7 +73,9 @@ def resolve(reference: str | Path) -> tuple[Path, Path | None]:
             )
         if folder is None:
             known = did_you_mean(text, zoo_names()) if zoo_names() else "The zoo is empty."
-            raise UsageError(f"there is no file and no model in the zoo called {text!r}", f"In the zoo: {known}")
+            raise UsageError(
+                f"there is no file and no model in the zoo called {text!r}", f"In the zoo: {known}"
+            )
         path = folder / WEIGHTS
     beside = path.parent / CARD
     return path, beside if beside.is_file() else None

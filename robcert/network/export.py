@@ -1,0 +1,125 @@
+"""The executed network as a file that needs no robcert: torch alone loads and runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robcert.errors import EvaluationError, UsageError
+from robcert.network import card as cards
+from robcert.network import program
+from robcert.network.card import EXTRA_FILE, Card
+from robcert.network.fold import copy_module
+from robcert.types import LoadedModel
+
+
+def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, Any] | None = None) -> Path:
+    """Writes the network that robcert executes: float32, folded, normalisation inside, logits out.
+
+    ``torch.export.load(path).module()(x)`` runs it on any number of images; robcert loads it without a flag. A
+    TorchScript network cannot be exported and is written as a TorchScript archive (``.pt``), for
+    ``torch.jit.load``. The file is written to a temporary name, read back, compared, and renamed.
+
+    Args:
+        model: what `load_model` returned.
+        path: the file; the suffix becomes ``.pt2`` (``.pt`` for TorchScript).
+        card_extra: fields of the card to set, e.g. {"data": "digits"}.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        UsageError: the folder does not exist or cannot be written; an unknown field of the card.
+        EvaluationError: torch cannot export the network, or what was written answers differently.
+    """
+    path = Path(path)
+    card = _card(model, card_extra or {})
+    module = copy_module(model.module).cpu().eval()
+    script = any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules())
+    path = path.with_suffix(".pt" if script else ".pt2")
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
+    try:
+        (_write_script if script else _write_export)(module, model, card, temporary)
+        _compare(
+            model, module, program.load_torchscript(temporary) if script else program.load_export(temporary)
+        )
+        temporary.replace(path)
+    except PermissionError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
+    except OSError as error:
+        raise EvaluationError(
+            f"{path} cannot be written: {error.strerror or error}", "Is the disk full?"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _card(model: LoadedModel, extra: Mapping[str, Any]) -> Card:
+    """The card of the executed network: its normalisation is in the graph and must not be applied again."""
+    known = {key: value for key, value in (model.card or {}).items() if key not in ("mean", "std")}
+    own = {
+        "name": model.name,
+        "input_shape": list(model.input_shape),
+        "num_classes": model.num_classes,
+        "box": list(model.box),
+    }
+    return cards.parse({**known, **own, **extra}, "the exported model")
+
+
+def _write_export(module: nn.Module, model: LoadedModel, card: Card, path: Path) -> None:
+    x = torch.full((2, *model.input_shape), model.box[0])
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(
+                module, (x,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},), strict=False
+            )
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise EvaluationError(
+            f"torch cannot export {model.name}: {lines[0][:300] if lines else type(error).__name__}",
+            "Its forward must not branch on the values of a tensor, nor on the number of images.",
+        ) from error
+    try:
+        torch.export.save(exported, path, extra_files={EXTRA_FILE: card.to_json()})
+    except RuntimeError as error:  # torch's writer reports a full disk so
+        raise OSError(str(error).splitlines()[0]) from error
+    _sync(path)
+
+
+def _write_script(module: nn.Module, model: LoadedModel, card: Card, path: Path) -> None:
+    try:
+        scripted: Any = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
+        torch.jit.save(scripted, str(path), _extra_files={EXTRA_FILE: card.to_json()})
+    except RuntimeError as error:
+        raise EvaluationError(f"torch cannot write {model.name}: {str(error).splitlines()[0]}") from error
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _compare(model: LoadedModel, module: nn.Module, written: nn.Module) -> None:
+    """Whether what was written answers as the network does, within its rounding bound."""
+    low, high = model.box
+    generator = torch.Generator().manual_seed(2)
+    x = low + (high - low) * torch.rand(4, *model.input_shape, generator=generator)
+    with torch.no_grad():
+        for images in (x, x[:1]):
+            expected, found = module(images), written(images)
+            bound = model.rounding * expected.abs().amax(1, keepdim=True)
+            if not bool(((found - expected).abs() <= bound).all()):
+                worst = float((found - expected).abs().max())
+                raise EvaluationError(
+                    f"the exported form of {model.name} answers differently (by up to {worst:.2g})",
+                    "A random network cannot be exported; for any other, please report this as a bug.",
+                )
