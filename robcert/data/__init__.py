@@ -6,16 +6,19 @@ To add one: a file here with a function ``Request -> Images`` under ``@dataset("
 from __future__ import annotations
 
 from robcert.data.load import load_dataset, where
+from robcert.data.overview import Entry, overview
 from robcert.data.source import Images, Request, Source, dataset, datasets
 from robcert.data.subset import stratified_order, subset
 
 __all__ = [
+    "Entry",
     "Images",
     "Request",
     "Source",
     "dataset",
     "datasets",
     "load_dataset",
+    "overview",
     "stratified_order",
     "subset",
     "where",

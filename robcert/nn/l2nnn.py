@@ -39,8 +39,8 @@ def l2nnn(
         num_classes: how many logits.
         channels: filters of each convolution, before two-sided ReLU doubles them.
         kernel: side of the kernels, odd unless a padding is given.
-        padding: zeros around the image; default: so many that it keeps its size. With kernel - 1 every entry is
-            copied equally often, so that the border loses no distance.
+        padding: zeros around the image; default: so many that it keeps its size. With kernel - 1 every
+            entry is copied equally often, so that the border loses no distance.
         hidden: neurons of each shared linear layer, before two-sided ReLU doubles them.
 
     Source: L2-Nonexpansive Neural Networks, section 2 and appendix A.

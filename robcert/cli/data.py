@@ -1,0 +1,70 @@
+"""`robcert data`: the data sets, and where each was looked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from robcert.data.overview import Entry
+
+
+def data(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"
+        ),
+    ] = None,
+    output_format: Annotated[
+        Literal["console", "json"], typer.Option("--format", help="How to print.")
+    ] = "console",
+) -> None:
+    """List the data sets and where each was looked for.
+
+    Example:
+
+        robcert data --data-dir ~/data
+    """
+    from robcert.data.overview import overview
+
+    entries = overview(data_dir)
+    if output_format == "json":
+        typer.echo(
+            json.dumps({"schema": "robcert.data/1", "data": [_as_json(entry) for entry in entries]}, indent=2)
+        )
+    else:
+        _print_table(entries)
+
+
+def _as_json(entry: Entry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "shape": list(entry.shape) if entry.shape else None,
+        "classes": entry.classes,
+        "sizes": entry.sizes,
+        "ready": entry.ready,
+        "places": [{"path": str(path), "found": found} for path, found in entry.places],
+    }
+
+
+def _print_table(entries: list[Entry]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "data set", "shape", "classes", "test", "train", "where", title="Data sets")
+    for entry in entries:
+        places = "\n".join(f"{'found' if found else 'missing'}: {path}" for path, found in entry.places)
+        table.add_row(
+            entry.name,
+            entry.title,
+            "x".join(str(size) for size in entry.shape) if entry.shape else "of the files",
+            str(entry.classes or ("of the files")),
+            *(f"{entry.sizes[split]:,}" if entry.sizes else "all" for split in ("test", "train")),
+            places or ("the path that you give" if entry.ready is None else "embedded"),
+        )
+    Console().print(table)

@@ -1,0 +1,123 @@
+"""`robcert train`: a model from a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from robcert.train import Epoch
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.toml, or the folder that holds one.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, or a file .safetensors, .pt or .pth with the card inside.",
+            show_default="the recipe's folder",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"
+        ),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default="the recipe's")
+    ] = None,
+) -> None:
+    """Train a model from a recipe.
+
+    The recipe decides everything: network, data, objective, schedule and seed. The same recipe on the same
+    machine gives the same weights.
+
+    Example:
+
+        robcert train models/digits-l2nnn/recipe.toml --output my-l2nnn
+
+        robcert attack my-l2nnn --norm l2 --eps 0.5
+    """
+    from rich.console import Console
+
+    from robcert.train import read_recipe, train_model
+
+    progress = Console(stderr=True)
+    epochs = read_recipe(recipe).epochs
+    with _progress(progress, epochs) as report:
+        trained = train_model(
+            recipe,
+            output=output,
+            data_dir=data_dir,
+            download=download,
+            device=device,
+            threads=threads,
+            report=report,
+        )
+    _print_card(trained.card.dump(), trained.path)
+
+
+@contextmanager
+def _progress(console: Console, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """A bar on a terminal; about ten plain lines elsewhere."""
+    if not console.is_terminal:
+        every = max(1, epochs // 10)
+
+        def line(epoch: Epoch) -> None:
+            if epoch.number % every == 0 or epoch.number == epochs:
+                console.print(
+                    f"epoch {epoch.number}/{epochs}: {_numbers(epoch)}", highlight=False, soft_wrap=True
+                )
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("train", total=epochs, numbers="")
+
+        def advance(epoch: Epoch) -> None:
+            bar.update(task, completed=epoch.number, numbers=_numbers(epoch))
+
+        yield advance
+
+
+def _numbers(epoch: Epoch) -> str:
+    return f"loss {epoch.loss:.4f}, accuracy {100 * epoch.accuracy:.1f} %, average gap {epoch.mean_gap:.3f}"
+
+
+def _print_card(card: dict[str, object], path: Path) -> None:
+    """The card as a table on stdout: what the model is, what was measured, how to go on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=str(card["name"]), show_header=False, title_justify="left")
+    for key in ("description", "architecture", "options", "input_shape", "num_classes", "data"):
+        if key in card:
+            table.add_row(key.replace("_", " "), str(card[key]))
+    results = card.get("results")
+    if isinstance(results, dict):
+        for key, value in results.items():
+            table.add_row(
+                str(key).replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value)
+            )
+    table.add_row("written to", str(path))
+    console = Console()
+    console.print(table)
+    console.print(f"Next: robcert attack {path} --norm l2 --eps 0.5", highlight=False, soft_wrap=True)

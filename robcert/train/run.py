@@ -1,0 +1,172 @@
+"""From a recipe file to a model on disk: read, train, measure, write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robcert.data import load_dataset
+from robcert.errors import UsageError
+from robcert.network import Card, save_model
+from robcert.network.card import write_toml
+from robcert.train.loop import Epoch, train
+from robcert.train.measure import Measured, measure
+from robcert.train.recipe import L2NNN, Recipe, read_recipe
+
+WEIGHTS = "weights.safetensors"
+CARD = "model.toml"
+RESULTS = "RESULTS.md"
+_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What was written: the file of the weights, and the card that is in it."""
+
+    path: Path
+    card: Card
+
+
+def train_model(
+    recipe: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    report: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """Trains the model of a recipe and writes it; each file is renamed into place when it is whole.
+
+    Args:
+        recipe: a ``recipe.toml``, or the folder that holds one.
+        output: a folder (``weights.safetensors``, ``model.toml`` and ``RESULTS.md`` are written into it),
+            or one file that ends in .safetensors, .pt or .pth (the card is inside); default: the folder of
+            the recipe.
+        data_dir: the folder of the data sets.
+        download: whether missing data may be downloaded.
+        device: "auto" (CUDA if there is any), or a device of torch.
+        threads: CPU threads, in place of the recipe's.
+        report: called after each epoch.
+
+    Raises:
+        UsageError: the recipe, the output or the device cannot be used; found before anything is trained.
+        EvaluationError: the data cannot be used, or the training diverged.
+    """
+    path = Path(recipe)
+    plan = read_recipe(path)
+    if threads is not None:
+        plan = plan.model_copy(update={"threads": threads})
+    target = _target(Path(output) if output is not None else (path if path.is_dir() else path.parent))
+    chosen = _device(device)
+    data, test = (
+        load_dataset(plan.data, split=split, data_dir=data_dir, download=download)
+        for split in ("train", "test")
+    )
+    net = train(plan, data, test, device=chosen, report=report)
+    measured = measure(net, test, torch.device("cpu"))
+    card = Card(
+        name=plan.name,
+        architecture=plan.architecture.name,
+        options=plan.architecture.options,
+        input_shape=data.shape,
+        num_classes=len(data.classes),
+        box=data.box,
+        data=plan.data,
+        description=plan.description,
+        recipe=plan.model_dump(mode="json", exclude_none=True),
+        results=_results(plan, measured),
+    )
+    if target.suffix in _SUFFIXES:
+        return Trained(save_model(net, card, target), card)
+    target.mkdir(parents=True, exist_ok=True)
+    written = save_model(net, card, target / WEIGHTS)
+    write_toml(card, target / CARD)
+    _write_text(target / RESULTS, results_page(card))
+    return Trained(written, card)
+
+
+def results_page(card: Card) -> str:
+    """The RESULTS.md of a model; the same training gives the same page."""
+    rows: list[tuple[str, str]] = []
+    for key, value in card.results.items():
+        label, percent = _label(key)
+        rows.append((label, f"{100 * value:.1f} %" if percent else f"{value:.4g}"))
+    table = "\n".join(f"| {label} | {value} |" for label, value in rows)
+    note = (
+        "\nEvery logit is nonexpansive in l2, so a right answer with confidence gap g holds within g / 2.\n"
+        if "median_half_gap" in card.results
+        else ""
+    )
+    return (
+        f"# {card.name}\n\n{card.description}\n\nWritten by `robcert train models/{card.name}/recipe.toml`."
+        f"\n\n| on the test images of {card.data} | |\n| --- | --- |\n{table}\n{note}"
+    )
+
+
+def _results(plan: Recipe, measured: Measured) -> dict[str, Any]:
+    return {
+        "test_images": len(measured.correct),
+        **measured.results(guarantee=isinstance(plan.objective, L2NNN)),
+    }
+
+
+def _label(key: str) -> tuple[str, bool]:
+    """What a result is called in the table, and whether it is a share."""
+    prefix = "half_gap_above_"
+    if key.startswith(prefix):
+        return f"right with g/2 above {key.removeprefix(prefix)}", True
+    names = {
+        "natural_accuracy": ("natural accuracy", True),
+        "mean_gap": ("average confidence gap g", False),
+        "median_half_gap": ("median of g/2 (0 where wrong)", False),
+        "test_images": ("test images", False),
+    }
+    return names.get(key, (key.replace("_", " "), False))
+
+
+def _target(output: Path) -> Path:
+    """The folder or file to write, checked before hours are spent on training."""
+    known = output.suffix in _SUFFIXES and not output.is_dir()
+    if output.suffix and not known and not output.is_dir() and output.name not in ("", ".", ".."):
+        raise UsageError(
+            f"the output {output} ends in {output.suffix!r}, expected a folder, .safetensors, .pt or .pth",
+            "e.g. --output model.safetensors",
+        )
+    folder = output.parent if known else output
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UsageError(f"the folder {existing} cannot be written", "Choose another one with --output.")
+    if known:
+        folder.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}", "e.g. --device cpu"
+        ) from None
+    return device
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
