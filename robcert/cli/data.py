@@ -25,9 +25,7 @@ def data(
 ) -> None:
     """List the data sets and where each was looked for.
 
-    Example:
-
-        robcert data --data-dir ~/data
+    Example: robcert data --data-dir ~/data
     """
     from robcert.data.overview import overview
 
@@ -56,14 +54,17 @@ def _print_table(entries: list[Entry]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "data set", "shape", "classes", "test", "train", "where", title="Data sets")
+    table = Table(title="Data sets", title_justify="left")
+    for column in ("name", "shape", "classes", "test", "train"):
+        table.add_column(column, no_wrap=True)
+    # A path is folded, never cut: it is what the reader came for.
+    table.add_column("looked for in", overflow="fold")
     for entry in entries:
         places = "\n".join(f"{'found' if found else 'missing'}: {path}" for path, found in entry.places)
         table.add_row(
             entry.name,
-            entry.title,
-            "x".join(str(size) for size in entry.shape) if entry.shape else "of the files",
-            str(entry.classes or ("of the files")),
+            "x".join(str(size) for size in entry.shape) if entry.shape else "any",
+            str(entry.classes or "any"),
             *(f"{entry.sizes[split]:,}" if entry.sizes else "all" for split in ("test", "train")),
             places or ("the path that you give" if entry.ready is None else "embedded"),
         )

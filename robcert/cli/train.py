@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,11 +41,9 @@ def train(
     The recipe decides everything: network, data, objective, schedule and seed. The same recipe on the same
     machine gives the same weights.
 
-    Example:
+    Example: robcert train models/digits-l2nnn/recipe.toml --output my-l2nnn
 
-        robcert train models/digits-l2nnn/recipe.toml --output my-l2nnn
-
-        robcert attack my-l2nnn --norm l2 --eps 0.5
+    and then: robcert attack my-l2nnn --norm l2 --eps 0.5
     """
     from rich.console import Console
 
@@ -67,7 +65,7 @@ def train(
 
 
 @contextmanager
-def _progress(console: Console, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+def _progress(console: Console, epochs: int) -> Generator[Callable[[Epoch], None], None, None]:
     """A bar on a terminal; about ten plain lines elsewhere."""
     if not console.is_terminal:
         every = max(1, epochs // 10)

@@ -17,6 +17,8 @@ _DIGITS = tuple(str(digit) for digit in range(10))
 _TOPS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 _FASHION = (*_TOPS, "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Placeholders for the overview: the real names are in the files.
+_CIFAR100 = tuple(f"class {label}" for label in range(100))
 _SIXTY = {"test": 10_000, "train": 60_000}
 _FIFTY = {"test": 10_000, "train": 50_000}
 # torchvision unpacks the .gz files that it downloads, and then reads the unpacked ones only.
@@ -119,6 +121,7 @@ def read_cifar10(request: Request) -> Images:
 @dataset(
     "cifar100",
     title="CIFAR-100",
+    classes=_CIFAR100,
     shape=(3, 32, 32),
     sizes=_FIFTY,
     places=_cifar100.places,

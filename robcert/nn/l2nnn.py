@@ -21,7 +21,6 @@ def l2nnn(
     *,
     channels: Sequence[int] = (16, 32),
     kernel: int = 3,
-    padding: int | None = None,
     hidden: Sequence[int] = (128, 128),
 ) -> nn.Module:
     """Nonexpansive convolutions with norm-pooling, shared linear layers, one filter a class.
@@ -38,9 +37,7 @@ def l2nnn(
         input_shape: (channels, height, width).
         num_classes: how many logits.
         channels: filters of each convolution, before two-sided ReLU doubles them.
-        kernel: side of the kernels, odd unless a padding is given.
-        padding: zeros around the image; default: so many that it keeps its size. With kernel - 1 every
-            entry is copied equally often, so that the border loses no distance.
+        kernel: odd side of the kernels.
         hidden: neurons of each shared linear layer, before two-sided ReLU doubles them.
 
     Source: L2-Nonexpansive Neural Networks, section 2 and appendix A.
@@ -52,9 +49,8 @@ def l2nnn(
     width, height, side = input_shape
     layers: list[nn.Module] = []
     for filters in channels:
-        layers += [nn.Conv2d(width, filters, kernel, padding=padding), TwoSidedReLU(), NormPool2d(2)]
-        width = 2 * filters
-        height, side = ((size + 2 * padding - kernel + 1) // 2 for size in (height, side))
+        layers += [nn.Conv2d(width, filters, kernel, padding=kernel // 2), TwoSidedReLU(), NormPool2d(2)]
+        width, height, side = 2 * filters, height // 2, side // 2
     layers.append(nn.Flatten())
     width = width * height * side
     for neurons in hidden:
