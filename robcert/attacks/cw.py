@@ -13,13 +13,15 @@ from robcert.attacks import attack
 from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.errors import UsageError
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import dual, per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
 
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
 _INSIDE = 1 - 1e-4
 """How far inside the box the start lies: closer, and a black pixel needs hundreds of steps to leave black."""
+_RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.3, 0.003)}
+"""Adam's first and last rate, relative to a typical entry of the perturbation."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class CWState:
         search_step: (n,) int64, search steps that were spent.
         c, c_lower, c_upper: (n,), the trade-off and its bracket; c is 0 until the first gradient sets its scale.
         c_first: (n,), the first c, which bounds its growth in linf.
+        reach: (n,), how far the linearised model is from its boundary, within reason: the scale of the rates.
         tau, tau_lower: (n,), linf: the threshold, and the largest at which everything failed.
         loss, mark: (n,), the least loss of this search step, now and at the last check for progress.
         hit: (n,) bool, whether this search step fooled the model.
@@ -47,6 +50,7 @@ class CWState:
     c_lower: Tensor
     c_upper: Tensor
     c_first: Tensor
+    reach: Tensor
     tau: Tensor
     tau_lower: Tensor
     loss: Tensor
@@ -124,6 +128,7 @@ class CW:
             c_lower=number.clone(),
             c_upper=infinite.clone(),
             c_first=number.clone(),
+            reach=number.clone(),
             tau=tau,
             tau_lower=number.clone(),
             loss=infinite.clone(),
@@ -142,7 +147,10 @@ class CW:
         gap = (self.confidence - evaluation.value).clamp_min(0)
         fooled = gap <= 0
         pull = torch.where(fooled, torch.zeros_like(gap), torch.ones_like(gap))
-        c = torch.where(state.c > 0, state.c, self._first_c(problem, gap, evaluation.gradient))
+        first = state.c <= 0
+        first_reach, first_c = self._first(problem, gap, evaluation.gradient)
+        c = torch.where(first, first_c, state.c)
+        reach = torch.where(first, first_reach, state.reach)
         delta = x - problem.x
         if problem.threat.norm == "l2":
             loss = delta.flatten(1).square().sum(dim=1) + c * gap
@@ -158,12 +166,13 @@ class CW:
         state.mean.lerp_(gradient, 1 - _BETA1)
         state.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
         root = state.square.sqrt().add_(_ADAM_EPS)
-        size = self._rate(problem, state.iteration) * torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
+        size = self._rate(problem, reach, state.iteration) * torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
         state.w.addcdiv_(state.mean * per_image(-size, delta), root)
         return replace(
             state,
             c=c,
-            c_first=torch.where(state.c_first > 0, state.c_first, c),
+            c_first=torch.where(first, c, state.c_first),
+            reach=reach,
             iteration=iteration,
             loss=torch.fmin(state.loss, loss),
             hit=state.hit | fooled,
@@ -206,13 +215,12 @@ class CW:
     def _next_tau(self, problem: Problem, state: CWState, ended: Tensor) -> CWState:
         success = ended & (problem.best <= state.tau)
         failed = ended & ~success
-        stuck = failed & (state.c >= 30 * state.c_first)  # c has doubled five times
+        stuck = failed & (state.c > 5 * state.c_first)
         lower = torch.where(stuck, torch.maximum(state.tau_lower, state.tau), state.tau_lower)
-        c = torch.where(failed, torch.where(stuck, state.c_first, 2 * state.c), state.c)
+        c = torch.where(failed, torch.where(stuck, state.c_first, 10 * state.c), state.c)
         upper = problem.best
         known = upper.isfinite()
-        between = torch.where(known, torch.maximum(0.9 * upper, 0.5 * (lower + upper)), 2 * state.tau)
-        between = torch.where(lower > 0.9 * upper, 0.5 * (lower + upper), between)
+        between = torch.where(known, torch.where(lower > 0, 0.5 * (lower + upper), 0.7 * upper), 2 * state.tau)
         tau = torch.where(success | stuck, between, state.tau)
         search_step = state.search_step + failed
         settled = known & (upper - lower <= 0.004 * upper)
@@ -239,22 +247,31 @@ class CW:
             hit=state.hit & ~ended,
         )
 
-    def _first_c(self, problem: Problem, gap: Tensor, gradient: Tensor) -> Tensor:
-        """The c that just reaches the boundary of the linearised model, times ``initial_c``; 1 without a gradient."""
-        if problem.threat.norm == "linf":
-            mean = vector_norm(gradient, "l1") / gradient[0].numel()
-            return torch.where(mean > 0, 1 / mean.clamp_min(1e-30), torch.ones_like(mean))
-        length = vector_norm(gradient, "l2")
-        reach = torch.maximum(gap / length.clamp_min(1e-30), torch.full_like(gap, 0.1 * problem.threat.largest))
-        return torch.where(length > 0, self.initial_c * 2 * reach / length.clamp_min(1e-30), torch.ones_like(length))
+    def _first(self, problem: Problem, gap: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The reach and the first c, both (n,): see `CWState`. Without a gradient: the budget, and 1."""
+        norm, budget = problem.threat.norm, torch.full_like(gap, problem.threat.largest)
+        slope = vector_norm(gradient, dual(norm))
+        safe = slope.clamp_min(torch.finfo(slope.dtype).tiny)
+        reach = budget
+        if problem.goal == "minimize":
+            reach = torch.where(slope > 0, (gap / safe).clamp(1e-3 * problem.threat.largest, problem.threat.largest), budget)
+        threshold = 2 * reach / safe if norm == "l2" else gradient[0].numel() / safe
+        return reach, torch.where(slope > 0, self.initial_c * threshold, torch.ones_like(slope))
 
-    def _rate(self, problem: Problem, iteration: Tensor) -> Tensor:
-        """From ``learning_rate`` down to a hundredth of a typical entry of the perturbation, geometrically."""
+    def _rate(self, problem: Problem, reach: Tensor, iteration: Tensor) -> Tensor:
+        """Adam's rate (n,): from several times a typical entry of the perturbation down to a hundredth of it.
+
+        The entries of a perturbation of norm r are about r / sqrt(d) in l2 and r in linf.
+        """
         low, high = problem.threat.box
-        entries = problem.x[0].numel()
-        typical = problem.threat.largest / (math.sqrt(entries) if problem.threat.norm == "l2" else 1.0)
-        last = min(0.01 * typical / ((high - low) / 2), self.learning_rate)
-        return self.learning_rate * (last / self.learning_rate) ** (iteration / self.iterations)
+        if problem.goal == "minimize":
+            reach = torch.minimum(reach, problem.best)
+        typical = reach / (math.sqrt(problem.x[0].numel()) if problem.threat.norm == "l2" else 1.0)
+        typical = typical / ((high - low) / 2)
+        begin, end = _RATES[problem.threat.norm]
+        first = (begin * typical).clamp_max(self.learning_rate)
+        last = torch.minimum(end * typical, first)
+        return first * (last / first) ** (iteration / self.iterations)
 
     def _start(self, problem: Problem) -> Tensor:
         low, high = problem.threat.box
