@@ -21,8 +21,8 @@ from robcert.types import LoadedModel
 def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, Any] | None = None) -> Path:
     """Writes the network that robcert executes: float32, folded, normalisation inside, logits out.
 
-    ``torch.export.load(path).module()(x)`` runs it on any number of images; robcert loads it without a flag. A
-    TorchScript network cannot be exported and is written as a TorchScript archive (``.pt``), for
+    ``torch.export.load(path).module()(x)`` runs it on any number of images; robcert loads it without a flag.
+    A TorchScript network cannot be exported and is written as a TorchScript archive (``.pt``), for
     ``torch.jit.load``. The file is written to a temporary name, read back, compared, and renamed.
 
     Args:

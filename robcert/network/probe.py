@@ -78,8 +78,8 @@ def probe(
             )
         if _is_softmax(logits):
             warnings.append(
-                "the outputs look like probabilities (every row lies in [0, 1] and sums to 1), but logits are "
-                "expected: after a softmax gradients vanish and attacks fail where the model does not "
+                "the outputs look like probabilities (every row lies in [0, 1] and sums to 1), but logits "
+                "are expected: after a softmax gradients vanish and attacks fail where the model does not "
                 "hold. "
                 "Give the network without its final softmax."
             )

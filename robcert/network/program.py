@@ -45,7 +45,8 @@ def load_export(path: Path) -> Program:
     """
     try:
         exported = torch.export.load(cast(Any, vetted(path)))
-        # The guards of an export are Python source; that the input has the right shape is checked by the probe.
+        # The guards of an export are Python source; that the input has the right shape is checked by the
+        # probe.
         graph = exported.module(check_guards=False)
         shape = _input_shape(exported, path)
     except EvaluationError:

@@ -34,11 +34,12 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
             # safetensors refuses names that share storage: each name gets bytes of its own.
             owned = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-            save_file(owned, temporary, metadata={SAFETENSORS_KEY: card.to_json()})
+            # Written here, not by safetensors, which makes files that only their owner can read.
+            temporary.write_bytes(save(owned, metadata={SAFETENSORS_KEY: card.to_json()}))
         else:
             torch.save({"state_dict": state, PT_KEY: card.to_json()}, temporary)
         temporary.replace(path)

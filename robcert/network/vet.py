@@ -1,9 +1,9 @@
 """A torch.export archive is a graph of operators; this is what holds it to that.
 
-``torch.export.load`` trusts its file: it unpickles what the file marks as pickled, evaluates symbolic expressions with
-``sympify``, runs guards as Python code, and turns names into source. robcert therefore never gives it a stranger's
-file. It reads the few members that describe a graph, checks every string in them, and hands torch a new archive of
-what passed.
+``torch.export.load`` trusts its file: it unpickles what the file marks as pickled, evaluates symbolic
+expressions with ``sympify``, runs guards as Python code, and turns names into source. robcert therefore never
+gives it a stranger's file. It reads the few members that describe a graph, checks every string in them, and
+hands torch a new archive of what passed.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _check_tree(tree: Any) -> None:
 
 
 def _check_expression(text: str) -> None:
-    """Sizes as sympy writes them: constructors of sympy over symbols and numbers. No attribute, no other call."""
+    """Sizes as sympy writes them: its constructors over symbols and numbers; no attribute, no other call."""
     for node in ast.walk(ast.parse(text, mode="eval")):
         if not isinstance(node, _EXPRESSION):
             raise _Unsafe(f"the expression {text[:80]!r}")
