@@ -47,11 +47,12 @@ def read_npz(request: Request) -> Images:
     if not path.is_file():
         raise UsageError(f"there is no file {path}", _EXAMPLE)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise EvaluationError(
-                    f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE
-                )
+        loaded: Any = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise EvaluationError(
+                f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE
+            )
+        with loaded as archive:
             names = list(archive.files)
             for name in ("x", "y"):
                 if name not in names:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from robcert.data.source import ENVIRONMENT, Images, Request, dataset
@@ -62,7 +61,7 @@ class _Layout:
             data: Any = getattr(module, self.reader)(
                 str(root), train=request.split == "train", download=not found
             )
-            x = torch.from_numpy(np.array(data.data))
+            x = torch.as_tensor(data.data)
             y = torch.as_tensor(data.targets)
             classes = tuple(str(name) for name in data.classes)
         except Exception as error:

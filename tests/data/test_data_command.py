@@ -1,0 +1,42 @@
+"""`robcert data`, as it is mounted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from robcert.cli.data import data
+
+app = typer.Typer()
+app.command()(data)
+
+
+def test_json(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--data-dir", str(tmp_path), "--format", "json"])
+    assert result.exit_code == 0
+    listed = {entry["name"]: entry for entry in json.loads(result.stdout)["data"]}
+    assert listed["digits"]["ready"] is True
+    assert listed["digits"]["sizes"] == {"test": 500, "train": 1297}
+    assert listed["mnist"]["places"] == [{"path": str(tmp_path / "MNIST" / "raw"), "found": False}]
+
+
+def test_the_table_shows_every_path_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    result = CliRunner().invoke(app, ["--data-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    column = [line.split("│")[-2].strip() for line in result.stdout.splitlines() if "│" in line]
+    assert f"{tmp_path}/MNIST/raw" in "".join(column)
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, robcert.cli.data, robcert.cli.train\n"
+        "assert not {'torch', 'sklearn', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,81 @@
+"""Recipes: read, checked, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robcert.errors import UsageError
+from robcert.train import read_recipe
+from robcert.train.recipe import L2NNN, CrossEntropy
+
+GOOD = """
+name = "tiny"
+epochs = 2
+[architecture]
+name = "linear"
+"""
+ZOO = Path(__file__).resolve().parents[2] / "models"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD))
+    assert recipe == read_recipe(tmp_path), "a folder means its recipe.toml"
+    assert recipe.objective == CrossEntropy()
+    assert recipe.data == "digits"
+
+
+@pytest.mark.parametrize("path", sorted(ZOO.glob("*/recipe.toml")), ids=lambda path: path.parent.name)
+def test_the_recipes_of_the_zoo(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.name == path.parent.name
+    assert recipe.description
+
+
+BAD = {
+    "unknown key": (
+        GOOD + "[optimiser]\nlearning_rat = 1",
+        "unknown key 'optimiser.learning_rat'.*learning_rate",
+    ),
+    "unknown key at the top": ("epoch = 3\n" + GOOD, "unknown key 'epoch'.*Did you mean 'epochs'"),
+    "unknown key of the objective": (
+        GOOD + '[objective]\nname = "l2nnn"\nomgea = 1',
+        "unknown key 'objective.omgea'.*Did you mean 'omega'",
+    ),
+    "unknown objective": (GOOD + '[objective]\nname = "l2n"', "l2nnn"),
+    "missing key": ('name = "x"\nepochs = 1', "'architecture' is missing"),
+    "out of range": (GOOD.replace("epochs = 2", "epochs = 0"), "epochs.*greater than or equal to 1.*found 0"),
+    "no number": (GOOD.replace("epochs = 2", 'epochs = "many"'), "epochs.*integer.*found 'many'"),
+    "a name that is a path": (GOOD.replace("tiny", "../tiny"), "name"),
+    "never strict": (GOOD + '[objective]\nname = "l2nnn"\nswitch_epoch = 2', "switch_epoch is 2"),
+    "not toml": ("name = ", "is not TOML"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_recipes(tmp_path: Path, case: str) -> None:
+    text, message = BAD[case]
+    with pytest.raises(UsageError, match=rf"(?s){message}"):
+        read_recipe(written(tmp_path, text))
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no recipe"):
+        read_recipe(tmp_path)
+    (tmp_path / "recipe.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(tmp_path)
+
+
+def test_objectives_have_their_own_keys(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        written(tmp_path, GOOD + '[objective]\nname = "l2nnn"\nomega = 0.5\nswitch_epoch = 1')
+    )
+    assert recipe.objective == L2NNN(name="l2nnn", omega=0.5, switch_epoch=1)

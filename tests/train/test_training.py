@@ -1,0 +1,231 @@
+"""Training, tiny: it learns, it repeats itself bit for bit, and what is written loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from robcert.data import load_dataset
+from robcert.errors import EvaluationError, UsageError
+from robcert.network import load_model
+from robcert.nn.nonexpansive import constraints
+from robcert.train import Epoch, Recipe, measure, train, train_model
+from robcert.train.adversary import norms, perturb, start
+from robcert.train.loop import augment
+from robcert.train.recipe import Augmentation
+
+CPU = torch.device("cpu")
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
+    "adversarial": {"name": "adversarial", "norm": "l2", "eps": 0.2, "steps": 2, "step": 0.5, "warm_up": 0.5},
+    "l2nnn": {"name": "l2nnn", "v": 10.0, "switch_epoch": 2},
+}
+
+
+def tiny(objective: str = "cross_entropy", **changes: Any) -> Recipe:
+    architecture: dict[str, Any] = {"name": "mlp", "options": {"hidden": [32]}}
+    if objective == "l2nnn":
+        architecture = {"name": "l2nnn", "options": {"channels": [4], "hidden": [16]}}
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "epochs": 4,
+        "batch": 64,
+        "threads": 1,
+        "architecture": architecture,
+        "objective": OBJECTIVES[objective],
+        "optimiser": {"learning_rate": 1e-2},
+        "augmentation": {"shift": 1, "noise": 0.05},
+    }
+    return Recipe.model_validate({**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Any, Any]:
+    return load_dataset("digits", split="train", n=600), load_dataset("digits", n=200)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_learns_and_repeats_itself(objective: str, data: tuple[Any, Any]) -> None:
+    epochs: list[Epoch] = []
+    before = torch.random.get_rng_state()
+    net = train(tiny(objective), *data, device=CPU, report=epochs.append)
+    assert torch.equal(torch.random.get_rng_state(), before), "the caller's generator is left alone"
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
+    assert epochs[-1].accuracy > 0.35, "four epochs are far above chance"
+    assert not net.training
+    assert list(constraints(net)) == []
+    again = train(tiny(objective), *data, device=CPU)
+    other = train(tiny(objective, seed=1), *data, device=CPU)
+    first, second, third = (m.state_dict() for m in (net, again, other))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not all(torch.equal(first[key], third[key]) for key in first)
+
+
+def test_trained_l2nnns_are_nonexpansive(data: tuple[Any, Any]) -> None:
+    net = train(tiny("l2nnn"), *data, device=CPU).double()
+    x = data[1].x.double()
+    generator = torch.Generator().manual_seed(0)
+    for scale in (1e-3, 0.1, 1.0):
+        z = x + scale * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            change = (net(x) - net(z)).abs().amax(1)
+        assert bool((change <= (x - z).flatten(1).norm(dim=1) * (1 + 1e-6)).all())
+
+
+def test_divergence_is_an_error_not_a_model(data: tuple[Any, Any]) -> None:
+    recipe = tiny(optimiser={"name": "sgd", "learning_rate": 1e30, "schedule": "constant"})
+    with pytest.raises(EvaluationError, match=r"the loss became .* in epoch"):
+        train(recipe, *data, device=CPU)
+
+
+def test_wrong_options_name_the_architecture(data: tuple[Any, Any]) -> None:
+    with pytest.raises(UsageError, match=r"'linear' cannot be made .*hiden"):
+        train(tiny(architecture={"name": "linear", "options": {"hiden": 3}}), *data, device=CPU)
+    with pytest.raises(UsageError, match="Did you mean 'mlp'"):
+        train(tiny(architecture={"name": "mlpp"}), *data, device=CPU)
+
+
+RECIPE = """
+name = "tiny"
+description = "For a test."
+epochs = 3
+threads = 1
+[architecture]
+name = "l2nnn"
+options = { channels = [4], hidden = [16] }
+[objective]
+name = "l2nnn"
+v = 10.0
+"""
+
+
+def test_what_is_written_loads_with_the_same_logits(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    trained = train_model(tmp_path, device="cpu")
+    assert trained.path == tmp_path / "weights.safetensors"
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"recipe.toml", "weights.safetensors", "model.toml", "RESULTS.md"}
+    test = load_dataset("digits")
+    loaded = load_model(tmp_path)
+    assert loaded.input_shape == (1, 8, 8)
+    seen = measure(loaded.module, test, CPU)
+    results = trained.card.results
+    assert seen.accuracy == pytest.approx(results["natural_accuracy"], abs=1e-5)
+    assert seen.mean_gap == pytest.approx(results["mean_gap"], abs=1e-5)
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert f"| natural accuracy | {100 * seen.accuracy:.1f} % |" in page
+    first = {name: (tmp_path / name).read_bytes() for name in files}
+    for suffix in (".pt", ".safetensors"):
+        one = train_model(tmp_path, output=tmp_path / "out" / f"model{suffix}", device="cpu").path
+        assert torch.equal(load_model(one).module(test.x), loaded.module(test.x))
+    train_model(tmp_path / "recipe.toml", output=tmp_path / "again", device="cpu")
+    for name in files - {"recipe.toml"}:
+        assert (tmp_path / "again" / name).read_bytes() == first[name], "the same recipe, the same bytes"
+
+
+def test_the_output_is_checked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    monkeypatch.setattr("robcert.train.run.train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(UsageError, match=r"ends in '\.onnx'"):
+        train_model(tmp_path, output=tmp_path / "model.onnx")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        train_model(tmp_path, output=tmp_path / "file" / "below")
+    with pytest.raises(UsageError, match="device 'gpu'"):
+        train_model(tmp_path, device="gpu")
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "file"}
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_adversary_stays_inside_and_raises_the_loss(norm: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)).train()
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    data = load_dataset("digits", n=50)
+    adversarial = perturb(
+        net,
+        data.x,
+        data.y,
+        norm=norm,
+        eps=0.3,
+        steps=5,
+        step=0.1,
+        box=(0.0, 1.0),
+        generator=torch.Generator().manual_seed(0),
+    )
+    delta = (adversarial - data.x).double()
+    length = norms(delta).flatten() if norm == "l2" else delta.flatten(1).abs().amax(1)
+    assert float(length.max()) <= 0.3 * (1 + 1e-5)
+    assert float(adversarial.min()) >= 0
+    assert float(adversarial.max()) <= 1
+    loss = nn.functional.cross_entropy
+    assert net.training
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()), (
+        "statistics included"
+    )
+    assert all(parameter.grad is None for parameter in net.parameters())
+    net.eval()
+    assert float(loss(net(adversarial), data.y).detach()) > float(loss(net(data.x), data.y).detach())
+
+
+def test_the_start_is_uniform_in_the_ball() -> None:
+    x = torch.zeros(4000, 2)
+    generator = torch.Generator().manual_seed(0)
+    radius = norms(start(x, "l2", 2.0, generator)).flatten() / 2
+    # In two dimensions half of the ball lies within sqrt(1/2) of the radius.
+    assert float(radius.max()) <= 1 + 1e-6
+    assert float((radius < 0.5**0.5).double().mean()) == pytest.approx(0.5, abs=0.03)
+    entries = start(x, "linf", 2.0, generator)
+    assert float(entries.abs().max()) <= 2
+    assert float(entries.mean()) == pytest.approx(0, abs=0.05)
+
+
+def test_shifts_move_whole_images_and_fill_with_zeros() -> None:
+    x = load_dataset("digits", n=200).x
+    shifted = augment(x, Augmentation(shift=2), (0.0, 1.0), torch.Generator().manual_seed(0))
+    padded = nn.functional.pad(x, (2, 2, 2, 2))
+    seen = set()
+    for before, after in zip(padded, shifted, strict=True):
+        places = [
+            (i, j) for i in range(5) for j in range(5) if torch.equal(before[:, i : i + 8, j : j + 8], after)
+        ]
+        assert places
+        seen.update(places if len(places) == 1 else [])
+    assert len(seen) == 25, "every shift is drawn"
+    with pytest.raises(UsageError, match="shift needs images"):
+        augment(torch.zeros(2, 5), Augmentation(shift=1), (0.0, 1.0), torch.Generator())
+
+
+def test_real_images() -> None:
+    """One epoch on MNIST where it is, on the embedded digits elsewhere."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("ROBCERT_DATA") or beside)
+    there = (folder / "MNIST" / "raw").is_dir()
+    name, n = ("mnist", 4000) if there else ("digits", None)
+    data = load_dataset(name, split="train", n=n, data_dir=folder if there else None)
+    test = load_dataset(name, n=500, data_dir=folder if there else None)
+    recipe = tiny(data=name, epochs=2 if there else 10, augmentation={})
+    net = train(recipe, data, test, device=CPU)
+    assert measure(net, test, CPU).accuracy > 0.8
+
+
+def test_measured_numbers() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :3]
+
+    data = load_dataset("digits", n=4)
+    x = torch.zeros(4, 1, 8, 8)
+    x[:, 0, 0, :3] = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.25, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    seen = measure(Fixed(), dataclasses.replace(data, x=x, y=torch.tensor([0, 1, 1, 2])), CPU)
+    assert seen.correct.tolist() == [True, True, False, True]
+    assert seen.gap.tolist() == [0.5, 0.25, 1.0, 1.0]
+    assert seen.accuracy == 0.75
+    assert seen.certified(0.2) == 0.5
+    assert seen.certified(0.25) == 0.25, "strictly above the radius"
