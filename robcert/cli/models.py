@@ -18,9 +18,7 @@ def models(
 ) -> None:
     """List the trained models of the zoo, the architectures, and how to name others.
 
-    Example:
-
-        robcert models --format json
+    Example: `robcert models`, then `robcert attack digits-l2nnn --norm l2 --eps 0.5` with a name it listed.
     """
     from robcert.network.overview import OTHER_ARCHITECTURES, architectures, zoo
 

@@ -39,14 +39,16 @@ def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, An
     """
     path = Path(path)
     card = _card(model, card_extra or {})
-    module = copy_module(model.module).cpu().eval()
+    with program.without_deprecations():
+        module = copy_module(model.module).cpu().eval()
     script = any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules())
     path = path.with_suffix(".pt" if script else ".pt2")
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     if not path.parent.is_dir():
         raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
     try:
-        (_write_script if script else _write_export)(module, model, card, temporary)
+        with program.without_deprecations():
+            (_write_script if script else _write_export)(module, model, card, temporary)
         _compare(
             model, module, program.load_torchscript(temporary) if script else program.load_export(temporary)
         )

@@ -50,7 +50,15 @@ def copy_module(module: nn.Module) -> nn.Module:
         for value in vars(layer).values():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(module, memo)
+    copied = copy.deepcopy(module, memo)
+    for layer in copied.modules():
+        if parametrize.is_parametrized(layer):
+            # A parametrised layer has a class of its own, which deepcopy shares: removing the parametrisation
+            # from the copy would remove it from the original's class too.
+            shared = type(layer)
+            fields = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+            layer.__class__ = type(shared.__name__, shared.__bases__, fields)
+    return copied
 
 
 def remove_parametrizations(module: nn.Module) -> int:

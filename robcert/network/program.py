@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +40,15 @@ class Program(nn.Module):
         return self.program(x)
 
 
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Keeps torch's notes to its callers (TorchScript is deprecated) from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def load_export(path: Path) -> Program:
     """The network in a torch.export archive.
 
@@ -44,10 +56,12 @@ def load_export(path: Path) -> Program:
         EvaluationError: the archive is damaged, holds code, or takes more than one batch of images.
     """
     try:
-        exported = torch.export.load(cast(Any, vetted(path)))
+        with without_deprecations():
+            exported = torch.export.load(cast(Any, vetted(path)))
         # The guards of an export are Python source; that the input has the right shape is checked by the
         # probe.
-        graph = exported.module(check_guards=False)
+        with without_deprecations():
+            graph = exported.module(check_guards=False)
         shape = _input_shape(exported, path)
     except EvaluationError:
         raise
@@ -78,7 +92,8 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """
     _no_file_access(path)
     try:
-        return torch.jit.load(str(path), map_location="cpu")
+        with without_deprecations():
+            return torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise _damaged(path, "a TorchScript archive", error) from None
 

@@ -1,0 +1,59 @@
+"""torchvision is imported beside a torch that it was not built for, or the mismatch is explained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from robcert.errors import EvaluationError
+from robcert.vision import SCHEMAS, torchvision
+
+
+def test_torchvision_is_whole() -> None:
+    found = torchvision()
+    assert found.models.resnet18(num_classes=3)(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    assert found.datasets.CIFAR10 is not None
+    assert torchvision() is found
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_declaration_parses(name: str) -> None:
+    from torch._C import parse_schema
+
+    assert parse_schema(f"torchvision::{name}{SCHEMAS[name]}").name == f"torchvision::{name}"
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"), [("raise RuntimeError('bad wheel')", "bad wheel"), (None, "not installed")]
+)
+def test_other_breakages_are_explained(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    breakage: str | None,
+    message: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("site")
+    for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
+        monkeypatch.delitem(sys.modules, name)
+    if breakage is None:
+        monkeypatch.setitem(sys.modules, "torchvision", None)
+    else:
+        (folder / "torchvision").mkdir()
+        (folder / "torchvision" / "__init__.py").write_text(breakage)
+        monkeypatch.syspath_prepend(folder)
+    with pytest.raises(EvaluationError, match=message) as caught:
+        torchvision()
+    assert "pip install" in caught.value.do
+
+
+def test_the_zoo_and_the_command_line_do_not_import_it() -> None:
+    code = (
+        "import sys, robcert.cli.models, robcert.network.zoo, robcert.network.card\n"
+        "assert 'torch' not in sys.modules\n"
+        "import robcert.network.load\n"
+        "assert 'torchvision' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
