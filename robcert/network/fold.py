@@ -57,7 +57,7 @@ def copy_module(module: nn.Module) -> nn.Module:
             # from the copy would remove it from the original's class too.
             shared = type(layer)
             fields = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
-            layer.__class__ = type(shared.__name__, shared.__bases__, fields)
+            layer.__class__ = cast("type[nn.Module]", type(shared.__name__, shared.__bases__, fields))
     return copied
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +41,7 @@ class Program(nn.Module):
 
 
 @contextmanager
-def without_deprecations() -> Iterator[None]:
+def without_deprecations() -> Generator[None]:
     """Keeps torch's notes to its callers (TorchScript is deprecated) from the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
