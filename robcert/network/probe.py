@@ -11,6 +11,7 @@ proof.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,16 +69,16 @@ def probe(
         logits = _call(module, x, input_shape)
         _check_logits(logits, n, classes)
         again = _call(module, x, input_shape)
-        warnings: list[str] = []
+        noticed: list[str] = []
         if not torch.equal(logits, again):
-            warnings.append(
+            noticed.append(
                 "the model is random: two identical calls gave different logits (largest difference "
                 f"{float((logits - again).abs().max()):.2g}). One draw proves little: its gradients must be "
                 "averaged, and an adversarial example of one call may be none in the next, so verdicts "
                 "may not hold."
             )
         if _is_softmax(logits):
-            warnings.append(
+            noticed.append(
                 "the outputs look like probabilities (every row lies in [0, 1] and sums to 1), but logits "
                 "are expected: after a softmax gradients vanish and attacks fail where the model does not "
                 "hold. "
@@ -86,7 +87,7 @@ def probe(
         batches = [one, *(_call(module, x[:k], input_shape) for k in (7, 8) if k < n)]
         difference = max(_relative(found, logits[: len(found)]) for found in batches)
         if difference > 1e-3 and torch.equal(logits, again):
-            warnings.append(
+            noticed.append(
                 "the answer to an image depends on the other images of the batch (relative difference "
                 f"{difference:.2g}): a BatchNorm without running statistics does that. "
                 "Verdicts hold only for the batch they were found in."
@@ -95,7 +96,7 @@ def probe(
         if exact is not None:
             difference = max(difference, _relative(logits[: len(exact)], exact))
     rounding = max(FLOOR, SAFETY * difference) if torch.equal(logits, again) else FLOOR
-    return Probe(classes, rounding, tuple(warnings))
+    return Probe(classes, rounding, tuple(noticed))
 
 
 def _first(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, float]:
@@ -183,7 +184,9 @@ def _relative(found: Tensor, reference: Tensor) -> float:
 def _float64(module: nn.Module, x: Tensor) -> Tensor | None:
     """The answer in float64, or None where the network cannot be copied or converted."""
     try:
-        exact = copy.deepcopy(module).double()(x.double())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # notes of torch about its own graphs
+            exact = copy.deepcopy(module).double()(x.double())
     except Exception:  # an interpreter, or constants of a fixed type, inside the network
         return None
     usable = isinstance(exact, Tensor) and exact.dtype == torch.float64 and bool(torch.isfinite(exact).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,9 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any]:
     """
     try:
         lazy = not data and zipfile.is_zipfile(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file is said once, below
+            found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from None
     except Exception as error:  # a damaged archive fails in many ways, none of them the user's

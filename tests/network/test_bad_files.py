@@ -328,7 +328,7 @@ def _files(folder: Path, exported: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy", "script", "export"])
 def test_truncated_and_damaged_files_end_in_a_network_or_one_error(
-    tmp_path: Path, factory: str, exported: Path, kind: str
+    tmp_path: Path, factory: str, exported: Path, capfd: pytest.CaptureFixture[str], kind: str
 ) -> None:
     good = _files(tmp_path, exported)[kind].read_bytes()
     draw = random.Random(kind)
@@ -349,3 +349,4 @@ def test_truncated_and_damaged_files_end_in_a_network_or_one_error(
         else:
             assert model.module(images(2)).shape == (2, model.num_classes)
     assert refusals >= 20  # every truncation, at least
+    assert capfd.readouterr().err == ""
