@@ -73,9 +73,7 @@ def resolve(reference: str | Path) -> tuple[Path, Path | None]:
             )
         if folder is None:
             known = did_you_mean(text, zoo_names()) if zoo_names() else "The zoo is empty."
-            raise UsageError(
-                f"there is no file and no model in the zoo called {text!r}", f"In the zoo: {known}"
-            )
+            raise UsageError(f"there is no file and no model in the zoo called {text!r}", known)
         path = folder / WEIGHTS
     beside = path.parent / CARD
     return path, beside if beside.is_file() else None
