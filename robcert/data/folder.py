@@ -18,7 +18,8 @@ _DEEP = frozenset({"I", "F", "I;16"})
 
 
 def _places(request: Request) -> list[tuple[Path, bool]]:
-    return [(request.path, request.path.is_dir())] if request.path else []
+    assert request.path is not None
+    return [(request.path, request.path.is_dir())]
 
 
 @dataset("folder", title="image folder (folder:PATH)", places=_places, from_path=True)

@@ -17,13 +17,22 @@ _EXAMPLE = "numpy.savez('images.npz', x=images, y=labels) writes such a file."
 _COLOURS = (1, 3)
 
 
+def _file(request: Request) -> Path:
+    """The archive of the split: PATH/test.npz and PATH/train.npz if PATH is a folder, else PATH for both."""
+    assert request.path is not None
+    return request.path / f"{request.split}.npz" if request.path.is_dir() else request.path
+
+
 def _places(request: Request) -> list[tuple[Path, bool]]:
-    return [(request.path, request.path.is_file())] if request.path else []
+    path = _file(request)
+    return [(path, path.is_file())]
 
 
 @dataset("npz", title="NumPy archive (npz:PATH)", places=_places, from_path=True)
 def read_npz(request: Request) -> Images:
-    """Reads ``x``, ``y`` and, if it is there, ``classes`` from a file; both splits are the whole file.
+    """Reads ``x``, ``y`` and, if it is there, ``classes``.
+
+    A file is both splits; a folder holds ``test.npz`` and ``train.npz``.
 
     ``x``: floats in [0, 1], or uint8, which is divided by 255.
 
@@ -42,8 +51,7 @@ def read_npz(request: Request) -> Images:
         UsageError: no such file.
         EvaluationError: not an archive, damaged, or an array is missing.
     """
-    path = request.path
-    assert path is not None
+    path = _file(request)
     if not path.is_file():
         raise UsageError(f"there is no file {path}", _EXAMPLE)
     try:

@@ -56,7 +56,8 @@ def train_model(
         report: called after each epoch.
 
     Raises:
-        UsageError: the recipe, the output or the device cannot be used; found before anything is trained.
+        UsageError: the recipe, the output or the device cannot be used, or the data have one split only;
+            found before anything is trained.
         EvaluationError: the data cannot be used, or the training diverged.
     """
     path = Path(recipe)
@@ -69,6 +70,11 @@ def train_model(
         load_dataset(plan.data, split=split, data_dir=data_dir, download=download)
         for split in ("train", "test")
     )
+    if data.x.shape == test.x.shape and torch.equal(data.x, test.x):
+        raise UsageError(
+            f"the training images of {plan.data} are its test images, so no accuracy would mean anything",
+            "Separate them: npz:FOLDER with train.npz and test.npz, or folder:FOLDER with train/ and test/.",
+        )
     net = train(plan, data, test, device=chosen, report=report)
     measured = measure(net, test, torch.device("cpu"))
     card = Card(

@@ -45,6 +45,13 @@ def test_layouts(tmp_path: Path, given: tuple[int, ...], expected: tuple[int, ..
     assert data.classes == ("0", "1", "2")
 
 
+def test_a_folder_of_archives_has_two_splits(tmp_path: Path) -> None:
+    archive(tmp_path / "test.npz", x=np.zeros((4, 2, 2)), y=Y)
+    archive(tmp_path / "train.npz", x=np.ones((4, 2, 2)), y=Y)
+    assert float(load_dataset(f"npz:{tmp_path}").x.max()) == 0
+    assert float(load_dataset(f"npz:{tmp_path}", split="train").x.min()) == 1
+
+
 def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
     x = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
     data = load_dataset(archive(tmp_path / "a.npz", x=x, y=Y.astype("uint8"), classes=["a", "b", "c"]))

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,9 +138,14 @@ def test_the_output_is_checked_before_training(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         train_model(tmp_path, output=tmp_path / "file" / "below")
+    test = load_dataset("digits", n=20)
+    np.savez(tmp_path / "one.npz", x=test.x.numpy(), y=test.y.numpy())
+    (tmp_path / "one.toml").write_text(f'data = "npz:{tmp_path / "one.npz"}"\n' + RECIPE)
+    with pytest.raises(UsageError, match="are its test images"):
+        train_model(tmp_path / "one.toml")
     with pytest.raises(UsageError, match="device 'gpu'"):
         train_model(tmp_path, device="gpu")
-    assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "file", "one.npz", "one.toml"}
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
