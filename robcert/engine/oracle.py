@@ -25,12 +25,14 @@ class ModelOracle:
         zero_gradients, non_finite: (n,) int64, how many of them had a gradient of exactly zero, and how many had
             a logit or a gradient that is not finite.
         forwards, backwards: calls of the model, in batches.
+        on_host: whether masks can be looked at without waiting for a device.
     """
 
     def __init__(self, module: nn.Module, problem: Problem, rounding: float) -> None:
         self.module = module
         self.problem = problem
         self.rounding = rounding
+        self.on_host = problem.x.device.type == "cpu"
         self.nearest = problem.x.clone()
         self.found_at = torch.zeros_like(problem.y)
         self.evaluations = torch.zeros_like(problem.y)
@@ -54,7 +56,8 @@ class ModelOracle:
         finite = peak.isfinite()
         self.zero_gradients += peak == 0
         self.non_finite += ~(finite & logits.isfinite().all(dim=1))
-        gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
+        if not self._nowhere(~finite):
+            gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
         return Evaluation(logits=logits, value=value.detach(), gradient=gradient)
 
     @torch.no_grad()
@@ -79,6 +82,15 @@ class ModelOracle:
         fooled = margin(logits, problem.y) > needed
         distance = vector_norm(x - problem.x, problem.threat.norm)
         closer = fooled & (distance < problem.best)
+        if self._nowhere(closer):
+            return
         torch.where(closer, distance, problem.best, out=problem.best)
         torch.where(closer, self.evaluations, self.found_at, out=self.found_at)
         torch.where(per_image(closer, x), x, self.nearest, out=self.nearest)
+
+    def _nowhere(self, mask: Tensor) -> bool:
+        """Whether a masked write may be left out because the mask is False everywhere.
+
+        Only a CPU may look: on an accelerator the host would wait for the device, and a captured step has no branch.
+        """
+        return self.on_host and not bool(mask.any())

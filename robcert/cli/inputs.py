@@ -1,0 +1,82 @@
+"""Models and data as the command line names them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from robcert.data import load_dataset
+from robcert.errors import UsageError
+from robcert.network import load_model, peek_card
+from robcert.types import Dataset, LoadedModel
+
+
+def load_inputs(
+    references: list[str],
+    data: str | None,
+    split: str,
+    n: int | None,
+    seed: int,
+    data_dir: Path | None,
+    download: bool,
+    arch: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    device: str,
+) -> tuple[list[LoadedModel], Dataset]:
+    """Load data, then models for it; the data set is the one of the card where none is named.
+
+    Raises:
+        UsageError: something is missing or does not fit; the message has a command that would work.
+        EvaluationError: a file cannot be evaluated.
+    """
+    where = choose_device(device)
+    name = data or _data_of_cards(references)
+    images = load_dataset(name, split=split, n=n, seed=seed, data_dir=data_dir, download=download)
+    loaded = [
+        load_model(
+            reference,
+            arch=arch,
+            input_shape=images.shape,
+            num_classes=max(len(images.classes), 2) if peek_card(reference) is None else None,
+            mean=mean,
+            std=std,
+            box=images.box,
+            device=where,
+        )
+        for reference in references
+    ]
+    return loaded, replace(images, x=images.x.to(where), y=images.y.to(where), index=images.index.to(where))
+
+
+def choose_device(name: str) -> str:
+    """The device of that name; "auto" is cuda where there is one.
+
+    Raises:
+        UsageError: torch has no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device {name!r} cannot be used ({str(error).splitlines()[0]})", "Use --device cpu") from None
+    return name
+
+
+def _data_of_cards(references: list[str]) -> str:
+    named: dict[str, str] = {}
+    for reference in references:
+        card = peek_card(reference)
+        if card is None or not card.data:
+            raise UsageError(
+                f"{reference} has no card that names its data, so --data is missing",
+                f"Example: robcert attack {reference} --arch torchvision:resnet18 --data npz:images.npz --norm l2 --eps 1.5",
+            )
+        named[reference] = card.data
+    if len(set(named.values())) > 1:
+        listed = ", ".join(f"{reference} on {data}" for reference, data in named.items())
+        raise UsageError(f"these models were trained on different data ({listed})", "Name one data set with --data")
+    return next(iter(named.values()))

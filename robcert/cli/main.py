@@ -1,0 +1,111 @@
+"""`robcert`: the commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from robcert import __version__
+from robcert.cli.attack import attack
+from robcert.cli.config import defaults
+from robcert.cli.data import data
+from robcert.cli.models import models
+from robcert.cli.show import show
+from robcert.cli.train import train
+from robcert.errors import RobcertError
+
+app = typer.Typer(
+    name="robcert",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ROBCERT"},
+)
+
+_debug = False
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"robcert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
+) -> None:
+    """How robust is a trained image classifier, really?
+
+    Attacks say what an adversary finds, with a verdict on whether more iterations would find more. Every
+    adversarial example is verified: inside the box, within the budget, misclassified by the float32 network.
+
+    Example: `robcert attack digits-l2nnn --norm l2 --eps 0.5`
+
+    Every option can also be set as ROBCERT_COMMAND_OPTION in the environment (ROBCERT_ATTACK_SEED=1), in
+    robcert.toml ([attack] seed = 1) or in pyproject.toml ([tool.robcert.attack]); a flag wins.
+
+    Exit codes: 0 done; 2 usage or configuration; 3 the evaluation could not be done; 130 interrupted, after saving.
+    """
+    global _debug
+    _debug = debug
+    commands = getattr(context.command, "commands", {})
+    context.default_map = defaults(
+        {name: [p.name for p in command.params if p.name] for name, command in commands.items()}
+    )
+
+
+for command in (attack, show, models, data, train):
+    app.command()(command)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """The console script: run a command and exit with its code. No traceback reaches a user without --debug."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code: Any = app(args=arguments, standalone_mode=False)
+    except RobcertError as error:
+        if _debug:
+            raise
+        return _say(error.found, error.do, error.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted", "Run the same command again to go on from the last checkpoint", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        # Click's own errors know how to show themselves and which code they mean.
+        show_self = getattr(error, "show", None)
+        if callable(show_self):
+            show_self(file=sys.stderr)
+            return int(getattr(error, "exit_code", 2))
+        if type(error).__name__ == "Abort":
+            return _say("interrupted", "", 130)
+        if _debug:
+            raise
+        return _say(
+            f"{type(error).__name__}: {str(error).strip() or 'no message'}",
+            "This is a defect of robcert, not of your input. Run with `robcert --debug ...` for the traceback to report",
+            3,
+        )
+    return code if isinstance(code, int) else 0
+
+
+def _say(found: str, do: str, code: int) -> int:
+    label = "robcert: " if code == 130 else "robcert: error: "
+    print(f"{label}{found}" + (f"\n{do}" if do else ""), file=sys.stderr)  # noqa: T201 (the one place)
+    return code
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,82 @@
+"""Texts of the command line that more than one command reads."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from robcert.errors import UsageError
+
+
+def numbers(text: str, flag: str) -> tuple[float, ...]:
+    """Numbers or fractions separated by commas: "0.5,1" or "8/255".
+
+    Raises:
+        UsageError: a part is no number.
+    """
+    values: list[float] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            values.append(float(Fraction(part)) if "/" in part else float(part))
+        except (ValueError, ZeroDivisionError):
+            raise UsageError(
+                f"{flag} {text}: {part!r} is not a number", f"Example: {flag} 0.5 or {flag} 0.5,1,1.5 or {flag} 8/255"
+            ) from None
+    if not values:
+        raise UsageError(f"{flag} is empty", f"Example: {flag} 0.5")
+    return tuple(values)
+
+
+def attack_options(given: list[str], plan: list[str], shorthands: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by attack from "cw.abort_early=false" texts and from flags that stand for an option of every attack.
+
+    Args:
+        given: ATTACK.OPTION=VALUE texts.
+        plan: the attacks of the plan.
+        shorthands: option names to values; None where the flag was not given. Each goes to every attack of the plan
+            that has such an option.
+
+    Raises:
+        UsageError: a text is not of that form, an attack is not in the plan, or no attack has the option.
+    """
+    from dataclasses import fields
+
+    from robcert.attacks import attacks
+
+    options: dict[str, dict[str, Any]] = {}
+    for name, value in shorthands.items():
+        if value is None:
+            continue
+        able = [attack for attack in dict.fromkeys(plan) if name in {f.name for f in fields(attacks.get(attack))}]  # type: ignore[arg-type]
+        if not able:
+            raise UsageError(f"none of the attacks {', '.join(dict.fromkeys(plan))} has the option {name!r}")
+        for attack in able:
+            options.setdefault(attack, {})[name] = value
+    for text in given:
+        target, found, value = text.partition("=")
+        attack, dot, name = target.partition(".")
+        if not (found and dot and attack and name):
+            raise UsageError(f"--option {text!r} is not ATTACK.OPTION=VALUE", "Example: --option cw.abort_early=false")
+        attacks.get(attack)
+        if attack not in plan:
+            raise UsageError(f"--option {text}: the plan has no {attack} leg", f"Its attacks: {', '.join(dict.fromkeys(plan))}")
+        options.setdefault(attack, {})[name.replace("-", "_")] = value
+    return options
+
+
+def write(text: str, output: Path | None) -> None:
+    """To stdout, or to a file.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    import typer
+
+    if output is None:
+        typer.echo(text)
+        return
+    try:
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {output} ({error.strerror})", "Name another file with --output") from None

@@ -1,0 +1,104 @@
+"""Do more iterations still help? Paper A's central distinction, with an exact interval instead of an eye."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from robcert.math.binomial import lower_bound, upper_bound
+
+Shape = Literal["flat", "falling", "undecided"]
+
+FLAT = 0.01
+"""Ten times the iterations may break at most this share of the open images for a sweep to be called flat."""
+ENOUGH = 20
+"""Of so many open images none may break: flat, though the exact bound on so few cannot reach 1 %."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished leg at one budget: images that were open when it began, and how many of them it broke."""
+
+    attack: str
+    iterations: int
+    restarts: int
+    entered: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """What a sweep says.
+
+    Attributes:
+        shape: "flat", "falling" or "undecided".
+        since: iterations from which on nothing more was gained, where it is flat.
+        attack, before, after: the comparison that decided: this attack at so many iterations and at more.
+        entered, broken: open images before, and how many of them the longer leg broke.
+        interval: one-sided exact 95 % bounds (lower, upper) on that share.
+        needed: open images that would decide, where it is undecided (at the share seen).
+    """
+
+    shape: Shape
+    since: int | None
+    attack: str
+    before: int
+    after: int
+    entered: int
+    broken: int
+    interval: tuple[float, float]
+    needed: int | None = None
+
+
+def judge(entered: int, broken: int, flat: float = FLAT) -> tuple[Shape, tuple[float, float]]:
+    """Flat, falling or undecided, with the one-sided exact 95 % bounds on the share that broke."""
+    if entered == 0:
+        return "flat", (0.0, 0.0)
+    low, high = lower_bound(broken, entered), upper_bound(broken, entered)
+    if high <= flat or (broken == 0 and entered >= ENOUGH):
+        return "flat", (low, high)
+    return ("falling" if low > flat else "undecided"), (low, high)
+
+
+def images_that_decide(entered: int, broken: int, flat: float = FLAT, most: int = 10_000_000) -> int | None:
+    """How many open images would decide if the share that broke stays as it is; None if no number would."""
+    if broken == 0:
+        return ENOUGH
+    lower, upper = 1, 2
+    while judge(entered * upper, broken * upper, flat)[0] == "undecided":
+        lower, upper = upper, upper * 2
+        if entered * upper > most:
+            return None
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        decided = judge(entered * middle, broken * middle, flat)[0] != "undecided"
+        lower, upper = (lower, middle) if decided else (middle, upper)
+    return entered * upper
+
+
+def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
+    """The verdict on a sweep; None if no attack was run twice with at least ten times the iterations.
+
+    Every attack is judged on its last comparison; where attacks disagree, the least settled verdict counts.
+    """
+    verdicts: list[Plateau] = []
+    for key in dict.fromkeys((outcome.attack, outcome.restarts) for outcome in outcomes):
+        legs = [outcome for outcome in outcomes if (outcome.attack, outcome.restarts) == key]
+        pairs = [(a, b) for a, b in zip(legs, legs[1:], strict=False) if b.iterations >= 10 * a.iterations]
+        if not pairs:
+            continue
+        before, after = pairs[-1]
+        shape, interval = judge(after.entered, after.broken, flat)
+        since = None
+        for earlier, later in reversed(pairs):
+            if judge(later.entered, later.broken, flat)[0] != "flat":
+                break
+            since = earlier.iterations
+        needed = images_that_decide(after.entered, after.broken, flat) if shape == "undecided" else None
+        verdicts.append(
+            Plateau(
+                shape, since, after.attack, before.iterations, after.iterations, after.entered, after.broken, interval, needed
+            )
+        )
+    order: list[Shape] = ["flat", "undecided", "falling"]
+    return max(verdicts, key=lambda verdict: order.index(verdict.shape), default=None)

@@ -1,0 +1,110 @@
+"""Tables for a person, like tables 1 and 2 of paper A: one column a model, a row a leg."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robcert.report import renderer
+from robcert.runs.plan import LegPlan, short
+from robcert.runs.record import ModelRecord, PlateauRecord, RunRecord
+from robcert.runs.summary import as_list
+
+
+@renderer("console")
+def render(record: RunRecord) -> str:
+    """The table and, under it, plateau, distances, warnings, cost and where the run is stored."""
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = max(80, shutil.get_terminal_size().columns)
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=color, no_color=not color, width=width, highlight=False)
+    for k, eps in enumerate(record.threat.eps):
+        console.print(_table(record, k, eps))
+    for model in record.models:
+        console.print(_verdict_line(record, model))
+    for model in record.models:
+        for warning in model.warnings:
+            some = ", ".join(str(index) for index in warning.images[:8]) + (" ..." if len(warning.images) > 8 else "")
+            images = f" (images {some})" if warning.images else ""
+            advice = f" {warning.advice[:1].upper()}{warning.advice[1:]}." if warning.advice else ""
+            console.print(Text(f"warning: {model.name}: {warning.name}: {warning.message}{images}.{advice}", "yellow"))
+    console.print(_cost_line(record))
+    if record.run is not None:
+        console.print(f"Run: {record.run}", soft_wrap=True)
+    return text.getvalue().rstrip("\n")
+
+
+def percent(count: int, n: int) -> str:
+    """A share of n images, with one decimal, as tables of the field have it."""
+    return f"{100 * count / n:.1f}%" if n else "-"
+
+
+def _table(record: RunRecord, k: int, eps: float) -> Table:
+    seed = f", seed {record.data.seed}" if record.data.seed is not None else ""
+    table = Table(
+        title=f"Accuracy under attack, {record.threat.norm} eps {eps:g}, {record.data.name} "
+        f"{record.data.split}, n {record.data.n}{seed}",
+    )
+    table.add_column("MaxIter")
+    for model in record.models:
+        table.add_column(model.name, justify="right", overflow="fold")
+    natural = [_cell(m.natural_correct, m.n, m.natural_interval) for m in record.models]
+    table.add_row("Natural", *natural, end_section=True)
+    for i, leg in enumerate(record.models[0].legs):
+        row: list[str] = []
+        for model in record.models:
+            at = model.legs[i]
+            interval = at.interval[k] if isinstance(at.interval, list) else at.interval
+            row.append(_cell(as_list(at.attacked_correct)[k], model.n, interval))
+        table.add_row(str(LegPlan(leg.attack, leg.iterations, leg.restarts)), *row)
+    return table
+
+
+def _cell(count: int, n: int, interval: tuple[float, float]) -> str:
+    low, high = (100 * bound for bound in interval)
+    return f"{percent(count, n)} [{low:.1f}, {high:.1f}]"
+
+
+def _verdict_line(record: RunRecord, model: ModelRecord) -> Text:
+    parts = [Text(f"{model.name}: ", "bold")]
+    if model.plateau is not None:
+        parts.append(_plateau_text(model, model.plateau, record))
+    else:
+        parts.append(Text("one leg of each attack: no verdict on more iterations (sweep with --iterations 100,1k,10k)"))
+    if record.goal == "minimize":
+        d = model.distance
+        shown = ["none found" if value is None else f"{value:.4g}" for value in (d.q25, d.median, d.q75)]
+        parts.append(Text(f"; adversarial distance: median {shown[1]}, quartiles {shown[0]} and {shown[2]}"))
+    return Text.assemble(*parts)
+
+
+def _plateau_text(model: ModelRecord, plateau: PlateauRecord, record: RunRecord) -> Text:
+    k = record.threat.eps.index(plateau.eps)
+    at = {
+        leg.iterations: percent(as_list(leg.attacked_correct)[k], model.n)
+        for leg in reversed(model.legs)
+        if leg.attack == plateau.attack
+    }
+    broke = f"{short(plateau.after)} iterations broke {plateau.newly_broken} of {plateau.entered} open images"
+    if plateau.verdict == "flat":
+        since = plateau.since or plateau.before
+        return Text(f"flat since {short(since)} ({at[since]}): {broke}", "green")
+    low, high = (100 * bound for bound in plateau.interval)
+    share = f"{broke} (one-sided 95% bounds {low:.1f}% and {high:.1f}%)"
+    if plateau.verdict == "falling":
+        return Text(f"still falling ({at[plateau.before]} -> {at[plateau.after]}): {share}", "red")
+    needed = f"; about {plateau.needed} open images would decide" if plateau.needed else ""
+    return Text(f"undecided whether more iterations help ({at[plateau.before]} -> {at[plateau.after]}): {share}{needed}")
+
+
+def _cost_line(record: RunRecord) -> str:
+    legs = [leg for model in record.models for leg in model.legs]
+    forwards, backwards = sum(leg.forwards for leg in legs), sum(leg.backwards for leg in legs)
+    seconds = sum(leg.seconds for leg in legs)
+    return f"Spent {forwards:,} forwards and {backwards:,} backwards (images), {seconds:.1f} s on {record.device}."

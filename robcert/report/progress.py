@@ -1,0 +1,70 @@
+"""Progress on stderr: a bar where stderr is a terminal, a line a leg where it is not."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from robcert.engine.leg import Leg
+from robcert.runs.plan import LegPlan
+from robcert.runs.record import LegRecord
+from robcert.runs.summary import as_list
+
+
+class ConsoleReporter:
+    """Tells a person what happens. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.name = ""
+        self.plan = LegPlan("", 0)
+
+    def __enter__(self) -> ConsoleReporter:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
+        """See `robcert.runs.execute.Reporter`."""
+        self.name = name
+        earlier = f"; {resumed} legs are finished already" if resumed else ""
+        self.console.print(f"{name}: {natural} of {n} images right without any attack{earlier}", highlight=False)
+
+    def leg(self, model: str, leg: LegPlan, work: int) -> None:
+        """See `robcert.runs.execute.Reporter`."""
+        self.plan = leg
+        if self.task is not None:
+            self.progress.remove_task(self.task)
+        self.task = self.progress.add_task(f"{model} {leg}", total=work, rate="")
+
+    def look(self, leg: Leg) -> None:
+        """See `robcert.runs.execute.Reporter`."""
+        if self.task is None or self.progress.disable:
+            return
+        rate = leg.spent.backwards / leg.spent.seconds if leg.spent.seconds else 0.0
+        # An attack in its slot counts by the share of a search step that it has spent, so the bar moves on long legs.
+        spent = leg.oracle.evaluations[leg.slots.busy].float() / max(1, self.plan.iterations)
+        running = float(spent.clamp_max(0.99).sum()) if leg.slots.busy else 0.0
+        self.progress.update(self.task, completed=round(leg.left + running), rate=f"{rate:,.0f} iterations/s")
+
+    def leg_done(self, record: LegRecord) -> None:
+        """See `robcert.runs.execute.Reporter`."""
+        broken = as_list(record.newly_broken)
+        counts = "/".join(str(count) for count in broken)
+        plan = LegPlan(record.attack, record.iterations, record.restarts)
+        self.console.print(
+            f"{self.name} {plan}: broke {counts} of {record.entered} in {record.seconds:.1f} s", highlight=False
+        )
