@@ -1,0 +1,91 @@
+"""``robcert.attack``: what the command does, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robcert.engine.plateau import FLAT
+from robcert.errors import UsageError
+from robcert.runs.execute import CHECKPOINT_SECONDS, Reporter, Silent, execute
+from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
+from robcert.runs.record import RunRecord
+from robcert.runs.spec import make_spec, run_name
+from robcert.types import Dataset, Goal, LoadedModel, Threat
+
+
+def attack(
+    model: LoadedModel | Sequence[LoadedModel],
+    data: Dataset,
+    threat: Threat,
+    plan: str | Sequence[LegPlan] | None = None,
+    *,
+    goal: Goal | None = None,
+    seed: int = 0,
+    options: dict[str, dict[str, Any]] | None = None,
+    flat: float = FLAT,
+    run: str | Path | None = None,
+    runs: str | Path | None = None,
+    reporter: Reporter | None = None,
+    batch_size: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> RunRecord:
+    """Attack one or several models and say what held.
+
+    Args:
+        model: one network or several (`robcert.load_model`).
+        data: the images (`robcert.load_dataset`), on the device of the models.
+        threat: norm and budgets.
+        plan: legs, e.g. "cw:100,1k,pgd:100x5"; by default a CW sweep and restarts of PGD.
+        goal: "decide" (default with one budget: stop an image at its first verified example within the budget) or
+            "minimize" (keep looking for closer ones; the only goal with several budgets).
+        seed: of everything random.
+        options: by attack name, options of that attack, e.g. ``{"pgd": {"step_size": 0.1}}``.
+        flat: the share of open images that ten times the iterations may break for a sweep to be called flat.
+        run: the run directory; a run of the same specification found there goes on.
+        runs: a directory in which the run gets a directory named after its specification, if ``run`` is not given.
+        reporter: is told about progress.
+        batch_size: the most images attacked at once.
+        checkpoint_seconds: how often a running leg is saved.
+
+    Returns:
+        The record: verdicts of all images, legs, plateau, warnings.
+
+    Raises:
+        UsageError: a name, budget, plan or shape does not fit.
+        EvaluationError: the evaluation could not be done.
+        Interrupted: Ctrl-C, after saving.
+    """
+    models = [model] if isinstance(model, LoadedModel) else list(model)
+    legs = default_plan(threat.norm) if plan is None else parse_plan(plan) if isinstance(plan, str) else list(plan)
+    for leg in legs:
+        build(leg, threat.norm, options or {})
+    goal = goal or ("decide" if len(threat.eps) == 1 else "minimize")
+    if goal == "decide" and len(threat.eps) > 1:
+        raise UsageError(
+            "the goal 'decide' stops an image at one budget, but several eps were given",
+            "Give one eps, or --goal minimize, which answers for all of them in one run",
+        )
+    if not models:
+        raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
+    for one in models:
+        _check_fit(one, data)
+    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat)
+    directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
+    return execute(models, data, spec, directory, reporter or Silent(), batch_size, checkpoint_seconds)
+
+
+def _check_fit(model: LoadedModel, data: Dataset) -> None:
+    if not len(data):
+        raise UsageError(f"the data set {data.name} has no images")
+    if tuple(model.input_shape) != data.shape:
+        raise UsageError(
+            f"{model.name} takes inputs of shape {tuple(model.input_shape)}, but {data.name} has {data.shape}",
+            "Name the data it was trained for with --data (robcert data lists what there is)",
+        )
+    if int(data.y.max()) >= model.num_classes:
+        raise UsageError(
+            f"{model.name} has {model.num_classes} classes, but {data.name} has the label {int(data.y.max())}",
+            "Name the data it was trained for with --data",
+        )

@@ -1,0 +1,279 @@
+"""Executes a run: models one after the other, legs in the order of the plan, on images that are still open."""
+
+from __future__ import annotations
+
+import platform
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy
+import torch
+from torch import Tensor
+
+from robcert import __version__
+from robcert.engine.batching import default_slots, logits_of
+from robcert.engine.leg import Leg
+from robcert.engine.witnesses import Witnesses
+from robcert.errors import EvaluationError, Interrupted
+from robcert.runs import summary
+from robcert.runs.plan import LegPlan, build
+from robcert.runs.products import write_products
+from robcert.runs.record import DataRecord, LegRecord, ModelRecord, RunRecord, RunSpec, ThreatRecord, Versions
+from robcert.runs.spec import digest
+from robcert.runs.store import Progress, RunStore
+from robcert.types import Batch, Dataset, LoadedModel, Threat
+
+CHECKPOINT_SECONDS = 30.0
+
+
+class Reporter(Protocol):
+    """Who is told what happens while it happens."""
+
+    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
+        """A model begins: its natural accuracy, and how many legs were finished earlier."""
+        ...
+
+    def leg(self, model: str, leg: LegPlan, work: int) -> None:
+        """A leg begins, with so many attacks (images times restarts) to run."""
+        ...
+
+    def look(self, leg: Leg) -> None:
+        """Several times a second: the running leg."""
+        ...
+
+    def leg_done(self, record: LegRecord) -> None:
+        """A leg has ended."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
+        """See `Reporter`."""
+
+    def leg(self, model: str, leg: LegPlan, work: int) -> None:
+        """See `Reporter`."""
+
+    def look(self, leg: Leg) -> None:
+        """See `Reporter`."""
+
+    def leg_done(self, record: LegRecord) -> None:
+        """See `Reporter`."""
+
+
+def execute(
+    models: list[LoadedModel],
+    data: Dataset,
+    spec: RunSpec,
+    directory: Path | None,
+    reporter: Reporter,
+    batch_size: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> RunRecord:
+    """Run a spec to its end, from wherever an earlier run of it stopped.
+
+    Args:
+        models: the networks that the spec names, in its order.
+        data: the images.
+        spec: what to do.
+        directory: where the run is kept; None keeps it in memory.
+        reporter: who is told.
+        batch_size: the most images attacked at once; None lets their size decide.
+        checkpoint_seconds: how much work kill -9 may cost.
+
+    Raises:
+        UsageError: the directory holds another run; an attack does not fit.
+        EvaluationError: the model answers NaN on clean images; the directory cannot be written.
+        Interrupted: Ctrl-C, after saving.
+    """
+    threat = Threat(spec.threat.norm, tuple(spec.threat.eps), spec.threat.box)
+    plan = [LegPlan(leg.attack, leg.iterations, leg.restarts) for leg in spec.plan]
+    for leg in plan:
+        build(leg, threat.norm, spec.options)
+    store = RunStore(directory, spec) if directory is not None else None
+    try:
+        with _polite_interrupts() as interrupted:
+            runner = _Runner(data, spec, threat, plan, store, reporter, batch_size, checkpoint_seconds, interrupted)
+            records = [runner.model(number, model) for number, model in enumerate(models)]
+        record = RunRecord(
+            spec_sha256=digest(spec),
+            versions=Versions(
+                robcert=__version__,
+                torch=torch.__version__,
+                numpy=numpy.__version__,
+                python=platform.python_version(),
+            ),
+            device=str(data.x.device),
+            seed=spec.seed,
+            goal=spec.goal,
+            threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
+            data=DataRecord(**spec.data.model_dump()),
+            models=records,
+            run=str(directory) if directory is not None else None,
+        )
+        if store is not None:
+            store.write_text("record.json", record.to_json())
+        return record
+    finally:
+        if store is not None:
+            store.close()
+
+
+class _Runner:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        spec: RunSpec,
+        threat: Threat,
+        plan: list[LegPlan],
+        store: RunStore | None,
+        reporter: Reporter,
+        batch_size: int | None,
+        checkpoint_seconds: float,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.data, self.spec, self.threat, self.plan = data, spec, threat, plan
+        self.store, self.reporter = store, reporter
+        self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
+        self.images = Batch(data.x, data.y, data.index)
+        self.slots = batch_size or default_slots(data.x[0].numel() if len(data) else 1)
+
+    def model(self, number: int, model: LoadedModel) -> ModelRecord:
+        """Attack one model through the whole plan."""
+        wrong = misclassified(model, self.data, self.slots)
+        witnesses = Witnesses(self.data.x)
+        progress = self.store.progress(number, witnesses) if self.store else Progress()
+        self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
+        for k in range(len(progress.legs), len(self.plan)):
+            record, notes = self._leg(number, model, k, wrong, witnesses, progress)
+            progress.legs.append(record)
+            progress.notes.append(notes)
+            if self.store:
+                self.store.finish_leg(number, k, witnesses, record, notes)
+            self.reporter.leg_done(record)
+        record = summary.summarize(
+            model, self.data, self.threat, wrong, witnesses, progress.legs, progress.notes, self.spec.flat
+        )
+        if self.store:
+            write_products(self.store, product_name(self.spec, number), model, self.data, self.threat, record, witnesses)
+        return record
+
+    def _leg(
+        self, number: int, model: LoadedModel, k: int, wrong: Tensor, witnesses: Witnesses, progress: Progress
+    ) -> tuple[LegRecord, dict[str, list[int]]]:
+        plan = self.plan[k]
+        snapshot, progress.snapshot = progress.snapshot, None
+        # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
+        natural = [int((~wrong).sum())] * len(self.threat.eps)
+        standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else natural
+        leg = Leg(
+            model=model,
+            attack=build(plan, self.threat.norm, self.spec.options),
+            name=plan.attack,
+            images=self.images,
+            witnesses=witnesses,
+            threat=self.threat,
+            goal=self.spec.goal,
+            seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
+            entrants=entrants(wrong, witnesses, self.threat, self.spec.goal == "minimize"),
+            restarts=plan.restarts,
+            slots=self.slots,
+            snapshot=snapshot,
+        )
+        self.reporter.leg(model.name, plan, leg.work)
+        saved = time.monotonic()
+
+        def look(leg: Leg) -> None:
+            nonlocal saved
+            stop = self.interrupted()
+            if self.store and leg.slots.remaining and (stop or time.monotonic() - saved >= self.checkpoint_seconds):
+                self.store.checkpoint(number, k, witnesses, leg.snapshot())
+                saved = time.monotonic()
+            if stop and leg.slots.remaining:
+                kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
+                raise Interrupted(
+                    f"interrupted during {plan} of {model.name}; {kept}", "Run the same command again to go on"
+                )
+            self.reporter.look(leg)
+
+        leg.run(look)
+        correct = summary.attacked_correct(wrong, witnesses, self.threat)
+        record = LegRecord(
+            attack=plan.attack,
+            iterations=leg.attack.iterations,
+            restarts=plan.restarts,
+            entered=leg.entered,
+            attacked_correct=summary.scalar_or_list(correct),
+            newly_broken=summary.scalar_or_list([a - b for a, b in zip(standing, correct, strict=True)]),
+            interval=summary.leg_interval(correct, len(self.data)),
+            forwards=leg.spent.forwards,
+            backwards=leg.spent.backwards,
+            seconds=round(leg.spent.seconds, 3),
+        )
+        notes = {
+            "zero_gradient": sorted(leg.zero_gradient),
+            "non_finite": sorted(leg.non_finite),
+            "unconfirmed": sorted(leg.unconfirmed),
+        }
+        return record, notes
+
+
+def entrants(wrong: Tensor, witnesses: Witnesses, threat: Threat, minimize: bool) -> list[int]:
+    """Positions that a leg attacks: with "decide" the open ones, with "minimize" all that are not wrong."""
+    going = ~wrong if minimize else ~wrong & (witnesses.distance > threat.largest)
+    return going.nonzero().flatten().tolist()
+
+
+def misclassified(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
+    """(n,) bool: the model's answer to the clean image is not the label.
+
+    Raises:
+        EvaluationError: the model answers NaN or infinity to a clean image.
+    """
+    logits = logits_of(model.module, data.x, slots).cpu()
+    bad = ~logits.isfinite().all(dim=1)
+    if bool(bad.any()):
+        images = ", ".join(str(int(i)) for i in data.index[bad][:5])
+        raise EvaluationError(
+            f"{model.name} answers NaN or infinity to {int(bad.sum())} of {len(data)} clean images (index {images})",
+            "Check its weights and that the data is in the range it was trained for",
+        )
+    return logits.argmax(dim=1) != data.y.cpu()
+
+
+def product_name(spec: RunSpec, number: int) -> str:
+    """How the files of a model in a run directory are called: its name, numbered where names repeat."""
+    names = [re.sub(r"[^\w.-]+", "_", model.name) for model in spec.models]
+    return names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"
+
+
+@contextmanager
+def _polite_interrupts() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or SIGTERM) asks; the second one does not."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for kind in before:
+        signal.signal(kind, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,51 @@
+"""Writing files so that a reader, or a crash, never meets half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from robcert.errors import EvaluationError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary name beside ``path``, flush it to the disk, then rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(directory: Path) -> Iterator[None]:
+    """Turn what the operating system says about ``directory`` into one clear error.
+
+    Raises:
+        EvaluationError: the disk is full, or the directory cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        # safetensors raises an error of its own, which is no OSError, when the disk refuses.
+        ours = isinstance(error, (OSError, sqlite3.Error)) or type(error).__name__ == "SafetensorError"
+        if not ours:
+            raise
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "is full" in text
+        if full:
+            raise EvaluationError(
+                f"the disk is full: could not save to {directory} ({text})",
+                "Free some space and run the same command again: it goes on from what was saved before",
+            ) from None
+        raise EvaluationError(
+            f"cannot write to the run directory {directory} ({text})",
+            "Name a directory that you may write with --run DIR",
+        ) from None

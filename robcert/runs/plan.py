@@ -1,0 +1,132 @@
+"""A plan is a list of legs: ``attack:iterations[xrestarts]``; a bare ``iterations`` inherits the attack before it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from robcert.attacks import Attack, attacks
+from robcert.errors import UsageError, did_you_mean
+from robcert.types import Norm
+
+_LEG = re.compile(r"^(?:(?P<attack>[A-Za-z][\w.-]*):)?(?P<iterations>[\d.]+(?:e\d+)?[kKmM]?)(?:x(?P<restarts>\d+))?$")
+_UNITS = {"k": 1_000, "m": 1_000_000}
+_EXAMPLE = "Example: --plan cw:100,1k,10k,cw:1kx10,pgd:100x5"
+
+
+@dataclass(frozen=True)
+class LegPlan:
+    """One leg: the attack's name, its iterations (of one search step), its restarts."""
+
+    attack: str
+    iterations: int
+    restarts: int = 1
+
+    def __str__(self) -> str:
+        times = f"x{self.restarts}" if self.restarts > 1 else ""
+        return f"{self.attack}:{short(self.iterations)}{times}"
+
+
+def short(count: int) -> str:
+    """1000 as 1k, 1000000 as 1M."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= size and count % size == 0:
+            return f"{count // size}{unit}"
+    return str(count)
+
+
+def default_plan(norm: Norm) -> list[LegPlan]:
+    """Without a plan: the sweep of paper A as far as it is cheap, and restarts of another attack beside it."""
+    first = "cw" if norm in attacks.get("cw").norms else "pgd"
+    return parse_plan(f"{first}:100,1k + pgd:100x5")
+
+
+def parse_count(text: str) -> int:
+    """100, 1k, 10K, 1M or 1e6 as a positive whole number.
+
+    Raises:
+        UsageError: it is none.
+    """
+    unit = _UNITS.get(text[-1:].lower(), 1)
+    try:
+        value = float(text[:-1] if unit > 1 else text) * unit
+    except ValueError:
+        value = 0.0
+    if not (1 <= value <= 1e12) or value != int(value):
+        raise UsageError(f"{text!r} is not a number of iterations", "Write whole numbers such as 100, 1k, 10k or 1M")
+    return int(value)
+
+
+def parse_plan(text: str) -> list[LegPlan]:
+    """Legs separated by commas, plus signs or spaces.
+
+    Raises:
+        UsageError: a leg that cannot be read, an unknown attack, or a first leg without an attack.
+    """
+    plan: list[LegPlan] = []
+    for token in filter(None, re.split(r"[,+\s]+", text)):
+        match = _LEG.match(token)
+        name = (match and match["attack"]) or (plan[-1].attack if plan else None)
+        if match is None or name is None:
+            raise UsageError(f"{token!r} in the plan is not attack:iterations[xrestarts]", _EXAMPLE)
+        attacks.get(name)
+        restarts = int(match["restarts"] or 1)
+        if restarts < 1:
+            raise UsageError(f"{token!r} in the plan has no restart to run", _EXAMPLE)
+        plan.append(LegPlan(name, parse_count(match["iterations"]), restarts))
+    if not plan:
+        raise UsageError("the plan is empty", _EXAMPLE)
+    return plan
+
+
+def sweep(attack: str, iterations: list[int], restarts: int = 1) -> list[LegPlan]:
+    """One attack at rising iterations.
+
+    Raises:
+        UsageError: the iterations do not rise.
+    """
+    if any(later <= earlier for earlier, later in zip(iterations, iterations[1:], strict=False)):
+        given = ",".join(short(count) for count in iterations)
+        ordered = ",".join(short(count) for count in sorted(set(iterations)))
+        raise UsageError(
+            f"--iterations {given} is out of order: a leg attacks what the shorter ones before it left open",
+            f"Write --iterations {ordered}",
+        )
+    if restarts < 1:
+        raise UsageError(f"--restarts is {restarts}, but an attack runs at least once")
+    attacks.get(attack)
+    return [LegPlan(attack, count, restarts) for count in iterations]
+
+
+def build(leg: LegPlan, norm: Norm, options: dict[str, dict[str, Any]]) -> Attack:
+    """The attack of a leg, with the options that the user set for it.
+
+    Args:
+        leg: which attack and how many iterations.
+        norm: the norm that it must support.
+        options: by attack name, option names to values (texts are converted to the type of the option).
+
+    Raises:
+        UsageError: the attack does not support the norm, or has no such option, or not with such a value.
+    """
+    kind = attacks.get(leg.attack)
+    if norm not in kind.norms:
+        able = [name for name, other in attacks.items() if norm in other.norms]
+        raise UsageError(
+            f"the attack {leg.attack!r} works in {', '.join(sorted(kind.norms))}, not in {norm}",
+            f"For {norm} there are: {', '.join(able)}",
+        )
+    known = {f.name for f in fields(kind)} - {"iterations"}  # type: ignore[arg-type]
+    given = options.get(leg.attack, {})
+    for name in given:
+        if name not in known:
+            raise UsageError(f"the attack {leg.attack!r} has no option {name!r}", did_you_mean(name, known))
+    try:
+        return TypeAdapter(kind).validate_python({"iterations": leg.iterations, **given})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"{leg.attack}.{where} is {problem['input']!r}: {problem['msg'].lower()}") from None

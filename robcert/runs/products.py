@@ -1,0 +1,58 @@
+"""What a run leaves for others: adversarial examples and the network that they fool, readable without robcert."""
+
+from __future__ import annotations
+
+import torch
+
+from robcert.engine.witnesses import Witnesses
+from robcert.network import export_pt2
+from robcert.runs.files import explained
+from robcert.runs.record import ModelRecord
+from robcert.runs.store import RunStore
+from robcert.runs.summary import as_list
+from robcert.types import Dataset, LoadedModel, Threat
+
+
+def write_products(
+    store: RunStore,
+    name: str,
+    model: LoadedModel,
+    data: Dataset,
+    threat: Threat,
+    record: ModelRecord,
+    witnesses: Witnesses,
+) -> None:
+    """Write ``adversarials-NAME.safetensors``, ``beyond-NAME.safetensors`` and the network, ``network-NAME.pt2``.
+
+    Both tensor files have a row an image that was found: ``x`` and ``adversarial`` (m, *shape) float32, ``label``,
+    ``adversarial_label`` and ``index`` (m,) int64, ``distance`` (m,) float64; and for every image of the run
+    ``all_index`` (n,), ``all_found`` (n,) uint8 and ``all_distance`` (n,), which is inf where no example was found.
+    The first file holds the examples within the largest budget, the second those found only beyond it.
+    """
+    broken = [i for i, image in enumerate(record.images) if "broken" in as_list(image.status)]
+    wrong = {i for i, image in enumerate(record.images) if "wrong" in as_list(image.status)}
+    beyond = [i for i in sorted(witnesses.x) if i not in set(broken) and i not in wrong]
+    for prefix, positions in (("adversarials", broken), ("beyond", beyond)):
+        at = torch.tensor(positions, dtype=torch.int64)
+        x = data.x.cpu()
+        found = torch.zeros(len(data), dtype=torch.uint8)
+        found[at] = 1
+        distance = torch.where(found.bool(), witnesses.distance, torch.full_like(witnesses.distance, float("inf")))
+        labels = [how.label for i in positions if (how := witnesses.found[i]) is not None]
+        examples = torch.stack([witnesses.x[i] for i in positions]) if positions else x[:0]
+        tensors = {
+            "x": x[at],
+            "adversarial": examples,
+            "label": data.y.cpu()[at],
+            "adversarial_label": torch.tensor(labels, dtype=torch.int64),
+            "index": data.index.cpu()[at],
+            "distance": witnesses.distance[at],
+            "all_index": data.index.cpu(),
+            "all_found": found,
+            "all_distance": distance,
+        }
+        meta = {"model": model.name, "norm": threat.norm, "eps": list(threat.eps), "box": list(threat.box)}
+        store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta)
+    if not any(store.directory.glob(f"network-{name}.pt*")):
+        with explained(store.directory):
+            export_pt2(model, store.directory / f"network-{name}.pt2")

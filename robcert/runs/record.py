@@ -1,0 +1,189 @@
+"""The record of a run: what ``--format json`` prints, published as the schema robcert.run/1.
+
+With one budget ``attacked_correct``, ``newly_broken``, ``interval``, the counts of ``verdicts`` and an image's
+``status`` are single values; with several they are lists in the order of ``eps``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from robcert.types import Goal, Norm, Status
+
+SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
+Interval = tuple[float, float]
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ThreatRecord(Strict):
+    """Norm, budgets (ascending) and the box of the input."""
+
+    norm: Norm
+    eps: list[float]
+    box: tuple[float, float]
+
+
+class DataRecord(Strict):
+    """Which images: data set, split, how many, the seed of the subset, and a digest of images and labels."""
+
+    name: str
+    split: str
+    n: int
+    seed: int | None
+    sha256: str
+
+
+class LegSpec(Strict):
+    """A leg of the plan."""
+
+    attack: str
+    iterations: int
+    restarts: int
+
+
+class ModelSpec(Strict):
+    """Which network."""
+
+    name: str
+    sha256: str
+
+
+class RunSpec(Strict):
+    """All that decides the result of a run. Its hash names the run; a run continues only with the same spec."""
+
+    command: Literal["attack"] = "attack"
+    version: str = Field(description="robcert's version")
+    threat: ThreatRecord
+    data: DataRecord
+    models: list[ModelSpec]
+    plan: list[LegSpec]
+    goal: Goal
+    seed: int
+    options: dict[str, dict[str, str | int | float | bool | None]] = Field(default_factory=dict)
+    flat: float
+
+
+class LegRecord(Strict):
+    """What one leg did. ``entered`` counts the images it attacked."""
+
+    attack: str
+    iterations: int
+    restarts: int
+    entered: int
+    attacked_correct: int | list[int]
+    newly_broken: int | list[int]
+    interval: Interval | list[Interval] = Field(description="two-sided exact 95 % interval of attacked accuracy")
+    forwards: int = Field(description="images passed forward, verification included")
+    backwards: int = Field(description="images passed backward")
+    seconds: float
+
+
+class PlateauRecord(Strict):
+    """Whether more iterations still help; ``flat`` is null where that is undecided."""
+
+    flat: bool | None
+    verdict: Literal["flat", "falling", "undecided"]
+    since: int | None
+    attack: str
+    before: int
+    after: int
+    entered: int
+    newly_broken: int
+    interval: Interval = Field(description="one-sided exact 95 % bounds on the share of open images that broke")
+    needed: int | None = Field(description="open images that would decide, where it is undecided")
+    eps: float
+
+
+class DistanceRecord(Strict):
+    """Quantiles of the adversarial distance over all images (0 where wrong); null where none was found that far."""
+
+    median: float | None
+    q25: float | None
+    q75: float | None
+
+
+class VerdictCounts(Strict):
+    """How many images have each verdict."""
+
+    wrong: int | list[int]
+    broken: int | list[int]
+    certified: int | list[int]
+    open: int | list[int]
+
+
+class WarningRecord(Strict):
+    """A sign that the attack failed rather than that the model held, with the images it concerns."""
+
+    name: str
+    message: str
+    advice: str
+    images: list[int]
+
+
+class ImageRecord(Strict):
+    """The verdict of one image. ``distance`` is 0 where wrong and null where no adversarial example was found."""
+
+    index: int
+    label: int
+    status: Status | list[Status]
+    distance: float | None
+    radius: float | None
+    attack: str | None
+    iterations: int | None
+    iteration: int | None
+    restart: int | None
+    adversarial_label: int | None
+
+
+class ModelRecord(Strict):
+    """All that was found about one model."""
+
+    name: str
+    sha256: str
+    natural_correct: int
+    n: int
+    natural_interval: Interval
+    legs: list[LegRecord]
+    plateau: PlateauRecord | None
+    distance: DistanceRecord
+    verdicts: VerdictCounts
+    warnings: list[WarningRecord]
+    images: list[ImageRecord]
+
+
+class Versions(Strict):
+    """What ran."""
+
+    robcert: str
+    torch: str
+    numpy: str
+    python: str
+
+
+class RunRecord(BaseModel):
+    """A whole run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Literal["robcert.run/1"] = Field(default=SCHEMA, alias="schema")
+    command: Literal["attack"] = "attack"
+    spec_sha256: str
+    versions: Versions
+    device: str
+    seed: int
+    goal: Goal
+    threat: ThreatRecord
+    data: DataRecord
+    models: list[ModelRecord]
+    run: str | None = Field(description="the run directory")
+
+    def to_json(self) -> str:
+        """The JSON text that ``--format json`` prints."""
+        return self.model_dump_json(by_alias=True, indent=2)

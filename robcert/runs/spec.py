@@ -1,0 +1,86 @@
+"""The specification of a run: all that decides its result, and a hash of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robcert import __version__
+from robcert.runs.plan import LegPlan
+from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, ThreatRecord
+from robcert.types import Dataset, Goal, LoadedModel, Threat
+
+
+def make_spec(
+    models: list[LoadedModel],
+    data: Dataset,
+    threat: Threat,
+    plan: list[LegPlan],
+    goal: Goal,
+    seed: int,
+    options: dict[str, dict[str, Any]],
+    flat: float,
+) -> RunSpec:
+    """Everything that decides the result, and nothing that does not (batch size, threads, device, where it is kept)."""
+    used = {leg.attack for leg in plan}
+    return RunSpec(
+        version=__version__,
+        threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
+        data=DataRecord(name=data.name, split=data.split, n=len(data), seed=data.seed, sha256=tensor_digest(data.x, data.y)),
+        models=[ModelSpec(name=model.name, sha256=model.source.sha256) for model in models],
+        plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
+        goal=goal,
+        seed=seed,
+        options={name: values for name, values in sorted(options.items()) if name in used and values},
+        flat=flat,
+    )
+
+
+def digest(spec: RunSpec) -> str:
+    """SHA-256 of the canonical JSON of a spec."""
+    return hashlib.sha256(json.dumps(spec.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+def run_name(spec: RunSpec) -> str:
+    """A directory name that a person recognises and that no other spec has."""
+    names = "+".join(model.name for model in spec.models[:3])
+    eps = ",".join(f"{value:g}" for value in spec.threat.eps)
+    readable = re.sub(r"[^\w.,+-]+", "_", f"{spec.command}-{names}-{spec.threat.norm}-{eps}")
+    return f"{readable[:80]}-{digest(spec)[:8]}"
+
+
+def difference(saved: RunSpec, asked: RunSpec) -> list[str]:
+    """One line for each thing in which two specs differ."""
+    before, after = _flat(saved.model_dump()), _flat(asked.model_dump())
+    return [
+        f"{key}: there {before.get(key, 'not given')!s}, here {after.get(key, 'not given')!s}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def tensor_digest(*tensors: Tensor) -> str:
+    """SHA-256 of the bytes and shapes of some tensors."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(content, dict):
+        parts = content.items()
+    elif isinstance(content, (list, tuple)) and content and isinstance(content[0], dict):
+        parts = enumerate(content, 1)
+    else:
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in parts:
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

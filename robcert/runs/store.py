@@ -1,0 +1,243 @@
+"""The one run store: a directory that survives kill -9 at any moment.
+
+``run.json`` holds the spec. ``run.sqlite`` (write-ahead log) is the truth: one row per image and leg, finished
+legs, and which state file is current. Tensors are in safetensors files, which are complete before a transaction
+names them, so a reader either sees a checkpoint whole or the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robcert.engine.leg import Snapshot
+from robcert.engine.witnesses import Found, Witnesses
+from robcert.errors import EvaluationError, UsageError
+from robcert.runs.files import explained, write_atomically
+from robcert.runs.record import LegRecord, RunSpec
+from robcert.runs.spec import difference, digest
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS legs (model INTEGER, leg INTEGER, record TEXT, notes TEXT, PRIMARY KEY (model, leg));
+CREATE TABLE IF NOT EXISTS witnesses (
+    model INTEGER, position INTEGER, leg INTEGER, distance REAL, found TEXT, file TEXT, row INTEGER,
+    PRIMARY KEY (model, position, leg));
+CREATE TABLE IF NOT EXISTS running (model INTEGER PRIMARY KEY, leg INTEGER, file TEXT);
+CREATE TABLE IF NOT EXISTS serial (value INTEGER);
+"""
+
+
+@dataclass
+class Progress:
+    """What the store knows of one model: finished legs with their notes, and the leg that was running."""
+
+    legs: list[LegRecord] = field(default_factory=list)
+    notes: list[dict[str, list[int]]] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+
+
+class RunStore:
+    """Opens or creates a run directory for one spec, and holds it until `close`.
+
+    Raises:
+        UsageError: the directory holds a run of another spec (the difference is printed), or is not a run.
+        EvaluationError: it cannot be written, or another process is using it.
+    """
+
+    def __init__(self, directory: Path, spec: RunSpec) -> None:
+        self.directory = directory
+        self.spec = spec
+        with explained(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(directory / ".lock")
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise EvaluationError(
+                    f"another process is using the run directory {directory}",
+                    "Wait for it, or name another directory with --run DIR",
+                ) from None
+            try:
+                self._claim()
+                self._database = sqlite3.connect(directory / "run.sqlite", isolation_level=None)
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute("PRAGMA synchronous=FULL")
+                self._database.executescript(_TABLES)
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._database.close()
+        self._lock.release()
+
+    def progress(self, model: int, witnesses: Witnesses) -> Progress:
+        """Everything saved about a model; fills ``witnesses``."""
+        progress = Progress()
+        query = self._database.execute
+        for record, notes in query("SELECT record, notes FROM legs WHERE model = ? ORDER BY leg", (model,)):
+            progress.legs.append(LegRecord.model_validate_json(record))
+            progress.notes.append(json.loads(notes))
+        # Of every image the row of its closest example; ``bare column beside MIN`` takes that row in SQLite.
+        rows = query(
+            "SELECT position, MIN(distance), found, file, row FROM witnesses WHERE model = ? GROUP BY position", (model,)
+        ).fetchall()
+        shards: dict[str, Tensor] = {}
+        for position, distance, found, file, row in rows:
+            if file not in shards:
+                shards[file] = _read(self.directory / file).tensors["x"]
+            witnesses.put(position, shards[file][row].clone(), distance, Found(**json.loads(found)))
+        running = query("SELECT leg, file FROM running WHERE model = ?", (model,)).fetchone()
+        if running is not None and running[0] == len(progress.legs):
+            progress.snapshot = _read(self.directory / running[1])
+        return progress
+
+    def checkpoint(self, model: int, leg: int, witnesses: Witnesses, snapshot: Snapshot) -> None:
+        """Save a running leg."""
+        with explained(self.directory):
+            serial = self._next_serial()
+            file = f"state-{model}-{serial}.safetensors"
+            _write(self.directory / file, snapshot)
+            shard = self._shard(model, leg, serial, witnesses)
+            with _transaction(self._database) as execute:
+                self._keep(execute, model, leg, shard, witnesses)
+                execute("INSERT OR REPLACE INTO running VALUES (?, ?, ?)", (model, leg, file))
+            self._sweep(f"state-{model}-*.safetensors", {file})
+
+    def finish_leg(
+        self, model: int, leg: int, witnesses: Witnesses, record: LegRecord, notes: dict[str, list[int]]
+    ) -> None:
+        """Save a finished leg; its state is no longer needed."""
+        with explained(self.directory):
+            shard = self._shard(model, leg, self._next_serial(), witnesses)
+            with _transaction(self._database) as execute:
+                self._keep(execute, model, leg, shard, witnesses)
+                execute(
+                    "INSERT OR REPLACE INTO legs VALUES (?, ?, ?, ?)",
+                    (model, leg, record.model_dump_json(), json.dumps(notes)),
+                )
+                execute("DELETE FROM running WHERE model = ?", (model,))
+            self._sweep(f"state-{model}-*.safetensors", set())
+
+    def write_tensors(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Save named tensors as ``name`` in the run directory."""
+        with explained(self.directory):
+            _write(self.directory / name, Snapshot(tensors, meta))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Save a text as ``name`` in the run directory."""
+        with explained(self.directory):
+            write_atomically(self.directory / name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _claim(self) -> None:
+        path = self.directory / "run.json"
+        if not path.exists():
+            foreign = [p.name for p in self.directory.iterdir() if not p.name.startswith(".")]
+            if foreign:
+                raise UsageError(
+                    f"{self.directory} is not empty and holds no run ({foreign[0]}, ...)",
+                    "Name a new directory with --run DIR",
+                )
+            self.write_text("run.json", json.dumps({"schema": "robcert.spec/1", **self.spec.model_dump()}, indent=2))
+            return
+        saved = read_spec(self.directory)
+        if digest(saved) != digest(self.spec):
+            lines = "\n".join(f"  {line}" for line in difference(saved, self.spec))
+            raise UsageError(
+                f"{self.directory} holds a run of another specification:\n{lines}",
+                "Give the same options to continue it, or name another directory with --run DIR",
+            )
+
+    def _next_serial(self) -> int:
+        (latest,) = self._database.execute("SELECT COALESCE(MAX(value), 0) FROM serial").fetchone()
+        with _transaction(self._database) as execute:
+            execute("DELETE FROM serial")
+            execute("INSERT INTO serial VALUES (?)", (latest + 1,))
+        return latest + 1
+
+    def _shard(self, model: int, leg: int, serial: int, witnesses: Witnesses) -> str | None:
+        if not witnesses.changed:
+            return None
+        file = f"found-{model}-{leg}-{serial}.safetensors"
+        positions = sorted(witnesses.changed)
+        x = torch.stack([witnesses.x[position] for position in positions])
+        _write(self.directory / file, Snapshot({"x": x, "position": torch.tensor(positions)}, {}))
+        return file
+
+    def _keep(self, execute: Any, model: int, leg: int, shard: str | None, witnesses: Witnesses) -> None:
+        for row, position in enumerate(witnesses.settle()):
+            found = witnesses.found[position]
+            assert found is not None
+            assert shard is not None
+            execute(
+                "INSERT OR REPLACE INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (model, position, leg, float(witnesses.distance[position]), json.dumps(asdict(found)), shard, row),
+            )
+
+    def _sweep(self, pattern: str, keep: set[str]) -> None:
+        for path in self.directory.glob(pattern):
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
+
+
+def read_spec(directory: Path) -> RunSpec:
+    """The spec of a run directory.
+
+    Raises:
+        UsageError: it holds no run that can be read.
+    """
+    path = directory / "run.json"
+    if not path.is_file():
+        raise UsageError(f"{directory} is not a run directory: it has no run.json", "Runs lie below runs/ by default")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("schema", None)
+        return RunSpec.model_validate(content)
+    except (ValueError, ValidationError, AttributeError) as error:
+        raise UsageError(
+            f"{path} cannot be read as a run of this version ({str(error).splitlines()[0]})",
+            "Name another directory with --run DIR",
+        ) from None
+
+
+class _transaction:  # noqa: N801 (reads as a word: with _transaction(...))
+    """BEGIN IMMEDIATE ... COMMIT, rolled back on an error."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+
+    def __enter__(self) -> Any:
+        self.database.execute("BEGIN IMMEDIATE")
+        return self.database.execute
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.database.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _write(path: Path, snapshot: Snapshot) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()}
+    metadata = {"robcert": json.dumps(snapshot.meta)}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def _read(path: Path) -> Snapshot:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            meta = json.loads((file.metadata() or {}).get("robcert", "{}"))
+    except Exception as error:
+        raise EvaluationError(
+            f"{path} is missing or damaged ({error})", "Delete the run directory and run the command again"
+        ) from None
+    return Snapshot(tensors, meta)

@@ -1,0 +1,209 @@
+"""From counts and witnesses to records. Pure: the same inputs give the same record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from robcert.engine.plateau import Outcome, Plateau, plateau
+from robcert.engine.witnesses import Witnesses
+from robcert.math.binomial import interval
+from robcert.runs.record import (
+    DistanceRecord,
+    ImageRecord,
+    LegRecord,
+    ModelRecord,
+    PlateauRecord,
+    VerdictCounts,
+    WarningRecord,
+)
+from robcert.types import Dataset, LoadedModel, Status, Threat
+
+T = TypeVar("T")
+
+
+def scalar_or_list(values: Sequence[T]) -> T | list[T]:
+    """One value for one budget, a list in the order of the budgets for several."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def as_list(value: T | list[T]) -> list[T]:
+    """The inverse of `scalar_or_list`."""
+    return value if isinstance(value, list) else [value]
+
+
+def status_of(wrong: bool, distance: float, eps: float) -> Status:
+    """The verdict of one image at one budget."""
+    if wrong:
+        return "wrong"
+    return "broken" if distance <= eps else "open"
+
+
+def attacked_correct(wrong: Tensor, witnesses: Witnesses, threat: Threat) -> list[int]:
+    """How many images still stand at each budget."""
+    return [int((~wrong & (witnesses.distance > eps)).sum()) for eps in threat.eps]
+
+
+def leg_interval(correct: Sequence[int], n: int) -> tuple[float, float] | list[tuple[float, float]]:
+    """Exact 95 % intervals of attacked accuracy."""
+    return scalar_or_list([interval(count, n) for count in correct])
+
+
+def summarize(
+    model: LoadedModel,
+    data: Dataset,
+    threat: Threat,
+    wrong: Tensor,
+    witnesses: Witnesses,
+    legs: list[LegRecord],
+    notes: list[dict[str, list[int]]],
+    flat: float,
+) -> ModelRecord:
+    """The record of one model after all its legs."""
+    n = len(data)
+    natural = int((~wrong).sum())
+    statuses = [
+        [status_of(bool(wrong[i]), float(witnesses.distance[i]), eps) for eps in threat.eps] for i in range(n)
+    ]
+    counts = {
+        status: scalar_or_list([sum(row[k] == status for row in statuses) for k in range(len(threat.eps))])
+        for status in ("wrong", "broken", "certified", "open")
+    }
+    verdict = sweep_verdict(natural, legs, threat, flat)
+    return ModelRecord(
+        name=model.name,
+        sha256=model.source.sha256,
+        natural_correct=natural,
+        n=n,
+        natural_interval=interval(natural, n),
+        legs=legs,
+        plateau=verdict,
+        distance=distance_record(wrong, witnesses),
+        verdicts=VerdictCounts(**counts),
+        warnings=warnings(model, data, statuses, notes, verdict),
+        images=[image_record(i, data, statuses[i], bool(wrong[i]), witnesses) for i in range(n)],
+    )
+
+
+def sweep_verdict(natural: int, legs: list[LegRecord], threat: Threat, flat: float) -> PlateauRecord | None:
+    """The plateau verdict, at the budget where the sweep is least settled."""
+    found: list[tuple[Plateau, float]] = []
+    for k, eps in enumerate(threat.eps):
+        standing, outcomes = natural, list[Outcome]()
+        for leg in legs:
+            broken = as_list(leg.newly_broken)[k]
+            outcomes.append(Outcome(leg.attack, leg.iterations, leg.restarts, standing, broken))
+            standing = as_list(leg.attacked_correct)[k]
+        verdict = plateau(outcomes, flat)
+        if verdict is not None:
+            found.append((verdict, eps))
+    if not found:
+        return None
+    order = ["flat", "undecided", "falling"]
+    verdict, eps = max(found, key=lambda pair: order.index(pair[0].shape))
+    # Flat at every budget: only since the last of them became so.
+    since = max(v.since or 0 for v, _ in found) if verdict.shape == "flat" else verdict.since
+    return PlateauRecord(
+        flat={"flat": True, "falling": False, "undecided": None}[verdict.shape],
+        verdict=verdict.shape,
+        since=since,
+        attack=verdict.attack,
+        before=verdict.before,
+        after=verdict.after,
+        entered=verdict.entered,
+        newly_broken=verdict.broken,
+        interval=verdict.interval,
+        needed=verdict.needed,
+        eps=eps,
+    )
+
+
+def distance_record(wrong: Tensor, witnesses: Witnesses) -> DistanceRecord:
+    """Quantiles over all images; an image that no attack broke at any distance counts as infinitely far."""
+    if len(wrong) == 0:
+        return DistanceRecord(median=None, q25=None, q75=None)
+    distances = torch.where(wrong, torch.zeros_like(witnesses.distance), witnesses.distance).sort().values
+
+    def quantile(share: float) -> float | None:
+        # The lower of two neighbours: interpolating towards infinity would say nothing.
+        value = float(distances[int(share * (len(distances) - 1))])
+        return value if value < float("inf") else None
+
+    return DistanceRecord(median=quantile(0.5), q25=quantile(0.25), q75=quantile(0.75))
+
+
+def image_record(
+    position: int, data: Dataset, statuses: list[Status], wrong: bool, witnesses: Witnesses
+) -> ImageRecord:
+    """The record of one image."""
+    found = witnesses.found[position]
+    distance = float(witnesses.distance[position])
+    return ImageRecord(
+        index=int(data.index[position]),
+        label=int(data.y[position]),
+        status=scalar_or_list(statuses),
+        distance=0.0 if wrong else (distance if distance < float("inf") else None),
+        radius=None,
+        attack=found.attack if found else None,
+        iterations=found.iterations if found else None,
+        iteration=found.iteration if found else None,
+        restart=found.restart if found else None,
+        adversarial_label=found.label if found else None,
+    )
+
+
+def warnings(
+    model: LoadedModel,
+    data: Dataset,
+    statuses: list[list[Status]],
+    notes: list[dict[str, list[int]]],
+    verdict: PlateauRecord | None,
+) -> list[WarningRecord]:
+    """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
+    given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
+
+    def noted(name: str, only_open: bool) -> list[int]:
+        positions = sorted({position for note in notes for position in note.get(name, [])})
+        still = [position for position in positions if not only_open or "open" in statuses[position]]
+        return [int(data.index[position]) for position in still]
+
+    if images := noted("zero_gradient", only_open=True):
+        given.append(
+            WarningRecord(
+                name="zero-gradients",
+                message=f"{len(images)} open images gave a gradient of exactly zero in half of the steps or more",
+                advice="their verdict says little: the attack had no direction (saturated or quantised network?)",
+                images=images,
+            )
+        )
+    if images := noted("non_finite", only_open=False):
+        given.append(
+            WarningRecord(
+                name="non-finite",
+                message=f"the model answered NaN or infinity near {len(images)} images",
+                advice="such points count as not broken; look for overflow in the network",
+                images=images,
+            )
+        )
+    if images := noted("unconfirmed", only_open=False):
+        given.append(
+            WarningRecord(
+                name="unconfirmed",
+                message=f"the verifier refused examples that the search had found, for {len(images)} images",
+                advice="the network answers differently to the same input (randomised, or on the very boundary)",
+                images=images,
+            )
+        )
+    if verdict is not None and verdict.verdict == "falling":
+        given.append(
+            WarningRecord(
+                name="not-converged",
+                message=f"the sweep is still falling at its last leg ({verdict.attack}, {verdict.after} iterations)",
+                advice="attacked accuracy is an upper bound that more iterations would lower: lengthen the sweep",
+                images=[],
+            )
+        )
+    return given
