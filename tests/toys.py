@@ -1,0 +1,84 @@
+"""Networks whose smallest adversarial distance is known, and one leg of an attack, without a run around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robcert.attacks import attacks
+from robcert.engine.leg import Leg
+from robcert.engine.witnesses import Witnesses
+from robcert.types import NORMS, Batch, Goal, LoadedModel, Norm, Source, Threat
+
+WIDE = (-10.0, 11.0)
+"""A box that no perturbation of an image in [0, 1] in these tests reaches."""
+DUAL = {"l2": 2.0, "linf": 1.0, "l1": float("inf")}
+
+REGISTERED: list[tuple[str, Norm]] = [
+    (name, norm) for name, kind in attacks.items() for norm in NORMS if norm in kind.norms
+]
+"""Every registered attack in every norm that it supports: a new attack is tested by being there."""
+
+
+def toy(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    classes: int,
+    box: tuple[float, float] = (0.0, 1.0),
+    rounding: float = 2.0**-20,
+) -> LoadedModel:
+    """A module as the engine wants it."""
+    source = Source("toy", "", "memory", "0" * 64)
+    return LoadedModel(module.eval().requires_grad_(False), "toy", shape, classes, box, source, rounding)
+
+
+def random_linear(entries: int, classes: int, seed: int, n: int = 60) -> tuple[nn.Linear, Tensor, Tensor]:
+    """A random linear classifier, and images in [0, 1] with its own answers as labels."""
+    torch.manual_seed(seed)
+    net = nn.Linear(entries, classes)
+    x = torch.rand(n, entries)
+    with torch.no_grad():
+        return net, x, net(x).argmax(dim=1)
+
+
+def exact_distance(net: nn.Linear, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+    """min over j of margin_j / ||w_y - w_j||_dual in float64: what no adversarial example can beat."""
+    weight = net.weight.detach().double()
+    logits = x.double() @ weight.T + net.bias.detach().double()
+    gaps = logits.gather(1, y[:, None]) - logits
+    lengths = torch.linalg.vector_norm(weight[y][:, None, :] - weight[None], ord=DUAL[norm], dim=2)
+    ratios = gaps / lengths
+    ratios[torch.arange(len(y)), y] = float("inf")
+    return ratios.amin(dim=1)
+
+
+def run_leg(
+    model: LoadedModel,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    name: str,
+    goal: Goal = "decide",
+    iterations: int = 100,
+    restarts: int = 1,
+    seed: int = 0,
+    slots: int = 128,
+    index: Tensor | None = None,
+    **options: Any,
+) -> tuple[Witnesses, Leg]:
+    """Run one leg over all images."""
+    images = Batch(x, y, torch.arange(len(y)) if index is None else index)
+    witnesses = Witnesses(x)
+    attack = attacks.get(name)(iterations=iterations, **options)
+    leg = Leg(
+        model, attack, name, images, witnesses, threat, goal, seed, list(range(len(y))), restarts, slots
+    )
+    leg.run()
+    return witnesses, leg
+
+
+def broken(witnesses: Witnesses, eps: float) -> list[bool]:
+    """Per image: was an example within eps found?"""
+    return (witnesses.distance <= eps).tolist()
