@@ -1,0 +1,157 @@
+"""The Lipschitz bound of a whole network: what `robcert norms` prints and certificates divide by.
+
+The graph that the network executes (`robcert.network.graph`) is walked once. Each op has a rule
+(`robcert.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is an
+error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole input
+space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from robcert.types import NORMS, LoadedModel, Norm
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from robcert.lipschitz.tail import Tail
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """The norms of one layer, a row of `robcert norms`.
+
+    Attributes:
+        name: the path of the layer in the network ("layer1.0.conv1"), or the node of the graph.
+        op: what it is ("conv2d", "linear", "max_pool2d", "two-sided relu").
+        in_shape: the shape of one input, without the batch.
+        out_shape: the shape of one output, without the batch.
+        l1: the l1 Lipschitz constant (exact for linear layers).
+        linf: the l-infinity Lipschitz constant (exact for linear layers).
+        l2_lower: attained, or None where nobody computed it (nonlinear ops).
+        l2_upper: sound.
+        linear: whether the layer is linear (norms are norms of a matrix).
+        method: how l2_upper was found.
+        note: why a constant is infinite, or "".
+    """
+
+    name: str
+    op: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    l1: float
+    linf: float
+    l2_lower: float | None
+    l2_upper: float
+    linear: bool
+    method: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkBound:
+    """How fast the logits can change with the input, for one norm of the input.
+
+    Attributes:
+        norm: of the input; logit vectors are measured in the same norm.
+        whole: L with ||f(x) - f(y)|| <= L ||x - y||.
+        features: the same for the input of the last linear layers (in front of the linear tail).
+        logits: (classes,) float64: |f_i(x) - f_i(y)| <= L_i ||x - y||.
+        reasons: for each op without a finite constant: layer, op and why; empty if the bound is finite.
+    """
+
+    norm: Norm
+    whole: float
+    features: float
+    logits: Tensor
+    reasons: tuple[str, ...]
+    tail: Tail = field(repr=False, compare=False)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the whole logit vector has a finite constant."""
+        return math.isfinite(self.whole)
+
+    @property
+    def slope(self) -> float:
+        """||e_i - e_j||_dual * whole: sqrt(2) L for l2, 2 L for l-infinity, L for l1 (paper A, lemma 1)."""
+        return self.tail.slope(self.norm)
+
+    def pair_row(self, label: int) -> Tensor:
+        """L_ij for i = ``label`` and all j: (classes,) float64, 0 at j = i.
+
+        |(f_i - f_j)(x) - (f_i - f_j)(y)| <= L_ij ||x - y||, the smallest of ||w_i - w_j||_dual L_features
+        ("rows"), L_i + L_j ("sum", paper A lemma 6) and the slope of the whole vector ("whole", lemma 1).
+        Computed on the first call for a label and kept.
+        """
+        return self.tail.pair_row(self.norm, label)[0]
+
+    def binding_row(self, label: int) -> Tensor:
+        """Which constant is the smallest, beside `pair_row`: (classes,) int64, an index into `BINDINGS`."""
+        return self.tail.pair_row(self.norm, label)[1]
+
+    @property
+    def pairs(self) -> Tensor:
+        """All rows of `pair_row`: (classes, classes) float64, symmetric up to rounding."""
+        import torch
+
+        return torch.stack([self.pair_row(i) for i in range(len(self.logits))])
+
+
+BINDINGS = ("rows", "sum", "whole")
+"""The constants that `NetworkBound.binding_row` tells apart."""
+
+
+@dataclass(frozen=True)
+class GraphBound:
+    """The layers of a network and its bounds in all norms, from one walk of its graph.
+
+    Attributes:
+        rows: a row a layer, in the order of execution.
+        bounds: the bound of the network per norm.
+        product: per norm, the product over all rows (what papers report for sequential networks; not a bound
+            of a network with branches).
+        seconds: what the walk took.
+    """
+
+    rows: tuple[LayerRow, ...]
+    bounds: dict[Norm, NetworkBound]
+    product: dict[Norm, float]
+    seconds: float
+
+
+def graph_bound(
+    model: LoadedModel | nn.Module, input_shape: tuple[int, ...] | None = None, *, tol: float = 0.01
+) -> GraphBound:
+    """The norms of every layer and the Lipschitz bounds of the network, from input to logits.
+
+    Args:
+        model: a loaded network, or a module in eval mode together with ``input_shape``.
+        input_shape: the shape of one input, channels first, where ``model`` does not say it.
+        tol: the wanted (upper - lower) / lower of the l2 norms of linear layers.
+
+    Raises:
+        UsageError: a module without ``input_shape``.
+        EvaluationError: the graph cannot be exported (TorchScript: with the way out), an op has no rule (names
+            the op, the layer and the file in which to add one), weights that are NaN or infinite, a network
+            whose answer to one image depends on others of the batch.
+    """
+    raise NotImplementedError
+
+
+def lipschitz_bound(
+    model: LoadedModel | nn.Module,
+    norm: Norm,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    tol: float = 0.01,
+) -> NetworkBound:
+    """`graph_bound` for one norm."""
+    return graph_bound(model, input_shape, tol=tol).bounds[norm]
+
+
+_ = (time, NORMS)

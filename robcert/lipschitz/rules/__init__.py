@@ -1,0 +1,1 @@
+"""What each op of an exported graph does to distances; one file a family, one registered function a rule."""
