@@ -19,7 +19,7 @@ from robcert.attacks.protocol import Attack, Problem, select, take
 from robcert.engine.batching import bucket
 from robcert.engine.oracle import ModelOracle
 from robcert.engine.slots import IDLE, Slots
-from robcert.engine.verifier import Verifier, merge
+from robcert.engine.verifier import Verifier, merge, nearly
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
@@ -188,7 +188,7 @@ class Leg:
         """Let go of slots whose image is decided or whose budget is spent."""
         done = self.state.done.tolist()
         best = self.problem.best.tolist()
-        within = self.threat.largest * (1 + 1e-6)
+        within = nearly(self.threat.largest, self.threat, self.problem.x.shape[1:].numel())
         ended = [row for row in self.slots.busy if done[row]]
         hopeful = [row for row in self.slots.busy if self.goal == "decide" and best[row] <= within and not done[row]]
         if not ended and not hopeful:

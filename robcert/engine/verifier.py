@@ -7,6 +7,7 @@ correct execution of that network agrees.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,16 @@ from robcert.engine.batching import logits_of
 from robcert.math.norms import distance, per_image
 from robcert.types import LoadedModel, Threat
 
-_NEAR = 1 + 1e-6
-"""A candidate this close outside a budget was meant to lie on its surface: float32 put it there."""
+
+def nearly(eps: Tensor | float, threat: Threat, entries: int) -> Tensor | float:
+    """How far a candidate can be that was meant to lie within ``eps``: float32 may have put it just outside.
+
+    Adding a perturbation to an image rounds every entry to the grid of the *image*, which for a small budget is
+    coarse: at eps = 2/255 one rounded entry can exceed it by 4e-6 of it.
+    """
+    grid = 2.0**-23 * max(abs(threat.box[0]), abs(threat.box[1]))
+    rounded = {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[threat.norm] * grid
+    return eps * (1 + 1e-6) + rounded
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Verifier:
         candidate = candidate.float().clamp(low, high)
         eps = torch.tensor(self.threat.eps, dtype=torch.float64, device=x.device)
         far = distance(candidate, x, self.threat.norm)
-        above = (far.view(-1, 1) > eps) & (far.view(-1, 1) <= eps * _NEAR)
+        above = (far.view(-1, 1) > eps) & (far.view(-1, 1) <= nearly(eps, self.threat, x.shape[1:].numel()))
         if bool(above.any()):
             rows = above.any(dim=1).nonzero().flatten()
             budget = eps[above[rows].int().argmax(dim=1)]
