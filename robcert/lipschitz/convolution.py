@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Literal, get_args
 
 import torch
@@ -127,7 +126,7 @@ class Conv:
     def apply(self, x: Tensor) -> Tensor:
         """A x: (n, *in_shape) float64 -> (n, *out_shape)."""
         if self.mode == "zeros":
-            x = functional.pad(x, self._pad)
+            x = _padded(x, self._pad)
         else:
             for axis in range(self.axes):
                 x = x.index_select(axis + 2, self.sources(axis).to(x.device))
@@ -139,7 +138,7 @@ class Conv:
         weight = self.weight.to(y.device)
         x = _TRANSPOSED[self.axes](y, weight, None, self.stride, 0, 0, self.groups, self.dilation)
         if self.mode == "zeros":
-            return functional.pad(x, [-side for side in self._pad])
+            return _padded(x, [-side for side in self._pad])
         for axis in range(self.axes):
             shape = list(x.shape)
             shape[axis + 2] = self.size[axis]
@@ -241,6 +240,14 @@ def transposed(
     return ConvTranspose(Conv(weight, output, stride, sides, dilation, groups))
 
 
-def every(counts: tuple[int, ...]) -> product[tuple[int, ...]]:
-    """Every index of a grid."""
-    return product(*(range(count) for count in counts))
+def _padded(x: Tensor, sides: list[int]) -> Tensor:
+    """Zero padding, then cropping where a side is negative; ``sides`` as for ``functional.pad``.
+
+    Unlike ``functional.pad``, which crops first, this may crop away what it padded on the other side.
+    """
+    x = functional.pad(x, [max(side, 0) for side in sides])
+    for index, (low, high) in enumerate(zip(sides[::2], sides[1::2], strict=True)):
+        axis = x.dim() - 1 - index
+        if low < 0 or high < 0:
+            x = x.narrow(axis, max(-low, 0), x.shape[axis] - max(-low, 0) - max(-high, 0))
+    return x

@@ -47,7 +47,7 @@ class Separable:
     def _along(self, x: Tensor, matrices: list[Tensor]) -> Tensor:
         first = 1 + len(self.lead)
         for axis, matrix in enumerate(matrices, start=first):
-            x = torch.tensordot(x, matrix, dims=([axis], [1])).movedim(-1, axis)
+            x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
         return x
 
 
@@ -63,7 +63,7 @@ def average(
     """Average pooling as torch defines it, over the last axes of ``in_shape``.
 
     Window t covers [t s - p, t s - p + k); the divisor counts its entries up to n + p (with padding) or
-    inside the input (without), so that it is a product over the axes; ``divisor_override`` replaces the whole product.
+    inside the input (without): a product over the axes. ``divisor_override`` replaces it.
     """
     count = len(kernel)
     matrices: list[Tensor] = []
