@@ -142,15 +142,20 @@ class CW:
         low, high = problem.threat.box
         half = (high - low) / 2
         tanh = torch.tanh(state.w)
-        x = torch.add(torch.full_like(tanh, low + half), tanh, alpha=half)
+        scalar = torch.zeros((), dtype=tanh.dtype, device=tanh.device)
+        x = torch.add(scalar + (low + half), tanh, alpha=half)
         evaluation = oracle.value_and_grad(margin, x)
         gap = (self.confidence - evaluation.value).clamp_min(0)
         fooled = gap <= 0
         pull = torch.where(fooled, torch.zeros_like(gap), torch.ones_like(gap))
         first = state.c <= 0
-        first_reach, first_c = self._first(problem, gap, evaluation.gradient)
-        c = torch.where(first, first_c, state.c)
-        reach = torch.where(first, first_reach, state.reach)
+        c, reach, c_first = state.c, state.reach, state.c_first
+        # Once an image is enough; only a CPU may look whether any image needs it, see ModelOracle.on_host.
+        if first.device.type != "cpu" or bool(first.any()):
+            first_reach, first_c = self._first(problem, gap, evaluation.gradient)
+            c = torch.where(first, first_c, c)
+            reach = torch.where(first, first_reach, reach)
+            c_first = torch.where(first, c, c_first)
         delta = x - problem.x
         if problem.threat.norm == "l2":
             loss = delta.flatten(1).square().sum(dim=1) + c * gap
@@ -161,7 +166,7 @@ class CW:
             gradient = delta.sign().mul_(beyond > 0)
         # dx/dw = half (1 - tanh^2); the gradient of the gap is minus that of the margin.
         gradient.addcmul_(evaluation.gradient, per_image(c * pull, delta), value=-1)
-        gradient.mul_(torch.addcmul(torch.full_like(tanh, half), tanh, tanh, value=-half))
+        gradient.mul_(torch.addcmul(scalar + half, tanh, tanh, value=-half))
         iteration = state.iteration + 1
         state.mean.lerp_(gradient, 1 - _BETA1)
         state.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
@@ -171,7 +176,7 @@ class CW:
         return replace(
             state,
             c=c,
-            c_first=torch.where(first, c, state.c_first),
+            c_first=c_first,
             reach=reach,
             iteration=iteration,
             loss=torch.fmin(state.loss, loss),
