@@ -108,7 +108,7 @@ def timings(
         # Every round begins with another contender, so that none always follows the same neighbour.
         for k in [(k + number) % len(contenders) for k in range(len(contenders))]:
             if number == 0:
-                contenders[k].run(counters[k], task, replace(setting, steps=10))  # warm up
+                contenders[k].run(counters[k], task, replace(setting, steps=min(steps, 10)))  # warm up
             counters[k].forget()
             began = time.perf_counter()
             contenders[k].run(counters[k], task, setting)
@@ -126,7 +126,7 @@ def _round(counted: Counted, seconds: float) -> tuple[float, float, float]:
 
 
 def worth(contender: Contender, task: Task, steps: int, searches: int) -> Worth:
-    """Judge what the attack returns, in the same way for every library: box, float64 distance, float32 answer."""
+    """Judge what the attack returns, for all libraries alike: box, float64 distance, float32 answer."""
     counted = task.counted()
     eps = BUDGET[contender.family]
     torch.manual_seed(0)

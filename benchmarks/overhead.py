@@ -3,11 +3,11 @@
     python benchmarks/overhead.py            # a few minutes
     python benchmarks/overhead.py --quick    # a smoke run: the figures mean nothing
 
-The bare loop is `loss(model(x)).sum()` and `torch.autograd.grad` to x, with frozen parameters. One step of it is
-run, and timed apart, before every step of an attack, and a round's ratio is the mean of the one over the mean of
-the other: a machine that is shared slows both. What an attack does once (start, verification) is its own column,
-in bare steps. A second measurement says what the steps are worth: success rate and median distance after the same
-number of gradient steps. Exits 0 whether or not the targets are met.
+The bare loop is `loss(model(x)).sum()` and `torch.autograd.grad` to x, with frozen parameters. One step of it
+is run, and timed apart, before every step of an attack, and a round's ratio is the mean of the one over the
+mean of the other: a machine that is shared slows both. What an attack does once (start, verification) is its
+own column, in bare steps. A second measurement says what the steps are worth: success rate and median
+distance after the same number of gradient steps. Exits 0 whether or not the targets are met.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if min(options.threads) < 1:
         parser.error(f"--threads {options.threads}: expected at least 1")
     if options.quick:
-        options.rounds, options.steps, options.batch = 1, min(options.steps, 10), min(options.batch, 16)
+        options.rounds, options.steps, options.batch = 1, min(options.steps, 5), min(options.batch, 16)
     return options
 
 
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
             row.timings[threads] = timing
         judged += targets(rows, threads)
 
-    steps, searches = (10, 3) if options.quick else (100, 3)
+    steps, searches = (5, 2) if options.quick else (100, 3)
     for row in rows:
         if row.contender.judged:
             progress.print(f"what the steps of {row.contender.library} {row.contender.label} are worth ...")
@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(record(vars(options), task, rows, judged, missing), indent=1))
         return 0
-    console = Console(width=max(150, Console().width))
+    console = Console(width=max(170, Console().width))
     texts, numbers = notes(rows)
     print_head(console, task, options.unfrozen)
     print_timings(console, rows, numbers)

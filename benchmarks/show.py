@@ -58,7 +58,7 @@ def print_timings(console: Console, rows: list[Row], notes: list[int]) -> None:
                 milliseconds = 1e3 * statistics.median(timing.seconds)
                 cells += [
                     f"{milliseconds:.1f}",
-                    f"{timing.ratio:.3f} ({low:.2f}-{high:.2f})",
+                    f"{timing.ratio:.3f} {low:.2f}-{high:.2f}",
                     f"{timing.once_ratio:.1f}",
                 ]
             judged = contender.library == "robcert" and contender.label == family.split()[0]
@@ -97,9 +97,9 @@ def print_worth(console: Console, rows: list[Row], steps: int, searches: int) ->
             )
     console.print(table)
     console.print(
-        "Every result is judged here and not by its library: inside the box, float64 distance, float32 answer. The\n"
-        "median counts a failure as infinitely far. robcert's pgd lets go of an image at its first example within\n"
-        "eps. Where an attack stops early by itself, its gradient steps are fewer."
+        "Every result is judged here and not by its library: in the box, float64 distance, float32 answer.\n"
+        "The median counts a failure as infinitely far. robcert's pgd lets go of an image at its\n"
+        "first example within eps. Where an attack stops early by itself, its gradient steps are fewer."
     )
 
 

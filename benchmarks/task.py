@@ -25,8 +25,8 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 class Counted(nn.Module):
     """Passes every call on, counts those that record a graph, and clocks what lies between two of them.
 
-    With a ``beside`` it runs that before each such call and takes its time out: step by step, the attack and the
-    bare loop then meet the same machine, however busy others keep it.
+    With a ``beside`` it runs that before each such call and takes its time out: step by step, the attack and
+    the bare loop then meet the same machine, however busy others keep it.
 
     Attributes:
         differentiated: calls that record a graph, which is to say gradient steps.
@@ -119,7 +119,7 @@ def _data(quick: bool) -> tuple[Dataset, Dataset, str]:
     for folder in (None, _SHARED):  # None: ROBCERT_DATA, then robcert's cache
         try:
             train = load_dataset("mnist", split="train", n=count, data_dir=folder)
-            return train, load_dataset("mnist", n=1000, data_dir=folder), "MNIST"
+            return train, load_dataset("mnist", n=300 if quick else 1000, data_dir=folder), "MNIST"
         except EvaluationError:
             continue
     return _enlarged("train"), _enlarged("test"), "digits, enlarged from 8x8 to 28x28"
