@@ -4,7 +4,8 @@ The l-inf norm of a matrix is its largest absolute row sum, the l1 norm its larg
 of a convolution belongs to an output entry: along each axis its window reads some taps, and taps that read
 the same input entry (copies made by the padding) are added before the absolute value is taken. A column
 belongs to an input entry: along each axis it is read by some windows, by each through some set of taps. So
-along each axis a row or a column is a *pattern*, a list of groups of taps; the taps of a group are added, the absolute values of
+along each axis a row or a column is a *pattern*, a list of groups of taps; the taps of a group are added, the
+absolute values of
 the groups are summed. There are few different patterns on an axis, and only those that no other dominates
 matter:
 
