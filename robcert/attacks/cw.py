@@ -18,7 +18,7 @@ from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
 
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
-_INSIDE = 1 - 1e-4
+_INSIDE = 1 - 1e-3
 """How far inside the box the start lies: closer, and a black pixel needs hundreds of steps to leave black."""
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.3, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
@@ -79,7 +79,7 @@ class CW:
         iterations: iterations of one search step (MaxIter in paper A's tables 1 and 2).
         search_steps: l2: the most values of c. linf: the most search steps that fail (those that succeed end early).
         confidence: kappa, in the units of the logits.
-        learning_rate: Adam's first rate in w (in x: times half the width of the box at mid-grey).
+        learning_rate: the most that an entry of w moves in one iteration.
         initial_c: the first c, relative to the threshold of the linearised model.
         abort_early: end a search step when a tenth of its iterations improved the loss by less than 1e-4 of it.
     """
@@ -87,7 +87,7 @@ class CW:
     iterations: int = 1000
     search_steps: int = 9
     confidence: float = 0.0
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
     initial_c: float = 3.0
     abort_early: bool = True
 
@@ -166,13 +166,17 @@ class CW:
             gradient = delta.sign().mul_(beyond > 0)
         # dx/dw = half (1 - tanh^2); the gradient of the gap is minus that of the margin.
         gradient.addcmul_(evaluation.gradient, per_image(c * pull, delta), value=-1)
-        gradient.mul_(torch.addcmul(scalar + half, tanh, tanh, value=-half))
+        slope = torch.addcmul(scalar + half, tanh, tanh, value=-half)
+        gradient.mul_(slope)
         iteration = state.iteration + 1
         state.mean.lerp_(gradient, 1 - _BETA1)
         state.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
         root = state.square.sqrt().add_(_ADAM_EPS)
-        size = self._rate(problem, reach, state.iteration) * torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
-        state.w.addcdiv_(state.mean * per_image(-size, delta), root)
+        # A rate in x over the slope is a rate in w: an entry at the edge of the box moves as far in x as a grey one.
+        rate = per_image(self._rate(problem, reach, state.iteration), slope)
+        rate = torch.div(rate, slope).clamp_max_(self.learning_rate)
+        size = torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
+        state.w.addcdiv_(rate.mul_(state.mean).mul_(per_image(-size, rate)), root)
         return replace(
             state,
             c=c,
@@ -264,19 +268,15 @@ class CW:
         return reach, torch.where(slope > 0, self.initial_c * threshold, torch.ones_like(slope))
 
     def _rate(self, problem: Problem, reach: Tensor, iteration: Tensor) -> Tensor:
-        """Adam's rate (n,): from several times a typical entry of the perturbation down to a hundredth of it.
+        """Adam's rate in x (n,): from several times a typical entry of the perturbation down to a hundredth of it.
 
         The entries of a perturbation of norm r are about r / sqrt(d) in l2 and r in linf.
         """
-        low, high = problem.threat.box
         if problem.goal == "minimize":
             reach = torch.minimum(reach, problem.best)
         typical = reach / (math.sqrt(problem.x[0].numel()) if problem.threat.norm == "l2" else 1.0)
-        typical = typical / ((high - low) / 2)
         begin, end = _RATES[problem.threat.norm]
-        first = (begin * typical).clamp_max(self.learning_rate)
-        last = torch.minimum(end * typical, first)
-        return first * (last / first) ** (iteration / self.iterations)
+        return typical * begin * (end / begin) ** (iteration / self.iterations)
 
     def _start(self, problem: Problem) -> Tensor:
         low, high = problem.threat.box

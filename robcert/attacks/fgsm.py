@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import OBJECTIVES, check_objective
+from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem
 from robcert.attacks.steepest import steepest
 from robcert.math.projections import project_ball_and_box
@@ -55,7 +55,7 @@ class FGSM:
     def step(self, oracle: Oracle, problem: Problem, state: FGSMState) -> FGSMState:
         """Go to the surface of the ball, then inside the box."""
         threat = problem.threat
-        gradient = oracle.value_and_grad(OBJECTIVES[self.objective], problem.x).gradient
+        gradient = oracle.value_and_grad(choose(self.objective, problem.restart, torch.zeros_like(state.done)), problem.x).gradient
         low, high = threat.box
         room = torch.where(gradient > 0, problem.x < high, problem.x > low)
         eps = torch.full_like(problem.best, threat.largest)

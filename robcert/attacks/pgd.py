@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import OBJECTIVES, check_objective
+from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.attacks.steepest import steepest
 from robcert.errors import UsageError
@@ -52,7 +52,7 @@ class PGD:
         iterations: gradient steps of one search step.
         step: length of a step relative to the budget. By default it falls over the iterations from 0.5 to 0.005
             along half a cosine: long enough to cross the ball, short enough at the end to settle on a corner.
-        objective: "margin" (default; needs no scale) or "ce".
+        objective: "ce", "margin", or "alternate" (default): one, then the other (`objectives.alternate`).
         random_start: start uniformly in the ball (else at the clean image in restart 0).
         search_steps: with "minimize", the most budgets that are tried.
         tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
@@ -60,7 +60,7 @@ class PGD:
 
     iterations: int = 100
     step_size: float | None = None
-    objective: str = "margin"
+    objective: str = "alternate"
     random_start: bool = True
     search_steps: int = 20
     tolerance: float = 0.004
@@ -103,7 +103,7 @@ class PGD:
         threat = problem.threat
         low, high = threat.box
         x = (problem.x + state.delta).clamp_(low, high)
-        gradient = oracle.value_and_grad(OBJECTIVES[self.objective], x).gradient
+        gradient = oracle.value_and_grad(choose(self.objective, problem.restart, 2 * state.iteration >= self.iterations), x).gradient
         if self.step_size is None:
             progress = state.iteration / self.iterations
             length = state.eps * (0.005 + 0.2475 * (1 + torch.cos(math.pi * progress)))

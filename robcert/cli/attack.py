@@ -68,7 +68,7 @@ def attack(
         float | None, typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(help="pgd, fgsm: margin or ce.", rich_help_panel=_ATTACK, show_default="by attack")
+        str | None, typer.Option(help="pgd, fgsm: ce, margin or alternate (by restart).", rich_help_panel=_ATTACK, show_default="by attack")
     ] = None,
     search_steps: Annotated[
         int | None,
