@@ -37,7 +37,7 @@ def padded(x: Tensor, rows: int) -> Tensor:
 def logits_of(module: nn.Module, x: Tensor, slots: int) -> Tensor:
     """Logits (n, classes) of any number of images, in padded batches of at most ``slots``."""
     parts: list[Tensor] = []
-    for chunk in x.split(slots):
+    for chunk in x.split(slots) if len(x) else ():
         rows = bucket(chunk.shape[0], slots)
         parts.append(module(padded(chunk, rows))[: chunk.shape[0]])
     return torch.cat(parts) if parts else module(torch.zeros(SMALLEST, *x.shape[1:]))[:0]

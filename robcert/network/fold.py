@@ -174,7 +174,7 @@ def _fold_pair(root: nn.Module, layer: nn.Module, norm: nn.Module) -> int:
     for parent in root.modules():
         for name, child in list(parent.named_children()):
             if child is norm:
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, nn.Identity().eval())
     return 1
 
 
