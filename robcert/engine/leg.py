@@ -203,7 +203,7 @@ class Leg:
                 position = self.slots.position[row]
                 if self.goal == "decide" and float(self.witnesses.distance[position]) <= self.threat.largest:
                     decided.add(position)
-                elif not last:
+                elif self.goal == "decide" and best[row] <= within:
                     # Refused: forget the point, so that the search goes on instead of stopping at it again.
                     self.unconfirmed.add(position)
                     self.problem.best[row] = float(self.witnesses.distance[position])
