@@ -20,7 +20,7 @@ from robcert.types import Norm
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
 _INSIDE = 1 - 1e-3
 """How far inside the box the start lies: closer, and a black pixel needs hundreds of steps to leave black."""
-_RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.3, 0.003)}
+_RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
 
 
@@ -264,7 +264,7 @@ class CW:
         reach = budget
         if problem.goal == "minimize":
             reach = torch.where(slope > 0, (gap / safe).clamp(1e-3 * problem.threat.largest, problem.threat.largest), budget)
-        threshold = 2 * reach / safe if norm == "l2" else gradient[0].numel() / safe
+        threshold = 2 * reach / safe if norm == "l2" else gradient[0].numel() / (30 * safe)
         return reach, torch.where(slope > 0, self.initial_c * threshold, torch.ones_like(slope))
 
     def _rate(self, problem: Problem, reach: Tensor, iteration: Tensor) -> Tensor:

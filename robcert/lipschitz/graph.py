@@ -11,45 +11,22 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING
 
+from robcert.errors import UsageError
+from robcert.lipschitz.rows import LayerRow
+from robcert.lipschitz.tail import Tail, tail
+from robcert.lipschitz.values import ONE, Bounds
+from robcert.lipschitz.walk import Walk
+from robcert.network.graph import read_graph
 from robcert.types import NORMS, LoadedModel, Norm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from robcert.lipschitz.tail import Tail
 
-
-@dataclass(frozen=True)
-class LayerRow:
-    """The norms of one layer, a row of `robcert norms`.
-
-    Attributes:
-        name: the path of the layer in the network ("layer1.0.conv1"), or the node of the graph.
-        op: what it is ("conv2d", "linear", "max_pool2d", "two-sided relu").
-        in_shape: the shape of one input, without the batch.
-        out_shape: the shape of one output, without the batch.
-        l1: the l1 Lipschitz constant (exact for linear layers).
-        linf: the l-infinity Lipschitz constant (exact for linear layers).
-        l2_lower: attained, or None where nobody computed it (nonlinear ops).
-        l2_upper: sound.
-        linear: whether the layer is linear (norms are norms of a matrix).
-        method: how l2_upper was found.
-        note: why a constant is infinite, or "".
-    """
-
-    name: str
-    op: str
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    l1: float
-    linf: float
-    l2_lower: float | None
-    l2_upper: float
-    linear: bool
-    method: str = ""
-    note: str = ""
+__all__ = ["BINDINGS", "GraphBound", "LayerRow", "NetworkBound", "graph_bound", "lipschitz_bound"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +117,29 @@ def graph_bound(
             the op, the layer and the file in which to add one), weights that are NaN or infinite, a network
             whose answer to one image depends on others of the batch.
     """
-    raise NotImplementedError
+    start = time.perf_counter()
+    if isinstance(model, LoadedModel):
+        module, shape, name = model.module, model.input_shape, model.name
+    else:
+        module, name = model, type(model).__name__
+        if input_shape is None:
+            raise UsageError(
+                "the shape of one input is not known", "Give input_shape=(channels, height, width)."
+            )
+        shape = tuple(input_shape)
+    walk = Walk(read_graph(module, shape, name), math.prod(shape), tol)
+    logits = walk.run()
+    last = tail(walk, logits)
+    rows = tuple(walk.rows.values())
+    bounds: dict[Norm, NetworkBound] = {
+        norm: NetworkBound(
+            norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last
+        )
+        for norm in NORMS
+    }
+    gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]
+    every = reduce(Bounds.times, gains, ONE)
+    return GraphBound(rows, bounds, {norm: every[norm] for norm in NORMS}, time.perf_counter() - start)
 
 
 def lipschitz_bound(
@@ -152,6 +151,3 @@ def lipschitz_bound(
 ) -> NetworkBound:
     """`graph_bound` for one norm."""
     return graph_bound(model, input_shape, tol=tol).bounds[norm]
-
-
-_ = (time, NORMS)
