@@ -1,8 +1,8 @@
 """The Lipschitz bound of a whole network: what `robcert norms` prints and certificates divide by.
 
 The graph that the network executes (`robcert.network.graph`) is walked once. Each op has a rule
-(`robcert.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is an
-error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole input
+(`robcert.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is
+an error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole input
 space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
 """
 

@@ -1,0 +1,247 @@
+"""Ops that bring several values together: concatenation, sums, the larger of two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from robcert.lipschitz.call import Call, scalar
+from robcert.lipschitz.forms import Absolute, Complement, Extreme, Mean, Mirror, Negation, Slope, Squares
+from robcert.lipschitz.joint import joint, joint_part, sum_part
+from robcert.lipschitz.rules import rule
+from robcert.lipschitz.rules.activations import elementwise
+from robcert.lipschitz.rules.arithmetic import scaled
+from robcert.lipschitz.values import ONE, Bounds, Value, copied, product, root, same
+from robcert.math.rounding import up
+
+
+@rule("cat", "concat", "concatenate", "stack", affine=True)
+def concatenate(call: Call) -> Value:
+    """Root of the sum of squares (l2), largest (l-infinity), sum (l1); less for what belongs together."""
+    values = call.values
+    bounds = joint(call.walk, values)
+    forms: tuple[Any, ...] = ()
+    if len(values) == len(call["tensors"]) == 2:
+        one, other = values
+        for a, b in ((one, other), (other, one)):
+            negation = b.find(Negation)
+            if negation is not None and negation.of.node == a.node:
+                forms = (Mirror(a),)
+    paired = len(values) == 2 and _halves(values)
+    if paired:
+        call.row(_origin(values), "two-sided relu", ONE)
+    affine = frozenset[str]().union(*(v.affine for v in values))
+    links = 1 + max(v.links for v in values)
+    # A pair that moves less than its members do is worth more as a value of its own.
+    nonlinear = paired or any(v.find(Extreme) or v.find(Complement) for v in values)
+    return call.walk.value(
+        call,
+        [(v, ONE) for v in values],
+        bounds,
+        forms,
+        affine=None if nonlinear else affine,
+        links=links,
+        part=joint_part(values),
+    )
+
+
+@rule("add", "sub", "rsub", affine=True)
+def add(call: Call) -> Value:
+    """Sums: the constants add up, in general; a constant moves nothing."""
+    values = call.values
+    sign = -1.0 if call.op in ("sub", "rsub") else 1.0
+    alpha = float(call.get("alpha", 1) or 0.0) if call.get("alpha", 1) is not None else 1.0
+    if len(values) == 1:
+        return _shifted(call, values[0], sign, alpha)
+    first, second = (broadcast(call, v) for v in values)
+    if call.op == "rsub":
+        first, second = second, first
+    if alpha != 1:
+        return _sum(call, [(first, ONE), (second, same(scalar(alpha)))])
+    if call.op != "add":
+        found = _difference(call, first, second)
+        if found is not None:
+            return found
+    bounds = _sum(call, [(first, ONE), (second, ONE)])
+    return _by_slopes(call, bounds, first, second, sign)
+
+
+@rule("maximum", "minimum", "max", "min")
+def extreme(call: Call) -> Value | list[Any]:
+    """|max(a, b) - max(c, d)| <= max(|a - c|, |b - d|): no more than both together."""
+    if call.get("other") is None:
+        from robcert.lipschitz.rules.pooling import over_dims
+
+        return over_dims(call)
+    values = call.values
+    if len(values) == 1:
+        x = broadcast(call, values[0])
+        return elementwise(call, x, 0.0, 1.0)
+    first, second = (broadcast(call, v) for v in values)
+    bounds = joint(call.walk, [first, second])
+    a, b = (v.find(Slope) or Slope(v, 1.0, 1.0) for v in (first, second))
+    for one, other in ((a, b), (Slope(first, 1.0, 1.0), b), (a, Slope(second, 1.0, 1.0))):
+        if one.of.node == other.of.node and one.of.size == first.size:  # leaky ReLU as max(x, c x)
+            base = call.walk.latest(one.of)
+            low, high = min(one.low, other.low), max(one.high, other.high)
+            bounds = bounds.smallest(base.bounds.times(same(max(abs(low), abs(high)))))
+    form = Extreme((first, second), call.op in ("maximum", "max"))
+    return call.walk.value(
+        call, [(v, ONE) for v in (first, second)], bounds, (form,), part=joint_part([first, second])
+    )
+
+
+@rule("where")
+def where(call: Call) -> Value:
+    """A fixed choice between two values."""
+    call.constant("condition")
+    values = call.values
+    copies = [broadcast(call, v) for v in values]
+    return call.walk.value(
+        call, [(v, ONE) for v in copies], joint(call.walk, copies), part=joint_part(copies)
+    )
+
+
+def broadcast(call: Call, x: Value) -> Value:
+    """``x`` in the shape of the result: each entry is copied as often as the sizes say."""
+    size = math.prod(call.shape)
+    if x.size == size or x.size == 0:
+        return x
+    gain = copied(size // x.size)
+    return call.walk.value(
+        call,
+        [(x, gain)],
+        x.bounds.times(gain),
+        affine=x.affine,
+        links=x.links + 1,
+        name=f"{x.node}/{call.node.name}",
+    )
+
+
+def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
+    """X plus a constant, or a constant minus x."""
+    this = call["self"] if isinstance(call["self"], Value) else call["other"]
+    constant = call["other"] if this is call["self"] else call["self"]
+    factor = 1.0
+    if call.op == "rsub":
+        factor = -alpha if this is call["self"] else 1.0
+    elif this is call["other"]:
+        factor = sign * alpha
+    x = broadcast(call, x)
+    if abs(factor) != 1:
+        return scaled(call, replace(x, forms=()), factor)
+    forms: list[Any] = []
+    slope = x.find(Slope)
+    low, high = (slope.low, slope.high) if slope else (1.0, 1.0)
+    of = slope.of if slope else x
+    forms.append(Slope(of, *((low, high) if factor > 0 else (-high, -low))))
+    nothing = not isinstance(constant, Tensor) and float(constant) == 0
+    if factor < 0 and nothing:
+        forms.append(Negation(x))
+    smallest = float(constant.min()) if isinstance(constant, Tensor) else float(constant)
+    # + e with e >= 0, and not - e or + alpha e
+    positive = factor > 0 and call.op == "add" and alpha == 1 and smallest >= 0
+    absolute, squares = x.find(Absolute), x.find(Squares)
+    if positive and absolute and not isinstance(constant, Tensor):
+        forms.append(Absolute(absolute.of, absolute.offset + float(constant)))
+    if squares is not None and not positive:
+        return call.walk.value(call, [(x, ONE)], x.bounds, affine=x.affine, links=x.links, part=x.part)
+    return call.linear(x, ONE, *forms, links=0, roots=1.0)
+
+
+def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
+    """The constants add up; no sum moves more than sqrt 2 (l2), 2, once (l1) what both do together."""
+    latest = [(call.walk.latest(v), gain) for v, gain in terms]
+    bounds = latest[0][0].bounds.times(latest[0][1])
+    for value, gain in latest[1:]:
+        bounds = bounds.plus(value.bounds.times(gain))
+    if all(gain == ONE for _, gain in latest):
+        both = joint(call.walk, [v for v, _ in latest])
+        bounds = bounds.smallest(Bounds(product(root(2.0), both.l2), product(2.0, both.linf), both.l1))
+    affine = frozenset[str]().union(*(v.affine for v, _ in latest))
+    return call.walk.value(
+        call,
+        [(v, gain) for v, gain in latest],
+        bounds,
+        affine=affine,
+        links=1 + max(v.links for v, _ in latest),
+        part=sum_part([v for v, _ in latest]) if all(g == ONE for _, g in latest) else None,
+    )
+
+
+def _difference(call: Call, first: Value, second: Value) -> Value | None:
+    """X minus its mean: 1 in l2 (a projection), 2 - 2 / n in l1 and l-infinity."""
+    mean = second.find(Mean) or _broadcast_mean(call, second)
+    if mean is None or mean.of.node != first.node:
+        return None
+    x = call.walk.latest(first)
+    other = 0.0 if mean.count == 1 else up(2 - 2 / mean.count)
+    gain = Bounds(0.0 if mean.count == 1 else 1.0, other, other)
+    call.row(x, "mean subtraction", gain, linear=True)
+    return call.walk.value(
+        call,
+        [(x, ONE), (second, ONE)],  # as it is executed: the mean is taken and subtracted
+        x.bounds.times(gain),
+        affine=x.affine,
+        links=x.links + 2,
+        part=None,
+    )
+
+
+def _broadcast_mean(call: Call, value: Value) -> Mean | None:
+    """The mean that a broadcast value was, if its axes line up."""
+    name, _, rest = value.node.partition("/")
+    origin = call.walk.known.get(name) if rest else None
+    if not isinstance(origin, Value):
+        return None
+    mean = origin.find(Mean)
+    aligned = mean is not None and len(origin.shape) == len(mean.of.shape) and mean.of.shape == call.shape
+    return mean if aligned else None
+
+
+def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: float) -> Value:
+    """X and functions of x, added or subtracted: their slopes are."""
+    a = first.find(Slope) or Slope(first, 1.0, 1.0)
+    b = second.find(Slope) or Slope(second, 1.0, 1.0)
+    for one, other in ((a, b), (Slope(first, 1.0, 1.0), b), (a, Slope(second, 1.0, 1.0))):
+        if one.of.node == other.of.node and one.of.shape == value.shape:
+            break
+    else:
+        return value
+    low, high = (other.low, other.high) if sign > 0 else (-other.high, -other.low)
+    low, high = one.low + low, one.high + high
+    exact = {one.low, one.high, other.low, other.high} <= {0.0, 1.0, -1.0, 2.0, -2.0}
+    if not exact:
+        low, high = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
+    base = call.walk.latest(one.of)
+    gain = same(max(abs(low), abs(high)))
+    forms: tuple[Any, ...] = (Slope(base, low, high),)
+    if sign < 0:
+        for x, f in ((first, second), (second, first)):
+            inner = f.find(Slope)
+            if inner is not None and inner.of.node == x.node and inner.low >= 0 and inner.high <= 1:
+                forms = (*forms, Complement(x, f.node))
+    bounds = value.bounds.smallest(base.bounds.times(gain))
+    return call.walk.value(
+        call, [(call.walk.latest(v), ONE) for v in (first, second)], bounds, forms,
+        affine=value.affine, links=value.links, part=value.part,
+    )  # fmt: skip
+
+
+def _halves(values: Sequence[Value]) -> bool:
+    from robcert.lipschitz.forms import Half
+
+    a, b = (v.find(Half) for v in values)
+    return a is not None and b is not None and a.of.node == b.of.node and a.positive != b.positive
+
+
+def _origin(values: Sequence[Value]) -> Value:
+    from robcert.lipschitz.forms import Half
+
+    half = values[0].find(Half)
+    assert half is not None
+    return half.of

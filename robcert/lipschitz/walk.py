@@ -1,0 +1,206 @@
+"""One walk over the graph, from the images to the logits."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import fx
+
+import robcert.lipschitz.rules as rules_package
+from robcert.errors import EvaluationError
+from robcert.lipschitz.affine import Segment
+from robcert.lipschitz.call import Call, NotFinite
+from robcert.lipschitz.rows import LayerRow
+from robcert.lipschitz.rules import rules
+from robcert.lipschitz.values import ONE, Bounds, Part, Value, product, root
+from robcert.network.graph import Graph, layer_path, node_label
+
+
+class Walk:
+    """The values of all nodes and the rows of all layers, filled by `run`.
+
+    Args:
+        graph: of the network.
+        features: the number of entries of one image.
+        tol: of l2 norms, see `robcert.lipschitz.norms.operator_norm`.
+    """
+
+    def __init__(self, graph: Graph, features: int, tol: float) -> None:
+        self.graph = graph
+        self.features = features
+        self.tol = tol
+        self.known: dict[str, Any] = {}
+        self.rows: dict[str, LayerRow] = {}
+        self.measured: set[str] = set()
+
+    def run(self) -> Value:
+        """The value of the logits.
+
+        Raises:
+            EvaluationError: an op without a rule; logits that do not depend on the images.
+        """
+        for node in self.graph.nodes:
+            if node.op == "placeholder":
+                self.known[node.name] = self._placeholder(node)
+            elif node.op == "call_function":
+                self.known[node.name] = self._call(node)
+        logits = self.known[self.graph.logits.name]
+        if not isinstance(logits, Value):
+            raise EvaluationError("the logits do not depend on the input: the network is constant")
+        return self.measure(logits)
+
+    def _placeholder(self, node: fx.Node) -> Any:
+        if node.name == self.graph.images:
+            shape = tuple(int(s) for s in node.meta["val"].shape)
+            return Value(node.name, shape, ONE, frozenset({node.name}))
+        return self.graph.weights.get(node.name)
+
+    def _call(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.known[n.name])  # pyright: ignore
+        if not any(depends(self.known[n.name]) for n in node.all_input_nodes):
+            with torch.no_grad():
+                return cast("Any", node.target)(*args, **kwargs)
+        if node.target is operator.getitem:
+            return self._item(node, args[0], int(args[1]))
+        op = node_label(node)
+        layer = layer_path(node, self.graph)
+        if op not in rules:
+            folder = Path(str(rules_package.__file__)).parent
+            raise EvaluationError(
+                f"there is no Lipschitz rule for the op {op} ({node.target}) of layer {layer}",
+                f'Add one: a function with @rule("{op}") in a file under {folder} (see activations.py there). '
+                "Without it there is no bound, and none is guessed.",
+            )
+        given = _by_name(node.target, args, kwargs)
+        call = Call(node, op, layer, given, self)
+        if not getattr(rules.get(op), "affine", False):
+            call = Call(node, op, layer, {k: self._measured(v) for k, v in given.items()}, self)
+        try:
+            return rules.get(op)(call)
+        except NotFinite as found:
+            return call.infinite(str(found))
+
+    def latest(self, value: Value) -> Value:
+        """The value as it is known by now: it may have been measured since."""
+        known = self.known.get(value.node)
+        return known if isinstance(known, Value) else value
+
+    def value(
+        self,
+        call: Call,
+        sources: Sequence[tuple[Value, Bounds]],
+        bounds: Bounds,
+        forms: tuple[Any, ...] = (),
+        *,
+        affine: frozenset[str] | None = None,
+        links: int = 0,
+        part: Part | None = None,
+        reasons: tuple[str, ...] = (),
+        shape: tuple[int, ...] | None = None,
+        name: str | None = None,
+        keep: bool = True,
+    ) -> Value:
+        """A new value; reasons of its sources are passed on while the bound is infinite."""
+        shape = call.shape if shape is None else shape
+        bounds = _consistent(bounds, self.features, math.prod(shape))
+        if keep and not bounds.finite:
+            reasons = (*reasons, *(r for source, _ in sources for r in source.reasons if r not in reasons))
+            if not reasons:
+                reasons = (f"{call.layer}: the bound is larger than any float64",)
+        elif bounds.finite:
+            reasons = ()
+        name = call.node.name if name is None else name
+        return Value(
+            name,
+            shape,
+            bounds,
+            frozenset({name}) if affine is None else affine,
+            0 if affine is None else links,
+            part,
+            forms,
+            tuple(self._real(sources)),
+            tuple(dict.fromkeys(reasons)),
+        )
+
+    def _item(self, node: fx.Node, several: Any, index: int) -> Any:
+        """One result of an op with several: it goes by the name of the node that picks it."""
+        shape = tuple(int(s) for s in node.meta["val"].shape)
+        found = replace(several, shape=shape) if isinstance(several, Value) else several[index]
+        if not isinstance(found, Value):
+            return found
+        alone = found.affine == frozenset({found.node})
+        return replace(found, node=node.name, affine=frozenset({node.name}) if alone else found.affine)
+
+    def _real(self, sources: Sequence[tuple[Value, Bounds]]) -> Iterator[tuple[str, Bounds]]:
+        """The sources that are nodes of the graph; a copy that a rule made on the way stands for its own."""
+        for source, gain in sources:
+            if "/" in source.node:
+                yield from ((name, inner.times(gain)) for name, inner in source.sources)
+            else:
+                yield source.node, gain
+
+    def _measured(self, given: Any) -> Any:
+        if isinstance(given, Value):
+            return self.measure(given)
+        if isinstance(given, list | tuple):
+            return [self._measured(item) for item in cast("list[Any]", given)]
+        return given
+
+    def measure(self, value: Value) -> Value:
+        """The value with a bound from the exact matrix of the linear ops behind it, where that is cheap.
+
+        conv then pooling, a residual sum of linear branches: the norm of the whole is smaller than what the
+        ops one by one give.
+        """
+        if value.links < 2 or value.node in self.measured or not value.bounds.finite:
+            return self.latest(value)
+        self.measured.add(value.node)
+        anchors = [self.known[name] for name in sorted(value.affine)]
+        found = Segment(self.graph, self.known, value, anchors).bounds(self.tol)
+        if found is not None:
+            bounds = _consistent(value.bounds.smallest(found), self.features, value.size)
+            value = _with_bounds(value, bounds)
+            self.known[value.node] = value
+        return value
+
+
+def depends(known: Any) -> bool:
+    """Whether something is, or holds, a value that depends on the images."""
+    return isinstance(known, Value) or (
+        isinstance(known, list | tuple) and any(depends(k) for k in cast("list[Any]", known))
+    )
+
+
+def _with_bounds(value: Value, bounds: Bounds) -> Value:
+    return replace(value, bounds=bounds)
+
+
+def _consistent(bounds: Bounds, n: int, m: int) -> Bounds:
+    """What the three constants say about each other, for a map from n entries to m.
+
+    ||J||_2 <= sqrt(||J||_1 ||J||_inf) for the Jacobian almost everywhere; ||x||_2 <= sqrt(n) ||x||_inf and
+    ||x||_2 <= ||x||_1 for the input, likewise for the output.
+    """
+    l2 = min(bounds.l2, product(root(bounds.l1), root(bounds.linf)))
+    return Bounds(
+        l2, min(bounds.linf, product(root(float(n)), l2)), min(bounds.l1, product(root(float(m)), l2))
+    )
+
+
+def _by_name(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by the names of the op's schema, defaults filled in."""
+    given: dict[str, Any] = {}
+    for index, argument in enumerate(target._schema.arguments):
+        if index < len(args) and not argument.kwarg_only:
+            given[argument.name] = args[index]
+        elif argument.name in kwargs:
+            given[argument.name] = kwargs[argument.name]
+        else:
+            given[argument.name] = argument.default_value if argument.has_default_value() else None
+    return given

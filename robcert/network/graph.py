@@ -1,0 +1,198 @@
+"""The graph of operators that a network executes, in functional form and with every shape known."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from robcert.errors import EvaluationError
+from robcert.network.fold import copy_module
+from robcert.network.program import without_deprecations
+
+BATCH = 2
+"""The number of images that the graph is written for: one would hide a ``squeeze``, or a mean over the batch."""
+
+_AGREE = 1e-4
+"""Relative to the largest |logit|: two float32 executions agree far better, two different networks do not."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network as nodes of ATen operators without side effects.
+
+    Attributes:
+        nodes: in the order of execution; placeholders for weights, then one for the images.
+        weights: name of a placeholder -> the weight, buffer or constant, as the network executes it.
+        images: the name of the placeholder of the images.
+        logits: the node whose value is returned.
+        paths: name of a placeholder -> the path of the weight in the network ("layer1.0.conv1.weight").
+    """
+
+    nodes: tuple[fx.Node, ...]
+    weights: dict[str, Tensor]
+    images: str
+    logits: fx.Node
+    paths: dict[str, str]
+
+
+def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Graph:
+    """The graph of a network, exported for `BATCH` images and compared with the network.
+
+    Views and in-place operators are made functional, everything that depends on sizes alone is a number.
+    The network itself is not touched.
+
+    Args:
+        module: in eval mode.
+        input_shape: the shape of one image.
+        name: how messages call the network.
+
+    Raises:
+        EvaluationError: the network cannot be exported; the graph or its answer to one image depends on the other
+            images; the graph answers differently from the network.
+    """
+    generator = torch.Generator().manual_seed(7)
+    x = torch.rand(BATCH, *input_shape, generator=generator)
+    with without_deprecations(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        copied = copy_module(module).cpu().eval()
+        _check_batch(copied, x, name)
+        script = any(isinstance(layer, torch.jit.ScriptModule) for layer in copied.modules())
+        exported = _export_script(copied, x, name) if script else _export(copied, x, name)
+        exported = exported.run_decompositions({})
+        graph = _graph(exported, name)
+        _check_same(exported, copied, x, name)
+    return graph
+
+
+def _export(module: nn.Module, x: Tensor, name: str) -> ExportedProgram:
+    try:
+        return torch.export.export(module, (x,), strict=False)
+    except Exception as error:  # whatever a forward may raise under tracing
+        raise EvaluationError(
+            f"torch cannot export {name}, and without its graph there is no bound: {_first(error)}",
+            "Its forward must not branch on the values of a tensor. Empirical attacks work without a graph.",
+        ) from error
+
+
+def _export_script(module: nn.Module, x: Tensor, name: str) -> ExportedProgram:
+    """TorchScript through torch's own converter; the answers are compared afterwards, as for every graph."""
+    import logging
+
+    from torch._export.converter import TS2EPConverter
+
+    loggers = [logging.getLogger(n) for n in ("torch._export", "torch.export", "torch.fx")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        converted = TS2EPConverter(torch.jit.trace(module, (x,)), (x,)).convert()  # pyright: ignore
+        return torch.export.export(converted.module(check_guards=False), (x,), strict=False)
+    except Exception as error:
+        raise EvaluationError(
+            f"the graph of {name} cannot be read from its TorchScript archive: {_first(error)}",
+            "Write the network with torch.export.save (a .pt2 file), or save its weights and name the "
+            "architecture with --arch.",
+        ) from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _graph(exported: ExportedProgram, name: str) -> Graph:
+    signature = exported.graph_signature
+    if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
+        raise EvaluationError(f"{name} does not map one batch of images to one batch of logits")
+    nodes = tuple(exported.graph.nodes)
+    paths = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    held = {**exported.constants, **exported.state_dict}
+    weights: dict[str, Tensor] = {}
+    for node in nodes:
+        if node.op == "placeholder" and node.name in paths:
+            value = held[paths[node.name]]
+            if not isinstance(value, Tensor):
+                raise EvaluationError(f"{name} holds {paths[node.name]}, which is no tensor")
+            weights[node.name] = value.detach()
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise EvaluationError(
+                    f"{paths[node.name]} of {name} holds NaN or inf", "No bound can be computed from it."
+                )
+        if node.op == "call_function" and _mutates(node):
+            raise EvaluationError(f"{name} changes a tensor in place ({node.name}), and torch cannot undo it")
+    result = cast("tuple[Any, ...]", nodes[-1].args[0])
+    logits = result[0]
+    if nodes[-1].op != "output" or not isinstance(logits, fx.Node) or len(result) != 1:
+        raise EvaluationError(f"{name} returns something else than logits")
+    return Graph(nodes, weights, str(signature.user_inputs[0]), logits, paths)
+
+
+def _mutates(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _check_batch(module: nn.Module, x: Tensor, name: str) -> None:
+    """Whether the answer to the first image stays when the second one changes."""
+    try:
+        one, other = module(x), module(torch.cat([x[:1], 1 - x[1:]]))
+    except Exception as error:
+        raise EvaluationError(
+            f"{name} cannot take {BATCH} images of shape {tuple(x.shape[1:])}: {_first(error)}",
+            "Check the input shape.",
+        ) from error
+    if not isinstance(one, Tensor) or one.dim() != 2:
+        raise EvaluationError(f"{name} does not answer with logits (n, classes)")
+    if not _close(one[:1], other[:1]):
+        raise EvaluationError(
+            f"the answer of {name} to an image depends on the other images of the batch, or is random",
+            "A bound per image does not exist. Does a BatchNorm lack running statistics?",
+        )
+
+
+def _check_same(exported: ExportedProgram, module: nn.Module, x: Tensor, name: str) -> None:
+    if not _close(exported.module(check_guards=False)(x), module(x)):
+        raise EvaluationError(
+            f"the exported graph of {name} answers differently from the network",
+            "A random network has no bound; for any other, please report this as a bug.",
+        )
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    scale = float(expected.double().abs().amax()) if expected.numel() else 0.0
+    return bool(((found.double() - expected.double()).abs() <= _AGREE * scale).all())
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def layer_path(node: fx.Node, graph: Graph) -> str:
+    """The path of the layer that a node belongs to, or the node's name where the graph does not say it.
+
+    From the stack of modules that torch.export kept, else from the path of a weight that the node reads.
+    """
+    stack = cast("dict[str, tuple[str, Any]]", node.meta.get("nn_module_stack") or {})
+    path = list(stack.values())[-1][0] if stack else ""
+    if path in ("", "network"):
+        read = [graph.paths[n.name] for n in node.all_input_nodes if n.name in graph.paths]
+        path = read[0].rpartition(".")[0] if read else ""
+    path = path.removeprefix("program.").removeprefix("network.")
+    return path or node.name
+
+
+def node_label(node: fx.Node) -> str:
+    """What a node calls: "conv2d", "getitem"."""
+    if node.target is operator.getitem:
+        return "getitem"
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return getattr(packet, "__name__", str(packet))
