@@ -22,7 +22,7 @@ _PUBLIC = {
     "RobcertError": "robcert.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,19 +29,16 @@ SCHEMAS: dict[str, str] = {
     "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "roi_align": f"({_ROI.format('input', _I)}, int sampling_ratio, bool aligned) -> Tensor",
     "qroi_align": f"({_ROI.format('input', _I)}, int sampling_ratio, bool aligned) -> Tensor",
-    "_roi_align_backward": f"({_BACK.format('', _I)}, {_SIZES.format(_I)}, int sampling_ratio, bool aligned)"
-    " -> Tensor",
+    "_roi_align_backward": f"({_BACK.format('', _I)}, {_SIZES.format(_I)}, int sampling_ratio, bool aligned) -> Tensor",
     "ps_roi_align": f"({_ROI.format('input', _I)}, int sampling_ratio) -> (Tensor, Tensor)",
     "_ps_roi_align_backward": f"({_BACK.format(', Tensor channel_mapping', _I)}, int sampling_ratio, "
     f"{_SIZES.format(_I)}) -> Tensor",
     "ps_roi_pool": f"({_ROI.format('input', _I)}) -> (Tensor, Tensor)",
-    "_ps_roi_pool_backward": f"({_BACK.format(', Tensor channel_mapping', _I)}, {_SIZES.format(_I)})"
-    " -> Tensor",
+    "_ps_roi_pool_backward": f"({_BACK.format(', Tensor channel_mapping', _I)}, {_SIZES.format(_I)}) -> Tensor",
     "roi_pool": f"({_ROI.format('input', _I)}) -> (Tensor, Tensor)",
     "_roi_pool_backward": f"({_BACK.format(', Tensor argmax', _I)}, {_SIZES.format(_I)}) -> Tensor",
     "deform_conv2d": f"(Tensor input, {_DEFORM}) -> Tensor",
-    "_deform_conv2d_backward": f"(Tensor grad, Tensor input, {_DEFORM})"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "_deform_conv2d_backward": f"(Tensor grad, Tensor input, {_DEFORM}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 }
 """The operators that torchvision expects its compiled extension to have declared."""
 

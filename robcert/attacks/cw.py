@@ -201,7 +201,11 @@ class CW:
             ended = (ended | inside) & ~state.done
         if not bool(ended.any()):
             return state
-        return self._next_c(problem, state, ended) if problem.threat.norm == "l2" else self._next_tau(problem, state, ended)
+        return (
+            self._next_c(problem, state, ended)
+            if problem.threat.norm == "l2"
+            else self._next_tau(problem, state, ended)
+        )
 
     def proposal(self, problem: Problem, state: CWState) -> Tensor:
         """Where the last step led."""
@@ -263,7 +267,9 @@ class CW:
         safe = slope.clamp_min(torch.finfo(slope.dtype).tiny)
         reach = budget
         if problem.goal == "minimize":
-            reach = torch.where(slope > 0, (gap / safe).clamp(1e-3 * problem.threat.largest, problem.threat.largest), budget)
+            reach = torch.where(
+                slope > 0, (gap / safe).clamp(1e-3 * problem.threat.largest, problem.threat.largest), budget
+            )
         threshold = 2 * reach / safe if norm == "l2" else gradient[0].numel() / (30 * safe)
         return reach, torch.where(slope > 0, self.initial_c * threshold, torch.ones_like(slope))
 

@@ -55,7 +55,9 @@ class FGSM:
     def step(self, oracle: Oracle, problem: Problem, state: FGSMState) -> FGSMState:
         """Go to the surface of the ball, then inside the box."""
         threat = problem.threat
-        gradient = oracle.value_and_grad(choose(self.objective, problem.restart, torch.zeros_like(state.done)), problem.x).gradient
+        gradient = oracle.value_and_grad(
+            choose(self.objective, problem.restart, torch.zeros_like(state.done)), problem.x
+        ).gradient
         low, high = threat.box
         room = torch.where(gradient > 0, problem.x < high, problem.x > low)
         eps = torch.full_like(problem.best, threat.largest)

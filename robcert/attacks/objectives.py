@@ -32,7 +32,8 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
     The logits are divided by a constant (no gradient flows through it) such that the largest and the middle
     logit lie `TEMPERATURE` apart. The middle one is used and not the smallest (nor the largest in size, to say what
-    is rounding), so that one class far below all others does not flatten the rest. An ordinary trained network has about that distance by itself.
+    is rounding), so that one class far below all others does not flatten the rest. An ordinary trained network has
+    about that distance by itself.
     """
     with torch.no_grad():
         ordered = logits.sort(dim=1, descending=True).values

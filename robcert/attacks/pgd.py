@@ -103,7 +103,9 @@ class PGD:
         threat = problem.threat
         low, high = threat.box
         x = (problem.x + state.delta).clamp_(low, high)
-        gradient = oracle.value_and_grad(choose(self.objective, problem.restart, 2 * state.iteration >= self.iterations), x).gradient
+        gradient = oracle.value_and_grad(
+            choose(self.objective, problem.restart, 2 * state.iteration >= self.iterations), x
+        ).gradient
         if self.step_size is None:
             progress = state.iteration / self.iterations
             length = state.eps * (0.005 + 0.2475 * (1 + torch.cos(math.pi * progress)))

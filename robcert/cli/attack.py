@@ -25,34 +25,64 @@ def attack(
     norm: Annotated[str, typer.Option(help="l2, linf or l1.")] = "l2",
     data: Annotated[
         str | None,
-        typer.Option(help="A data set (`robcert data`), npz:PATH or folder:PATH.", rich_help_panel=_DATA,
-                     show_default="what the model's card names"),
+        typer.Option(
+            help="A data set (`robcert data`), npz:PATH or folder:PATH.",
+            rich_help_panel=_DATA,
+            show_default="what the model's card names",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="test or train.", rich_help_panel=_DATA)] = "test",
     n: Annotated[int, typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA)] = 500,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="The folder of the data sets.", rich_help_panel=_DATA,
-                     show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
+        typer.Option(
+            help="The folder of the data sets.",
+            rich_help_panel=_DATA,
+            show_default="$ROBCERT_DATA, then ~/.cache/robcert",
+        ),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_DATA)] = False,
     arch: Annotated[
         str | None,
-        typer.Option(help="For a bare state_dict: a registered architecture, torchvision:NAME or package.module:factory.",
-                     rich_help_panel=_MODEL),
+        typer.Option(
+            help="For a bare state_dict: a registered architecture, torchvision:NAME or package.module:factory.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            help="For a foreign file, e.g. 3,32,32.",
+            rich_help_panel=_MODEL,
+            show_default="the shape of the data",
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="For a foreign file: number of classes.",
+            rich_help_panel=_MODEL,
+            show_default="the classes of the data",
+        ),
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(help="Normalisation that the model expects, e.g. 0.485,0.456,0.406.", rich_help_panel=_MODEL)
+        str | None,
+        typer.Option(help="Normalisation that the model expects, e.g. 0.485,0.456,0.406.", rich_help_panel=_MODEL),
     ] = None,
     std: Annotated[str | None, typer.Option(help="Likewise, e.g. 0.229,0.224,0.225.", rich_help_panel=_MODEL)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)] = "auto",
     plan: Annotated[
         str | None,
-        typer.Option(help="Legs: attack:iterations[xrestarts], e.g. cw:100,1k,10k,cw:1kx10,pgd:100x5.",
-                     rich_help_panel=_ATTACK, show_default="cw:100,1k + pgd:100x5"),
+        typer.Option(
+            help="Legs: attack:iterations[xrestarts], e.g. cw:100,1k,10k,cw:1kx10,pgd:100x5.",
+            rich_help_panel=_ATTACK,
+            show_default="cw:100,1k + pgd:100x5",
+        ),
     ] = None,
     attack: Annotated[
-        str | None, typer.Option(help="One attack for the whole sweep: cw, pgd, fgsm, ...", rich_help_panel=_ATTACK)
+        str | None,
+        typer.Option(help="One attack for the whole sweep: cw, pgd, fgsm, ...", rich_help_panel=_ATTACK),
     ] = None,
     iterations: Annotated[
         str | None,
@@ -61,40 +91,70 @@ def attack(
     restarts: Annotated[int, typer.Option(min=1, help="Random restarts of each leg.", rich_help_panel=_ATTACK)] = 1,
     goal: Annotated[
         str | None,
-        typer.Option(help="decide: stop an image at the first example within eps. minimize: keep shrinking.",
-                     rich_help_panel=_ATTACK, show_default="decide with one eps, minimize with several"),
+        typer.Option(
+            help="decide: stop an image at the first example within eps. minimize: keep shrinking.",
+            rich_help_panel=_ATTACK,
+            show_default="decide with one eps, minimize with several",
+        ),
     ] = None,
     step: Annotated[
-        float | None, typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling")
+        float | None,
+        typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling"),
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(help="pgd, fgsm: ce, margin or alternate (by restart).", rich_help_panel=_ATTACK, show_default="by attack")
+        str | None,
+        typer.Option(
+            help="pgd, fgsm: ce, margin or alternate (by restart).",
+            rich_help_panel=_ATTACK,
+            show_default="by attack",
+        ),
     ] = None,
     search_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="cw: values of c; pgd with minimize: budgets tried.", rich_help_panel=_ATTACK,
-                     show_default="by attack"),
+        typer.Option(
+            min=1,
+            help="cw: values of c; pgd with minimize: budgets tried.",
+            rich_help_panel=_ATTACK,
+            show_default="by attack",
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-o", metavar="ATTACK.OPTION=VALUE", rich_help_panel=_ATTACK,
-                     help="Any option of an attack, e.g. cw.abort_early=false. Repeatable."),
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="ATTACK.OPTION=VALUE",
+            rich_help_panel=_ATTACK,
+            help="Any option of an attack, e.g. cw.abort_early=false. Repeatable.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the subset and of all random starts.", rich_help_panel=_ATTACK)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the subset and of all random starts.", rich_help_panel=_ATTACK)
+    ] = 0,
     flat: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, rich_help_panel=_ATTACK,
-                     help="Share of open images that ten times the iterations may break in a flat sweep."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_ATTACK,
+            help="Share of open images that ten times the iterations may break in a flat sweep.",
+        ),
     ] = 0.01,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Most images at once.", rich_help_panel=_RUN, show_default="by the size of an image"),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="torch's")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="whichever is faster"),
+    ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="The run directory. The same command finds it and goes on.", rich_help_panel=_RUN,
-                     show_default="below runs/, named after the specification"),
+        typer.Option(
+            help="The run directory. The same command finds it and goes on.",
+            rich_help_panel=_RUN,
+            show_default="below runs/, named after the specification",
+        ),
     ] = None,
     checkpoint: Annotated[
         float, typer.Option(min=0.0, help="Seconds between checkpoints of a leg.", rich_help_panel=_RUN)
@@ -108,16 +168,13 @@ def attack(
     Under the table: whether the sweep is flat or still falling.
 
     Examples:
-
     `robcert attack digits-l2nnn --norm l2 --eps 0.5`
 
     `robcert attack digits-plain digits-l2nnn --eps 0.5 --attack cw --iterations 100,1k,10k --n 200`
 
     `robcert attack model.pt --arch torchvision:resnet18 --data npz:images.npz --norm linf --eps 8/255`
     """
-    import torch
-
-    from robcert.cli.inputs import load_inputs
+    from robcert.cli.inputs import Foreign, load_inputs
     from robcert.cli.parse import attack_options, numbers, write
     from robcert.errors import UsageError, did_you_mean
     from robcert.report import renderers
@@ -149,19 +206,41 @@ def attack(
         [leg.attack for leg in legs],
         {"step_size": step, "objective": objective, "search_steps": search_steps},
     )
-    if threads is not None:
-        torch.set_num_threads(threads)
     loaded, images = load_inputs(
-        models, data, split, n, seed, data_dir, download, arch,
-        None if mean is None else numbers(mean, "--mean"), None if std is None else numbers(std, "--std"), device,
+        models,
+        data,
+        split=split,
+        n=n,
+        seed=seed,
+        data_dir=data_dir,
+        download=download,
+        device=device,
+        foreign=Foreign(
+            arch,
+            None if input_shape is None else tuple(int(size) for size in numbers(input_shape, "--input-shape")),
+            classes,
+            None if mean is None else numbers(mean, "--mean"),
+            None if std is None else numbers(std, "--std"),
+        ),
     )
     threat = Threat(norm, budgets, images.box)
     from rich.console import Console
 
     with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:
         record = run_attack(
-            loaded, images, threat, legs, goal=goal, seed=seed, options=options, flat=flat,  # type: ignore[arg-type]
-            run=run, runs=None if run is not None else Path("runs"), reporter=reporter,
-            batch_size=batch_size, checkpoint_seconds=checkpoint,
+            loaded,
+            images,
+            threat,
+            legs,
+            goal=goal,
+            seed=seed,
+            options=options,
+            flat=flat,  # type: ignore[arg-type]
+            run=run,
+            runs=None if run is not None else Path("runs"),
+            reporter=reporter,
+            batch_size=batch_size,
+            cpu_threads=threads,
+            checkpoint_seconds=checkpoint,
         )
     write(render(record), output)

@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 def data(
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"
-        ),
+        typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
     ] = None,
-    output_format: Annotated[
-        Literal["console", "json"], typer.Option("--format", help="How to print.")
-    ] = "console",
+    output_format: Annotated[Literal["console", "json"], typer.Option("--format", help="How to print.")] = "console",
 ) -> None:
     """List the data sets and where each was looked for.
 
@@ -31,9 +27,7 @@ def data(
 
     entries = overview(data_dir)
     if output_format == "json":
-        typer.echo(
-            json.dumps({"schema": "robcert.data/1", "data": [_as_json(entry) for entry in entries]}, indent=2)
-        )
+        typer.echo(json.dumps({"schema": "robcert.data/1", "data": [_as_json(entry) for entry in entries]}, indent=2))
     else:
         _print_table(entries)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,18 +13,28 @@ from robcert.network import load_model, peek_card
 from robcert.types import Dataset, LoadedModel
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """What a file without a card does not say: see `robcert.network.load_model`."""
+
+    arch: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
 def load_inputs(
     references: list[str],
     data: str | None,
+    *,
     split: str,
     n: int | None,
     seed: int,
     data_dir: Path | None,
     download: bool,
-    arch: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
     device: str,
+    foreign: Foreign,
 ) -> tuple[list[LoadedModel], Dataset]:
     """Load data, then models for it; the data set is the one of the card where none is named.
 
@@ -35,19 +45,26 @@ def load_inputs(
     where = choose_device(device)
     name = data or _data_of_cards(references)
     images = load_dataset(name, split=split, n=n, seed=seed, data_dir=data_dir, download=download)
-    loaded = [
-        load_model(
-            reference,
-            arch=arch,
-            input_shape=images.shape,
-            num_classes=max(len(images.classes), 2) if peek_card(reference) is None else None,
-            mean=mean,
-            std=std,
-            box=images.box,
-            device=where,
+    loaded: list[LoadedModel] = []
+    for reference in references:
+        card = peek_card(reference)
+        shape, classes = foreign.input_shape, foreign.classes
+        if card is None or card.input_shape is None:
+            shape = shape or images.shape
+        if card is None or card.num_classes is None:
+            classes = classes or max(len(images.classes), 2)
+        loaded.append(
+            load_model(
+                reference,
+                arch=foreign.arch,
+                input_shape=shape,
+                num_classes=classes,
+                mean=foreign.mean,
+                std=foreign.std,
+                box=images.box,
+                device=where,
+            )
         )
-        for reference in references
-    ]
     return loaded, replace(images, x=images.x.to(where), y=images.y.to(where), index=images.index.to(where))
 
 
@@ -62,7 +79,9 @@ def choose_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {name!r} cannot be used ({str(error).splitlines()[0]})", "Use --device cpu") from None
+        raise UsageError(
+            f"the device {name!r} cannot be used ({str(error).splitlines()[0]})", "Use --device cpu"
+        ) from None
     return name
 
 
@@ -73,7 +92,8 @@ def _data_of_cards(references: list[str]) -> str:
         if card is None or not card.data:
             raise UsageError(
                 f"{reference} has no card that names its data, so --data is missing",
-                f"Example: robcert attack {reference} --arch torchvision:resnet18 --data npz:images.npz --norm l2 --eps 1.5",
+                f"Example: robcert attack {reference} --arch torchvision:resnet18 "
+                "--data npz:images.npz --norm l2 --eps 1.5",
             )
         named[reference] = card.data
     if len(set(named.values())) > 1:

@@ -42,7 +42,7 @@ def main(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
 ) -> None:
-    """How robust is a trained image classifier, really?
+    """Say how robust a trained image classifier really is.
 
     Attacks say what an adversary finds, with a verdict on whether more iterations would find more. Every
     adversarial example is verified: inside the box, within the budget, misclassified by the float32 network.
@@ -95,7 +95,7 @@ def _run(arguments: list[str] | None) -> int:
             raise
         return _say(
             f"{type(error).__name__}: {str(error).strip() or 'no message'}",
-            "This is a defect of robcert, not of your input. Run with `robcert --debug ...` for the traceback to report",
+            "This is a defect of robcert, not of your input. `robcert --debug ...` shows the traceback to report",
             3,
         )
     return code if isinstance(code, int) else 0

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 
 def models(
-    output_format: Annotated[
-        Literal["console", "json"], typer.Option("--format", help="How to print.")
-    ] = "console",
+    output_format: Annotated[Literal["console", "json"], typer.Option("--format", help="How to print.")] = "console",
 ) -> None:
     """List the trained models of the zoo, the architectures, and how to name others.
 
@@ -35,9 +33,7 @@ def models(
         _print_tables(trained, known, OTHER_ARCHITECTURES)
 
 
-def _print_tables(
-    trained: list[ZooEntry], known: list[ArchitectureEntry], others: tuple[tuple[str, str], ...]
-) -> None:
+def _print_tables(trained: list[ZooEntry], known: list[ArchitectureEntry], others: tuple[tuple[str, str], ...]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

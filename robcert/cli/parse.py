@@ -21,7 +21,8 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
             values.append(float(Fraction(part)) if "/" in part else float(part))
         except (ValueError, ZeroDivisionError):
             raise UsageError(
-                f"{flag} {text}: {part!r} is not a number", f"Example: {flag} 0.5 or {flag} 0.5,1,1.5 or {flag} 8/255"
+                f"{flag} {text}: {part!r} is not a number",
+                f"Example: {flag} 0.5 or {flag} 0.5,1,1.5 or {flag} 8/255",
             ) from None
     if not values:
         raise UsageError(f"{flag} is empty", f"Example: {flag} 0.5")
@@ -60,7 +61,10 @@ def attack_options(given: list[str], plan: list[str], shorthands: dict[str, Any]
             raise UsageError(f"--option {text!r} is not ATTACK.OPTION=VALUE", "Example: --option cw.abort_early=false")
         attacks.get(attack)
         if attack not in plan:
-            raise UsageError(f"--option {text}: the plan has no {attack} leg", f"Its attacks: {', '.join(dict.fromkeys(plan))}")
+            raise UsageError(
+                f"--option {text}: the plan has no {attack} leg",
+                f"Its attacks: {', '.join(dict.fromkeys(plan))}",
+            )
         options.setdefault(attack, {})[name.replace("-", "_")] = value
     return options
 

@@ -26,15 +26,11 @@ def train(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"
-        ),
+        typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", show_default="the recipe's")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="the recipe's")] = None,
 ) -> None:
     """Train a model from a recipe.
 
@@ -72,9 +68,7 @@ def _progress(console: Console, epochs: int) -> Generator[Callable[[Epoch], None
 
         def line(epoch: Epoch) -> None:
             if epoch.number % every == 0 or epoch.number == epochs:
-                console.print(
-                    f"epoch {epoch.number}/{epochs}: {_numbers(epoch)}", highlight=False, soft_wrap=True
-                )
+                console.print(f"epoch {epoch.number}/{epochs}: {_numbers(epoch)}", highlight=False, soft_wrap=True)
 
         yield line
         return
@@ -112,9 +106,7 @@ def _print_card(card: dict[str, object], path: Path) -> None:
     results = card.get("results")
     if isinstance(results, dict):
         for key, value in results.items():
-            table.add_row(
-                str(key).replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value)
-            )
+            table.add_row(str(key).replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
     table.add_row("written to", str(path))
     console = Console()
     console.print(table)

@@ -234,7 +234,11 @@ class Leg:
                 verified = self.verifier.towards_clean(verified, x, y)
         for k, row in enumerate(rows):
             found = Found(
-                self.name, self.attack.iterations, int(iteration[k]), self.slots.restart[row], int(verified.label[k])
+                self.name,
+                self.attack.iterations,
+                int(iteration[k]),
+                self.slots.restart[row],
+                int(verified.label[k]),
             )
             self.witnesses.offer(self.slots.position[row], k, verified, found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,7 +85,7 @@ def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
     verdicts: list[Plateau] = []
     for key in dict.fromkeys((outcome.attack, outcome.restarts) for outcome in outcomes):
         legs = [outcome for outcome in outcomes if (outcome.attack, outcome.restarts) == key]
-        pairs = [(a, b) for a, b in zip(legs, legs[1:], strict=False) if b.iterations >= 10 * a.iterations]
+        pairs = [(a, b) for a, b in itertools.pairwise(legs) if b.iterations >= 10 * a.iterations]
         if not pairs:
             continue
         before, after = pairs[-1]
@@ -97,7 +98,15 @@ def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
         needed = images_that_decide(after.entered, after.broken, flat) if shape == "undecided" else None
         verdicts.append(
             Plateau(
-                shape, since, after.attack, before.iterations, after.iterations, after.entered, after.broken, interval, needed
+                shape,
+                since,
+                after.attack,
+                before.iterations,
+                after.iterations,
+                after.entered,
+                after.broken,
+                interval,
+                needed,
             )
         )
     order: list[Shape] = ["flat", "undecided", "falling"]

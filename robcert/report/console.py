@@ -100,7 +100,9 @@ def _plateau_text(model: ModelRecord, plateau: PlateauRecord, record: RunRecord)
     if plateau.verdict == "falling":
         return Text(f"still falling ({at[plateau.before]} -> {at[plateau.after]}): {share}", "red")
     needed = f"; about {plateau.needed} open images would decide" if plateau.needed else ""
-    return Text(f"undecided whether more iterations help ({at[plateau.before]} -> {at[plateau.after]}): {share}{needed}")
+    return Text(
+        f"undecided whether more iterations help ({at[plateau.before]} -> {at[plateau.after]}): {share}{needed}"
+    )
 
 
 def _cost_line(record: RunRecord) -> str:

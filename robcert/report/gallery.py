@@ -42,10 +42,14 @@ def draw(run: Path, model: str | None, wanted: list[int] | None, output: Path) -
     Raises:
         UsageError: no run, no such model, no example of such an image, a format that cannot be written.
     """
-    names = sorted(path.name[len("adversarials-") : -len(".safetensors")] for path in run.glob("adversarials-*.safetensors"))
+    names = sorted(
+        path.name[len("adversarials-") : -len(".safetensors")] for path in run.glob("adversarials-*.safetensors")
+    )
     if not names:
-        raise UsageError(f"{run} has no adversarial examples (not a run directory, or the run is not finished)",
-                         "Run the attack to its end first: it prints the run directory")
+        raise UsageError(
+            f"{run} has no adversarial examples (not a run directory, or the run is not finished)",
+            "Run the attack to its end first: it prints the run directory",
+        )
     name = model or names[0]
     if name not in names:
         raise UsageError(f"the run has no model {name!r}", did_you_mean(name, names))
@@ -71,7 +75,9 @@ def draw(run: Path, model: str | None, wanted: list[int] | None, output: Path) -
 def _read(run: Path, name: str) -> tuple[str, float, list[Example]]:
     with safe_open(run / f"adversarials-{name}.safetensors", framework="np") as file:
         meta = json.loads((file.metadata() or {})["robcert"])
-        columns = [file.get_tensor(key) for key in ("index", "label", "adversarial_label", "distance", "x", "adversarial")]
+        columns = [
+            file.get_tensor(key) for key in ("index", "label", "adversarial_label", "distance", "x", "adversarial")
+        ]
     examples = [
         Example(int(index), int(label), int(other), float(distance), x, adversarial)
         for index, label, other, distance, x, adversarial in zip(*columns, strict=True)

@@ -66,5 +66,6 @@ class ConsoleReporter:
         counts = "/".join(str(count) for count in broken)
         plan = LegPlan(record.attack, record.iterations, record.restarts)
         self.console.print(
-            f"{self.name} {plan}: broke {counts} of {record.entered} in {record.seconds:.1f} s", highlight=False
+            f"{self.name} {plan}: broke {counts} of {record.entered} in {record.seconds:.1f} s",
+            highlight=False,
         )

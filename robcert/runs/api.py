@@ -29,6 +29,7 @@ def attack(
     runs: str | Path | None = None,
     reporter: Reporter | None = None,
     batch_size: int | None = None,
+    cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> RunRecord:
     """Attack one or several models and say what held.
@@ -47,6 +48,7 @@ def attack(
         runs: a directory in which the run gets a directory named after its specification, if ``run`` is not given.
         reporter: is told about progress.
         batch_size: the most images attacked at once.
+        cpu_threads: by default the faster of one and as many as torch would use.
         checkpoint_seconds: how often a running leg is saved.
 
     Returns:
@@ -73,7 +75,7 @@ def attack(
         _check_fit(one, data)
     spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
-    return execute(models, data, spec, directory, reporter or Silent(), batch_size, checkpoint_seconds)
+    return execute(models, data, spec, directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds)
 
 
 def _check_fit(model: LoadedModel, data: Dataset) -> None:

@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from torch import Tensor
 from robcert import __version__
 from robcert.engine.batching import default_slots, logits_of
 from robcert.engine.leg import Leg
+from robcert.engine.threads import fastest_threads, threads
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
@@ -75,6 +76,7 @@ def execute(
     directory: Path | None,
     reporter: Reporter,
     batch_size: int | None = None,
+    cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> RunRecord:
     """Run a spec to its end, from wherever an earlier run of it stopped.
@@ -86,6 +88,7 @@ def execute(
         directory: where the run is kept; None keeps it in memory.
         reporter: who is told.
         batch_size: the most images attacked at once; None lets their size decide.
+        cpu_threads: None measures which number is fastest (a run that goes on keeps its number).
         checkpoint_seconds: how much work kill -9 may cost.
 
     Raises:
@@ -99,8 +102,10 @@ def execute(
         build(leg, threat.norm, spec.options)
     store = RunStore(directory, spec) if directory is not None else None
     try:
-        with _polite_interrupts() as interrupted:
-            runner = _Runner(data, spec, threat, plan, store, reporter, batch_size, checkpoint_seconds, interrupted)
+        slots = batch_size or default_slots(data.x[0].numel() if len(data) else 1)
+        count = _threads(store, models[0], data, slots, cpu_threads)
+        with threads(count), _polite_interrupts() as interrupted:
+            runner = _Runner(data, spec, threat, plan, store, reporter, slots, checkpoint_seconds, interrupted)
             records = [runner.model(number, model) for number, model in enumerate(models)]
         record = RunRecord(
             spec_sha256=digest(spec),
@@ -137,7 +142,7 @@ class _Runner:
         plan: list[LegPlan],
         store: RunStore | None,
         reporter: Reporter,
-        batch_size: int | None,
+        slots: int,
         checkpoint_seconds: float,
         interrupted: Callable[[], bool],
     ) -> None:
@@ -145,7 +150,7 @@ class _Runner:
         self.store, self.reporter = store, reporter
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
-        self.slots = batch_size or default_slots(data.x[0].numel() if len(data) else 1)
+        self.slots = slots
 
     def model(self, number: int, model: LoadedModel) -> ModelRecord:
         """Attack one model through the whole plan."""
@@ -164,7 +169,9 @@ class _Runner:
             model, self.data, self.threat, wrong, witnesses, progress.legs, progress.notes, self.spec.flat
         )
         if self.store:
-            write_products(self.store, product_name(self.spec, number), model, self.data, self.threat, record, witnesses)
+            write_products(
+                self.store, product_name(self.spec, number), model, self.data, self.threat, record, witnesses
+            )
         return record
 
     def _leg(
@@ -201,7 +208,8 @@ class _Runner:
             if stop and leg.slots.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
                 raise Interrupted(
-                    f"interrupted during {plan} of {model.name}; {kept}", "Run the same command again to go on"
+                    f"interrupted during {plan} of {model.name}; {kept}",
+                    "Run the same command again to go on",
                 )
             self.reporter.look(leg)
 
@@ -250,6 +258,17 @@ def misclassified(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
     return logits.argmax(dim=1) != data.y.cpu()
 
 
+def _threads(store: RunStore | None, model: LoadedModel, data: Dataset, slots: int, asked: int | None) -> int:
+    # A run that goes on keeps its number: the last bits of a sum can depend on it, and with them a whole search.
+    kept = store.setting("threads", None if asked is None else str(asked)) if store else None
+    if asked is not None or kept is not None:
+        return int(asked or kept or 1)
+    count = fastest_threads(model.module, data.x[:slots])
+    if store:
+        store.setting("threads", str(count))
+    return count
+
+
 def product_name(spec: RunSpec, number: int) -> str:
     """How the files of a model in a run directory are called: its name, numbered where names repeat."""
     names = [re.sub(r"[^\w.-]+", "_", model.name) for model in spec.models]
@@ -257,7 +276,7 @@ def product_name(spec: RunSpec, number: int) -> str:
 
 
 @contextmanager
-def _polite_interrupts() -> Iterator[Callable[[], bool]]:
+def _polite_interrupts() -> Generator[Callable[[], bool]]:
     """The first Ctrl-C (or SIGTERM) asks; the second one does not."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def explained(directory: Path) -> Iterator[None]:
+def explained(directory: Path) -> Generator[None]:
     """Turn what the operating system says about ``directory`` into one clear error.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, fields
 from typing import Any
@@ -88,7 +89,7 @@ def sweep(attack: str, iterations: list[int], restarts: int = 1) -> list[LegPlan
     Raises:
         UsageError: the iterations do not rise.
     """
-    if any(later <= earlier for earlier, later in zip(iterations, iterations[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(iterations)):
         given = ",".join(short(count) for count in iterations)
         ordered = ",".join(short(count) for count in sorted(set(iterations)))
         raise UsageError(

@@ -31,7 +31,13 @@ def make_spec(
     return RunSpec(
         version=__version__,
         threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
-        data=DataRecord(name=data.name, split=data.split, n=len(data), seed=data.seed, sha256=tensor_digest(data.x, data.y)),
+        data=DataRecord(
+            name=data.name,
+            split=data.split,
+            n=len(data),
+            seed=data.seed,
+            sha256=tensor_digest(data.x, data.y),
+        ),
         models=[ModelSpec(name=model.name, sha256=model.source.sha256) for model in models],
         plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
         goal=goal,

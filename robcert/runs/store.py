@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS witnesses (
     PRIMARY KEY (model, position, leg));
 CREATE TABLE IF NOT EXISTS running (model INTEGER PRIMARY KEY, leg INTEGER, file TEXT);
 CREATE TABLE IF NOT EXISTS serial (value INTEGER);
+CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT);
 """
 
 
@@ -82,6 +83,14 @@ class RunStore:
         self._database.close()
         self._lock.release()
 
+    def setting(self, key: str, value: str | None) -> str | None:
+        """What was saved under ``key``; a value that is given is saved first."""
+        with explained(self.directory):
+            if value is not None:
+                self._database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+            found = self._database.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
     def progress(self, model: int, witnesses: Witnesses) -> Progress:
         """Everything saved about a model; fills ``witnesses``."""
         progress = Progress()
@@ -91,7 +100,8 @@ class RunStore:
             progress.notes.append(json.loads(notes))
         # Of every image the row of its closest example; ``bare column beside MIN`` takes that row in SQLite.
         rows = query(
-            "SELECT position, MIN(distance), found, file, row FROM witnesses WHERE model = ? GROUP BY position", (model,)
+            "SELECT position, MIN(distance), found, file, row FROM witnesses WHERE model = ? GROUP BY position",
+            (model,),
         ).fetchall()
         shards: dict[str, Tensor] = {}
         for position, distance, found, file, row in rows:
@@ -182,7 +192,15 @@ class RunStore:
             assert shard is not None
             execute(
                 "INSERT OR REPLACE INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (model, position, leg, float(witnesses.distance[position]), json.dumps(asdict(found)), shard, row),
+                (
+                    model,
+                    position,
+                    leg,
+                    float(witnesses.distance[position]),
+                    json.dumps(asdict(found)),
+                    shard,
+                    row,
+                ),
             )
 
     def _sweep(self, pattern: str, keep: set[str]) -> None:
@@ -211,7 +229,7 @@ def read_spec(directory: Path) -> RunSpec:
         ) from None
 
 
-class _transaction:  # noqa: N801 (reads as a word: with _transaction(...))
+class _transaction:
     """BEGIN IMMEDIATE ... COMMIT, rolled back on an error."""
 
     def __init__(self, database: sqlite3.Connection) -> None:

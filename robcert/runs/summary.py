@@ -65,9 +65,7 @@ def summarize(
     """The record of one model after all its legs."""
     n = len(data)
     natural = int((~wrong).sum())
-    statuses = [
-        [status_of(bool(wrong[i]), float(witnesses.distance[i]), eps) for eps in threat.eps] for i in range(n)
-    ]
+    statuses: list[list[Status]] = [[status_of(bool(wrong[i]), float(witnesses.distance[i]), eps) for eps in threat.eps] for i in range(n)]
     counts = {
         status: scalar_or_list([sum(row[k] == status for row in statuses) for k in range(len(threat.eps))])
         for status in ("wrong", "broken", "certified", "open")
