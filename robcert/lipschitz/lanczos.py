@@ -19,9 +19,7 @@ _MEMORY = 512 * 2**20
 def start(op: LinearOperator) -> Tensor:
     """A fixed vector without symmetries: (1, *in_shape)."""
     count = math.prod(op.in_shape)
-    return torch.cos(torch.arange(count, dtype=torch.float64) ** 2 * 0.7548776662466927 + 1).view(
-        1, *op.in_shape
-    )
+    return torch.cos(torch.arange(count, dtype=torch.float64) ** 2 * 0.7548776662466927 + 1).view(1, *op.in_shape)
 
 
 def roundings(op: LinearOperator) -> tuple[int, float]:
@@ -59,9 +57,7 @@ def attained(op: LinearOperator, x: Tensor) -> float:
     return max(0.0, down(down(image, 4) / length - up(gamma(terms) * magnitude, 4), 4))
 
 
-def stretch(
-    op: LinearOperator, x: Tensor, *, goal: float = math.inf, steps: int = 40, rest: float = 1e-4
-) -> Tensor:
+def stretch(op: LinearOperator, x: Tensor, *, goal: float = math.inf, steps: int = 40, rest: float = 1e-4) -> Tensor:
     """A vector that A stretches by almost its norm, by Golub-Kahan-Lanczos with full reorthogonalisation.
 
     A V = U B, A^T U = V B^T + ..., with U and V orthonormal and B upper bidiagonal; the largest singular
@@ -73,7 +69,7 @@ def stretch(
         x: (1, *in_shape), where to begin.
         goal: stop when the stretch is at least this much.
         steps: at most this many (fewer where the memory for U and V would exceed 512 MiB).
-        rest: stop when four steps raised the stretch by less than this factor.
+        rest: stop when eight steps raised the stretch by less than this factor.
 
     Returns:
         (1, *in_shape), of length about 1.
@@ -95,7 +91,7 @@ def stretch(
         _, values, rows = numpy.linalg.svd(bidiagonal[: k + 1, : k + 1])
         history.append(float(values[0]))
         best = rows[0]
-        slow = k >= 4 and history[-1] <= history[-5] * (1 + rest)
+        slow = k >= 8 and history[-1] <= history[-9] * (1 + rest)
         if history[-1] >= goal or slow or k + 1 == steps or alpha <= 1e-14 * history[-1]:
             break
         left[k] = u / alpha

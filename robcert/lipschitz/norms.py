@@ -6,8 +6,6 @@ import math
 from dataclasses import replace
 from typing import Literal
 
-from torch import Tensor
-
 from robcert.lipschitz import dense
 from robcert.lipschitz.circulant import CHUNK, Symbol, symbol, wave
 from robcert.lipschitz.convolution import Conv, ConvTranspose
@@ -128,20 +126,7 @@ def _dense(op: Conv | Dense, tol: float) -> Bound:
     upper = up(math.sqrt(up(peak.upper + error, 2)), 2)
     if peak.vector is None:
         return Bound(0.0, upper if error else 0.0, "dense")
-    return Bound(attained(op, _witness(op, peak)), upper, "dense")
-
-
-def _witness(op: Conv | Dense, peak: Peak) -> Tensor:
-    """The right singular vector that belongs to an eigenvector of `dense.grams`."""
-    assert peak.vector is not None
-    vector = peak.vector.real if peak.vector.is_complex() else peak.vector
-    inputs, outputs = math.prod(op.in_shape), math.prod(op.out_shape)
-    groups = op.groups if isinstance(op, Conv) else 1
-    full = vector.new_zeros(groups, len(vector))
-    full[peak.index] = vector
-    if outputs <= inputs:
-        return op.adjoint(full.view(1, *op.out_shape))
-    return full.view(1, *op.in_shape)
+    return Bound(attained(op, dense.witness(op, peak.index, peak.vector)), upper, "dense")
 
 
 def _certified(op: Conv | Dense, tol: float, known: Bound) -> Bound:
@@ -152,7 +137,11 @@ def _certified(op: Conv | Dense, tol: float, known: Bound) -> Bound:
     matrices, error = dense.grams(op)
     peak = Peak(matrices.shape[-1], tau=(known.lower * (1 + tol / 2)) ** 2)
     peak.raise_to(matrices)
-    lower = known.lower if peak.vector is None else max(known.lower, attained(op, _witness(op, peak)))
+    lower = (
+        known.lower
+        if peak.vector is None
+        else max(known.lower, attained(op, dense.witness(op, peak.index, peak.vector)))
+    )
     return Bound(lower, min(known.upper, up(math.sqrt(up(peak.upper + error, 2)), 2)), "dense")
 
 
@@ -198,7 +187,7 @@ def _circulant(op: Conv | Dense, tol: float, refine: bool = False) -> Bound:
 
 
 def _gram(op: Conv | Dense, tol: float) -> Bound:
-    """Gram iteration on the whole matrix where it is small, else on the blocks of the circulant; Lanczos below."""
+    """Gram iteration on the whole matrix where it is small, else on the blocks of the circulant."""
     if isinstance(op, Dense) or _affordable(op, _SMALL):
         matrices, error = dense.grams(op)
         value, _ = gram_iteration(matrices, tol / 4, error)
@@ -213,7 +202,7 @@ def _gram(op: Conv | Dense, tol: float) -> Bound:
 
 def _lanczos(op: Conv | Dense, tol: float) -> Bound:
     """The lower end by Golub-Kahan-Lanczos from a fixed start; above it the crude sqrt(l1 l-inf)."""
-    return Bound(attained(op, stretch(op, start(op), steps=100, rest=tol / 100)), _root(op), "lanczos")
+    return Bound(attained(op, stretch(op, start(op), steps=200, rest=tol / 1000)), _root(op), "lanczos")
 
 
 def _root(op: Conv | Dense) -> float:
