@@ -6,6 +6,8 @@ With one budget ``attacked_correct``, ``newly_broken``, ``interval``, the counts
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -187,3 +189,12 @@ class RunRecord(BaseModel):
     def to_json(self) -> str:
         """The JSON text that ``--format json`` prints."""
         return self.model_dump_json(by_alias=True, indent=2)
+
+
+def schema() -> str:
+    """The published JSON schema of `RunRecord`, docs/schemas/run-1.json: ``python -m robcert.runs.record`` prints it."""
+    return json.dumps(RunRecord.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())
