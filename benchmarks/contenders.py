@@ -145,9 +145,7 @@ def own() -> list[Contender]:
             "cw l2",
             "cw, minimize",
             "as cw, on images that break: timed with the writes of better points and the final bisection",
-            lambda counted, task, setting: _robcert(
-                "cw", "l2", "minimize", counted, task, replace(setting, eps=_WIDE)
-            ),
+            lambda counted, task, setting: _robcert("cw", "l2", "minimize", counted, task, replace(setting, eps=_WIDE)),
             judged=False,
         ),
     ]

@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -95,8 +96,8 @@ def main(arguments: list[str]) -> int:
     if options.quick:
         options.n, options.iterations, options.search_steps = min(options.n, 10), "20", "3"
     torch.set_num_threads(1)
-    progress, console = Console(stderr=True, highlight=False), Console(width=110, highlight=False)
-    table = Table(title=f"cw, l2, closest example, {options.n} test images of digits", title_justify="left")
+    progress, console = Console(stderr=True, highlight=False), Console(width=140, highlight=False)
+    table = Table(box=MARKDOWN)
     table.add_column("model")
     table.add_column("c, rate")
     for column in ("search steps", "iterations", "found", "median distance", f"accuracy at {options.eps:g}"):
@@ -115,9 +116,8 @@ def main(arguments: list[str]) -> int:
                 for c, rate in TEXTBOOK:
                     begin = time.perf_counter()
                     distances = textbook(model.module, x, y, c, rate, steps, iterations)
-                    rows.append(
-                        (f"{c:g}, {rate:g}", Result(distances, steps * iterations, time.perf_counter() - begin))
-                    )
+                    spent = time.perf_counter() - begin
+                    rows.append((f"{c:g}, {rate:g}", Result(distances, steps * iterations, spent)))
                 rows.append(("robcert", ours(model, data, options.eps, steps, iterations)))
                 for label, result in rows:
                     found = result.distances.isfinite().double().mean()
@@ -136,7 +136,6 @@ def main(arguments: list[str]) -> int:
                         f"{result.seconds:.1f}",
                     )
                 progress.print(f"{name}, {steps} search steps of {iterations:,} iterations: done")
-                table.add_section()
     console.print(table)
     return 0
 

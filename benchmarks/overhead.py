@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 
 import torch
 from contenders import computes_weight_gradients, own, peers
@@ -30,7 +31,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
     parser.add_argument("--steps", type=int, default=30, help="gradient steps of one timing (30)")
+    parser.add_argument("--worth", type=int, default=100, help="what 3 times so many gradient steps are worth (100)")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, with commas (1,2)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time, for one thread on a machine that others use",
+    )
     parser.add_argument("--batch", type=int, default=128, help="images (128)")
     parser.add_argument(
         "--peers", action=argparse.BooleanOptionalAction, default=True, help="measure other libraries too"
@@ -45,7 +53,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options.threads = [int(part) for part in options.threads.split(",")]
     except ValueError:
         parser.error(f"--threads {options.threads}: expected numbers with commas, e.g. 1,2")
-    for name, least in (("rounds", 1), ("steps", 2), ("batch", 8)):
+    for name, least in (("rounds", 1), ("steps", 2), ("worth", 1), ("batch", 8)):
         if getattr(options, name) < least:
             parser.error(f"--{name} {getattr(options, name)}: expected at least {least}")
     if min(options.threads) < 1:
@@ -65,6 +73,7 @@ def main(arguments: list[str]) -> int:
     rows = [Row(c, computes_weight_gradients(c, task), {}) for c in own() + others]
 
     judged: list[Target] = []
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
     for threads in options.threads:
         torch.set_num_threads(threads)
 
@@ -73,13 +82,14 @@ def main(arguments: list[str]) -> int:
 
         timed = [row for row in rows if row.contender.timed]
         found = timings(
-            [row.contender for row in timed], task, options.rounds, options.steps, options.unfrozen, tell
+            [row.contender for row in timed], task, options.rounds, options.steps, options.unfrozen, clock, tell
         )
         for row, timing in zip(timed, found, strict=True):
             row.timings[threads] = timing
         judged += targets(rows, threads)
 
-    steps, searches = (5, 2) if options.quick else (100, 3)
+    torch.set_num_threads(min(options.threads))
+    steps, searches = (5, 2) if options.quick else (options.worth, 3)
     for row in rows:
         if row.contender.judged:
             progress.print(f"what the steps of {row.contender.library} {row.contender.label} are worth ...")
@@ -91,7 +101,7 @@ def main(arguments: list[str]) -> int:
     console = Console(width=max(170, Console().width))
     texts, numbers = notes(rows)
     print_head(console, task, options.unfrozen)
-    print_timings(console, rows, numbers)
+    print_timings(console, rows, numbers, options.clock)
     print_notes(console, texts)
     print_worth(console, rows, steps, searches)
     print_targets(console, judged, missing, options.quick)

@@ -28,11 +28,11 @@ def print_head(console: Console, task: Task, unfrozen: bool) -> None:
     )
 
 
-def print_timings(console: Console, rows: list[Row], notes: list[int]) -> None:
+def print_timings(console: Console, rows: list[Row], notes: list[int], clock: str) -> None:
     """What a step costs."""
     numbers = list(rows[0].timings)
     rounds = len(rows[0].timings[numbers[0]].ratios)
-    table = Table(title=f"Time per gradient step: medians of {rounds} alternating rounds (least-most)")
+    table = Table(title=f"Time per gradient step: medians of {rounds} alternating rounds (least-most), {clock} time")
     table.add_column("attack", no_wrap=True)
     table.add_column("of", no_wrap=True)
     for threads in numbers:
@@ -75,9 +75,7 @@ def print_timings(console: Console, rows: list[Row], notes: list[int]) -> None:
 
 def print_worth(console: Console, rows: list[Row], steps: int, searches: int) -> None:
     """What the steps found."""
-    table = Table(
-        title=f"What {steps * searches} gradient steps are worth (cw: {searches} values of c, {steps} each)"
-    )
+    table = Table(title=f"What {steps * searches} gradient steps are worth (cw: {searches} values of c, {steps} each)")
     for name in ("attack", "of"):
         table.add_column(name, no_wrap=True)
     for name in ("eps", "success", "median distance", "gradient steps"):
@@ -124,17 +122,13 @@ def print_notes(console: Console, texts: list[str]) -> None:
     """The texts below the first table."""
     for number, text in enumerate(texts, 1):
         console.print(f"{number:>2}  {text}", markup=False, highlight=False)
-    console.print(
-        "once: random starts, verification and whatever else is done once a run and not once a step"
-    )
+    console.print("once: random starts, verification and whatever else is done once a run and not once a step")
 
 
 def print_targets(console: Console, judged: list[Target], missing: list[Missing], quick: bool) -> None:
     """Which targets are met, and what is not there."""
     for library in missing:
-        console.print(
-            f"missing: {library.library} ({library.reason}); see benchmarks/README.md", markup=False
-        )
+        console.print(f"missing: {library.library} ({library.reason}); see benchmarks/README.md", markup=False)
     for target in judged:
         where = _threads(target.threads)
         if target.measured is None:

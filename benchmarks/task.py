@@ -38,6 +38,7 @@ class Counted(nn.Module):
         super().__init__()
         self.inner = inner
         self.beside = beside
+        self.clock: Callable[[], float] = time.perf_counter
         self.differentiated = 0
         self.steps: list[float] = []
         self.besides: list[float] = []
@@ -55,12 +56,12 @@ class Counted(nn.Module):
 
     def _tick(self) -> None:
         self.differentiated += 1
-        now = time.perf_counter()
+        now = self.clock()
         if self._since is not None:
             self.steps.append(now - self._since)
         if self.beside is not None:
             self.beside()
-        self._since = time.perf_counter()
+        self._since = self.clock()
         self.besides.append(self._since - now)
 
 
@@ -101,9 +102,7 @@ def make_task(batch: int, quick: bool) -> Task:
     clear = right & (top[:, 0] - top[:, 1] > 0.05 * logits.abs().amax(dim=1))
     chosen = clear.nonzero().flatten()[:batch]
     if len(chosen) < batch:
-        raise SystemExit(
-            f"only {len(chosen)} of {len(test)} images are classified clearly, {batch} are needed"
-        )
+        raise SystemExit(f"only {len(chosen)} of {len(test)} images are classified clearly, {batch} are needed")
     return Task(
         data=name,
         model=from_module(net, SHAPE, 10, name="cnn-0.5M"),
