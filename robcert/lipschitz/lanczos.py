@@ -77,7 +77,7 @@ def stretch(op: LinearOperator, x: Tensor, *, goal: float = math.inf, steps: int
     Source: Golub & Kahan (1965), Calculating the singular values and pseudo-inverse of a matrix.
     """
     sizes = math.prod(op.in_shape), math.prod(op.out_shape)
-    steps = max(2, min(steps, *sizes, _MEMORY // (8 * sum(sizes))))
+    steps = max(2, min(steps, min(sizes) + 1, _MEMORY // (8 * sum(sizes))))
     right, left = x.new_zeros(steps, sizes[0]), x.new_zeros(steps, sizes[1])
     bidiagonal = numpy.zeros((steps, steps))
     history: list[float] = []
