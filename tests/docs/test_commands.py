@@ -1,0 +1,45 @@
+"""Every command line in the documentation parses: its command, options and values exist."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from blocks import PAGES, ROOT, command_lines
+
+from robcert.cli.main import app
+from robcert.runs.plan import parse_count, parse_plan
+
+_COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+_LINES = [(page.relative_to(ROOT), line) for page in PAGES for line in command_lines(page)]
+_HELP = [
+    (Path(f"robcert {name} --help"), line.partition("robcert ")[2].strip("` "))
+    for name, command in _COMMANDS.items()
+    for line in (command.help or "").split("`")
+    for line in line.splitlines()
+    if line.strip().startswith(("robcert ", "Example: robcert ", "and then: robcert "))
+]
+
+
+def test_the_pages_have_commands() -> None:
+    assert len(_LINES) > 15
+    assert {name for name, command in _COMMANDS.items() if "robcert " not in (command.help or "")} == set()
+
+
+@pytest.mark.parametrize(("where", "line"), _LINES + _HELP, ids=lambda value: str(value)[:60])
+def test_it_parses(where: Path, line: str) -> None:
+    del where
+    words = shlex.split(line)
+    if words[0] == "--debug":
+        del words[0]
+    assert words[0] in _COMMANDS, f"there is no command {words[0]}"
+    if words[1:] in (["..."], ["--help"]) or "..." in words:
+        return
+    given = _COMMANDS[words[0]].make_context(words[0], words[1:]).params
+    if given.get("plan"):
+        assert parse_plan(given["plan"])
+    if given.get("iterations"):
+        assert [parse_count(part) for part in given["iterations"].split(",")]

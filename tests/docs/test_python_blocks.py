@@ -1,0 +1,38 @@
+"""The Python on the pages runs: one program a page, blocks in order; the files of extending.md as plug-ins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from blocks import ROOT, blocks
+from conftest import shell
+
+_PLUG_INS = """
+import noise, stripes, tiny
+import robcert
+from robcert.network import from_module
+
+data = robcert.load_dataset("stripes")
+model = from_module(tiny.tiny(num_classes=2), input_shape=data.shape, num_classes=2)
+for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
+    record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "noise:20x2")
+    assert record.models[0].legs[0].forwards > 0
+"""
+
+
+@pytest.mark.parametrize("page", ["python.md", "data.md"])
+def test_page_runs(page: str, tmp_path: Path) -> None:
+    (tmp_path / "page.py").write_text("\n".join(block.text for block in blocks(ROOT / "docs" / page, "python")))
+    done = shell("python page.py", tmp_path)
+    assert done.code == 0, done.err
+
+
+def test_additions_work(tmp_path: Path) -> None:
+    files = blocks(ROOT / "docs" / "extending.md", "python")
+    assert [block.title for block in files] == ["noise.py", "stripes.py", "tiny.py"]
+    for block in files:
+        (tmp_path / block.title).write_text(block.text)
+    (tmp_path / "main.py").write_text(_PLUG_INS)
+    done = shell("python main.py", tmp_path)
+    assert done.code == 0, done.err
