@@ -1,8 +1,11 @@
-"""The code blocks of the documentation."""
+"""The code blocks of the documentation, and a shell to run them in."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,3 +51,32 @@ def command_lines(page: Path) -> list[str]:
     lines += re.findall(r"`([^`\n]+)`", prose)
     found = [re.search(r"(?:^|&& |; )(?:[A-Z_]+=\S+ )*robcert (.*?)(?: && .*| [|>;].*)?$", line) for line in lines]
     return [match[1].strip() for match in found if match]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has been run."""
+
+    command: str
+    code: int
+    out: str
+    err: str
+
+
+def shell(command: str, folder: Path) -> Done:
+    """Run a command as a person would, with the robcert of this environment first on the path."""
+    names = {k: v for k, v in os.environ.items() if not k.startswith("ROBCERT_") and k != "PYTHONPATH"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    settings = {"PATH": path, "OMP_NUM_THREADS": "1", "HOME": str(folder), "COLUMNS": "120"}
+    if "PYTHONPATH" in os.environ:
+        settings["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env={**names, **settings},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return Done(command, done.returncode, done.stdout, done.stderr)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from blocks import ROOT, blocks
-from conftest import shell
+from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
 import noise, stripes, tiny

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from blocks import ROOT, blocks
-from conftest import Done, shell
+from blocks import ROOT, Done, blocks, shell
 
 
 def test_every_block_succeeds(quickstart: tuple[Path, list[Done]]) -> None:
