@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,23 +91,28 @@ def _write_export(module: nn.Module, model: LoadedModel, card: Card, path: Path)
             "Its forward must not branch on the values of a tensor, nor on the number of images.",
         ) from error
     try:
-        torch.export.save(exported, path, extra_files={EXTRA_FILE: card.to_json()})
-    except RuntimeError as error:  # torch's writer reports a full disk so
-        raise OSError(str(error).splitlines()[0]) from error
-    _sync(path)
+        content = io.BytesIO()
+        torch.export.save(exported, content, extra_files={EXTRA_FILE: card.to_json()})
+    except RuntimeError as error:
+        raise EvaluationError(f"torch cannot write {model.name}: {str(error).splitlines()[0]}") from error
+    _write(content, path)
 
 
 def _write_script(module: nn.Module, model: LoadedModel, card: Card, path: Path) -> None:
     try:
         scripted: Any = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
-        torch.jit.save(scripted, str(path), _extra_files={EXTRA_FILE: card.to_json()})
+        content = io.BytesIO()
+        torch.jit.save(scripted, content, _extra_files={EXTRA_FILE: card.to_json()})
     except RuntimeError as error:
         raise EvaluationError(f"torch cannot write {model.name}: {str(error).splitlines()[0]}") from error
-    _sync(path)
+    _write(content, path)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+def _write(content: io.BytesIO, path: Path) -> None:
+    """By ourselves: torch's own writer ends the process (SIGABRT) when the disk is full."""
+    with path.open("wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
         os.fsync(file.fileno())
 
 

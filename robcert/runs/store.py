@@ -220,9 +220,11 @@ def read_spec(directory: Path) -> RunSpec:
         raise UsageError(f"{directory} is not a run directory: it has no run.json", "Runs lie below runs/ by default")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no table")
         content.pop("schema", None)
         return RunSpec.model_validate(content)
-    except (ValueError, ValidationError, AttributeError) as error:
+    except (ValueError, ValidationError) as error:
         raise UsageError(
             f"{path} cannot be read as a run of this version ({str(error).splitlines()[0]})",
             "Name another directory with --run DIR",
