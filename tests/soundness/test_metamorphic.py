@@ -142,7 +142,7 @@ def check(name: str, kind: str, norm: Norm, attack: str, n: int, iterations: int
 @pytest.mark.parametrize(("name", "kind"), SETTINGS)
 def test_changes_that_change_nothing(name: str, kind: str, norm: Norm, attack: str) -> None:
     report: list[str] = []
-    check(name, kind, norm, attack, n=40, iterations=100 if (attack, norm) == ("cw", "linf") else 20, report=report)
+    check(name, kind, norm, attack, n=30, iterations=50 if (attack, norm) == ("cw", "linf") else 20, report=report)
     print("\n".join(report))  # noqa: T201 (the list of exceptions, shown with -s or on a failure)
 
 
