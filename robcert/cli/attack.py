@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from robcert.types import Goal
 
 _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
@@ -97,6 +100,10 @@ def attack(
             show_default="decide with one eps, minimize with several",
         ),
     ] = None,
+    certify: Annotated[
+        str,
+        typer.Option(help="Certify first: gap or none. Certified images are not attacked.", rich_help_panel=_ATTACK),
+    ] = "none",
     step: Annotated[
         float | None,
         typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling"),
@@ -232,10 +239,11 @@ def attack(
             images,
             threat,
             legs,
-            goal=goal,
+            goal=cast("Goal | None", goal),
+            certify=certify,
             seed=seed,
             options=options,
-            flat=flat,  # type: ignore[arg-type]
+            flat=flat,
             run=run,
             runs=None if run is not None else Path("runs"),
             reporter=reporter,

@@ -11,7 +11,7 @@ from robcert.errors import UsageError, did_you_mean
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
 def defaults(known: dict[str, list[str]]) -> dict[str, Any]:

@@ -100,3 +100,23 @@ def _data_of_cards(references: list[str]) -> str:
         listed = ", ".join(f"{reference} on {data}" for reference, data in named.items())
         raise UsageError(f"these models were trained on different data ({listed})", "Name one data set with --data")
     return next(iter(named.values()))
+
+
+def load_for_norms(
+    reference: str, arch: str | None, input_shape: tuple[int, ...] | None, classes: int | None
+) -> LoadedModel:
+    """A model without data: a file, a zoo name, or an architecture with random weights ("torchvision:resnet18").
+
+    Raises:
+        UsageError: a name is unknown.
+        EvaluationError: a file cannot be loaded.
+    """
+    if ":" in reference and not Path(reference).exists():
+        from robcert.network import from_module
+        from robcert.network.architecture import Request, build, default_shape
+
+        shape = input_shape or default_shape(reference) or (3, 32, 32)
+        torch.manual_seed(0)
+        module = build(Request(reference, shape, classes))
+        return from_module(module, shape, classes, name=reference.partition(":")[2])
+    return load_model(reference, arch=arch, input_shape=input_shape, num_classes=classes)

@@ -10,9 +10,11 @@ import typer
 
 from robcert import __version__
 from robcert.cli.attack import attack
+from robcert.cli.certify import certify
 from robcert.cli.config import defaults
 from robcert.cli.data import data
 from robcert.cli.models import models
+from robcert.cli.norms import norms
 from robcert.cli.show import show
 from robcert.cli.train import train
 from robcert.errors import RobcertError
@@ -62,7 +64,7 @@ def main(
     )
 
 
-for command in (attack, show, models, data, train):
+for command in (attack, certify, norms, show, models, data, train):
     app.command()(command)
 
 

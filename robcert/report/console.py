@@ -63,7 +63,25 @@ def _table(record: RunRecord, k: int, eps: float) -> Table:
             interval = at.interval[k] if isinstance(at.interval, list) else at.interval
             row.append(_cell(as_list(at.attacked_correct)[k], model.n, interval))
         table.add_row(str(LegPlan(leg.attack, leg.iterations, leg.restarts)), *row)
+    if any(model.certificate for model in record.models):
+        proven: list[str] = []
+        left: list[str] = []
+        for model in record.models:
+            certificate = model.certificate
+            if certificate is None:
+                proven.append("-")
+            else:
+                interval = certificate.interval[k] if isinstance(certificate.interval, list) else certificate.interval
+                proven.append(_cell(as_list(certificate.correct)[k], model.n, interval))
+            left.append(str(as_list(model.verdicts.open)[k]))
+        table.add_section()
+        table.add_row(f"Certified ({_method(record)})", *proven)
+        table.add_row("Open images", *left)
     return table
+
+
+def _method(record: RunRecord) -> str:
+    return next(model.certificate.method for model in record.models if model.certificate)
 
 
 def _cell(count: int, n: int, interval: tuple[float, float]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
 from robcert.errors import UsageError
 from robcert.runs.execute import CHECKPOINT_SECONDS, Reporter, Silent, execute
@@ -22,6 +23,7 @@ def attack(
     plan: str | Sequence[LegPlan] | None = None,
     *,
     goal: Goal | None = None,
+    certify: str = "none",
     seed: int = 0,
     options: dict[str, dict[str, Any]] | None = None,
     flat: float = FLAT,
@@ -41,6 +43,8 @@ def attack(
         plan: legs, e.g. "cw:100,1k,pgd:100x5"; by default a CW sweep and restarts of PGD.
         goal: "decide" (default with one budget: stop an image at its first verified example within the budget) or
             "minimize" (keep looking for closer ones; the only goal with several budgets).
+        certify: the certificate (`robcert.certify`) that is tried first: certified images are not attacked. "none"
+            tries none. A network whose graph it does not support is attacked without, and a warning says so.
         seed: of everything random.
         options: by attack name, options of that attack, e.g. ``{"pgd": {"step_size": 0.1}}``.
         flat: the share of open images that ten times the iterations may break for a sweep to be called flat.
@@ -69,11 +73,13 @@ def attack(
             "the goal 'decide' stops an image at one budget, but several eps were given",
             "Give one eps, or --goal minimize, which answers for all of them in one run",
         )
+    if certify != "none":
+        certificates.get(certify)
     if not models:
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
     for one in models:
         _check_fit(one, data)
-    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat)
+    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
     return execute(models, data, spec, directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds)
 

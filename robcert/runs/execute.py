@@ -24,7 +24,8 @@ from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
 from robcert.runs.plan import LegPlan, build
-from robcert.runs.products import write_products
+from robcert.runs.products import write_contradiction, write_products
+from robcert.runs.proof import Proof, prove
 from robcert.runs.record import DataRecord, LegRecord, ModelRecord, RunRecord, RunSpec, ThreatRecord, Versions
 from robcert.runs.spec import digest
 from robcert.runs.store import Progress, RunStore
@@ -157,16 +158,19 @@ class _Runner:
         wrong = misclassified(model, self.data, self.slots)
         witnesses = Witnesses(self.data.x)
         progress = self.store.progress(number, witnesses) if self.store else Progress()
+        proof = prove(self.spec.certify, model, self.data, self.threat.norm)
+        self._contradictions(number, model, witnesses, proof)
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
         for k in range(len(progress.legs), len(self.plan)):
-            record, notes = self._leg(number, model, k, wrong, witnesses, progress)
+            record, notes = self._leg(number, model, k, wrong, witnesses, progress, proof)
+            self._contradictions(number, model, witnesses, proof)
             progress.legs.append(record)
             progress.notes.append(notes)
             if self.store:
                 self.store.finish_leg(number, k, witnesses, record, notes)
             self.reporter.leg_done(record)
         record = summary.summarize(
-            model, self.data, self.threat, wrong, witnesses, progress.legs, progress.notes, self.spec.flat
+            model, self.data, self.threat, wrong, witnesses, proof, progress.legs, progress.notes, self.spec.flat
         )
         if self.store:
             write_products(
@@ -174,8 +178,33 @@ class _Runner:
             )
         return record
 
+    def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
+        """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
+        against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
+        if not against:
+            return
+        where = "nothing was stored"
+        if self.store:
+            name = f"contradiction-{product_name(self.spec, number)}.safetensors"
+            write_contradiction(self.store, name, self.data, self.threat, against, witnesses, proof)
+            where = f"both witnesses are in {self.store.directory / name}"
+        first = against[0]
+        raise EvaluationError(
+            f"{model.name}: {len(against)} verified adversarial examples lie inside certified radii (image "
+            f"{int(self.data.index[first])}: distance {float(witnesses.distance[first]):.9g}, certified "
+            f"{float(proof.radius[first]):.9g}); {where}",
+            "This is a defect of robcert: please report it with the run directory",
+        )
+
     def _leg(
-        self, number: int, model: LoadedModel, k: int, wrong: Tensor, witnesses: Witnesses, progress: Progress
+        self,
+        number: int,
+        model: LoadedModel,
+        k: int,
+        wrong: Tensor,
+        witnesses: Witnesses,
+        progress: Progress,
+        proof: Proof,
     ) -> tuple[LegRecord, dict[str, list[int]]]:
         plan = self.plan[k]
         snapshot, progress.snapshot = progress.snapshot, None
@@ -191,7 +220,7 @@ class _Runner:
             threat=self.threat,
             goal=self.spec.goal,
             seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
-            entrants=entrants(wrong, witnesses, self.threat, self.spec.goal == "minimize"),
+            entrants=entrants(wrong, witnesses, proof, self.threat, self.spec.goal == "minimize"),
             restarts=plan.restarts,
             slots=self.slots,
             snapshot=snapshot,
@@ -235,9 +264,14 @@ class _Runner:
         return record, notes
 
 
-def entrants(wrong: Tensor, witnesses: Witnesses, threat: Threat, minimize: bool) -> list[int]:
-    """Positions that a leg attacks: with "decide" the open ones, with "minimize" all that are not wrong."""
-    going = ~wrong if minimize else ~wrong & (witnesses.distance > threat.largest)
+def entrants(wrong: Tensor, witnesses: Witnesses, proof: Proof, threat: Threat, minimize: bool) -> list[int]:
+    """Positions that a leg attacks: with "decide" the open ones, with "minimize" all that can still get closer.
+
+    An image that is certified beyond the largest budget is never attacked.
+    """
+    going = ~wrong & (proof.radius <= threat.largest)
+    if not minimize:
+        going = going & (witnesses.distance > threat.largest)
     return going.nonzero().flatten().tolist()
 
 

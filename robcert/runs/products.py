@@ -7,10 +7,34 @@ import torch
 from robcert.engine.witnesses import Witnesses
 from robcert.network import export_pt2
 from robcert.runs.files import explained
+from robcert.runs.proof import Proof
 from robcert.runs.record import ModelRecord
 from robcert.runs.store import RunStore
 from robcert.runs.summary import as_list
 from robcert.types import Dataset, LoadedModel, Threat
+
+
+def write_contradiction(
+    store: RunStore,
+    name: str,
+    data: Dataset,
+    threat: Threat,
+    positions: list[int],
+    witnesses: Witnesses,
+    proof: Proof,
+) -> None:
+    """Write examples that contradict certificates, beside the certified radii."""
+    at = torch.tensor(positions, dtype=torch.int64)
+    tensors = {
+        "index": data.index.cpu()[at],
+        "label": data.y.cpu()[at],
+        "x": data.x.cpu()[at],
+        "adversarial": torch.stack([witnesses.x[i] for i in positions]),
+        "distance": witnesses.distance[at],
+        "radius": proof.radius[at],
+    }
+    constants = proof.certificates.constants if proof.certificates else {}
+    store.write_tensors(name, tensors, {"norm": threat.norm, "method": proof.method, "constants": constants})
 
 
 def write_products(

@@ -67,6 +67,7 @@ class RunSpec(Strict):
     models: list[ModelSpec]
     plan: list[LegSpec]
     goal: Goal
+    certify: str = Field(default="none", description="the certificate, or none")
     seed: int
     options: dict[str, dict[str, str | int | float | bool | None]] = Field(default_factory=dict)
     flat: float
@@ -109,6 +110,18 @@ class DistanceRecord(Strict):
     median: float | None
     q25: float | None
     q75: float | None
+
+
+class CertificateRecord(Strict):
+    """What was proven. ``correct`` counts images whose radius exceeds eps."""
+
+    method: str
+    correct: int | list[int]
+    interval: Interval | list[Interval] = Field(description="two-sided exact 95 % interval of certified accuracy")
+    mean_gap: float
+    median_radius: float
+    constants: dict[str, float]
+    seconds: float
 
 
 class VerdictCounts(Strict):
@@ -155,6 +168,7 @@ class ModelRecord(Strict):
     legs: list[LegRecord]
     plateau: PlateauRecord | None
     distance: DistanceRecord
+    certificate: CertificateRecord | None = Field(description="null where nothing was certified")
     verdicts: VerdictCounts
     warnings: list[WarningRecord]
     images: list[ImageRecord]
@@ -192,7 +206,7 @@ class RunRecord(BaseModel):
 
 
 def schema() -> str:
-    """The published JSON schema of `RunRecord`, docs/schemas/run-1.json: ``python -m robcert.runs.record`` prints it."""
+    """The JSON schema of `RunRecord` (docs/schemas/run-1.json), as ``python -m robcert.runs.record`` prints it."""
     return json.dumps(RunRecord.model_json_schema(by_alias=True), indent=2) + "\n"
 
 

@@ -25,6 +25,7 @@ def make_spec(
     seed: int,
     options: dict[str, dict[str, Any]],
     flat: float,
+    certify: str = "none",
 ) -> RunSpec:
     """Everything that decides the result, and nothing that does not (batch size, threads, device, where it is kept)."""
     used = {leg.attack for leg in plan}
@@ -41,6 +42,7 @@ def make_spec(
         models=[ModelSpec(name=model.name, sha256=model.source.sha256) for model in models],
         plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
         goal=goal,
+        certify=certify,
         seed=seed,
         options={name: values for name, values in sorted(options.items()) if name in used and values},
         flat=flat,

@@ -11,7 +11,9 @@ from torch import Tensor
 from robcert.engine.plateau import Outcome, Plateau, plateau
 from robcert.engine.witnesses import Witnesses
 from robcert.math.binomial import interval
+from robcert.runs.proof import Proof
 from robcert.runs.record import (
+    CertificateRecord,
     DistanceRecord,
     ImageRecord,
     LegRecord,
@@ -35,11 +37,13 @@ def as_list(value: T | list[T]) -> list[T]:
     return value if isinstance(value, list) else [value]
 
 
-def status_of(wrong: bool, distance: float, eps: float) -> Status:
+def status_of(wrong: bool, distance: float, radius: float, eps: float) -> Status:
     """The verdict of one image at one budget."""
     if wrong:
         return "wrong"
-    return "broken" if distance <= eps else "open"
+    if distance <= eps:
+        return "broken"
+    return "certified" if radius > eps else "open"
 
 
 def attacked_correct(wrong: Tensor, witnesses: Witnesses, threat: Threat) -> list[int]:
@@ -58,6 +62,7 @@ def summarize(
     threat: Threat,
     wrong: Tensor,
     witnesses: Witnesses,
+    proof: Proof,
     legs: list[LegRecord],
     notes: list[dict[str, list[int]]],
     flat: float,
@@ -65,7 +70,10 @@ def summarize(
     """The record of one model after all its legs."""
     n = len(data)
     natural = int((~wrong).sum())
-    statuses: list[list[Status]] = [[status_of(bool(wrong[i]), float(witnesses.distance[i]), eps) for eps in threat.eps] for i in range(n)]
+    statuses: list[list[Status]] = [
+        [status_of(bool(wrong[i]), float(witnesses.distance[i]), float(proof.radius[i]), eps) for eps in threat.eps]
+        for i in range(n)
+    ]
     counts = {
         status: scalar_or_list([sum(row[k] == status for row in statuses) for k in range(len(threat.eps))])
         for status in ("wrong", "broken", "certified", "open")
@@ -80,9 +88,10 @@ def summarize(
         legs=legs,
         plateau=verdict,
         distance=distance_record(wrong, witnesses),
+        certificate=certificate_record(proof, threat),
         verdicts=VerdictCounts(**counts),
-        warnings=warnings(model, data, statuses, notes, verdict),
-        images=[image_record(i, data, statuses[i], bool(wrong[i]), witnesses) for i in range(n)],
+        warnings=warnings(model, data, statuses, proof, notes, verdict),
+        images=[image_record(i, data, statuses[i], bool(wrong[i]), witnesses, proof) for i in range(n)],
     )
 
 
@@ -133,8 +142,26 @@ def distance_record(wrong: Tensor, witnesses: Witnesses) -> DistanceRecord:
     return DistanceRecord(median=quantile(0.5), q25=quantile(0.25), q75=quantile(0.75))
 
 
+def certificate_record(proof: Proof, threat: Threat) -> CertificateRecord | None:
+    """Certified accuracy at each budget."""
+    found = proof.certificates
+    if found is None:
+        return None
+    n = len(proof.radius)
+    correct = [int((proof.radius > eps).sum()) for eps in threat.eps]
+    return CertificateRecord(
+        method=proof.method,
+        correct=scalar_or_list(correct),
+        interval=leg_interval(correct, n),
+        mean_gap=float(found.gap.mean()) if n else 0.0,
+        median_radius=float(proof.radius.median()) if n else 0.0,
+        constants=found.constants,
+        seconds=round(found.seconds, 3),
+    )
+
+
 def image_record(
-    position: int, data: Dataset, statuses: list[Status], wrong: bool, witnesses: Witnesses
+    position: int, data: Dataset, statuses: list[Status], wrong: bool, witnesses: Witnesses, proof: Proof
 ) -> ImageRecord:
     """The record of one image."""
     found = witnesses.found[position]
@@ -144,7 +171,7 @@ def image_record(
         label=int(data.y[position]),
         status=scalar_or_list(statuses),
         distance=0.0 if wrong else (distance if distance < float("inf") else None),
-        radius=None,
+        radius=float(proof.radius[position]) if proof.certificates else None,
         attack=found.attack if found else None,
         iterations=found.iterations if found else None,
         iteration=found.iteration if found else None,
@@ -157,11 +184,22 @@ def warnings(
     model: LoadedModel,
     data: Dataset,
     statuses: list[list[Status]],
+    proof: Proof,
     notes: list[dict[str, list[int]]],
     verdict: PlateauRecord | None,
 ) -> list[WarningRecord]:
     """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
     given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
+
+    if proof.refused:
+        given.append(
+            WarningRecord(
+                name="no-certificate",
+                message=f"nothing could be certified: {proof.refused}",
+                advice="every image is attacked; --certify none leaves this warning out",
+                images=[],
+            )
+        )
 
     def noted(name: str, only_open: bool) -> list[int]:
         positions = sorted({position for note in notes for position in note.get(name, [])})

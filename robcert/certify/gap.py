@@ -1,0 +1,118 @@
+r"""Confidence-gap certificates from Lipschitz bounds (paper A, lemmas 1 and 6; last-layer constants).
+
+A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer y stands while
+:math:`\|x' - x\| < \min_j (f_y - f_j) / L_{yj}`. The inequality is strict: at equality a tie can be reached.
+
+Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
+network differs from the real one by at most E in every logit at every point of the box
+(`robcert.certify.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from robcert.certify import Certificates, certificate, round_down
+from robcert.certify.rounding import gap_error64, logit_rounding
+from robcert.errors import EvaluationError
+from robcert.lipschitz.graph import BINDINGS, NetworkBound, lipschitz_bound
+from robcert.network.fold import copy_module
+from robcert.types import LoadedModel, Norm
+
+_CHUNK = 128
+
+
+@certificate("gap")
+def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm) -> Certificates:
+    """Certify images by the global Lipschitz constants of the network.
+
+    Args:
+        model: the network.
+        x: (n, *shape) float32, inside the box.
+        y: (n,) int64.
+        norm: of the perturbation.
+
+    Returns:
+        Radii for correctly classified images, 0 for the others.
+
+    Raises:
+        EvaluationError: the graph of the network is not supported (see `robcert.lipschitz.graph.graph_bound`).
+    """
+    began = time.monotonic()
+    bound = lipschitz_bound(model, norm)
+    executed = logit_rounding(model).error
+    evaluated = gap_error64(model)
+    logits = _logits64(model, x)
+    answers = _answers(model, x)
+    prediction = logits.argmax(dim=1)
+    ordered = logits.sort(dim=1, descending=True).values
+    correct = (prediction == y.cpu()) & (answers == y.cpu())
+    real, which = radii(logits, y.cpu(), correct, bound, slack=evaluated)
+    radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * executed)
+    return Certificates(
+        method="gap",
+        norm=norm,
+        radius=radius,
+        radius_real=real,
+        gap=ordered[:, 0] - ordered[:, 1],
+        prediction=answers,
+        binding=tuple(BINDINGS[k] if k >= 0 else "" for k in which.tolist()),
+        constants={
+            "lipschitz": bound.whole,
+            "lipschitz_features": bound.features,
+            "lipschitz_logit": float(bound.logits.max()),
+            "rounding_float32": executed,
+            "rounding_float64": evaluated,
+        },
+        seconds=time.monotonic() - began,
+    )
+
+
+def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: float) -> tuple[Tensor, Tensor]:
+    """The radius min_j (f_y - f_j - slack) / L_yj of every image, rounded down, and which constant was binding.
+
+    Args:
+        logits: (n, classes) float64.
+        y: (n,) int64.
+        correct: (n,) bool; the others get 0.
+        bound: the Lipschitz constants.
+        slack: what the difference of two logits may be off by.
+
+    Returns:
+        (n,) float64, and (n,) int64: an index into `BINDINGS`, or -1.
+    """
+    radius = torch.zeros(len(y), dtype=torch.float64)
+    which = torch.full((len(y),), -1, dtype=torch.int64)
+    for label in y[correct].unique().tolist():
+        rows = (correct & (y == label)).nonzero().flatten()
+        constants, kinds = bound.pair_row(label), bound.binding_row(label)
+        room = logits[rows, label : label + 1] - logits[rows] - slack
+        # Two roundings of the difference, one of the quotient: 4 u covers them, and nextafter the factor itself.
+        reach = torch.where(room > 0, room / constants * (1 - 2.0**-51), torch.zeros_like(room))
+        reach[:, label] = float("inf")
+        nearest = reach.min(dim=1)
+        radius[rows] = round_down(nearest.values)
+        which[rows] = kinds[nearest.indices]
+    return radius, which
+
+
+@torch.no_grad()
+def _logits64(model: LoadedModel, x: Tensor) -> Tensor:
+    try:
+        module = copy_module(model.module).double()
+        parts = [module(chunk.double()).cpu() for chunk in x.split(_CHUNK)]
+    except Exception as error:
+        raise EvaluationError(
+            f"{model.name} cannot be evaluated in float64, which a certificate needs ({str(error).splitlines()[0]})",
+            "Load it from a state_dict or .safetensors with --arch, or certify with --certify none",
+        ) from error
+    return torch.cat(parts) if parts else torch.zeros(0, model.num_classes, dtype=torch.float64)
+
+
+@torch.no_grad()
+def _answers(model: LoadedModel, x: Tensor) -> Tensor:
+    parts = [model.module(chunk).argmax(dim=1).cpu() for chunk in x.split(_CHUNK)]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)

@@ -1,0 +1,114 @@
+"""`robcert certify`: what is proven, image by image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def certify(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names or files, see `robcert models`.")],
+    eps: Annotated[str | None, typer.Option(help="Budgets, e.g. 0.5,1,1.5 or 8/255.")] = None,
+    norm: Annotated[str, typer.Option(help="l2, linf or l1.")] = "l2",
+    method: Annotated[str, typer.Option(help="The certificate: gap.")] = "gap",
+    data: Annotated[str | None, typer.Option(help="See `robcert data`.", show_default="what the card names")] = None,
+    split: Annotated[str, typer.Option(help="test or train.")] = "test",
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Images.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the subset.")] = 0,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
+    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
+    bins: Annotated[int, typer.Option(min=0, help="Accuracy in so many bins of images sorted by confidence gap.")] = 0,
+    run: Annotated[
+        Path | None, typer.Option(help="A finished `robcert attack` run: adds attacked accuracy to the bins.")
+    ] = None,
+    fallback: Annotated[
+        str | None, typer.Option(help="Another model, which answers below --switch (hybrid model).")
+    ] = None,
+    switch: Annotated[str, typer.Option(help="The confidence gap at which to switch, or sweep.")] = "sweep",
+    output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
+    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+) -> None:
+    """Prove, for every image, a radius within which no perturbation changes the answer.
+
+    The radius is the gap between logits over the Lipschitz constant of their difference, less everything that
+    rounding can do; an image is certified at eps if its radius is larger. Networks that were not built for it have
+    constants so large that nothing is certified: that is what their bound says, not a failure of the command.
+
+    Examples:
+
+    `robcert certify digits-l2nnn --norm l2 --eps 0.1,0.25,0.5 --bins 10`
+
+    `robcert certify digits-l2nnn --eps 0.25 --fallback digits-plain --switch sweep`
+    """
+    import io
+
+    from rich.console import Console
+
+    from robcert.certify import certificates
+    from robcert.certify.hybrid import hybrid, thresholds
+    from robcert.cli.inputs import Foreign, load_inputs
+    from robcert.cli.parse import numbers, write
+    from robcert.engine.batching import logits_of
+    from robcert.errors import UsageError, did_you_mean
+    from robcert.report.certificates import CertifyRecord, certified_model, render_certify
+    from robcert.runs.record import DataRecord, ThreatRecord
+    from robcert.runs.spec import tensor_digest
+    from robcert.runs.standing import standing
+    from robcert.types import NORMS, Threat
+
+    if norm not in NORMS:
+        raise UsageError(f"unknown norm {norm!r}", did_you_mean(norm, NORMS))
+    if eps is None:
+        raise UsageError("--eps is missing", f"Example: robcert certify {models[0]} --norm {norm} --eps 0.1,0.25,0.5")
+    if output_format not in ("console", "json"):
+        raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
+    prove = certificates.get(method)
+    budgets = numbers(eps, "--eps")
+    Threat(norm, budgets)
+    loaded, images = load_inputs(
+        [*models, *([fallback] if fallback else [])],
+        data,
+        split=split,
+        n=n,
+        seed=seed,
+        data_dir=data_dir,
+        download=download,
+        device="cpu",
+        foreign=Foreign(arch),
+    )
+    other = loaded.pop() if fallback else None
+    threat = Threat(norm, budgets, images.box)
+    records = []
+    for model in loaded:
+        found = prove(model, images.x, images.y, norm)
+        switches = []
+        if other is not None:
+            right = logits_of(other.module, images.x, 128).argmax(dim=1) == images.y
+            steps = thresholds(found.gap) if switch == "sweep" else list(numbers(switch, "--switch"))
+            switches = [(other.name, hybrid(found.gap, found.prediction == images.y, right, at)) for at in steps]
+        attacked = None if run is None else standing(run, model, images, threat)
+        records.append(certified_model(model, images, threat, found, bins, attacked, switches))
+    record = CertifyRecord(
+        method=method,
+        threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
+        data=DataRecord(
+            name=images.name,
+            split=images.split,
+            n=len(images),
+            seed=images.seed,
+            sha256=tensor_digest(images.x, images.y),
+        ),
+        models=records,
+    )
+    if output_format == "json":
+        write(record.to_json(), output)
+        return
+    text = io.StringIO()
+    render_certify(record, Console(file=text, width=110, highlight=False, emoji=False, markup=False))
+    write(text.getvalue().rstrip("\n"), output)

@@ -1,0 +1,195 @@
+"""The records and tables of `robcert certify`."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from robcert.certify import Certificates
+from robcert.certify.bins import Bin, gap_bins
+from robcert.certify.hybrid import Switch
+from robcert.math.binomial import interval
+from robcert.runs.record import DataRecord, Interval, ThreatRecord
+from robcert.types import Dataset, LoadedModel, Threat
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class CertifiedImage(_Strict):
+    """One image. ``radius`` is of the executed float32 network, ``radius_real`` of the one in real arithmetic."""
+
+    index: int
+    label: int
+    prediction: int
+    gap: float
+    radius: float
+    radius_real: float
+    binding: str = Field(description="which constant L_ij was the smallest; empty where the image is wrong")
+
+
+class BinRecord(_Strict):
+    """One bin of images sorted by confidence gap, the most confident first."""
+
+    n: int
+    largest_gap: float
+    smallest_gap: float
+    natural: int
+    certified: int = Field(description="at the first eps")
+    attacked: int | None
+
+
+class SwitchRecord(_Strict):
+    """A hybrid model: below the threshold another model answers."""
+
+    fallback: str
+    threshold: float
+    delegated: int
+    correct: int
+
+
+class CertifiedModel(_Strict):
+    """What is proven about one model. Lists are in the order of eps."""
+
+    name: str
+    sha256: str
+    n: int
+    natural_correct: int
+    natural_interval: Interval
+    certified_correct: list[int]
+    certified_correct_real: list[int]
+    certified_interval: list[Interval]
+    median_radius: float
+    q25_radius: float
+    q75_radius: float
+    mean_gap: float
+    binding: dict[str, int] = Field(description="for how many images each constant was the smallest")
+    constants: dict[str, float]
+    bins: list[BinRecord]
+    switch: list[SwitchRecord]
+    seconds: float
+    images: list[CertifiedImage]
+
+
+class CertifyRecord(_Strict):
+    """What ``robcert certify --format json`` prints."""
+
+    schema_: Literal["robcert.certify/1"] = Field(default="robcert.certify/1", alias="schema")
+    method: str
+    threat: ThreatRecord
+    data: DataRecord
+    models: list[CertifiedModel]
+
+    def to_json(self) -> str:
+        """The JSON text."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
+
+def certified_model(
+    model: LoadedModel,
+    data: Dataset,
+    threat: Threat,
+    found: Certificates,
+    bins: int,
+    attacked: Tensor | None,
+    switches: list[tuple[str, Switch]],
+) -> CertifiedModel:
+    """From certificates to the record of one model."""
+    n = len(data)
+    labels = data.y.cpu()
+    correct = found.prediction == labels
+    certified = [int((found.radius > eps).sum()) for eps in threat.eps]
+    real = [int((found.radius_real > eps).sum()) for eps in threat.eps]
+    quartiles = torch.quantile(found.radius.clamp_max(1e300), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
+    parts: list[Bin] = gap_bins(found.gap, correct, found.radius > threat.eps[0], attacked, bins) if bins else []
+    kinds = [kind for kind in found.binding if kind]
+    return CertifiedModel(
+        name=model.name,
+        sha256=model.source.sha256,
+        n=n,
+        natural_correct=int(correct.sum()),
+        natural_interval=interval(int(correct.sum()), n),
+        certified_correct=certified,
+        certified_correct_real=real,
+        certified_interval=[interval(count, n) for count in certified],
+        median_radius=float(quartiles[1]),
+        q25_radius=float(quartiles[0]),
+        q75_radius=float(quartiles[2]),
+        mean_gap=float(found.gap.mean()),
+        binding={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        constants=found.constants,
+        bins=[BinRecord(**vars(part)) for part in parts],
+        switch=[SwitchRecord(fallback=name, **vars(at)) for name, at in switches],
+        seconds=round(found.seconds, 3),
+        images=[
+            CertifiedImage(
+                index=int(data.index[i]),
+                label=int(labels[i]),
+                prediction=int(found.prediction[i]),
+                gap=float(found.gap[i]),
+                radius=min(float(found.radius[i]), 1e300),
+                radius_real=min(float(found.radius_real[i]), 1e300),
+                binding=found.binding[i],
+            )
+            for i in range(n)
+        ],
+    )
+
+
+def render_certify(record: CertifyRecord, console: Console) -> None:
+    """The table of certified accuracy, the radii, and bins and switches where they were asked for."""
+    data, threat = record.data, record.threat
+    table = Table(
+        title=f"Certified accuracy ({record.method}), {threat.norm}, {data.name} {data.split}, n {data.n}",
+        title_justify="left",
+    )
+    table.add_column("eps")
+    for model in record.models:
+        table.add_column(model.name, justify="right", overflow="fold")
+    table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in record.models), end_section=True)
+    for k, eps in enumerate(threat.eps):
+        table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in record.models))
+        reals = [_cell(m.certified_correct_real[k], m.n) for m in record.models]
+        if any(m.certified_correct_real[k] != m.certified_correct[k] for m in record.models):
+            table.add_row("  real arithmetic", *reals)
+    console.print(table)
+    for model in record.models:
+        _print_model(model, console)
+
+
+def _print_model(model: CertifiedModel, console: Console) -> None:
+    radii = f"median {model.median_radius:.4g}, quartiles {model.q25_radius:.4g} and {model.q75_radius:.4g}"
+    binding = ", ".join(f"{kind} {count}" for kind, count in model.binding.items()) or "none"
+    console.print(
+        f"{model.name}: radius {radii}; average confidence gap {model.mean_gap:.4g}; binding constant: {binding}"
+    )
+    lipschitz = model.constants.get("lipschitz", math.nan)
+    rounding = model.constants.get("rounding_float32", math.nan)
+    console.print(f"{model.name}: Lipschitz constant {lipschitz:.4g}, rounding bound of a logit {rounding:.3g}")
+    if model.bins:
+        table = Table(title=f"{model.name} by confidence gap", title_justify="left")
+        for column in ("images", "gap", "natural", "certified", "attacked"):
+            table.add_column(column, justify="right")
+        for part in model.bins:
+            shares = (_cell(part.natural, part.n), _cell(part.certified, part.n))
+            attacked = "-" if part.attacked is None else _cell(part.attacked, part.n)
+            table.add_row(str(part.n), f"{part.largest_gap:.3g} to {part.smallest_gap:.3g}", *shares, attacked)
+        console.print(table)
+    if model.switch:
+        table = Table(title=f"{model.name}, below the switch {model.switch[0].fallback}", title_justify="left")
+        for column in ("switch", "delegated", "accuracy"):
+            table.add_column(column, justify="right")
+        for at in model.switch:
+            table.add_row(f"{at.threshold:.4g}", _cell(at.delegated, model.n), _cell(at.correct, model.n))
+        console.print(table)
+
+
+def _cell(count: int, n: int) -> str:
+    return f"{100 * count / n:.1f}%" if n else "-"
