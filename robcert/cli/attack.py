@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from robcert.types import Goal
 
 _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
@@ -239,7 +236,7 @@ def attack(
             images,
             threat,
             legs,
-            goal=cast("Goal | None", goal),
+            goal=goal,
             certify=certify,
             seed=seed,
             options=options,

@@ -78,7 +78,8 @@ class Leg:
     ) -> None:
         self.model, self.attack, self.name = model, attack, name
         self.images, self.witnesses = images, witnesses
-        self.threat, self.goal, self.seed = threat, goal, seed
+        self.threat, self.seed = threat, seed
+        self.goal: Goal = goal
         self.verifier = Verifier(model, threat, slots)
         self.spent = Spent()
         self.entered = len(entrants)
