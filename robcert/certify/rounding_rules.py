@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -35,7 +35,7 @@ class Unit:
     tiny: float
 
     def gamma(self, n: int) -> float:
-        """n u / (1 - n u), rounded up: n roundings change a value by at most this factor."""
+        """The constant n u / (1 - n u), rounded up: n roundings change a value by at most this factor."""
         whole = n * self.u
         return up(whole / (1 - whole), 4) if whole < 0.5 else math.inf
 
@@ -54,7 +54,8 @@ class Local:
         unit: the format in which it is executed.
         size: node -> a bound of the l2 norm of its executed value, one image.
         out: a bound of ||op(x^)||_2, one image.
-        linear: what is kept of linear layers between two calls.
+        calls: every op of the graph by the name of its node.
+        linear: what is kept of linear layers between two walks.
     """
 
     call: Call
@@ -62,7 +63,8 @@ class Local:
     unit: Unit
     size: Callable[[str], float]
     out: float
-    linear: dict[str, Layer] = field(default_factory=dict[str, "Layer"])
+    calls: dict[str, Call]
+    linear: dict[str, Layer]
 
     @property
     def entries(self) -> float:
@@ -281,7 +283,7 @@ def absolute_norm(op: Conv | ConvTranspose | Dense, terms: int) -> float:
     *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
 )
 def dot_products(at: Local) -> float:
-    """n products and a bias, summed in any order: gamma_{n+1} (|W| |x^| + |b|)."""
+    """Sums of n products and a bias, in any order: gamma_{n+1} (|W| |x^| + |b|)."""
     found = layer_of(at)
     size = at.read
     underflow = 8 * (found.terms + 1) * (1 + found.largest + size) * at.unit.tiny
@@ -352,10 +354,9 @@ def square_root(at: Local) -> float:
     if squares is None:
         return at.call.refuse("no bound of its rounding is known")
     roundings, growth = 8, 1.0
-    known, calls = at.call.walk.known, at.call.walk.calls  # pyright: ignore
     for name in squares.nodes:
-        roundings += terms(calls[name])
-        gain = max((g.linf for _, g in known[name].sources), default=1.0)
+        roundings += terms(at.calls[name])
+        gain = max((g.linf for _, g in at.call.walk.known[name].sources), default=1.0)
         growth = product(growth, max(1.0, gain) if math.isfinite(gain) else 1.0)
     t = up(8 * roundings * at.unit.tiny * growth, 8)
     return total(product(at.unit.gamma(roundings), at.out), product(root(at.entries), up(math.sqrt(t), 2)))
