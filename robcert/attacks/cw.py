@@ -66,13 +66,14 @@ class CW:
 
     l2: minimise :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - \max_{j \ne y} z_j + \kappa, 0)` over w, where
     :math:`x(w) = (\tanh w + 1) / 2` scaled to the box; c is searched per image: ten times larger after a failure,
-    halved into its bracket after a success. linf: :math:`\sum_i \max(|\delta_i| - \tau, 0) + c\,f`, where tau
-    shrinks after each success, from where the success left off, and c doubles after each failure.
+    into its bracket after a success. linf: :math:`\sum_i \max(|\delta_i| - \tau, 0) + c\,f`, where tau shrinks
+    after each success, from where the success left off, and c grows tenfold, once, after a failure.
 
     What differs from the paper, so that 100 iterations and 1,000,000 are both used well: the first c is per image,
     a multiple of :math:`2 f / \|\nabla f\|^2`, which is the threshold on a linear model (the paper starts every
     image at 0.001 or 0.01, where most of its search steps are too small to move anything, and where multiplying
-    the logits changes the attack); the rate falls geometrically over the iterations of a search step; and linf
+    the logits changes the attack); the rate is measured in x and not in w, so that a black pixel can move, relative
+    to the perturbation that is expected, and falls geometrically over the iterations of a search step; and linf
     bisects tau once it has failed.
 
     Attributes:

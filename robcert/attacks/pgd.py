@@ -50,7 +50,7 @@ class PGD:
 
     Attributes:
         iterations: gradient steps of one search step.
-        step: length of a step relative to the budget. By default it falls over the iterations from 0.5 to 0.005
+        step_size: length of a step (``--step``) relative to the budget. By default it falls over the iterations from 0.5 to 0.005
             along half a cosine: long enough to cross the ball, short enough at the end to settle on a corner.
         objective: "ce", "margin", or "alternate" (default): one, then the other (`objectives.alternate`).
         random_start: start uniformly in the ball (else at the clean image in restart 0).

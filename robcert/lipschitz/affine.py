@@ -5,9 +5,9 @@ what the ops give one by one, and often smaller (a convolution and the pooling b
 branches). The matrices are read off by automatic differentiation in float64.
 
 **Rounding.** Every entry of T_k is a sum over paths of products of entries of the ops' matrices A. In float64
-it is off by at most gamma_N times the same sum with absolute values, where N counts the roundings on the way; that
-sum has l1 and l-infinity norms of at most P_1 and P_inf, the constants of the graph of ops one by one, since
-|A| and A have the same l1 and l-infinity norms. So the error matrix E has ||E||_1 <= gamma_N P_1,
+it is off by at most gamma_N times the same sum with absolute values, where N counts the roundings on the way;
+that sum has l1 and l-infinity norms of at most P_1 and P_inf, the constants of the ops one by one, since |A|
+and A have the same l1 and l-infinity norms. So the error matrix E has ||E||_1 <= gamma_N P_1,
 ||E||_inf <= gamma_N P_inf, ||E||_2 <= sqrt(||E||_1 ||E||_inf), and no entry and no row norm of it exceeds
 gamma_N max(P_1, P_inf).
 """
@@ -26,10 +26,12 @@ from robcert.lipschitz.operators import Dense
 from robcert.lipschitz.values import ONE, ZERO, Bounds, Value, product, root, total
 from robcert.math.rounding import gamma, up
 from robcert.network.graph import BATCH, Graph
+from robcert.types import Norm
 
 LIMIT = 1 << 18
 """The largest matrix, in entries, that is formed between two nonlinear ops."""
 
+_CHUNK = 1 << 22
 _UNDERFLOW = 2.0**-480
 
 
@@ -68,7 +70,7 @@ class Segment:
             pending += [n.name for n in by_name[name].all_input_nodes if _is_computed(self.known[n.name])]
         return [node for node in graph.nodes if node.name in wanted]
 
-    def bounds(self, tol: float) -> Bounds | None:
+    def bound(self, tol: float) -> Bounds | None:
         """The sum of ||T_k|| bounds(a_k), or None where that would cost too much."""
         if any(a.size * self.value.size > LIMIT * BATCH**2 for a in self.anchors):
             return None
@@ -80,9 +82,7 @@ class Segment:
             result = result.plus(norms(matrix, tol).times(anchor.bounds))
         return result
 
-    def matrices(
-        self, rows: int | None, extra: Sequence[str] = (), limit: int = 1 << 40
-    ) -> list[Matrix] | None:
+    def matrices(self, rows: int | None, extra: Sequence[str] = (), limit: int = 1 << 40) -> list[Matrix] | None:
         """The matrices of the anchors, then those of ``extra`` nodes inside the segment.
 
         Args:
@@ -119,24 +119,19 @@ class Segment:
             output = environment[self.value.node].reshape(-1)[:count]
             inputs = [environment[n] for n in names]
             found: list[list[Tensor]] = [[] for _ in names]
-            chunk = max(
-                1,
-                (1 << 22)
-                // max(
-                    environment[n.name].numel() for n in self.nodes if isinstance(environment[n.name], Tensor)
-                ),
-            )
+            widest = max(t.numel() for t in environment.values() if isinstance(t, Tensor))
+            chunk = max(1, _CHUNK // widest)
             for start in range(0, count, chunk):
                 seeds = torch.eye(count, dtype=torch.float64)[start : start + chunk]
-                gradients = torch.autograd.grad(
-                    output, inputs, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True
+                gradients = cast(
+                    "tuple[Tensor | None, ...]",
+                    torch.autograd.grad(
+                        output, inputs, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True
+                    ),
                 )
                 for kept, gradient, x in zip(found, gradients, inputs, strict=True):
-                    kept.append(
-                        x.new_zeros(len(seeds), x.numel())
-                        if gradient is None
-                        else gradient.reshape(len(seeds), -1)
-                    )
+                    unused = gradient is None
+                    kept.append(x.new_zeros(len(seeds), x.numel()) if unused else gradient.reshape(len(seeds), -1))
         return {n: torch.cat(kept).detach() for n, kept in zip(names, found, strict=True)}
 
     def _read(self, node: fx.Node, environment: dict[str, Any]) -> Any:
@@ -191,7 +186,7 @@ def _blocks(entries: Tensor) -> list[Tensor]:
     return blocks[:1] if all(torch.equal(blocks[0], b) for b in blocks[1:]) else blocks
 
 
-def row_norms(rows: Tensor, error: float) -> dict[str, Tensor]:
+def row_norms(rows: Tensor, error: float) -> dict[Norm, Tensor]:
     """The l2, l1 and l-infinity norms of rows, at least: (n, k) float64 -> (n,) each.
 
     Args:
@@ -200,14 +195,17 @@ def row_norms(rows: Tensor, error: float) -> dict[str, Tensor]:
     """
     k = rows.shape[1]
     factor = 1 + 2 * gamma(k + 8)
-    found = {
+    found: dict[Norm, Tensor] = {
         "l2": torch.linalg.vector_norm(rows, dim=1) if k else rows.new_zeros(len(rows)),
         "l1": rows.abs().sum(1),
         "linf": rows.abs().amax(1) if k else rows.new_zeros(len(rows)),
     }
     found["l2"] = torch.maximum(found["l2"], found["linf"])  # squares of tiny entries underflow
     some = (found["linf"] > 0) * _UNDERFLOW
-    return {n: v * factor + some + (up(error) if error else 0.0) for n, v in found.items()}
+    widened: dict[Norm, Tensor] = {
+        n: v * factor + some + (up(error) if error else 0.0) for n, v in found.items()
+    }
+    return widened
 
 
 def _is_computed(known: Any) -> bool:

@@ -30,8 +30,8 @@ class Call:
         node: of the graph.
         op: the name of the ATen op, without its overload.
         layer: the path of the layer in the network.
-        given: the arguments by the names of the op's schema, defaults filled in. What depends on the images is
-            a `Value` (or stands in a list), what does not is a tensor or a Python number.
+        given: the arguments by the names of the op's schema, defaults filled in. What depends on the images
+            is a `Value` (or stands in a list), what does not is a tensor or a Python number.
         walk: where rows and earlier values are kept.
     """
 
@@ -87,9 +87,7 @@ class Call:
         given = {name: _put(changes.get(name, value), replace) for name, value in self.given.items()}
         target = cast("Any", self.node.target)
         positional = [a.name for a in target._schema.arguments if not a.kwarg_only]
-        return target(
-            *(given[n] for n in positional), **{n: v for n, v in given.items() if n not in positional}
-        )
+        return target(*(given[n] for n in positional), **{n: v for n, v in given.items() if n not in positional})
 
     def refuse(self, found: str, do: str = "") -> NoReturn:
         """Ends the walk with an error that names the op and the layer."""
@@ -141,14 +139,11 @@ class Call:
             [(x, gain)],
             x.bounds.times(gain),
             forms,
-            affine=x.affine,
-            links=x.links + links,
+            links=links,
             part=_then(x.part, gain),
         )
 
-    def operator(
-        self, x: Value, op: LinearOperator, *, label: str | None = None, roots: float | None = None
-    ) -> Value:
+    def operator(self, x: Value, op: LinearOperator, *, label: str | None = None, roots: float | None = None) -> Value:
         """A linear layer: its norms are computed, and it is a row."""
         l2 = operator_norm(op, "l2", tol=self.walk.tol)
         gain = Bounds(l2.upper, operator_norm(op, "linf").upper, operator_norm(op, "l1").upper)
@@ -175,9 +170,7 @@ class Call:
         reason = f"{self.layer}: {self.op} has no finite constant ({why})"
         inputs = self.values
         self.row(inputs[0], self.op, INFINITE, note=why)
-        return self.walk.value(
-            self, [(v, INFINITE) for v in inputs], INFINITE, forms, reasons=(reason,), keep=False
-        )
+        return self.walk.value(self, [(v, INFINITE) for v in inputs], INFINITE, forms, reasons=(reason,), keep=False)
 
     def jump(self) -> Value:
         """A second result that jumps, like the indices of a sort."""

@@ -49,8 +49,10 @@ from torch import Tensor
 from robcert.lipschitz.convolution import Conv
 from robcert.math.rounding import gamma, up
 
-CHUNK = 64 * 2**20
-"""Bytes of Gram matrices held at a time."""
+_CACHE = 4 * 2**20
+"""Bytes of Gram matrices taken at a time: they are read often, and best from a cache."""
+_MOST = 2**28
+"""Bytes at most where a chunk is larger because the matrices are: 16 at least are formed by one product."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,19 @@ class Symbol:
                 found.setdefault(offset, []).append((i, j))
         return torch.tensor(list(found)), list(found.values())
 
-    def frequencies(self) -> Tensor:
-        """Half of the torus: (F, axes) int64, coarse ones first, so that a large eigenvalue is met early."""
+    def frequencies(self) -> tuple[Tensor, int]:
+        """Half of the torus: (F, axes) int64, and how many of them come first: a coarse grid.
+
+        On it a large eigenvalue is met early.
+        """
         last = self.periods[-1] // 2 + 1
         ranges = [torch.arange(m) for m in (*self.periods[:-1], last)]
         grid = torch.cartesian_prod(*ranges).view(-1, len(ranges))
         strides = torch.tensor([max(1, m // 6) for m in self.periods])
         coarse = ((grid % strides) == 0).all(1)
-        return torch.cat([grid[coarse], grid[~coarse]])
+        return torch.cat([grid[coarse], grid[~coarse]]), int(coarse.sum())
 
-    def grams(self, chunk: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
+    def grams(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Chunks of (frequencies (F, axes), Gram matrices (F groups, n, n)), F-major."""
         offsets, pairs = self.offsets()
         groups, _, n, _ = self.taps.shape
@@ -159,9 +164,10 @@ class Symbol:
         zero = (offsets == 0).all(1)
         even = torch.where(zero.view(-1, 1, 1, 1).to(d.device), d, d + d.transpose(2, 3)).flatten(1)
         odd = (d - d.transpose(2, 3)).flatten(1)
-        where = self.frequencies()
-        size = max(1, chunk // (32 * groups * n * n))
-        for some in where.split(size):
+        where, coarse = self.frequencies()
+        each = 16 * groups * n * n
+        size = max(1, _CACHE // each, min(16, _MOST // each))
+        for some in (*where[:coarse].split(size), *where[coarse:].split(size)):
             cosine, sine = _table(some, offsets, self.periods)
             real = cosine.to(d.device) @ even
             imaginary = sine.to(d.device) @ odd
@@ -217,7 +223,7 @@ def wave(op: Conv, found: Symbol, index: int, vector: Tensor) -> Tensor:
         vector: (n,) the eigenvector of that matrix.
     """
     groups = found.taps.shape[0]
-    frequency, group = found.frequencies()[index // groups], index % groups
+    frequency, group = found.frequencies()[0][index // groups], index % groups
     shape = op.in_shape if found.transposed else op.out_shape
     grid = vector.new_ones(shape[1:], dtype=torch.complex128)
     channels = shape[0] // groups

@@ -40,7 +40,7 @@ def grams(op: Conv | Dense) -> tuple[Tensor, float]:
     error = up(gamma(2 * terms) * up(magnitude * magnitude, 2), 4)
     if isinstance(op, Dense):
         matrix = op.matrix if op.matrix.shape[0] <= op.matrix.shape[1] else op.matrix.T
-        return (matrix @ matrix.T).unsqueeze(0), error
+        return _product(matrix, 8 if len(matrix) >= _ROWS else 1).unsqueeze(0), error
     if _whole(op):
         return _banded(op).unsqueeze(0), error
     outputs = math.prod(op.out_shape) <= math.prod(op.in_shape)
@@ -71,13 +71,18 @@ def _banded(op: Conv) -> Tensor:
     a, blocks = matrix.matrix, op.windows[-1]
     if a.shape[0] > a.shape[1]:
         a, blocks = a.T.contiguous(), op.size[-1]
+    return _product(a, blocks)
+
+
+def _product(a: Tensor, blocks: int) -> Tensor:
+    """A A^T, block by block of rows: each pair once, and only the columns that both use."""
     gram = a.new_zeros(len(a), len(a))
-    parts = list(a.split(len(a) // blocks))
+    parts = list(a.split(-(-len(a) // blocks)))
     spans: list[tuple[int, int]] = []
     for part in parts:
         used = part.any(0).nonzero().flatten()
         spans.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0))
-    rows = [slice(k * len(parts[0]), (k + 1) * len(parts[0])) for k in range(len(parts))]
+    rows = [slice(k * len(parts[0]), k * len(parts[0]) + len(part)) for k, part in enumerate(parts)]
     for i, j in combinations_with_replacement(range(len(parts)), 2):
         low, high = max(spans[i][0], spans[j][0]), min(spans[i][1], spans[j][1])
         if low < high:

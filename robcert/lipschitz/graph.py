@@ -2,8 +2,8 @@
 
 The graph that the network executes (`robcert.network.graph`) is walked once. Each op has a rule
 (`robcert.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is
-an error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole input
-space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
+an error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole
+input space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from robcert.errors import UsageError
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.tail import Tail, tail
 from robcert.lipschitz.values import ONE, Bounds
-from robcert.lipschitz.walk import Walk
+from robcert.lipschitz.walk import UnknownOp, Walk
 from robcert.network.graph import read_graph
 from robcert.types import NORMS, LoadedModel, Norm
 
@@ -113,9 +113,9 @@ def graph_bound(
 
     Raises:
         UsageError: a module without ``input_shape``.
-        EvaluationError: the graph cannot be exported (TorchScript: with the way out), an op has no rule (names
-            the op, the layer and the file in which to add one), weights that are NaN or infinite, a network
-            whose answer to one image depends on others of the batch.
+        EvaluationError: the graph cannot be exported (TorchScript: with the way out); an op has no rule (the
+            error names the op, the layer and the folder in which to add one); weights that are NaN or
+            infinite; a network whose answer to one image depends on others of the batch.
     """
     start = time.perf_counter()
     if isinstance(model, LoadedModel):
@@ -123,18 +123,21 @@ def graph_bound(
     else:
         module, name = model, type(model).__name__
         if input_shape is None:
-            raise UsageError(
-                "the shape of one input is not known", "Give input_shape=(channels, height, width)."
-            )
+            raise UsageError("the shape of one input is not known", "Give input_shape=(channels, height, width).")
         shape = tuple(input_shape)
-    walk = Walk(read_graph(module, shape, name), math.prod(shape), tol)
-    logits = walk.run()
+    try:
+        walk = Walk(read_graph(module, shape, name), math.prod(shape), tol)
+        logits = walk.run()
+    except UnknownOp as unknown:
+        try:  # torch may know what it consists of
+            walk = Walk(read_graph(module, shape, name, decompose=True), math.prod(shape), tol)
+            logits = walk.run()
+        except UnknownOp:
+            raise unknown from None
     last = tail(walk, logits)
     rows = tuple(walk.rows.values())
     bounds: dict[Norm, NetworkBound] = {
-        norm: NetworkBound(
-            norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last
-        )
+        norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)
         for norm in NORMS
     }
     gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from robcert.lipschitz import dense
-from robcert.lipschitz.circulant import CHUNK, Symbol, symbol, wave
+from robcert.lipschitz.circulant import Symbol, symbol, wave
 from robcert.lipschitz.convolution import Conv, ConvTranspose
 from robcert.lipschitz.eigen import Peak, one_thread
 from robcert.lipschitz.exact import exact_norm
@@ -97,7 +97,8 @@ def _auto(op: Conv | Dense, tol: float) -> Bound:
     if _affordable(op, _SMALL):
         return _dense(op, tol)
     if isinstance(op, Dense):
-        return _certified(op, tol, _lanczos(op, tol))
+        known = Bound(attained(op, stretch(op, start(op), rest=tol / 100)), _root(op), "lanczos")
+        return _certified(op, tol, known) if _affordable(op, 2 * _LARGE) else known
     bound = _circulant(op, tol, refine=True)
     if bound.gap > tol and op.axes > 1:
         axis = min(range(op.axes), key=lambda a: op.size[a] * op.windows[a])
@@ -130,12 +131,12 @@ def _dense(op: Conv | Dense, tol: float) -> Bound:
 
 
 def _certified(op: Conv | Dense, tol: float, known: Bound) -> Bound:
-    """The whole matrix, only to prove that the norm is at most (1 + tol / 2) times the known lower end.
+    """The whole matrix, only to prove that the norm is at most (1 + tol / 10) times the known lower end.
 
     If that fails the largest eigenvalue is computed after all.
     """
     matrices, error = dense.grams(op)
-    peak = Peak(matrices.shape[-1], tau=(known.lower * (1 + tol / 2)) ** 2)
+    peak = Peak(matrices.shape[-1], tau=(known.lower * (1 + tol / 10)) ** 2)
     peak.raise_to(matrices)
     lower = (
         known.lower
@@ -194,7 +195,7 @@ def _gram(op: Conv | Dense, tol: float) -> Bound:
         return Bound(_lanczos(op, tol).lower, up(math.sqrt(value), 2), "gram")
     found, factor, _ = _embedded(op)
     value, error = 0.0, found.error()
-    for _, matrices in found.grams(CHUNK):
+    for _, matrices in found.grams():
         value = max(value, gram_iteration(matrices, tol / 4, error)[0])
     upper = up(factor * up(math.sqrt(value), 2), 2)
     return Bound(_lanczos(op, tol).lower, upper, "gram")
@@ -221,7 +222,7 @@ def _strip(op: Conv, axis: int, known: Bound, tol: float) -> Bound:
     assert isinstance(strip, Conv)
     found, factor, _ = _embedded(strip)
     peak = Peak(found.size, tau=(known.lower * (1 + tol / 2) / factor) ** 2)
-    for _, matrices in found.grams(16 * CHUNK):
+    for _, matrices in found.grams():
         peak.raise_to(matrices)
     upper = up(factor * up(math.sqrt(up(peak.upper + found.error(), 2)), 2), 2)
     return Bound(known.lower, up(upper + dense.unrolling_error(op, axis), 2), "strip")

@@ -89,7 +89,7 @@ class Tail:
 
     def _moved(self, cut: Cut, label: int | None) -> dict[Norm, Tensor]:
         """How fast f_j moves (``label`` None), or f_label - f_j, for all j: (classes,) a norm."""
-        moved = {norm: torch.zeros(self.classes, dtype=torch.float64) for norm in NORMS}
+        moved: dict[Norm, Tensor] = {norm: torch.zeros(self.classes, dtype=torch.float64) for norm in NORMS}
         for matrix, bounds in zip(cut.matrices, cut.bounds, strict=True):
             rows, error = matrix.entries, matrix.row_error
             if label is not None:
@@ -99,8 +99,7 @@ class Tail:
                 # Any norm of the features will do: ||x||_2 <= ||x||_1, ||x||_inf and ||x||_inf <= ||x||_2 <=
                 # sqrt(n) ||x||_inf, ||x||_1 <= sqrt(n) ||x||_2 turn the one bound into the other.
                 ways = [
-                    _scaled(lengths[dual(other)], product(self._change(norm, other), bounds[other]))
-                    for other in NORMS
+                    _scaled(lengths[dual(other)], product(self._change(norm, other), bounds[other])) for other in NORMS
                 ]
                 moved[norm] = (moved[norm] + torch.stack(ways).amin(0)) * (1 + 2.0**-51)
         return moved
@@ -137,11 +136,7 @@ def tail(walk: Walk, logits: Value) -> Tail:
         if matrices is not None:
             matrices = [Matrix(m.entries[:, m.entries.any(0)], m.error) for m in matrices]
             own, inner = matrices[: len(anchors)], matrices[len(anchors) :]
-            found = [
-                Cut((m,), (walk.known[n].bounds,))
-                for n, m in zip(chain, inner, strict=True)
-                if len(m.entries)
-            ]
+            found = [Cut((m,), (walk.known[n].bounds,)) for n, m in zip(chain, inner, strict=True) if len(m.entries)]
             if all(len(m.entries) for m in own):
                 found.append(Cut(tuple(own), tuple(a.bounds for a in anchors)))
             cuts = found[:1] + cuts + found[1:] if found else cuts

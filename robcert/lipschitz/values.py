@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -116,9 +117,8 @@ class Value:
         node: where it was computed.
         shape: with the batch.
         bounds: how fast it moves with one image of the input.
-        affine: the nodes in which it is affine: itself after a nonlinear op, a set of earlier ones after a
-            linear op.
-        links: how many linear ops lie between those nodes and this one (0: it is one of them).
+        affine: the nodes in which it is affine (itself after a nonlinear op, earlier ones after a linear op),
+            each with the number of linear ops in between that a single matrix may be smaller than.
         part: what it reads, if that is a slice.
         forms: what it is, if a later op may want to know (`robcert.lipschitz.forms`).
         sources: the values that it is computed from, each with the constants of the op in that value alone.
@@ -128,8 +128,7 @@ class Value:
     node: str
     shape: tuple[int, ...]
     bounds: Bounds
-    affine: frozenset[str]
-    links: int = 0
+    affine: Mapping[str, int]
     part: Part | None = None
     forms: tuple[Any, ...] = field(default=(), repr=False)
     sources: tuple[tuple[str, Bounds], ...] = field(default=(), repr=False)

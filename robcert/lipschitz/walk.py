@@ -22,6 +22,10 @@ from robcert.lipschitz.values import ONE, Bounds, Part, Value, product, root
 from robcert.network.graph import Graph, layer_path, node_label
 
 
+class UnknownOp(EvaluationError):
+    """An op without a rule."""
+
+
 class Walk:
     """The values of all nodes and the rows of all layers, filled by `run`.
 
@@ -58,7 +62,7 @@ class Walk:
     def _placeholder(self, node: fx.Node) -> Any:
         if node.name == self.graph.images:
             shape = tuple(int(s) for s in node.meta["val"].shape)
-            return Value(node.name, shape, ONE, frozenset({node.name}))
+            return Value(node.name, shape, ONE, {node.name: 0})
         return self.graph.weights.get(node.name)
 
     def _call(self, node: fx.Node) -> Any:
@@ -72,9 +76,9 @@ class Walk:
         layer = layer_path(node, self.graph)
         if op not in rules:
             folder = Path(str(rules_package.__file__)).parent
-            raise EvaluationError(
+            raise UnknownOp(
                 f"there is no Lipschitz rule for the op {op} ({node.target}) of layer {layer}",
-                f'Add one: a function with @rule("{op}") in a file under {folder} (see activations.py there). '
+                f'Add one: a function with @rule("{op}") in a file under {folder}, as in activations.py. '
                 "Without it there is no bound, and none is guessed.",
             )
         given = _by_name(node.target, args, kwargs)
@@ -98,15 +102,27 @@ class Walk:
         bounds: Bounds,
         forms: tuple[Any, ...] = (),
         *,
-        affine: frozenset[str] | None = None,
-        links: int = 0,
+        links: int | None = None,
         part: Part | None = None,
         reasons: tuple[str, ...] = (),
         shape: tuple[int, ...] | None = None,
         name: str | None = None,
         keep: bool = True,
     ) -> Value:
-        """A new value; reasons of its sources are passed on while the bound is infinite."""
+        """A new value; reasons of its sources are passed on while the bound is infinite.
+
+        Args:
+            call: the op.
+            sources: what it is computed from, each with the constants of the op in that value alone.
+            bounds: from the input to the result.
+            forms: what the result is.
+            links: None for a nonlinear op; 1 for a linear one, 0 for one that only moves entries.
+            part: what it reads, if that is a slice.
+            reasons: why the bound is infinite.
+            shape: of the result, where the op has several.
+            name: of the result, where it is not that of the node.
+            keep: whether reasons of the sources still hold.
+        """
         shape = call.shape if shape is None else shape
         bounds = _consistent(bounds, self.features, math.prod(shape))
         if keep and not bounds.finite:
@@ -120,8 +136,7 @@ class Walk:
             name,
             shape,
             bounds,
-            frozenset({name}) if affine is None else affine,
-            0 if affine is None else links,
+            {name: 0} if links is None else _affine([source for source, _ in sources], links),
             part,
             forms,
             tuple(self._real(sources)),
@@ -134,8 +149,8 @@ class Walk:
         found = replace(several, shape=shape) if isinstance(several, Value) else several[index]
         if not isinstance(found, Value):
             return found
-        alone = found.affine == frozenset({found.node})
-        return replace(found, node=node.name, affine=frozenset({node.name}) if alone else found.affine)
+        affine = {node.name: 0} if found.node in found.affine else found.affine
+        return replace(found, node=node.name, affine=affine)
 
     def _real(self, sources: Sequence[tuple[Value, Bounds]]) -> Iterator[tuple[str, Bounds]]:
         """The sources that are nodes of the graph; a copy that a rule made on the way stands for its own."""
@@ -158,11 +173,11 @@ class Walk:
         conv then pooling, a residual sum of linear branches: the norm of the whole is smaller than what the
         ops one by one give.
         """
-        if value.links < 2 or value.node in self.measured or not value.bounds.finite:
+        if max(value.affine.values()) < 2 or value.node in self.measured or not value.bounds.finite:
             return self.latest(value)
         self.measured.add(value.node)
         anchors = [self.known[name] for name in sorted(value.affine)]
-        found = Segment(self.graph, self.known, value, anchors).bounds(self.tol)
+        found = Segment(self.graph, self.known, value, anchors).bound(self.tol)
         if found is not None:
             bounds = _consistent(value.bounds.smallest(found), self.features, value.size)
             value = _with_bounds(value, bounds)
@@ -181,6 +196,15 @@ def _with_bounds(value: Value, bounds: Bounds) -> Value:
     return replace(value, bounds=bounds)
 
 
+def _affine(sources: Sequence[Value], links: int) -> dict[str, int]:
+    """In what a linear op of affine values is affine; branches that meet again are a link of their own."""
+    found: dict[str, int] = {}
+    for source in sources:
+        for name, count in source.affine.items():
+            found[name] = found[name] + count + 1 if name in found else count
+    return {name: count + links for name, count in found.items()}
+
+
 def _consistent(bounds: Bounds, n: int, m: int) -> Bounds:
     """What the three constants say about each other, for a map from n entries to m.
 
@@ -188,9 +212,7 @@ def _consistent(bounds: Bounds, n: int, m: int) -> Bounds:
     ||x||_2 <= ||x||_1 for the input, likewise for the output.
     """
     l2 = min(bounds.l2, product(root(bounds.l1), root(bounds.linf)))
-    return Bounds(
-        l2, min(bounds.linf, product(root(float(n)), l2)), min(bounds.l1, product(root(float(m)), l2))
-    )
+    return Bounds(l2, min(bounds.linf, product(root(float(n)), l2)), min(bounds.l1, product(root(float(m)), l2)))
 
 
 def _by_name(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

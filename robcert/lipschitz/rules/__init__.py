@@ -1,7 +1,7 @@
 """What each op of an exported graph does to distances; one file a family, one registered function a rule.
 
-A rule takes a `robcert.lipschitz.call.Call` and returns the `robcert.lipschitz.values.Value` of the op (a list
-of them for an op with several results). It is found by the name of the ATen op, without its overload::
+A rule takes a `robcert.lipschitz.call.Call` and returns the `robcert.lipschitz.values.Value` of the op (a
+list of them for an op with several results). It is found by the name of the ATen op, without its overload::
 
     @rule("relu")
     def relu(call: Call) -> Value: ...

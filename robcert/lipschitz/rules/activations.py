@@ -1,8 +1,8 @@
 """Elementwise functions: one constant for all norms, the largest |slope|.
 
-An elementwise function with |g'| <= c moves every entry at most c times as far as its input, in every l_p. The
-constants that are not obvious are suprema of a derivative, rounded up in the last digit given; the tests find
-each of them again on a grid.
+An elementwise function with |g'| <= c moves every entry at most c times as far as its input, in every l_p.
+The constants that are not obvious are suprema of a derivative, rounded up in the last digit given; the tests
+find each of them again on a grid.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def elu(call: Call) -> Value:
         return call.infinite("it grows exponentially below 0")
     below = scale * alpha * inner
     ends = (0.0, scale, below)
-    return elementwise(
-        call, call.x, down(min(ends), 4), up(max(ends), 4) if max(ends) != 1 else 1.0, row=True
-    )
+    return elementwise(call, call.x, down(min(ends), 4), up(max(ends), 4) if max(ends) != 1 else 1.0, row=True)
 
 
 @rule("celu")

@@ -70,9 +70,7 @@ def divide(call: Call) -> Value:
 def square(call: Call) -> Value:
     """x^2 has no finite constant, but the root of a sum of squares has: norm-pooling."""
     x = call.values[0]
-    return call.infinite(
-        "the slope of a square grows without end", Squares(x, 1.0, 1.0, 1.0, (call.node.name,))
-    )
+    return call.infinite("the slope of a square grows without end", Squares(x, 1.0, 1.0, 1.0, (call.node.name,)))
 
 
 @rule("pow")

@@ -34,8 +34,6 @@ def concatenate(call: Call) -> Value:
     paired = len(values) == 2 and _halves(values)
     if paired:
         call.row(_origin(values), "two-sided relu", ONE)
-    affine = frozenset[str]().union(*(v.affine for v in values))
-    links = 1 + max(v.links for v in values)
     # A pair that moves less than its members do is worth more as a value of its own.
     nonlinear = paired or any(v.find(Extreme) or v.find(Complement) for v in values)
     return call.walk.value(
@@ -43,8 +41,7 @@ def concatenate(call: Call) -> Value:
         [(v, ONE) for v in values],
         bounds,
         forms,
-        affine=None if nonlinear else affine,
-        links=links,
+        links=None if nonlinear else 0,
         part=joint_part(values),
     )
 
@@ -90,9 +87,7 @@ def extreme(call: Call) -> Value | list[Any]:
             low, high = min(one.low, other.low), max(one.high, other.high)
             bounds = bounds.smallest(base.bounds.times(same(max(abs(low), abs(high)))))
     form = Extreme((first, second), call.op in ("maximum", "max"))
-    return call.walk.value(
-        call, [(v, ONE) for v in (first, second)], bounds, (form,), part=joint_part([first, second])
-    )
+    return call.walk.value(call, [(v, ONE) for v in (first, second)], bounds, (form,), part=joint_part([first, second]))
 
 
 @rule("where")
@@ -101,9 +96,14 @@ def where(call: Call) -> Value:
     call.constant("condition")
     values = call.values
     copies = [broadcast(call, v) for v in values]
-    return call.walk.value(
-        call, [(v, ONE) for v in copies], joint(call.walk, copies), part=joint_part(copies)
-    )
+    return call.walk.value(call, [(v, ONE) for v in copies], joint(call.walk, copies), part=joint_part(copies))
+
+
+@rule("expand_as", affine=True)
+def expand_as(call: Call) -> Value:
+    """Copies of entries, as many as the other tensor's shape asks for; its entries play no part."""
+    x = broadcast(call, call["self"])
+    return call.linear(x, ONE, links=0)
 
 
 def broadcast(call: Call, x: Value) -> Value:
@@ -116,8 +116,7 @@ def broadcast(call: Call, x: Value) -> Value:
         call,
         [(x, gain)],
         x.bounds.times(gain),
-        affine=x.affine,
-        links=x.links + 1,
+        links=1,
         name=f"{x.node}/{call.node.name}",
     )
 
@@ -149,7 +148,7 @@ def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
     if positive and absolute and not isinstance(constant, Tensor):
         forms.append(Absolute(absolute.of, absolute.offset + float(constant)))
     if squares is not None and not positive:
-        return call.walk.value(call, [(x, ONE)], x.bounds, affine=x.affine, links=x.links, part=x.part)
+        return call.walk.value(call, [(x, ONE)], x.bounds, links=0, part=x.part)
     return call.linear(x, ONE, *forms, links=0, roots=1.0)
 
 
@@ -162,13 +161,11 @@ def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
     if all(gain == ONE for _, gain in latest):
         both = joint(call.walk, [v for v, _ in latest])
         bounds = bounds.smallest(Bounds(product(root(2.0), both.l2), product(2.0, both.linf), both.l1))
-    affine = frozenset[str]().union(*(v.affine for v, _ in latest))
     return call.walk.value(
         call,
         [(v, gain) for v, gain in latest],
         bounds,
-        affine=affine,
-        links=1 + max(v.links for v, _ in latest),
+        links=0,
         part=sum_part([v for v, _ in latest]) if all(g == ONE for _, g in latest) else None,
     )
 
@@ -186,8 +183,7 @@ def _difference(call: Call, first: Value, second: Value) -> Value | None:
         call,
         [(x, ONE), (second, ONE)],  # as it is executed: the mean is taken and subtracted
         x.bounds.times(gain),
-        affine=x.affine,
-        links=x.links + 2,
+        links=1,
         part=None,
     )
 
@@ -228,7 +224,7 @@ def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: floa
     bounds = value.bounds.smallest(base.bounds.times(gain))
     return call.walk.value(
         call, [(call.walk.latest(v), ONE) for v in (first, second)], bounds, forms,
-        affine=value.affine, links=value.links, part=value.part,
+        links=0, part=value.part,
     )  # fmt: skip
 
 

@@ -62,11 +62,7 @@ def convolution(call: Call) -> Value:
         sides = tuple((p, p) for p in _each(padding, axes))
     mode: Mode = "zeros"
     padded = x.find(Padded)
-    if (
-        padded is not None
-        and len(padded.sides) == axes
-        and (padded.mode == "zeros" or not any(map(any, sides)))
-    ):
+    if padded is not None and len(padded.sides) == axes and (padded.mode == "zeros" or not any(map(any, sides))):
         x, mode = call.walk.latest(padded.of), cast("Mode", padded.mode)
         sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(sides, padded.sides, strict=True))
     size = tuple(x.shape[-axes:])
@@ -82,9 +78,7 @@ def transposed_convolution(call: Call) -> Value:
         _each(call[n], axes) for n in ("stride", "padding", "dilation", "output_padding")
     )
     size = tuple(x.shape[-axes:])
-    return call.operator(
-        x, transposed(weight.double(), size, stride, padding, dilation, int(call["groups"]), extra)
-    )
+    return call.operator(x, transposed(weight.double(), size, stride, padding, dilation, int(call["groups"]), extra))
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", affine=True)

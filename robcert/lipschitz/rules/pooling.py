@@ -41,7 +41,7 @@ def max_pool(call: Call) -> Any:
 
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(call: Call) -> Any:
-    """The same with windows [floor(i n / m), ceil((i + 1) n / m)), which overlap where m does not divide n."""
+    """The same with windows [floor(i n / m), ceil((i + 1) n / m)); they overlap unless m divides n."""
     x = call.x
     axes = int(call.op[len("adaptive_max_pool")])
     times = 1
@@ -71,9 +71,7 @@ def average_pool(call: Call) -> Value:
     return call.operator(x, op, roots=_roots(op) if override is None or override > 0 else None)
 
 
-@rule(
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", affine=True
-)
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", affine=True)
 def adaptive_average_pool(call: Call) -> Value:
     """The exact norms of the matrix, a product over the axes."""
     x = call.x

@@ -24,9 +24,7 @@ def average(call: Call) -> Value:
     gain = ONE if one else Bounds(up(1 / math.sqrt(n), 2), 1.0, up(1 / n))
     kept = len(call.shape) == len(x.shape)
     forms: tuple[Any, ...] = (Mean(x, count),) if kept else ()
-    return call.linear(
-        x, gain, *forms, row=None if one else "mean", roots=1.0 if one else up(1 / math.sqrt(n), 2)
-    )
+    return call.linear(x, gain, *forms, row=None if one else "mean", roots=1.0 if one else up(1 / math.sqrt(n), 2))
 
 
 @rule("linalg_vector_norm", "norm")

@@ -14,15 +14,26 @@ from robcert.lipschitz.values import ONE, Part, Value, copied
 
 MOVES = (
     *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute"),
+    *("mT", "T", "H", "mH", "adjoint", "rot90", "ravel", "reshape_as"),
     *("transpose", "t", "numpy_T", "movedim", "clone", "contiguous", "alias", "detach", "lift_fresh_copy"),
-    *("flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "swapaxes", "view_as"),
+    *(
+        "flip",
+        "roll",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "swapaxes",
+        "swapdims",
+        "view_as",
+        "moveaxis",
+    ),
 )
 
 
 @rule(*MOVES, affine=True)
 def move(call: Call) -> Value:
     """The same entries in another order or shape: 1."""
-    x = call.x
+    x = call["self"]
     return call.moved(x, *(x.forms if call.op in ("clone", "contiguous", "alias", "detach") else ()))
 
 
@@ -40,7 +51,7 @@ def cast_type(call: Call) -> Value:
     found = cast("Tensor", call.node.meta["val"]).dtype
     if found not in (torch.float32, torch.float64):
         raise NotFinite(f"it rounds to {found}")
-    return call.moved(call.x)
+    return call.moved(call["self"])
 
 
 @rule("slice", "narrow", "select", affine=True)
@@ -92,9 +103,7 @@ def pad(call: Call) -> Value:
     return _selected(call, *form, **changes)
 
 
-@rule(
-    "index", "index_select", "gather", "take", "expand", "repeat", "tile", "expand_as", "unfold", affine=True
-)
+@rule("index", "index_select", "gather", "take", "expand", "repeat", "tile", "unfold", affine=True)
 def select(call: Call) -> Value:
     """Entries by constant indices: sqrt K, 1, K where an entry is read at most K times."""
     return _selected(call)
@@ -140,8 +149,7 @@ def _sliced(
         [(x, ONE)],
         x.bounds,
         tuple(f for f in _kept(x)),
-        affine=x.affine,
-        links=x.links + 1,
+        links=0,
         part=Part(x.node, axis, start, max(start, stop), ONE),
         shape=shape,
         name=name,
