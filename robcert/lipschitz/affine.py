@@ -202,9 +202,7 @@ def row_norms(rows: Tensor, error: float) -> dict[Norm, Tensor]:
     }
     found["l2"] = torch.maximum(found["l2"], found["linf"])  # squares of tiny entries underflow
     some = (found["linf"] > 0) * _UNDERFLOW
-    widened: dict[Norm, Tensor] = {
-        n: v * factor + some + (up(error) if error else 0.0) for n, v in found.items()
-    }
+    widened: dict[Norm, Tensor] = {n: v * factor + some + (up(error) if error else 0.0) for n, v in found.items()}
     return widened
 
 

@@ -110,8 +110,9 @@ def _export_script(module: nn.Module, x: Tensor, name: str) -> ExportedProgram:
 
 def _graph(exported: ExportedProgram, name: str) -> Graph:
     signature = exported.graph_signature
+    inputs = list(signature.user_inputs)
     outputs = [spec.arg.name for spec in signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
-    if len(signature.user_inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1 or len(outputs) != 1:
         raise EvaluationError(f"{name} does not map one batch of images to one batch of logits")
     nodes = tuple(n for n in exported.graph.nodes if not str(n.target).startswith("aten._assert"))
     paths = {
@@ -134,7 +135,7 @@ def _graph(exported: ExportedProgram, name: str) -> Graph:
         if node.op == "call_function" and mutates(node):
             raise EvaluationError(f"{name} changes a tensor in place ({node.name}), and torch cannot undo it")
     logits = next(node for node in nodes if node.name == outputs[0])
-    return Graph(nodes, weights, str(signature.user_inputs[0]), logits, paths)
+    return Graph(nodes, weights, str(inputs[0]), logits, paths)
 
 
 def _check_batch(module: nn.Module, x: Tensor, name: str) -> None:
