@@ -75,6 +75,7 @@ def ours(model: robcert.LoadedModel, data: robcert.Dataset, eps: float, steps: i
         robcert.Threat("l2", (eps,)),
         [LegPlan("cw", iterations)],
         goal="minimize",
+        certify="none",
         options={"cw": {"search_steps": steps}},
         cpu_threads=1,
     ).models[0]
