@@ -82,9 +82,9 @@ class Row:
     worth: Worth | None = None
 
 
-def bare(task: Task) -> None:
+def bare(task: Task, at: Tensor) -> None:
     """One step of the loop that nothing can undercut."""
-    x = task.x.detach().requires_grad_(True)
+    x = at.detach().requires_grad_(True)
     torch.autograd.grad(F.cross_entropy(task.model.module(x), task.y, reduction="none").sum(), x)
 
 
@@ -98,7 +98,7 @@ def timings(
     tell: Callable[[str], None],
 ) -> list[Timing]:
     """One timing a contender; in every round each of them runs once."""
-    counters = [task.counted(unfrozen and c.library != "robcert", lambda: bare(task)) for c in contenders]
+    counters = [task.counted(unfrozen and c.library != "robcert", lambda x: bare(task, x)) for c in contenders]
     for counted in counters:
         counted.clock = clock
     setting = Setting(steps, 1, TINY, timing=True)

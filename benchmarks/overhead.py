@@ -4,10 +4,10 @@
     python benchmarks/overhead.py --quick    # a smoke run: the figures mean nothing
 
 The bare loop is `loss(model(x)).sum()` and `torch.autograd.grad` to x, with frozen parameters. One step of it
-is run, and timed apart, before every step of an attack, and a round's ratio is the mean of the one over the
-mean of the other: a machine that is shared slows both. What an attack does once (start, verification) is its
-own column, in bare steps. A second measurement says what the steps are worth: success rate and median
-distance after the same number of gradient steps. Exits 0 whether or not the targets are met.
+is run at the same x, and timed apart, before every step of an attack, and a round's ratio is the mean of the
+one over the mean of the other: a machine that is shared slows both. What an attack does once (start,
+verification) is its own column, in bare steps. A second measurement says what the steps are worth: success
+rate and median distance after the same number of gradient steps. Exits 0 whether or not the targets are met.
 """
 
 from __future__ import annotations
