@@ -47,12 +47,16 @@ def spectral(dense: torch.Tensor) -> float:
 
 def check(op: LinearOperator, gaps: dict[tuple[str, str], list[float]]) -> None:
     dense = matrix(op)
+    conv = op.forward if isinstance(op, ConvTranspose) else op
+    assert isinstance(conv, Conv)
+    # Taps that meet in one entry may cancel, and the a-priori error is relative to what they were.
+    cancelled = 0.0 if conv.mode == "zeros" else 1e-15 * float(conv.weight.abs().sum())
     for norm, axis in (("linf", 1), ("l1", 0)):
         truth = float(dense.abs().sum(axis).max())
         bound = operator_norm(op, norm)
         brackets(bound, truth, 1e-15 * max(dense.shape))
-        assert bound.upper <= truth * (1 + 1e-12), (norm, bound, truth)
-        assert bound.lower >= truth * (1 - 1e-12), (norm, bound, truth)
+        assert bound.upper <= truth * (1 + 1e-12) + cancelled, (norm, bound, truth)
+        assert bound.lower >= truth * (1 - 1e-12) - cancelled, (norm, bound, truth)
     truth = spectral(dense)
     size = max(max(op.in_shape[1:]), max(op.out_shape[1:]))
     for method in METHODS:
@@ -60,7 +64,7 @@ def check(op: LinearOperator, gaps: dict[tuple[str, str], list[float]]) -> None:
         brackets(bound, truth)
         if truth > 0:
             # Lanczos has a lower end only: its gap is measured from the truth.
-            gap = truth / bound.lower - 1 if method == "lanczos" else bound.gap
+            gap = truth / max(bound.lower, 1e-300) - 1 if method == "lanczos" else bound.gap
             gaps[method, f"{size // 4 * 4:2d}-{size // 4 * 4 + 3}"].append(gap)
 
 
