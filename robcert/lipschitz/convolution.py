@@ -62,9 +62,7 @@ class Conv:
             limit = {"circular": size, "reflect": size - 1}.get(self.mode)
             too_much = limit is not None and max(low, high) > limit
             if too_much or (self.mode != "zeros" and min(low, high) < 0):
-                raise EvaluationError(
-                    f"{self.mode} padding by {low, high} cannot be made around {size} entries"
-                )
+                raise EvaluationError(f"{self.mode} padding by {low, high} cannot be made around {size} entries")
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -234,8 +232,7 @@ def transposed(
         raise EvaluationError(f"a transposed convolution of an input of size {size} has no output: {output}")
     # The forward convolution shall have exactly n windows: the entries behind the last one are not read.
     sides = tuple(
-        (p, (n - 1) * s + d * (k - 1) + 1 - p - m)
-        for (n, k, s, p, d, _), m in zip(parts, output, strict=True)
+        (p, (n - 1) * s + d * (k - 1) + 1 - p - m) for (n, k, s, p, d, _), m in zip(parts, output, strict=True)
     )
     return ConvTranspose(Conv(weight, output, stride, sides, dilation, groups))
 

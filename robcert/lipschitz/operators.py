@@ -177,9 +177,7 @@ def from_module(module: nn.Module, in_shape: tuple[int, ...]) -> LinearOperator 
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return _convolution(module, in_shape)
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        _expect(
-            len(in_shape) == module.weight.dim() - 1 and in_shape[0] == module.in_channels, module, in_shape
-        )
+        _expect(len(in_shape) == module.weight.dim() - 1 and in_shape[0] == module.in_channels, module, in_shape)
         given = (module.stride, cast("tuple[int, ...]", module.padding), module.dilation)
         return transposed(_finite(module.weight), in_shape[1:], *given, module.groups, module.output_padding)
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
@@ -227,7 +225,5 @@ def _expect(holds: bool, module: nn.Module, in_shape: tuple[int, ...]) -> None:
 
 def _finite(weight: Tensor) -> Tensor:
     if not bool(torch.isfinite(weight).all()):
-        raise EvaluationError(
-            "a weight is NaN or infinite", "Check the file: no norm can be computed from it."
-        )
+        raise EvaluationError("a weight is NaN or infinite", "Check the file: no norm can be computed from it.")
     return weight.detach().double()
