@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 from robcert.certify import Certificates, certificate, round_down
-from robcert.certify.rounding import gap_error64, logit_rounding
-from robcert.errors import EvaluationError
+from robcert.certify.rounding import gap_error64, logit_rounding, logits64
 from robcert.lipschitz.graph import BINDINGS, NetworkBound, lipschitz_bound
-from robcert.network.fold import copy_module
 from robcert.types import LoadedModel, Norm
 
 _CHUNK = 128
@@ -45,7 +43,7 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm) -> Certifi
     bound = lipschitz_bound(model, norm)
     executed = logit_rounding(model).error
     evaluated = gap_error64(model)
-    logits = _logits64(model, x)
+    logits = logits64(model, x)
     answers = _answers(model, x)
     prediction = logits.argmax(dim=1)
     ordered = logits.sort(dim=1, descending=True).values
@@ -97,19 +95,6 @@ def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack
         radius[rows] = round_down(nearest.values)
         which[rows] = kinds[nearest.indices]
     return radius, which
-
-
-@torch.no_grad()
-def _logits64(model: LoadedModel, x: Tensor) -> Tensor:
-    try:
-        module = copy_module(model.module).double()
-        parts = [module(chunk.double()).cpu() for chunk in x.split(_CHUNK)]
-    except Exception as error:
-        raise EvaluationError(
-            f"{model.name} cannot be evaluated in float64, which a certificate needs ({str(error).splitlines()[0]})",
-            "Load it from a state_dict or .safetensors with --arch, or certify with --certify none",
-        ) from error
-    return torch.cat(parts) if parts else torch.zeros(0, model.num_classes, dtype=torch.float64)
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def attack(
     certify: Annotated[
         str,
         typer.Option(help="Certify first: gap or none. Certified images are not attacked.", rich_help_panel=_ATTACK),
-    ] = "none",
+    ] = "gap",
     step: Annotated[
         float | None,
         typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling"),

@@ -23,7 +23,7 @@ def attack(
     plan: str | Sequence[LegPlan] | None = None,
     *,
     goal: Goal | None = None,
-    certify: str = "none",
+    certify: str = "gap",
     seed: int = 0,
     options: dict[str, dict[str, Any]] | None = None,
     flat: float = FLAT,
