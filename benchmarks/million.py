@@ -1,0 +1,81 @@
+"""A leg of a million iterations: does it keep its rate, and its memory?
+
+    python benchmarks/million.py                      # 1,000,000 iterations of cw on 10 images of digits-l2nnn
+    python benchmarks/million.py --iterations 20000 --begin 5000
+
+The images stay open (the budget lies below every certified radius), one binary-search step, abort-early off. Prints
+the rate of the first ``--begin`` iterations and of the whole leg, and resident memory at both moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from robcert.attacks import attacks
+from robcert.data import load_dataset
+from robcert.engine.leg import Leg
+from robcert.engine.witnesses import Witnesses
+from robcert.network import load_model
+from robcert.types import Batch, Threat
+
+
+def resident() -> float:
+    """Resident memory of this process in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterations", type=int, default=1_000_000)
+    parser.add_argument("--begin", type=int, default=10_000, help="the first so many are compared with the whole")
+    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--eps", type=float, default=0.01)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, data = load_model("digits-l2nnn"), load_dataset("digits", n=50)
+    with torch.no_grad():
+        right = (model.module(data.x).argmax(1) == data.y).nonzero().flatten()[: arguments.images]
+    images = Batch(data.x[right], data.y[right], data.index[right])
+    witnesses = Witnesses(images.x)
+    attack = attacks.get("cw")(iterations=arguments.iterations, search_steps=1, abort_early=False)  # type: ignore[call-arg]
+    threat = Threat("l2", (arguments.eps,))
+    leg = Leg(model, attack, "cw", images, witnesses, threat, "decide", 0, list(range(len(right))), 1, 128)
+    seen: dict[str, float] = {}
+    done, began = 0, time.perf_counter()
+
+    def look(_: Leg) -> None:
+        nonlocal done
+        done += attack.period
+        if done >= arguments.begin and not seen:
+            seen.update(seconds=time.perf_counter() - began, memory=resident(), iterations=done)
+
+    leg.run(look)
+    seconds, memory = time.perf_counter() - began, resident()
+    result = {
+        "iterations": done,
+        "open": int((witnesses.distance > arguments.eps).sum()),
+        "images": len(right),
+        "rate_begin": seen["iterations"] / seen["seconds"],
+        "rate_whole": done / seconds,
+        "memory_begin_mb": seen["memory"],
+        "memory_end_mb": memory,
+    }
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    ratio = result["rate_whole"] / result["rate_begin"]
+    print(f"{done:,} iterations on {len(right)} images of digits-l2nnn, {result['open']} still open, {seconds:.0f} s")
+    print(f"rate: first {arguments.begin:,}: {result['rate_begin']:.0f}/s, whole: {result['rate_whole']:.0f}/s ({ratio:.3f})")
+    print(f"resident memory: {seen['memory']:.0f} MB, at the end {memory:.0f} MB ({memory - seen['memory']:+.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()
