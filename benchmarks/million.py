@@ -73,7 +73,9 @@ def main() -> None:
         return
     ratio = result["rate_whole"] / result["rate_begin"]
     print(f"{done:,} iterations on {len(right)} images of digits-l2nnn, {result['open']} still open, {seconds:.0f} s")
-    print(f"rate: first {arguments.begin:,}: {result['rate_begin']:.0f}/s, whole: {result['rate_whole']:.0f}/s ({ratio:.3f})")
+    print(
+        f"rate: first {arguments.begin:,}: {result['rate_begin']:.0f}/s, whole: {result['rate_whole']:.0f}/s ({ratio:.3f})"
+    )
     print(f"resident memory: {seen['memory']:.0f} MB, at the end {memory:.0f} MB ({memory - seen['memory']:+.1f} MB)")
 
 

@@ -72,9 +72,7 @@ def run_leg(
     images = Batch(x, y, torch.arange(len(y)) if index is None else index)
     witnesses = Witnesses(x)
     attack = attacks.get(name)(iterations=iterations, **options)
-    leg = Leg(
-        model, attack, name, images, witnesses, threat, goal, seed, list(range(len(y))), restarts, slots
-    )
+    leg = Leg(model, attack, name, images, witnesses, threat, goal, seed, list(range(len(y))), restarts, slots)
     leg.run()
     return witnesses, leg
 

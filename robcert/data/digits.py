@@ -14,9 +14,7 @@ _TEST = 500
 _SEED = 0
 
 
-@dataset(
-    "digits", title="Digits", classes=CLASSES, shape=(1, 8, 8), sizes={"test": _TEST, "train": 1797 - _TEST}
-)
+@dataset("digits", title="Digits", classes=CLASSES, shape=(1, 8, 8), sizes={"test": _TEST, "train": 1797 - _TEST})
 def read_digits(request: Request) -> Images:
     """The UCI optical digits: 1,797 grey images of 8x8 pixels with 17 levels, divided by 16.
 

@@ -73,9 +73,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             if picture.mode in _DEEP:
                 # Pillow would clip 16 bits to 8 without a word.
-                raise EvaluationError(
-                    f"{path} has more than 8 bits a pixel", "Convert it to 8 bits, or use npz:PATH."
-                )
+                raise EvaluationError(f"{path} has more than 8 bits a pixel", "Convert it to 8 bits, or use npz:PATH.")
             return picture.convert("L" if picture.mode in _GREY else "RGB")
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise EvaluationError(f"{path} is no image: {error}", "Repair or remove it.") from error

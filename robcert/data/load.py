@@ -70,18 +70,14 @@ def where(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[tup
     return source.places(request)
 
 
-def _request(
-    name: str, split: str, data_dir: str | os.PathLike[str] | None, download: bool
-) -> tuple[Source, Request]:
+def _request(name: str, split: str, data_dir: str | os.PathLike[str] | None, download: bool) -> tuple[Source, Request]:
     chosen: list[Split] = [known for known in SPLITS if known == split]
     if not chosen:
         raise UsageError(f"unknown split {split!r}", did_you_mean(split, SPLITS))
     kind, colon, path = name.partition(":")
     source = datasets.get(kind)
     if source.from_path and not path:
-        raise UsageError(
-            f"the data set {kind!r} needs a path", f"Write {kind}:PATH, e.g. --data {kind}:my-images"
-        )
+        raise UsageError(f"the data set {kind!r} needs a path", f"Write {kind}:PATH, e.g. --data {kind}:my-images")
     if colon and not source.from_path:
         raise UsageError(
             f"the data set {kind!r} takes no path, but {name!r} was given",

@@ -57,9 +57,7 @@ def read_npz(request: Request) -> Images:
     try:
         loaded: Any = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise EvaluationError(
-                f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE
-            )
+            raise EvaluationError(f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE)
         with loaded as archive:
             names = list(archive.files)
             for name in ("x", "y"):

@@ -53,9 +53,7 @@ def subset(data: Dataset, n: int | None, seed: int = 0) -> Dataset:
     if n is None or n >= len(data):
         return data
     if n < 1:
-        raise UsageError(
-            f"n is {n}, but at least one image is needed", "Give a positive number, e.g. --n 200"
-        )
+        raise UsageError(f"n is {n}, but at least one image is needed", "Give a positive number, e.g. --n 200")
     if not 0 <= seed < 2**32:
         raise UsageError(f"the seed is {seed}, but 0 to 4294967295 was expected", "e.g. --seed 0")
     chosen = stratified_order(data.y, seed)[:n]

@@ -58,9 +58,7 @@ class _Layout:
 
         module: Any = importlib.import_module(f"{torchvision().__name__}.datasets")
         try:
-            data: Any = getattr(module, self.reader)(
-                str(root), train=request.split == "train", download=not found
-            )
+            data: Any = getattr(module, self.reader)(str(root), train=request.split == "train", download=not found)
             x = torch.as_tensor(data.data)
             y = torch.as_tensor(data.targets)
             classes = tuple(str(name) for name in data.classes)
@@ -109,9 +107,7 @@ def read_fashion_mnist(request: Request) -> Images:
     return _fashion.read(request)
 
 
-@dataset(
-    "cifar10", title="CIFAR-10", classes=_CIFAR10, shape=(3, 32, 32), sizes=_FIFTY, places=_cifar10.places
-)
+@dataset("cifar10", title="CIFAR-10", classes=_CIFAR10, shape=(3, 32, 32), sizes=_FIFTY, places=_cifar10.places)
 def read_cifar10(request: Request) -> Images:
     """Small photographs of ten classes, 32x32 colour."""
     return _cifar10.read(request)

@@ -100,9 +100,7 @@ def _torchvision(request: Request) -> nn.Module:
         options.setdefault("init_weights", False)  # scipy's truncated normal takes a minute, for nothing
     if name in ("googlenet", "inception_v3"):
         options.setdefault("aux_logits", False)  # in eval mode they are never computed
-    return models.get_model(
-        name, weights=None, num_classes=request.num_classes or request.guess or 1000, **options
-    )
+    return models.get_model(name, weights=None, num_classes=request.num_classes or request.guess or 1000, **options)
 
 
 def _factory(request: Request) -> nn.Module:
@@ -121,17 +119,13 @@ def _factory(request: Request) -> nn.Module:
         ) from None
     for part in attribute.split("."):
         if not hasattr(found, part):
-            public = [
-                name for name in dir(found) if not name.startswith("_") and callable(getattr(found, name))
-            ]
+            public = [name for name in dir(found) if not name.startswith("_") and callable(getattr(found, name))]
             raise UsageError(f"{module_name!r} has no {part!r}", did_you_mean(part, public))
         found = getattr(found, part)
     if isinstance(found, nn.Module):
         return found
     if not callable(found):
-        raise UsageError(
-            f"{request.name} is a {type(found).__name__}, expected a function or class of a network"
-        )
+        raise UsageError(f"{request.name} is a {type(found).__name__}, expected a function or class of a network")
     built: Any = found(**_arguments(found, request))
     if not isinstance(built, nn.Module):
         raise EvaluationError(f"{request.name} returned a {type(built).__name__}, expected a torch.nn.Module")

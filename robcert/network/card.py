@@ -80,9 +80,7 @@ class Card(BaseModel):
     def dump(self) -> dict[str, Any]:
         """The fields as JSON-ready values, without those that were left empty."""
         fields = self.model_dump(mode="json", by_alias=True)
-        return {
-            key: value for key, value in fields.items() if value is not None and value != {} and value != ""
-        }
+        return {key: value for key, value in fields.items() if value is not None and value != {} and value != ""}
 
     def to_json(self) -> str:
         """The card as JSON; read back by `parse_json`."""
@@ -104,13 +102,9 @@ def parse(fields: object, where: str) -> Card:
         key = ".".join(str(part) for part in first["loc"])
         known = [field.alias or name for name, field in Card.model_fields.items()]
         if first["type"] == "extra_forbidden":
-            raise EvaluationError(
-                f"unknown key {key!r} in the card of {where}", did_you_mean(key, known)
-            ) from None
+            raise EvaluationError(f"unknown key {key!r} in the card of {where}", did_you_mean(key, known)) from None
         place = f"field {key!r} of the card" if key else "the card"
-        raise EvaluationError(
-            f"{place} in {where} does not fit: {first['msg']}", f"Edit it in {where}."
-        ) from None
+        raise EvaluationError(f"{place} in {where} does not fit: {first['msg']}", f"Edit it in {where}.") from None
 
 
 def parse_json(text: str | bytes, where: str) -> Card:

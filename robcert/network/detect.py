@@ -92,9 +92,7 @@ def _zip(path: Path) -> Format:
     if "data.pkl" in inside:
         return "state_dict"
     if inside and all(name.endswith(".npy") for name in inside):
-        raise EvaluationError(
-            f"{path} is an .npz of arrays, expected a model", f"Did you mean --data npz:{path}?"
-        )
+        raise EvaluationError(f"{path} is an .npz of arrays, expected a model", f"Did you mean --data npz:{path}?")
     some = ", ".join(list(inside.values())[:3]) or "nothing"
     raise EvaluationError(f"{path} is a zip archive that holds no model (it holds {some})", READABLE)
 

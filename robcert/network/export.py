@@ -50,16 +50,12 @@ def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, An
     try:
         with program.without_deprecations():
             (_write_script if script else _write_export)(module, model, card, temporary)
-        _compare(
-            model, module, program.load_torchscript(temporary) if script else program.load_export(temporary)
-        )
+        _compare(model, module, program.load_torchscript(temporary) if script else program.load_export(temporary))
         temporary.replace(path)
     except PermissionError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
     except OSError as error:
-        raise EvaluationError(
-            f"{path} cannot be written: {error.strerror or error}", "Is the disk full?"
-        ) from error
+        raise EvaluationError(f"{path} cannot be written: {error.strerror or error}", "Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -72,9 +72,7 @@ def remove_parametrizations(module: nn.Module) -> int:
             for name in list(cast(Any, layer).parametrizations):
                 parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
                 count += 1
-        hooks = cast(
-            "dict[int, Any]", vars(layer)["_forward_pre_hooks"]
-        )  # the old style has no public look-up
+        hooks = cast("dict[int, Any]", vars(layer)["_forward_pre_hooks"])  # the old style has no public look-up
         for hook in list(hooks.values()):
             if isinstance(hook, WeightNorm):
                 remove_weight_norm(layer, hook.name)
@@ -138,11 +136,7 @@ def _pairs(module: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 def _plain(layer: nn.Module) -> bool:
     """Whether a layer does what its class says: no subclass, no hook, no running statistics missing."""
-    if (
-        vars(layer)["_forward_pre_hooks"]
-        or vars(layer)["_forward_hooks"]
-        or parametrize.is_parametrized(layer)
-    ):
+    if vars(layer)["_forward_pre_hooks"] or vars(layer)["_forward_hooks"] or parametrize.is_parametrized(layer):
         return False
     if type(layer) in _NORMS:
         return cast(Any, layer).running_mean is not None

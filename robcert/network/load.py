@@ -112,9 +112,7 @@ def from_module(
     try:
         copied = copy_module(module)
     except Exception as error:
-        raise UsageError(
-            f"the module cannot be copied: {error}", "Make it work with copy.deepcopy."
-        ) from error
+        raise UsageError(f"the module cannot be copied: {error}", "Make it work with copy.deepcopy.") from error
     fields = {
         "name": name,
         "input_shape": input_shape,

@@ -104,9 +104,7 @@ def _no_file_access(path: Path) -> None:
     """TorchScript is run by its interpreter, but two of the interpreter's operators reach the disk."""
     for name, full in members(path).items():
         if name.startswith("code/") and name.endswith(".py"):
-            found = re.search(
-                r"\b(?:torch|ops\.\w+)\.(save|from_file)\b", _read(path, full).decode("utf-8", "replace")
-            )
+            found = re.search(r"\b(?:torch|ops\.\w+)\.(save|from_file)\b", _read(path, full).decode("utf-8", "replace"))
             if found:
                 raise EvaluationError(
                     f"{path} calls torch.{found.group(1)}, which reaches files; it was not run",

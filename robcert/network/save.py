@@ -26,9 +26,7 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
         EvaluationError: the disk is full, or the weights cannot be stored.
     """
     path = Path(path)
-    state = {
-        key: value.detach().cpu() for key, value in module.state_dict().items() if isinstance(value, Tensor)
-    }
+    state = {key: value.detach().cpu() for key, value in module.state_dict().items() if isinstance(value, Tensor)}
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise UsageError(f"{path} ends in {path.suffix!r}, expected .safetensors, .pt or .pth")
     temporary = path.with_name(f".{path.name}.partial")
@@ -46,9 +44,7 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
     except Exception as error:
-        raise EvaluationError(
-            f"{path} cannot be written: {str(error).splitlines()[0]}", "Is the disk full?"
-        ) from error
+        raise EvaluationError(f"{path} cannot be written: {str(error).splitlines()[0]}", "Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

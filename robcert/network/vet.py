@@ -160,15 +160,9 @@ def _check_expression(text: str) -> None:
     for node in ast.walk(ast.parse(text, mode="eval")):
         if not isinstance(node, _EXPRESSION):
             raise _Unsafe(f"the expression {text[:80]!r}")
-        if isinstance(node, ast.Call) and not (
-            isinstance(node.func, ast.Name) and node.func.id[:1].isupper()
-        ):
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id[:1].isupper()):
             raise _Unsafe(f"the expression {text[:80]!r}")
         if isinstance(node, ast.Name) and _SYMBOL.fullmatch(node.id) is None:
             raise _Unsafe(f"the expression {text[:80]!r}")
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and not _SYMBOL.fullmatch(node.value)
-        ):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not _SYMBOL.fullmatch(node.value):
             raise _Unsafe(f"the expression {text[:80]!r}")

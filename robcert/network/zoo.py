@@ -54,9 +54,7 @@ def resolve(reference: str | Path) -> tuple[Path, Path | None]:
     """
     text = str(reference)
     if not text.strip():
-        raise UsageError(
-            "no model was named", "Give a file or a name of the zoo: `robcert models` lists them."
-        )
+        raise UsageError("no model was named", "Give a file or a name of the zoo: `robcert models` lists them.")
     path = Path(text).expanduser()
     try:
         is_file, is_folder = path.is_file(), path.is_dir()

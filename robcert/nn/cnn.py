@@ -30,9 +30,7 @@ def cnn(
         batch_norm: batch normalisation after each convolution.
     """
     if kernel % 2 == 0:
-        raise ValueError(
-            f"the kernel side is {kernel}, but an odd one was expected (the image keeps its size)"
-        )
+        raise ValueError(f"the kernel side is {kernel}, but an odd one was expected (the image keeps its size)")
     width, height, side = input_shape
     layers: list[nn.Module] = []
     for filters in channels:

@@ -43,9 +43,7 @@ def l2nnn(
     Source: L2-Nonexpansive Neural Networks, section 2 and appendix A.
     """
     if kernel % 2 == 0:
-        raise ValueError(
-            f"the kernel side is {kernel}, but an odd one was expected (the image keeps its size)"
-        )
+        raise ValueError(f"the kernel side is {kernel}, but an odd one was expected (the image keeps its size)")
     width, height, side = input_shape
     layers: list[nn.Module] = []
     for filters in channels:

@@ -121,9 +121,9 @@ class L2NNNObjective:
     def __init__(self, table: tables.L2NNN, setting: Setting) -> None:
         self.table = table
         self.strict = False
-        self.gap_loss = GapLoss(
-            setting.num_classes, gamma=table.gamma, omega=table.omega, v=table.v, z=table.z
-        ).to(setting.device)
+        self.gap_loss = GapLoss(setting.num_classes, gamma=table.gamma, omega=table.omega, v=table.v, z=table.z).to(
+            setting.device
+        )
 
     def prepare(self, net: nn.Module) -> None:
         """Puts the parametrisation on every layer."""

@@ -209,8 +209,7 @@ def _fields(where: list[str], table: dict[str, Any]) -> list[str]:
         return list(Recipe.model_fields)
     if where[0] == "objective":
         kinds: dict[str, type[BaseModel]] = {
-            get_args(kind.model_fields["name"].annotation)[0]: kind
-            for kind in (CrossEntropy, Adversarial, L2NNN)
+            get_args(kind.model_fields["name"].annotation)[0]: kind for kind in (CrossEntropy, Adversarial, L2NNN)
         }
         return list(kinds[table["objective"]["name"]].model_fields)
     return list(tables[where[0]].model_fields)

@@ -67,8 +67,7 @@ def train_model(
     target = _target(Path(output) if output is not None else (path if path.is_dir() else path.parent))
     chosen = _device(device)
     data, test = (
-        load_dataset(plan.data, split=split, data_dir=data_dir, download=download)
-        for split in ("train", "test")
+        load_dataset(plan.data, split=split, data_dir=data_dir, download=download) for split in ("train", "test")
     )
     if data.x.shape == test.x.shape and torch.equal(data.x, test.x):
         raise UsageError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import DUAL, REGISTERED, WIDE, broken, exact_distance, random_linear, run_leg, toy
 from torch import Tensor, nn
+from toys import DUAL, REGISTERED, WIDE, broken, exact_distance, random_linear, run_leg, toy
 
 from robcert.types import NORMS, Norm, Threat
 
@@ -108,7 +108,7 @@ def exact_in_the_box(net: nn.Linear, x: Tensor, y: Tensor, norm: Norm) -> Tensor
     best = torch.full((len(y),), float("inf"), dtype=torch.float64)
     for j in range(weight.shape[0]):
         a = weight[j] - weight[y]
-        gap = ((x @ weight.T + bias).gather(1, y[:, None])[:, 0] - (x @ weight[j] + bias[j]))
+        gap = (x @ weight.T + bias).gather(1, y[:, None])[:, 0] - (x @ weight[j] + bias[j])
 
         def move(multiplier: Tensor, a: Tensor = a) -> Tensor:
             direction = a if norm == "l2" else a.sign()

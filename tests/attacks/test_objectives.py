@@ -57,9 +57,7 @@ def test_cross_entropy_is_free_of_scale(case: tuple[int, int, float], power: int
 
 
 @given(case=cases, shift=st.sampled_from([-100.0, 100.0]), name=st.sampled_from(sorted(OBJECTIVES)))
-def test_a_constant_added_to_every_logit_changes_nothing(
-    case: tuple[int, int, float], shift: float, name: str
-) -> None:
+def test_a_constant_added_to_every_logit_changes_nothing(case: tuple[int, int, float], shift: float, name: str) -> None:
     logits, y = draw((case[0], case[1], 1.0))
     logits = (logits * 2**10).round() / 2**10  # so that adding 100 is exact
     before, after = OBJECTIVES[name](logits, y), OBJECTIVES[name](logits + shift, y)

@@ -82,7 +82,9 @@ def test_a_norm_that_an_attack_does_not_support_names_those_that_do() -> None:
 
 
 def test_options_are_converted_from_text() -> None:
-    built = build(LegPlan("cw", 10), "l2", {"cw": {"abort_early": "false", "search_steps": "3"}, "pgd": {"step_size": 1}})
+    built = build(
+        LegPlan("cw", 10), "l2", {"cw": {"abort_early": "false", "search_steps": "3"}, "pgd": {"step_size": 1}}
+    )
     assert (built.iterations, built.abort_early, built.search_steps) == (10, False, 3)  # type: ignore[attr-defined]
 
 

@@ -175,7 +175,12 @@ def test_run_directories(call: Call, tmp_path: Path) -> None:
     (tmp_path / "full" / "letter.txt").write_text("dear")
     says(call("attack", "digits-plain", *FAST, "--run", "full"), 2, "letter.txt", "--run")
     assert [p.name for p in (tmp_path / "full").iterdir() if not p.name.startswith(".")] == ["letter.txt"]
-    says(call("attack", "digits-plain", *FAST, "--run", "r", "--output", "no/such/folder/x"), 2, "no/such/folder/x", "--output")
+    says(
+        call("attack", "digits-plain", *FAST, "--run", "r", "--output", "no/such/folder/x"),
+        2,
+        "no/such/folder/x",
+        "--output",
+    )
     again = call("attack", "digits-plain", *FAST, "--run", "r")
     assert again.code == 0, "nothing was lost: the run is there"
     assert "broke" not in again.err

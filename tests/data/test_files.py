@@ -60,9 +60,7 @@ def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
 
 
 def test_other_byte_order(tmp_path: Path) -> None:
-    data = load_dataset(
-        archive(tmp_path / "a.npz", x=np.full((4, 2, 2), 0.5, dtype=">f8"), y=Y.astype(">i4"))
-    )
+    data = load_dataset(archive(tmp_path / "a.npz", x=np.full((4, 2, 2), 0.5, dtype=">f8"), y=Y.astype(">i4")))
     assert float(data.x.min()) == float(data.x.max()) == 0.5
     assert data.y.tolist() == Y.tolist()
 

@@ -71,9 +71,7 @@ def test_unknown_names_suggest_the_right_one() -> None:
         load_dataset("npz")
 
 
-def test_missing_files_name_every_place_and_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_files_name_every_place_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBCERT_DATA", str(tmp_path / "named"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(EvaluationError) as caught:

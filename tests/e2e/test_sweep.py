@@ -16,7 +16,7 @@ from .conftest import Robcert, environment
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "run-1.json"
 ZOO = ["digits-plain", "digits-at", "digits-l2nnn"]
 
-RECHECK = '''
+RECHECK = """
 import json, sys
 import torch
 from safetensors import safe_open
@@ -45,7 +45,7 @@ for size in (1, 7, len(x)):
     assert torch.equal(clean, label), size
 assert not {"robcert", "numpy.testing"} & set(sys.modules)
 print(len(x))
-'''
+"""
 
 
 def check_run(record: dict[str, Any], run: Path) -> None:

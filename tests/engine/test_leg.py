@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from toys import REGISTERED, broken, run_leg, toy
 from torch import Tensor, nn
+from toys import REGISTERED, broken, run_leg, toy
 
 from robcert.attacks import attacks
 from robcert.data import load_dataset

@@ -17,9 +17,7 @@ def test_judge_is_the_rule_as_stated(entered: int, share: float, flat: float) ->
     exact_low = binomtest(broken, entered, alternative="greater").proportion_ci(0.95, method="exact").low
     exact_high = binomtest(broken, entered, alternative="less").proportion_ci(0.95, method="exact").high
     assert (low, high) == pytest.approx((exact_low, exact_high), abs=1e-9)
-    if broken == 0 and entered >= 20:
-        assert shape == "flat"
-    elif high <= flat:
+    if (broken == 0 and entered >= 20) or high <= flat:
         assert shape == "flat"
     elif low > flat:
         assert shape == "falling"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import toy
 from torch import Tensor, nn
+from toys import toy
 
 from robcert.engine.verifier import Verifier, pull_inside
 from robcert.types import NORMS, Norm, Threat

@@ -36,9 +36,7 @@ def test_at_the_bounds_the_tail_has_exactly_the_stated_probability(count: tuple[
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.93])
 def test_coverage_is_at_least_what_is_stated(n: int, share: float) -> None:
     """Summed over the whole binomial distribution: exact intervals may cover more, never less."""
-    covered = sum(
-        binom.pmf(k, n, share) for k in range(n + 1) if interval(k, n)[0] <= share <= interval(k, n)[1]
-    )
+    covered = sum(binom.pmf(k, n, share) for k in range(n + 1) if interval(k, n)[0] <= share <= interval(k, n)[1])
     assert covered >= 0.95
 
 

@@ -30,9 +30,7 @@ def stream(seed: int, index: list[int], restart: int | list[int] = 0) -> SampleR
     norm=st.sampled_from(NORMS),
     data=st.data(),
 )
-def test_company_does_not_matter(
-    seed: int, index: list[int], restart: int, norm: Norm, data: st.DataObject
-) -> None:
+def test_company_does_not_matter(seed: int, index: list[int], restart: int, norm: Norm, data: st.DataObject) -> None:
     together = stream(seed, index, restart).in_ball(SHAPE, norm)
     assert together.dtype == torch.float32
     for row, i in enumerate(index):
@@ -72,7 +70,7 @@ def test_neighbouring_streams_are_uncorrelated() -> None:
 def test_uniform_and_normal_have_their_distribution() -> None:
     rng = stream(3, list(range(200)))
     uniform, normal = rng.uniform((250,)).double().flatten(), rng.normal((250,)).double().flatten()
-    assert 0 < float(uniform.min())
+    assert float(uniform.min()) > 0
     assert float(uniform.max()) < 1
     assert kstest(uniform.numpy(), "uniform").pvalue > 1e-4
     assert kstest(normal.numpy(), "norm").pvalue > 1e-4
@@ -103,5 +101,7 @@ def test_restarts_differ_and_the_seed_repeats() -> None:
     again = [stream(5, index, restart).in_ball(SHAPE, "l2") for restart in range(4)]
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a, b)
-    apart = torch.cdist(torch.stack([a.flatten(1) for a in first], dim=1), torch.stack([a.flatten(1) for a in first], dim=1))
+    apart = torch.cdist(
+        torch.stack([a.flatten(1) for a in first], dim=1), torch.stack([a.flatten(1) for a in first], dim=1)
+    )
     assert float((apart + torch.eye(4) * 10).min()) > 0.1

@@ -29,9 +29,7 @@ class Residual(nn.Module):
 
 
 def small_net() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, CLASSES)
-    ).eval()
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, CLASSES)).eval()
 
 
 def residual_net() -> nn.Module:

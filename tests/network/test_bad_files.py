@@ -75,9 +75,7 @@ def test_missing_files_folders_and_misspelt_names(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_misspelt_zoo_name_is_corrected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str
-) -> None:
+def test_a_misspelt_zoo_name_is_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str) -> None:
     from robcert.network import zoo
 
     card = Card(architecture=factory, input_shape=SHAPE, num_classes=CLASSES)
@@ -119,9 +117,7 @@ def test_a_pickled_module_is_refused_with_the_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain", "nested"])
 def test_a_pickle_that_would_create_a_file_does_not(tmp_path: Path, kind: str, factory: str) -> None:
     trap, path = tmp_path / "sprung", tmp_path / "a.pt"
-    content = (
-        {"state_dict": {"weight": torch.zeros(1), "extra": Trap(trap)}} if kind == "nested" else Trap(trap)
-    )
+    content = {"state_dict": {"weight": torch.zeros(1), "extra": Trap(trap)}} if kind == "nested" else Trap(trap)
     if kind == "plain":
         path.write_bytes(pickle.dumps(content))
     else:
@@ -180,9 +176,7 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes, Path], bytes]]] = {
     "pickled sample input": ("data/sample_inputs/model.pt", lambda _, trap: pickled(trap)),
     "expression": (
         "models/model.json",
-        lambda content, trap: content.replace(
-            b"Symbol('", b"__import__('os').mkdir('" + str(trap).encode(), 1
-        ),
+        lambda content, trap: content.replace(b"Symbol('", b"__import__('os').mkdir('" + str(trap).encode(), 1),
     ),
     "operator": (
         "models/model.json",
@@ -190,9 +184,7 @@ ATTACKS: dict[str, tuple[str, Callable[[bytes, Path], bytes]]] = {
     ),
     "file operator": (
         "models/model.json",
-        lambda content, _: content.replace(
-            b"torch.ops.aten.relu.default", b"torch.ops.aten.from_file.default"
-        ),
+        lambda content, _: content.replace(b"torch.ops.aten.relu.default", b"torch.ops.aten.from_file.default"),
     ),
     "name": (
         "models/model.json",

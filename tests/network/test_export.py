@@ -47,9 +47,7 @@ def test_a_script_that_imports_only_torch_runs_it(tmp_path: Path) -> None:
         "assert net(io['x'][:1]).shape == (1, 3)\n"
         "assert not any(name.startswith('robcert') for name in sys.modules)\n"
     )
-    subprocess.run(
-        [sys.executable, "-c", script, str(path), str(tmp_path / "io.pt")], check=True, cwd=tmp_path
-    )
+    subprocess.run([sys.executable, "-c", script, str(path), str(tmp_path / "io.pt")], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("arch", ["cnn", "mlp", "linear", "l2nnn"])
@@ -91,9 +89,7 @@ def test_wrong_folders_and_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_error_and_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_error_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from robcert.network import Card, save_model
 
     path = save_model(small_net(), Card(), tmp_path / "a.safetensors")

@@ -31,9 +31,9 @@ def test_a_residual_net_is_folded_whole() -> None:
     folded = fold(copy.deepcopy(net), SHAPE, (0, 1))
     assert (norms(net), norms(folded)) == (6, 0)
     same(net, folded)
-    assert torch.export.export(
-        folded, (images(2),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
-    ).module()(images(7)).shape == (7, CLASSES)
+    assert torch.export.export(folded, (images(2),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)).module()(
+        images(7)
+    ).shape == (7, CLASSES)
 
 
 def test_a_transposed_convolution_is_folded() -> None:
@@ -144,9 +144,7 @@ class Doubled(nn.Module):
 def test_parametrisations_are_computed_once(style: str) -> None:
     net = small_net()
     apply = {
-        "custom": lambda layer: torch.nn.utils.parametrize.register_parametrization(
-            layer, "weight", Doubled()
-        ),
+        "custom": lambda layer: torch.nn.utils.parametrize.register_parametrization(layer, "weight", Doubled()),
         "weight_norm": parametrizations.weight_norm,
         "spectral_norm": parametrizations.spectral_norm,
         "orthogonal": parametrizations.orthogonal,

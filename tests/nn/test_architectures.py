@@ -25,9 +25,7 @@ def test_logits_for_every_size(name: str, shape: tuple[int, ...]) -> None:
     x = torch.rand(3, *shape)
     logits = net(x)
     assert logits.shape == (3, 7)
-    assert torch.allclose(logits[1:2], net(x[1:2]), atol=1e-5), (
-        "an image's answer does not depend on the others"
-    )
+    assert torch.allclose(logits[1:2], net(x[1:2]), atol=1e-5), "an image's answer does not depend on the others"
     assert torch.equal(fx.symbolic_trace(net)(x), logits)
 
 

@@ -24,9 +24,7 @@ def test_against_the_formulas() -> None:
     l_a = -softmax(loss.u * y).log().mean()
     l_b = -softmax(2.0 * y).log().mean()
     l_c = (1 - softmax(3.0 * y)).log().mean() / 3.0
-    assert float(loss(y, labels).detach()) == pytest.approx(
-        float((l_a + 0.7 * l_b + 0.2 * l_c).detach()), rel=1e-12
-    )
+    assert float(loss(y, labels).detach()) == pytest.approx(float((l_a + 0.7 * l_b + 0.2 * l_c).detach()), rel=1e-12)
 
 
 @settings(max_examples=100, deadline=None)

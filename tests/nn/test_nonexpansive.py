@@ -61,9 +61,7 @@ def test_gram_bound_is_exact_for_orthogonal_weights_and_single_rows() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(rows=st.integers(1, 10), columns=st.integers(1, 10), seed=SEEDS, size=st.floats(0.5, 1.5))
-def test_penalty_is_zero_if_and_only_if_the_bound_holds(
-    rows: int, columns: int, seed: int, size: float
-) -> None:
+def test_penalty_is_zero_if_and_only_if_the_bound_holds(rows: int, columns: int, seed: int, size: float) -> None:
     weight = random(seed, rows, columns)
     weight = weight * size / gram_bound(weight).sqrt()
     assert (float(gram_penalty(weight)) <= 1e-12) == (float(gram_bound(weight)) <= 1 + 1e-12)
@@ -108,9 +106,7 @@ def test_convolution(
     assert_nonexpansive(layer, *pair(seed, 2, 6, 5))
 
 
-@pytest.mark.parametrize(
-    "options", [{"dilation": 2}, {"padding_mode": "circular", "padding": 1}, {"groups": 2}]
-)
+@pytest.mark.parametrize("options", [{"dilation": 2}, {"padding_mode": "circular", "padding": 1}, {"groups": 2}])
 def test_convolutions_without_a_bound_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="cannot be made nonexpansive"):
         constrain(nn.Conv2d(2, 2, 3, **options))  # type: ignore[arg-type]

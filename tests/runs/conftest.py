@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from toys import toy
 from torch import nn
+from toys import toy
 
 from robcert.data import load_dataset
 from robcert.types import Dataset, LoadedModel, Source

@@ -10,9 +10,7 @@ from robcert.attacks import attacks
 from robcert.errors import UsageError
 from robcert.runs.plan import LegPlan, default_plan, parse_count, parse_plan, short, sweep
 
-legs = st.builds(
-    LegPlan, st.sampled_from(attacks.names()), st.integers(1, 10**9), st.integers(1, 1000)
-)
+legs = st.builds(LegPlan, st.sampled_from(attacks.names()), st.integers(1, 10**9), st.integers(1, 1000))
 
 
 @given(plan=st.lists(legs, min_size=1, max_size=6), separator=st.sampled_from([",", " + ", " ", "+", ", "]))

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import torch
 from safetensors import safe_open
-from toys import toy
 from torch import nn
+from toys import toy
 
 import robcert
 from robcert.errors import EvaluationError, UsageError
@@ -23,7 +23,9 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "run-1.js
 
 
 def run(model: LoadedModel, data: Dataset, *eps: float, **options: Any) -> tuple[RunRecord, dict[str, Any]]:
-    record = robcert.attack(model, data, Threat(options.pop("norm", "l2"), eps), options.pop("plan", "cw:10,100"), **options)
+    record = robcert.attack(
+        model, data, Threat(options.pop("norm", "l2"), eps), options.pop("plan", "cw:10,100"), **options
+    )
     content = json.loads(record.to_json())
     jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text())).validate(content)
     return record, content
@@ -75,7 +77,7 @@ def test_one_budget_gives_single_values(model: LoadedModel, data: Dataset) -> No
         if image["status"] == "broken":
             assert 0 < image["distance"] <= 0.5
             assert image["adversarial_label"] != image["label"]
-            assert 1 <= image["iteration"]
+            assert image["iteration"] >= 1
         elif image["status"] == "wrong":
             assert image["distance"] == 0
         else:

@@ -133,7 +133,9 @@ def test_other_images_or_another_network_are_another_spec(model: LoadedModel, da
 def test_the_hash_names_the_run(model: LoadedModel, data: Dataset) -> None:
     def spec(**changes: Any) -> Any:
         given = {"threat": Threat("l2", (0.5,)), "seed": 0, "flat": 0.01, "plan": PLAN} | changes
-        return make_spec([model], data, given["threat"], parse_plan(given["plan"]), "decide", given["seed"], {}, given["flat"])
+        return make_spec(
+            [model], data, given["threat"], parse_plan(given["plan"]), "decide", given["seed"], {}, given["flat"]
+        )
 
     assert digest(spec()) == digest(spec())
     assert digest(spec()) == digest(type(spec()).model_validate_json(spec().model_dump_json()))

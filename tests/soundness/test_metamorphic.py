@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from toys import broken, run_leg
 from torch import Tensor, nn
+from toys import broken, run_leg
 
 from robcert.data import load_dataset
 from robcert.engine.batching import logits_of
@@ -143,7 +143,7 @@ def check(name: str, kind: str, norm: Norm, attack: str, n: int, iterations: int
 def test_changes_that_change_nothing(name: str, kind: str, norm: Norm, attack: str) -> None:
     report: list[str] = []
     check(name, kind, norm, attack, n=30, iterations=50 if (attack, norm) == ("cw", "linf") else 20, report=report)
-    print("\n".join(report))  # noqa: T201 (the list of exceptions, shown with -s or on a failure)
+    print("\n".join(report))
 
 
 @pytest.mark.slow
@@ -154,4 +154,4 @@ def test_changes_that_change_nothing(name: str, kind: str, norm: Norm, attack: s
 def test_changes_that_change_nothing_on_more_images(name: str, kind: str, norm: Norm, attack: str) -> None:
     report: list[str] = []
     check(name, kind, norm, attack, n=160, iterations=200, report=report)
-    print("\n".join(report))  # noqa: T201
+    print("\n".join(report))

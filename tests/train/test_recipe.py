@@ -75,7 +75,5 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
 
 
 def test_objectives_have_their_own_keys(tmp_path: Path) -> None:
-    recipe = read_recipe(
-        written(tmp_path, GOOD + '[objective]\nname = "l2nnn"\nomega = 0.5\nswitch_epoch = 1')
-    )
+    recipe = read_recipe(written(tmp_path, GOOD + '[objective]\nname = "l2nnn"\nomega = 0.5\nswitch_epoch = 1'))
     assert recipe.objective == L2NNN(name="l2nnn", omega=0.5, switch_epoch=1)

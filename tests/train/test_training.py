@@ -172,9 +172,7 @@ def test_the_adversary_stays_inside_and_raises_the_loss(norm: str) -> None:
     assert float(adversarial.max()) <= 1
     loss = nn.functional.cross_entropy
     assert net.training
-    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()), (
-        "statistics included"
-    )
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()), "statistics included"
     assert all(parameter.grad is None for parameter in net.parameters())
     net.eval()
     assert float(loss(net(adversarial), data.y).detach()) > float(loss(net(data.x), data.y).detach())
@@ -198,9 +196,7 @@ def test_shifts_move_whole_images_and_fill_with_zeros() -> None:
     padded = nn.functional.pad(x, (2, 2, 2, 2))
     seen = set()
     for before, after in zip(padded, shifted, strict=True):
-        places = [
-            (i, j) for i in range(5) for j in range(5) if torch.equal(before[:, i : i + 8, j : j + 8], after)
-        ]
+        places = [(i, j) for i in range(5) for j in range(5) if torch.equal(before[:, i : i + 8, j : j + 8], after)]
         assert places
         seen.update(places if len(places) == 1 else [])
     assert len(seen) == 25, "every shift is drawn"
