@@ -40,6 +40,8 @@ def _found(device: torch.device, convolutions: bool) -> tuple[str, str] | None:
             f"torch.get_float32_matmul_precision() is {precision!r}",
             'Call torch.set_float32_matmul_precision("highest"). ' + _NAMED,
         )
+    if torch.is_autocast_enabled(device.type):
+        return "autocast is on", "Leave the autocast context. " + _NAMED
     if device.type == "cuda":
         if torch.backends.cuda.matmul.allow_tf32:
             return "TF32 is on for matrix products", "Set torch.backends.cuda.matmul.allow_tf32 = False. " + _NAMED

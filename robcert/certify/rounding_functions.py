@@ -30,7 +30,7 @@ FUNCTIONS: dict[str, tuple[float, float]] = {
     "hardswish": (8, 0),
     "log_sigmoid": (4, 20),
     "softshrink": (2, 2),
-    "selu": (4, 32),
+    "selu": (5, 44),
 }
 """Name -> (a, b): an entry is off by at most u (a |x| + b)."""
 
@@ -80,7 +80,9 @@ def elu(at: Local) -> float:
 def softplus(at: Local) -> float:
     """log1p(exp(beta x)) / beta, and x itself above the threshold: off by e^-threshold / beta there."""
     beta, threshold = abs(float(at.call["beta"])), float(at.call["threshold"])
-    jump = product(root(at.entries), up(math.exp(-threshold) / beta, 8))
+    if not threshold <= 80:  # exp overflows
+        return math.inf
+    jump = product(root(at.entries), 1.01 * math.exp(-threshold) / beta)
     return total(entrywise(at, 16.0, 24.0 / beta), jump)
 
 
@@ -98,6 +100,8 @@ def vector_norm(at: Local) -> float:
     if math.isinf(order):
         return 0.0
     count = at.call.values[0].size // max(1, math.prod(at.call.shape)) + 8
+    if at.read > 2.0**60:  # a square overflows
+        return math.inf
     lost = root(up(8 * count * at.unit.tiny, 4))
     return total(product(at.unit.gamma(count), at.out), product(root(at.entries), lost))
 
@@ -124,7 +128,7 @@ def softmax(at: Local) -> float:
     x: Value = at.call.values[0]
     factor, _ = _soft(at)
     rows = max(1.0, at.entries / x.shape[int(at.call["dim"])])
-    return total(product(root(rows), 3 * factor), product(root(at.entries), 64 * at.unit.tiny))
+    return total(product(root(rows), 5 * factor), product(root(at.entries), 64 * at.entries * at.unit.tiny))
 
 
 @local("log_softmax", "_log_softmax", "logsumexp")
@@ -132,4 +136,4 @@ def log_softmax(at: Local) -> float:
     """X - max - log(sum): the logarithm is off by `_soft` and 8 u of its value, the sums by 4 u of their terms."""
     factor, logarithm = _soft(at)
     entry = up(factor + at.unit.gamma(16) * (logarithm + 3 * at.read), 8)
-    return product(root(at.entries), total(entry, 64 * at.unit.tiny))
+    return product(root(at.entries), total(entry, 64 * at.entries * at.unit.tiny))

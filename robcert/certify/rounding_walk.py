@@ -1,0 +1,287 @@
+"""The walk over the graph that carries rounding errors (see `robcert.certify.rounding`)."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+
+from robcert.certify import rounding_functions as _functions  # registers its rules
+from robcert.certify import rounding_linear as _linear
+from robcert.certify.rounding_rules import FLOAT32, FLOAT64, RULES, Layer, Local, Unit
+from robcert.errors import EvaluationError
+from robcert.lipschitz.call import Call
+from robcert.lipschitz.forms import Half
+from robcert.lipschitz.rules.shapes import MOVES
+from robcert.lipschitz.values import Value, product, root, root_of_squares, total
+from robcert.lipschitz.walk import Walk, depends
+from robcert.math.rounding import gamma, up
+from robcert.network.graph import BATCH, Graph, layer_path, node_label, read_graph
+from robcert.types import LoadedModel
+
+_ROUNDED_ALIKE = frozenset(
+    (
+        *("add", "sub", "rsub", "mul", "div", "neg", "abs", "sqrt", "relu", "clamp", "maximum", "minimum", "square"),
+        *("full", "full_like", "scalar_tensor", "arange", "eye", "zeros_like", "ones_like", "_to_copy", "cat", "stack"),
+        *("where", "index", "index_select", "constant_pad_nd", "pad", "repeat"),
+    )
+)
+"""Ops on constants that IEEE 754 rounds in one way only, on every device and in every order."""
+
+_LIMIT = 2.0**120
+"""Beyond this size a float32 number may overflow on the way, and no bound is given."""
+
+
+@dataclass(frozen=True)
+class NodeError:
+    """What is known about one op of the graph.
+
+    Attributes:
+        name: of the layer.
+        op: the ATen op.
+        size: r, a bound of its l2 norm in real arithmetic.
+        local: what it rounds away on its own.
+        error: d, how far its executed value is off.
+    """
+
+    name: str
+    op: str
+    size: float
+    local: float
+    error: float
+
+
+@dataclass(frozen=True)
+class RoundingBound:
+    """How far computed logits are from those in real arithmetic, at every float32 input in the box.
+
+    Attributes:
+        error: E with |f_i executed in float32 - f_i| <= E for every logit.
+        error64: the same for an evaluation in float64 (`logits64`).
+        size: a bound of ||f||_2 over the box.
+        nodes: op by op, for float32, in the order of execution.
+    """
+
+    error: float
+    error64: float
+    size: float
+    nodes: tuple[NodeError, ...]
+
+
+class _Recorder(Walk):
+    """A Lipschitz walk that remembers which op made which value."""
+
+    def __init__(self, graph: Graph, features: int, tol: float) -> None:
+        super().__init__(graph, features, tol)
+        self.calls: dict[str, Call] = {}
+
+    def value(self, call: Call, *args: Any, **kwargs: Any) -> Value:
+        found = super().value(call, *args, **kwargs)
+        self.calls[found.node] = call
+        return found
+
+
+class Analysis:
+    """The graph of one network, walked once; bounds are read off as often as they are needed.
+
+    Args:
+        model: the network.
+
+    Raises:
+        EvaluationError: as `robcert.lipschitz.graph.graph_bound`; an op without a rounding rule.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.name = model.name
+        self.box = model.box
+        self.shape = model.input_shape
+        self.entries = math.prod(model.input_shape)
+        self.graph = read_graph(model.module, model.input_shape, model.name)
+        self.walk = _Recorder(self.graph, self.entries, 0.01)
+        self.logits = self.walk.run()
+        self.linear: dict[str, Layer] = {}
+        self.nodes = [n for n in self.graph.nodes if n.op == "call_function" and self._value(n) is not None]
+        self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
+        self.casts = any(self._call(n).op in ("_to_copy", "to", "type_as") for n in self.nodes)
+        self.computed = [n for n in self.graph.nodes if n.op == "call_function" and self._computes(n)]
+
+    def bound(self) -> RoundingBound:
+        """Over the whole box, its ends rounded outwards to float32."""
+        low, high = (side + sign * abs(side) * 2.0**-23 for side, sign in zip(self.box, (-1, 1), strict=True))
+        centre = low / 2 + high / 2
+        radius = up(math.sqrt(self.entries) * max(high - centre, centre - low), 4)
+        sizes = self._sizes(torch.full(self.shape, centre, dtype=torch.float64), radius)
+        farthest = up(math.sqrt(self.entries) * max(abs(low), abs(high)), 4)
+        sizes[self.graph.images] = min(sizes[self.graph.images], farthest)
+        nodes: list[NodeError] = []
+        error = self._error(FLOAT32, sizes, nodes)
+        return RoundingBound(error, self._error(FLOAT64, sizes, []), sizes[self.logits.node], tuple(nodes))
+
+    def at(self, x: Tensor, reach: float) -> float:
+        """E for all inputs within l2 distance ``reach`` of one image x."""
+        return self._error(FLOAT32, self._sizes(x.detach().cpu().double(), reach), [])
+
+    def _sizes(self, x: Tensor, radius: float) -> dict[str, float]:
+        """A bound r of the size of every node, for all inputs within ``radius`` of x."""
+        measured = self._measured(x)
+        off, _ = self._distances(FLOAT64, measured, None, [])
+        sizes = {self.graph.images: total(measured[self.graph.images], radius)}
+        for node in self.nodes:
+            value = self._known(node)
+            near = total(measured.get(node.name, math.inf), off[node.name], product(value.bounds.l2, radius))
+            most = _functions.BOUNDED.get(self._call(node).op, math.inf)
+            sizes[node.name] = min(near, product(most, root(max(1.0, value.size / BATCH))))
+        return sizes
+
+    def _error(self, unit: Unit, sizes: dict[str, float], nodes: list[NodeError]) -> float:
+        distances, largest = self._distances(unit, None, sizes, nodes)
+        error = min(distances[self.logits.node], largest)
+        if not math.isfinite(error):
+            reasons = "; ".join(self.logits.reasons) or "an intermediate value may overflow"
+            raise EvaluationError(
+                f"no bound of the rounding error of {self.name} is known: {reasons}",
+                "Certificates need a finite Lipschitz bound of every layer.",
+            )
+        return error
+
+    def _distances(
+        self, unit: Unit, measured: dict[str, float] | None, sizes: dict[str, float] | None, nodes: list[NodeError]
+    ) -> tuple[dict[str, float], float]:
+        """A bound d of the error of every node, and of the largest entry of the logits.
+
+        Args:
+            unit: the format of the execution.
+            measured: the norms of executed values, where they are known (one image).
+            sizes: else bounds r of the exact ones.
+            nodes: what is found is appended.
+        """
+        d: dict[str, float] = {self.graph.images: 0.0}
+        largest = math.inf
+
+        def size(name: str) -> float:
+            return measured[name] if measured is not None else total(cast("dict[str, float]", sizes)[name], d[name])
+
+        for node in self.nodes:
+            value, call = self._known(node), self._call(node)
+            moved = total(*(product(gain.l2, d[name]) for name, gain in value.sources))
+            if not math.isfinite(moved):
+                d[node.name] = math.inf
+                continue
+            if call.op not in RULES:
+                raise EvaluationError(
+                    f"no rounding rule for the op {call.op} of layer {call.layer}, so nothing is claimed about the "
+                    f"executed float32 network {self.name}",
+                    f'Add one: a function with @local("{call.op}") in robcert/certify/rounding_functions.py.',
+                )
+            out = total(cast("dict[str, float]", sizes)[node.name], moved) if measured is None else (
+                measured[node.name] * (1 + 2.0**-20) + 2.0**-400
+            )  # fmt: skip
+            at = Local(call, value, unit, size, out, self.walk.calls, self.linear)
+            own = RULES[call.op](at) if math.isfinite(at.moved) else math.inf
+            if max(own / unit.u, out) > _LIMIT and unit is FLOAT32:
+                own = math.inf
+            together = self._together(call, value, d)
+            d[node.name] = total(moved if together is None else min(moved, together), own)
+            if node.name == self.logits.node:
+                largest = _linear.largest_entry(at, total(*(d[name] for name, _ in value.sources)))
+            if sizes is not None:
+                nodes.append(NodeError(call.layer, call.op, sizes[node.name], own, d[node.name]))
+        return d, largest
+
+    def _together(self, call: Call, value: Value, d: dict[str, float]) -> float | None:
+        """Less than the sum, for what stands beside one another: the root of squares; two-sided ReLU: its input."""
+        if call.op not in ("cat", "concat", "concatenate", "stack"):
+            return None
+        names = [name for name, _ in value.sources]
+        beside = root_of_squares(*(d[name] for name in names))
+        halves = [cast("Value", self.walk.known[name]).find(Half) for name in names]
+        if len(halves) == 2:
+            a, b = halves
+            if a and b and a.of.node == b.of.node and a.positive != b.positive and a.of.node in d:
+                return min(beside, d[a.of.node])
+        return beside
+
+    def _measured(self, x: Tensor) -> dict[str, float]:
+        """The norm of every node at the image x, in float64, rounded up; inf where it is not finite."""
+        found: dict[str, float] = {}
+        for name, value in self._run(torch.stack([x] * BATCH)).items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                # Both images are the same, so that each has 1 / sqrt 2 of the norm, wherever their axis went.
+                length = float(torch.linalg.vector_norm(value.double()))
+                found[name] = up(length / math.sqrt(BATCH) * (1 + gamma(value.numel() + 8)), 4) + 2.0**-400
+                found[name] = found[name] if math.isfinite(found[name]) else math.inf
+        return found
+
+    def _run(self, images: Tensor) -> dict[str, Any]:
+        """Every node in float64; what does not depend on the images is as the float32 network computes it."""
+        environment: dict[str, Any] = {self.graph.images: images}
+
+        def read(node: fx.Node) -> Any:
+            if node.name in environment:
+                return environment[node.name]
+            found = self.walk.known[node.name]
+            return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
+
+        with torch.no_grad():
+            for node in self.graph.nodes:
+                if node.op == "call_function" and depends(self.walk.known[node.name]):
+                    args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)  # pyright: ignore
+                    environment[node.name] = cast("Any", node.target)(*_wide(args), **_wide(kwargs))
+        return environment
+
+    def logits64(self, x: Tensor) -> Tensor:
+        """Two images at a time, for which the graph is written."""
+        rows = [*x.detach().cpu().double()]
+        if len(rows) % BATCH:
+            rows.append(rows[-1])
+        pairs = [
+            self._run(torch.stack(rows[k : k + BATCH]))[self.graph.logits.name] for k in range(0, len(rows), BATCH)
+        ]
+        return torch.cat(pairs)[: len(x)]
+
+    def check_constants(self) -> None:
+        """Refuses constants whose float32 value may depend on the order of summation.
+
+        Raises:
+            EvaluationError: names the first op.
+        """
+        for node in self.computed:
+            if node_label(node) not in _ROUNDED_ALIKE:
+                raise EvaluationError(
+                    f"{self.name} computes a constant from its weights whenever it is called ({node_label(node)} in "
+                    f"layer {layer_path(node, self.graph)}), and no bound of that rounding is known",
+                    "Store the computed weights instead.",
+                )
+
+    def _computes(self, node: fx.Node) -> bool:
+        """Whether a node computes a floating-point constant: it does more than move entries."""
+        found = self.walk.known[node.name]
+        floating = isinstance(found, Tensor) and found.is_floating_point()
+        return floating and node_label(node) not in (*MOVES, "slice", "select", "expand", "zeros", "ones")
+
+    def _known(self, node: fx.Node) -> Value:
+        return cast("Value", self._value(node))
+
+    def _value(self, node: fx.Node) -> Value | None:
+        found = self.walk.known[node.name]
+        return found if isinstance(found, Value) else None
+
+    def _call(self, node: fx.Node) -> Call:
+        """The op that made the value of a node; what picks one of several results stands for the op."""
+        if node.target is operator.getitem:
+            parent = cast("fx.Node", node.args[0])
+            return self.walk.calls.get(f"{parent.name}[{node.args[1]}]") or self.walk.calls[parent.name]
+        return self.walk.calls[node.name]
+
+
+def _wide(given: Any) -> Any:
+    """Arguments that ask for float32 ask for float64."""
+    if isinstance(given, dict):
+        return {name: _wide(value) for name, value in cast("dict[str, Any]", given).items()}
+    if isinstance(given, tuple):
+        return tuple(_wide(value) for value in cast("tuple[Any, ...]", given))
+    return torch.float64 if given is torch.float32 else given
