@@ -7,7 +7,15 @@ pays for importing torch.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robcert.data import load_dataset
+    from robcert.errors import RobcertError
+    from robcert.network import load_model
+    from robcert.runs.api import attack
+    from robcert.runs.record import RunRecord
+    from robcert.types import Dataset, LoadedModel, Threat
 
 __version__ = "0.1.0"
 
@@ -22,7 +30,17 @@ _PUBLIC = {
     "RobcertError": "robcert.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "Dataset",
+    "LoadedModel",
+    "RobcertError",
+    "RunRecord",
+    "Threat",
+    "__version__",
+    "attack",
+    "load_dataset",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> Any:

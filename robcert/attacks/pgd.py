@@ -50,8 +50,9 @@ class PGD:
 
     Attributes:
         iterations: gradient steps of one search step.
-        step_size: length of a step (``--step``) relative to the budget. By default it falls over the iterations from 0.5 to 0.005
-            along half a cosine: long enough to cross the ball, short enough at the end to settle on a corner.
+        step_size: length of a step (``--step``) relative to the budget. By default it falls over the iterations from
+            0.5 to 0.005 along half a cosine: long enough to cross the ball, short enough at the end to settle on a
+            corner.
         objective: "ce", "margin", or "alternate" (default): one, then the other (`objectives.alternate`).
         random_start: start uniformly in the ball (else at the clean image in restart 0).
         search_steps: with "minimize", the most budgets that are tried.

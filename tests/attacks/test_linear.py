@@ -129,7 +129,7 @@ def exact_in_the_box(net: nn.Linear, x: Tensor, y: Tensor, norm: Norm) -> Tensor
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("name", ["cw", "pgd"])
 def test_a_box_that_binds(name: str, norm: Norm, share: float) -> None:
-    """Half of the black and white pixels cannot move where the gradient wants them to go: the optimum is not along the gradient."""
+    """Half of the black and white pixels cannot move along the gradient, so the optimum lies elsewhere."""
     torch.manual_seed(11)
     net = nn.Linear(64, 10)
     x = torch.rand(40, 64)
