@@ -42,8 +42,23 @@ def test_cases(text: str, plan: list[tuple[str, int, int]]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ",", "100", "cw", "cw:", "cw:0", "cw:-5", "cw:1.5", "cw:100x0", "cw:100x", "cw:1kk", "cw;100", "cw:nan"]
-    + ["cww:100", "cw:1e99"],
+    [
+        "",
+        ",",
+        "100",
+        "cw",
+        "cw:",
+        "cw:0",
+        "cw:-5",
+        "cw:1.5",
+        "cw:100x0",
+        "cw:100x",
+        "cw:1kk",
+        "cw;100",
+        "cw:nan",
+        "cww:100",
+        "cw:1e99",
+    ],
 )
 def test_nonsense(text: str) -> None:
     with pytest.raises(UsageError) as caught:
