@@ -51,6 +51,24 @@ def make_functional(graph: fx.Graph) -> bool:
     return True
 
 
+def merge_repeated(graph: fx.Graph) -> None:
+    """Lets everybody read the first of several equal nodes: the same operator with the same arguments.
+
+    Rules that recognise a value in two places need it to be one node. Not for random operators, of which a graph
+    in eval mode has none that matters.
+    """
+    first: dict[str, fx.Node] = {}
+    if any(mutates(node) for node in graph.nodes):
+        return
+    for node in graph.nodes:
+        if node.op != "call_function" or "rand" in str(node.target) or "bernoulli" in str(node.target):
+            continue
+        key = f"{node.target} {node.args!r} {node.kwargs!r}"
+        kept = first.setdefault(key, node)
+        if kept is not node:
+            node.replace_all_uses_with(kept)
+
+
 def _is_fresh(node: fx.Node, replaced: dict[fx.Node, Any]) -> bool:
     return node in replaced or (
         node.op == "call_function" and not mutates(node) and _FRESH.fullmatch(str(node.target)) is not None

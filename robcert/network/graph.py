@@ -14,7 +14,7 @@ from torch.export.graph_signature import OutputKind
 
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
-from robcert.network.functional import make_functional, mutates
+from robcert.network.functional import make_functional, merge_repeated, mutates
 from robcert.network.program import without_deprecations
 
 BATCH = 2
@@ -69,6 +69,7 @@ def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str, *, de
         exported = _export_script(copied, x, name) if script else _export(copied, x, name)
         if decompose or not make_functional(exported.graph):
             exported = exported.run_decompositions({})
+        merge_repeated(exported.graph)
         graph = _graph(exported, name)
         _check_same(graph, copied, x, name)
     return graph
@@ -132,6 +133,11 @@ def _graph(exported: ExportedProgram, name: str) -> Graph:
                 raise EvaluationError(
                     f"{paths[node.name]} of {name} holds NaN or inf", "No bound can be computed from it."
                 )
+        if node.op not in ("placeholder", "call_function", "output"):
+            raise EvaluationError(
+                f"{name} decides by the values of a tensor which way to go ({node.name})",
+                "There is no bound for such a graph. Empirical attacks work without one.",
+            )
         if node.op == "call_function" and mutates(node):
             raise EvaluationError(f"{name} changes a tensor in place ({node.name}), and torch cannot undo it")
     logits = next(node for node in nodes if node.name == outputs[0])
@@ -141,7 +147,7 @@ def _graph(exported: ExportedProgram, name: str) -> Graph:
 def _check_batch(module: nn.Module, x: Tensor, name: str) -> None:
     """Whether the answer to the first image stays when the second one changes."""
     try:
-        one, other = module(x), module(torch.cat([x[:1], 1 - x[1:]]))
+        one, other = module(x.clone()), module(torch.cat([x[:1], 1 - x[1:]]))
     except Exception as error:
         raise EvaluationError(
             f"{name} cannot take {BATCH} images of shape {tuple(x.shape[1:])}: {_first(error)}",
@@ -157,7 +163,7 @@ def _check_batch(module: nn.Module, x: Tensor, name: str) -> None:
 
 
 def _check_same(graph: Graph, module: nn.Module, x: Tensor, name: str) -> None:
-    if not _close(_execute(graph, x), module(x)):
+    if not _close(_execute(graph, x.clone()), module(x.clone())):
         raise EvaluationError(
             f"the exported graph of {name} answers differently from the network",
             "A random network has no bound; for any other, please report this as a bug.",

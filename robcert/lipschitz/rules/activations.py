@@ -28,16 +28,17 @@ SLOPES: dict[str, tuple[float, float]] = {
     "log_sigmoid": (0.0, 1.0),
     "softshrink": (0.0, 1.0),
     # Phi(x) + x phi(x), largest at x = sqrt 2, smallest at -sqrt 2 (one minus the largest).
-    "gelu": (-0.1289041453, 1.1289041453),
+    "gelu": (-0.1289041452, 1.1289041452),
     # The tanh form 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) is a little steeper.
-    "gelu_tanh": (-0.1289936577, 1.1289936577),
+    "gelu_tanh": (-0.1289930687, 1.1289930687),
     # sigmoid(x) (1 + x (1 - sigmoid(x))), largest near 2.3994.
-    "silu": (-0.0998393195, 1.0998393195),
-    # tanh(sp) + x sigmoid(x) (1 - tanh(sp)^2) with sp = log(1 + e^x), largest near 1.49.
-    "mish": (-0.1131, 1.0884995862),
+    "silu": (-0.0998393202, 1.0998393202),
+    # tanh(sp) + x sigmoid(x) (1 - tanh(sp)^2) with sp = log(1 + e^x), largest near 1.4906.
+    "mish": (-0.1125261225, 1.0884981613),
     # x (x + 3) / 6 on [-3, 3]: (2 x + 3) / 6.
     "hardswish": (-0.5, 1.5),
-    "hardsigmoid": (0.0, 1 / 6 + 1e-16),
+    # 1 / 6, and the float32 number that torch multiplies by.
+    "hardsigmoid": (0.0, 0.1666666717),
     "erf": (0.0, 1.1283791671),
     # scale and scale alpha of Klambauer et al. 2017.
     "selu": (0.0, 1.7580993409),

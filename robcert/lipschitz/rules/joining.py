@@ -15,7 +15,7 @@ from robcert.lipschitz.joint import joint, joint_part, sum_part
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.rules.activations import elementwise
 from robcert.lipschitz.rules.arithmetic import scaled
-from robcert.lipschitz.values import ONE, Bounds, Value, copied, product, root, same
+from robcert.lipschitz.values import INFINITE, ONE, Bounds, Value, copied, product, root, same
 from robcert.math.rounding import up
 
 
@@ -80,12 +80,7 @@ def extreme(call: Call) -> Value | list[Any]:
         return elementwise(call, x, 0.0, 1.0)
     first, second = (broadcast(call, v) for v in values)
     bounds = joint(call.walk, [first, second])
-    a, b = (v.find(Slope) or Slope(v, 1.0, 1.0) for v in (first, second))
-    for one, other in ((a, b), (Slope(first, 1.0, 1.0), b), (a, Slope(second, 1.0, 1.0))):
-        if one.of.node == other.of.node and one.of.size == first.size:  # leaky ReLU as max(x, c x)
-            base = call.walk.latest(one.of)
-            low, high = min(one.low, other.low), max(one.high, other.high)
-            bounds = bounds.smallest(base.bounds.times(same(max(abs(low), abs(high)))))
+    bounds = bounds.smallest(_one_of(call, first, second))
     form = Extreme((first, second), call.op in ("maximum", "max"))
     return call.walk.value(call, [(v, ONE) for v in (first, second)], bounds, (form,), part=joint_part([first, second]))
 
@@ -96,7 +91,10 @@ def where(call: Call) -> Value:
     call.constant("condition")
     values = call.values
     copies = [broadcast(call, v) for v in values]
-    return call.walk.value(call, [(v, ONE) for v in copies], joint(call.walk, copies), part=joint_part(copies))
+    bounds = joint(call.walk, copies)
+    if len(copies) == 2:
+        bounds = bounds.smallest(_one_of(call, *copies))
+    return call.walk.value(call, [(v, ONE) for v in copies], bounds, part=joint_part(copies))
 
 
 @rule("expand_as", affine=True)
@@ -201,13 +199,10 @@ def _broadcast_mean(call: Call, value: Value) -> Mean | None:
 
 def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: float) -> Value:
     """X and functions of x, added or subtracted: their slopes are."""
-    a = first.find(Slope) or Slope(first, 1.0, 1.0)
-    b = second.find(Slope) or Slope(second, 1.0, 1.0)
-    for one, other in ((a, b), (Slope(first, 1.0, 1.0), b), (a, Slope(second, 1.0, 1.0))):
-        if one.of.node == other.of.node and one.of.shape == value.shape:
-            break
-    else:
+    found = _same_base(first, second)
+    if found is None or found[0].of.shape != value.shape:
         return value
+    one, other = found
     low, high = (other.low, other.high) if sign > 0 else (-other.high, -other.low)
     low, high = one.low + low, one.high + high
     exact = {one.low, one.high, other.low, other.high} <= {0.0, 1.0, -1.0, 2.0, -2.0}
@@ -226,6 +221,24 @@ def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: floa
         call, [(call.walk.latest(v), ONE) for v in (first, second)], bounds, forms,
         links=0, part=value.part,
     )  # fmt: skip
+
+
+def _same_base(first: Value, second: Value) -> tuple[Slope, Slope] | None:
+    """Two values as elementwise functions of one, if they are: of a common ancestor, or one of the other."""
+    a, b = (v.find(Slope) or Slope(v, 1.0, 1.0) for v in (first, second))
+    for one, other in ((a, b), (Slope(first, 1.0, 1.0), b), (a, Slope(second, 1.0, 1.0))):
+        if one.of.node == other.of.node:
+            return one, other
+    return None
+
+
+def _one_of(call: Call, first: Value, second: Value) -> Bounds:
+    """An entry of the result is one of two functions of an entry: leaky ReLU as max(x, c x)."""
+    found = _same_base(first, second)
+    if found is None or found[0].of.size != first.size:
+        return INFINITE
+    slopes = (abs(s) for f in found for s in (f.low, f.high))
+    return call.walk.latest(found[0].of).bounds.times(same(max(slopes)))
 
 
 def _halves(values: Sequence[Value]) -> bool:

@@ -14,7 +14,7 @@ from robcert.lipschitz.values import ONE, Part, Value, copied
 
 MOVES = (
     *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute"),
-    *("mT", "T", "H", "mH", "adjoint", "rot90", "ravel", "reshape_as"),
+    *("mT", "mH", "adjoint", "rot90", "ravel", "reshape_as"),
     *("transpose", "t", "numpy_T", "movedim", "clone", "contiguous", "alias", "detach", "lift_fresh_copy"),
     *(
         "flip",

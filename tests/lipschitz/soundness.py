@@ -1,0 +1,55 @@
+"""One random network against its bounds, with everything that gradient ascent over pairs can find."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robcert.lipschitz.graph import graph_bound
+from robcert.types import NORMS, Norm
+
+from .ascent import CLOSEST, length, ratios, search
+from .random_networks import random_network
+
+SHAPE = (2, 5, 5)
+ROUNDING = 1e-9
+"""Of float64 logits, relative to a difference of inputs of at least `CLOSEST`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The largest found ratio over the bound, per norm, and what broke a bound."""
+
+    share: dict[Norm, float]
+    broken: tuple[str, ...]
+    finite: bool
+
+
+def compare(steps: Sequence[str], head: str, seed: int) -> Outcome:
+    """Bounds of the whole logit vector, of each logit and of each pair of logits, in all norms."""
+    net = random_network(steps, head, seed, SHAPE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bound = graph_bound(net, SHAPE)
+    pairs = search(net, SHAPE, seed=seed)
+    broken: list[str] = []
+    share: dict[Norm, float] = {}
+    for norm in NORMS:
+        claimed = bound.bounds[norm]
+        if not claimed.finite:
+            continue
+        found = float(ratios(pairs, norm).max())
+        share[norm] = found / claimed.whole if claimed.whole else float(found > 0)
+        if found > claimed.whole * (1 + ROUNDING):
+            broken.append(f"{norm}: ratio {found!r} above the bound {claimed.whole!r}")
+        apart = length(pairs.inputs, norm)
+        far = apart >= CLOSEST
+        speed = pairs.logits[far] / apart[far, None]
+        slack = ROUNDING * claimed.whole
+        if bool((speed.abs().amax(0) > claimed.logits + slack).any()):
+            broken.append(f"{norm}: a logit moves faster than its bound")
+        between = (speed[:, :, None] - speed[:, None, :]).abs().amax(0)
+        if bool((between > claimed.pairs + slack).any()):
+            broken.append(f"{norm}: a difference of logits moves faster than its bound")
+    return Outcome(share, tuple(broken), len(share) == len(NORMS))
