@@ -168,7 +168,7 @@ class Analysis:
         for node in self.nodes:
             value, call = self._known(node), self._call(node)
             moved = total(*(product(gain.l2, d[name]) for name, gain in value.sources))
-            if not math.isfinite(moved):
+            if not (math.isfinite(moved) and math.isfinite(value.bounds.l2)):
                 d[node.name] = math.inf
                 continue
             if call.op not in RULES:
@@ -186,7 +186,7 @@ class Analysis:
                 own = math.inf
             together = self._together(call, value, d)
             d[node.name] = total(moved if together is None else min(moved, together), own)
-            if node.name == self.logits.node:
+            if node.name == self.logits.node and math.isfinite(own):
                 largest = _linear.largest_entry(at, total(*(d[name] for name, _ in value.sources)))
             if sizes is not None:
                 nodes.append(NodeError(call.layer, call.op, sizes[node.name], own, d[node.name]))
