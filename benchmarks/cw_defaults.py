@@ -20,9 +20,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import robcert
@@ -85,6 +82,11 @@ def ours(model: robcert.LoadedModel, data: robcert.Dataset, eps: float, steps: i
     return Result(distances, leg.backwards / max(1, leg.entered), leg.seconds)
 
 
+def print_row(cells: list[str]) -> None:
+    """A row of a Markdown table, as soon as it is known."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=100, help="images (100)")
@@ -97,14 +99,10 @@ def main(arguments: list[str]) -> int:
     if options.quick:
         options.n, options.iterations, options.search_steps = min(options.n, 10), "20", "3"
     torch.set_num_threads(1)
-    progress, console = Console(stderr=True, highlight=False), Console(width=140, highlight=False)
-    table = Table(box=MARKDOWN)
-    table.add_column("model")
-    table.add_column("c, rate")
-    for column in ("search steps", "iterations", "found", "median distance", f"accuracy at {options.eps:g}"):
-        table.add_column(column, justify="right")
-    table.add_column("gradients", justify="right")
-    table.add_column("s", justify="right")
+    columns = ["model", "c, rate", "search steps", "iterations", "found", "median distance"]
+    columns += [f"accuracy at {options.eps:g}", "gradients", "s"]
+    print_row(columns)
+    print_row(["---"] * 2 + ["---:"] * (len(columns) - 2))
     data = robcert.load_dataset("digits", n=options.n, seed=0)
     for name in options.models.split(","):
         model = robcert.load_model(name)
@@ -125,19 +123,10 @@ def main(arguments: list[str]) -> int:
                     # Rounded up, so that a median without an example is infinite.
                     median = result.distances.sort().values[len(result.distances) // 2]
                     standing = (result.distances > options.eps).sum() / len(data)
-                    table.add_row(
-                        name,
-                        label,
-                        str(steps),
-                        f"{iterations:,}",
-                        f"{100 * found:.0f} %",
-                        f"{median:.3f}",
-                        f"{100 * standing:.1f} %",
-                        f"{result.gradients:,.0f}",
-                        f"{result.seconds:.1f}",
+                    print_row(
+                        [name, label, str(steps), f"{iterations:,}", f"{100 * found:.0f} %", f"{median:.3f}"]
+                        + [f"{100 * standing:.1f} %", f"{result.gradients:,.0f}", f"{result.seconds:.1f}"]
                     )
-                progress.print(f"{name}, {steps} search steps of {iterations:,} iterations: done")
-    console.print(table)
     return 0
 
 
