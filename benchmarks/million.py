@@ -4,7 +4,8 @@
     python benchmarks/million.py --iterations 20000 --begin 5000
 
 The images stay open (the budget lies below every certified radius), one binary-search step, abort-early off. Prints
-the rate of the first ``--begin`` iterations and of the whole leg (per CPU second: other programs do not count), and resident memory at both moments.
+the rate of the first ``--begin`` iterations and of the whole leg (per CPU second: other programs do not count), and
+resident memory at both moments.
 """
 
 from __future__ import annotations
@@ -75,9 +76,8 @@ def main() -> None:
     print(
         f"{done:,} iterations on {len(right)} images of digits-l2nnn, {result['open']} still open, {seconds:.0f} CPU s"
     )
-    print(
-        f"rate: first {arguments.begin:,}: {result['rate_begin']:.0f}/s, whole: {result['rate_whole']:.0f}/s ({ratio:.3f})"
-    )
+    begin, whole = result["rate_begin"], result["rate_whole"]
+    print(f"rate: first {arguments.begin:,}: {begin:.0f}/s, whole: {whole:.0f}/s ({ratio:.3f})")
     print(f"resident memory: {seen['memory']:.0f} MB, at the end {memory:.0f} MB ({memory - seen['memory']:+.1f} MB)")
 
 
