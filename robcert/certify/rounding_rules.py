@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robcert.lipschitz.call import Call
+from robcert.lipschitz.rules.shapes import MOVES
 from robcert.lipschitz.values import Value, product, root, total
 from robcert.math.rounding import gamma, up
 from robcert.network.graph import BATCH
@@ -123,24 +124,22 @@ def local(*names: str) -> Callable[[R], R]:
 
 
 @local(
-    *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"),
-    *("t", "numpy_T", "movedim", "clone", "contiguous", "alias", "detach", "lift_fresh_copy", "flip", "roll"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "swapaxes", "view_as", "dropout", "feature_dropout"),
-    *("alpha_dropout", "native_dropout", "type_as", "slice", "narrow", "select", "split", "split_with_sizes"),
-    *("chunk", "unbind", "tensor_split", "index", "index_select", "gather", "take", "expand", "repeat", "tile"),
-    *("expand_as", "unfold", "im2col", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
-    *("repeat_interleave", "tril", "triu", "diagonal", "as_strided", "slice_copy", "cat", "concat", "concatenate"),
-    *("stack", "relu", "relu6", "neg", "abs", "sign", "sgn", "where", "maximum", "minimum", "max", "min", "amax"),
-    *("amin", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices"),
-    *("max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "sort"),
-    *("topk", "msort", "median", "kthvalue", "_assert_tensor_metadata"),
+    *MOVES,
+    *("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "slice", "narrow", "select", "split"),
+    *("split_with_sizes", "chunk", "unbind", "tensor_split", "index", "index_select", "gather", "take", "expand"),
+    *("expand_as", "repeat", "tile", "unfold", "im2col", "upsample_nearest1d", "upsample_nearest2d"),
+    *("upsample_nearest3d", "repeat_interleave", "tril", "triu", "diagonal", "as_strided", "slice_copy", "cat"),
+    *("concat", "concatenate", "stack", "relu", "relu6", "neg", "abs", "sign", "sgn", "where", "maximum", "minimum"),
+    *("max", "min", "amax", "amin", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices"),
+    *("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d"),
+    *("adaptive_max_pool3d", "sort", "topk", "msort", "median", "kthvalue", "_assert_tensor_metadata"),
 )
 def exact(_: Local) -> float:
     """Moves, copies, compares, changes a sign: nothing is rounded."""
     return 0.0
 
 
-@local("_to_copy", "to")
+@local("_to_copy", "to", "type_as")
 def cast_type(at: Local) -> float:
     """To float32 (from float64) is one rounding; the rule of the graph refuses anything narrower."""
     return at.rounded(1, at.read)

@@ -18,7 +18,7 @@ from robcert.lipschitz.call import Call
 from robcert.lipschitz.forms import Half
 from robcert.lipschitz.rules.shapes import MOVES
 from robcert.lipschitz.values import Value, product, root, root_of_squares, total
-from robcert.lipschitz.walk import Walk, depends
+from robcert.lipschitz.walk import UnknownOp, Walk, depends
 from robcert.math.rounding import gamma, up
 from robcert.network.graph import BATCH, Graph, layer_path, node_label, read_graph
 from robcert.types import LoadedModel
@@ -85,6 +85,20 @@ class _Recorder(Walk):
         return found
 
 
+def _walked(model: LoadedModel) -> tuple[Graph, _Recorder, Value]:
+    """The walk of `robcert.lipschitz.graph.graph_bound`."""
+    unknown: UnknownOp | None = None
+    for decompose in (False, True):
+        graph = read_graph(model.module, model.input_shape, model.name, decompose=decompose)
+        walk = _Recorder(graph, math.prod(model.input_shape), 0.01)
+        try:
+            return graph, walk, walk.run()
+        except UnknownOp as error:
+            unknown = unknown or error
+    assert unknown is not None
+    raise unknown
+
+
 class Analysis:
     """The graph of one network, walked once; bounds are read off as often as they are needed.
 
@@ -100,9 +114,7 @@ class Analysis:
         self.box = model.box
         self.shape = model.input_shape
         self.entries = math.prod(model.input_shape)
-        self.graph = read_graph(model.module, model.input_shape, model.name)
-        self.walk = _Recorder(self.graph, self.entries, 0.01)
-        self.logits = self.walk.run()
+        self.graph, self.walk, self.logits = _walked(model)
         self.linear: dict[str, Layer] = {}
         self.nodes = [n for n in self.graph.nodes if n.op == "call_function" and self._value(n) is not None]
         self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
