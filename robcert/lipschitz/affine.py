@@ -163,6 +163,8 @@ def norms(matrix: Matrix, tol: float) -> Bounds:
     blocks = _blocks(matrix.entries)
     found = [ZERO]
     for block in blocks:
+        if not block.numel():
+            continue
         dense = Dense(block)
         l2 = operator_norm(dense, "l2", tol=tol).upper
         found.append(Bounds(l2, operator_norm(dense, "linf").upper, operator_norm(dense, "l1").upper))

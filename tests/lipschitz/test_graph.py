@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -227,7 +228,8 @@ def vision_bound(name: str, side: int) -> GraphBound:
     bound = graph_bound(loaded)
     seconds = time.process_time() - start
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{name} {side}x{side}: {seconds:.1f} CPU s, peak {gigabytes:.2f} GB, l2 {bound.bounds['l2'].whole:.3g}")
+    told = f"{name} {side}x{side}: {seconds:.1f} CPU s, peak {gigabytes:.2f} GB, l2 {bound.bounds['l2'].whole:.3g}"
+    sys.stderr.write(told + "\n")
     for norm in NORMS:
         assert bound.bounds[norm].finite
         assert bound.bounds[norm].reasons == ()
