@@ -51,7 +51,7 @@ class ModelOracle:
         self.forwards += 1
         self.backwards += 1
         logits = logits.detach()
-        self._note(x.detach(), logits)
+        self._note(x.detach(), logits, value.detach() if objective is margin else margin(logits, self.problem.y))
         peak = vector_norm(gradient, "linf")
         finite = peak.isfinite()
         self.zero_gradients += peak == 0
@@ -65,7 +65,7 @@ class ModelOracle:
         """See `robcert.attacks.protocol.Oracle`."""
         logits = self.module(x)
         self.forwards += 1
-        self._note(x, logits)
+        self._note(x, logits, margin(logits, self.problem.y))
         return logits
 
     def forget(self, rows: Tensor, best: Tensor) -> None:
@@ -75,11 +75,13 @@ class ModelOracle:
             counter[rows] = 0
 
     @torch.no_grad()
-    def _note(self, x: Tensor, logits: Tensor) -> None:
+    def _note(self, x: Tensor, logits: Tensor, gap: Tensor) -> None:
         problem = self.problem
         self.evaluations += 1
         needed = logits.abs().amax(dim=1) * self.rounding
-        fooled = margin(logits, problem.y) > needed
+        fooled = gap > needed
+        if self._nowhere(fooled):
+            return
         distance = vector_norm(x - problem.x, problem.threat.norm)
         closer = fooled & (distance < problem.best)
         if self._nowhere(closer):
