@@ -34,8 +34,8 @@ def check_minimize(name: str, norm: Norm, entries: int, iterations: int, n: int,
 CASES = [
     ("cw", "l2", 64, 100),
     ("cw", "l2", 784, 100),
-    ("cw", "linf", 64, 100),
-    ("cw", "linf", 784, 100),
+    ("cw", "linf", 64, 1000),  # its rate must fall far below tau: 100 iterations come within 6 percent
+    ("cw", "linf", 784, 1000),
     ("pgd", "l2", 64, 100),
     ("pgd", "l2", 784, 100),
     ("pgd", "linf", 64, 100),
@@ -47,17 +47,17 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "norm", "entries", "iterations"), CASES)
 def test_minimize_reaches_the_exact_distance(name: str, norm: Norm, entries: int, iterations: int) -> None:
-    check_minimize(name, norm, entries, iterations, n=60, seed=entries)
+    check_minimize(name, norm, entries, iterations, n=60 if iterations == 100 else 24, seed=entries)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("iterations", [100, 1000, 10_000])
-@pytest.mark.parametrize(("name", "norm", "entries"), [case[:3] for case in CASES])
+@pytest.mark.parametrize("times", [1, 10])
+@pytest.mark.parametrize(("name", "norm", "entries", "iterations"), CASES)
 def test_minimize_reaches_the_exact_distance_on_more_draws(
-    name: str, norm: Norm, entries: int, iterations: int
+    name: str, norm: Norm, entries: int, iterations: int, times: int
 ) -> None:
-    for seed in range(10 if iterations == 100 else 2):
-        check_minimize(name, norm, entries, iterations, n=100, seed=1000 + seed)
+    for seed in range(10 if times == 1 else 2):
+        check_minimize(name, norm, entries, times * iterations, n=100, seed=1000 + seed)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -2,7 +2,7 @@
 
 A change is made of float32 numbers, so it rounds (adding 100 costs up to 8e-6 a logit), and a search follows
 gradients that differ in the last bits. An image may therefore change sides where its verdict hangs on that. Every such
-image is listed, and each must be one of
+image is listed (as a property of the test, in the junit report), and each must be one of
 
 - *rounding*: the float64 margin of the witness that one network found lies below the stated rounding bound of the
   other, which therefore refuses it;
@@ -140,10 +140,12 @@ def check(name: str, kind: str, norm: Norm, attack: str, n: int, iterations: int
 @pytest.mark.parametrize("attack", ["cw", "pgd"])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize(("name", "kind"), SETTINGS)
-def test_changes_that_change_nothing(name: str, kind: str, norm: Norm, attack: str) -> None:
+def test_changes_that_change_nothing(
+    name: str, kind: str, norm: Norm, attack: str, record_property: Callable[[str, object], None]
+) -> None:
     report: list[str] = []
     check(name, kind, norm, attack, n=30, iterations=50 if (attack, norm) == ("cw", "linf") else 20, report=report)
-    print("\n".join(report))
+    record_property("changed sides", "\n".join(report))
 
 
 @pytest.mark.slow
@@ -151,7 +153,9 @@ def test_changes_that_change_nothing(name: str, kind: str, norm: Norm, attack: s
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("kind", ["grey", "binary", "three"])
 @pytest.mark.parametrize("name", ["digits-plain", "digits-at", "digits-l2nnn"])
-def test_changes_that_change_nothing_on_more_images(name: str, kind: str, norm: Norm, attack: str) -> None:
+def test_changes_that_change_nothing_on_more_images(
+    name: str, kind: str, norm: Norm, attack: str, record_property: Callable[[str, object], None]
+) -> None:
     report: list[str] = []
     check(name, kind, norm, attack, n=160, iterations=200, report=report)
-    print("\n".join(report))
+    record_property("changed sides", "\n".join(report))
