@@ -18,14 +18,16 @@ COMMAND = ["attack", "digits-plain", "--eps", "0.5", "--plan", "cw:50,pgd:40x2,c
            "--batch-size", "16", "--checkpoint", "0.2", "--format", "json"]  # fmt: skip
 
 
+def timeless(content: Any) -> Any:
+    """Without anything that was measured by a clock."""
+    if isinstance(content, dict):
+        return {key: timeless(value) for key, value in content.items() if key != "seconds"}
+    return [timeless(value) for value in content] if isinstance(content, list) else content
+
+
 def content(record: dict[str, Any]) -> dict[str, Any]:
     """All of a record but seconds and the name of the directory."""
-    record = json.loads(json.dumps(record))
-    record.pop("run")
-    for model in record["models"]:
-        for leg in model["legs"]:
-            leg.pop("seconds")
-    return record
+    return {key: value for key, value in timeless(record).items() if key != "run"}
 
 
 def start(folder: Path, run: str) -> subprocess.Popen[str]:

@@ -23,9 +23,9 @@ PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "run-1.js
 
 
 def run(model: LoadedModel, data: Dataset, *eps: float, **options: Any) -> tuple[RunRecord, dict[str, Any]]:
-    record = robcert.attack(
-        model, data, Threat(options.pop("norm", "l2"), eps), options.pop("plan", "cw:10,100"), **options
-    )
+    """A record, checked against the published schema; without a certificate unless one is asked for."""
+    given: dict[str, Any] = {"certify": "none", "plan": "cw:10,100"} | options
+    record = robcert.attack(model, data, Threat(given.pop("norm", "l2"), eps), **given)
     content = json.loads(record.to_json())
     jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text())).validate(content)
     return record, content
@@ -107,6 +107,25 @@ def test_several_budgets_give_lists_in_their_order(model: LoadedModel, data: Dat
     assert quantiles["q25"] <= quantiles["median"] <= quantiles["q75"]
 
 
+@pytest.mark.parametrize("eps", [(0.5,), (0.2, 0.5, 1.0)])
+def test_certified_images_are_not_attacked(model: LoadedModel, data: Dataset, eps: tuple[float, ...]) -> None:
+    """Certified exactly where the radius exceeds eps, and no example lies inside a radius."""
+    _, content = run(model, data, *eps, certify="gap")
+    plain, _ = run(model, data, *eps)
+    (one,) = content["models"]
+    seen: set[str] = set()
+    for image, without in zip(one["images"], plain.models[0].images, strict=True):
+        statuses, attacked = ([i] if isinstance(i, str) else i for i in (image["status"], without.status))
+        for status, other, budget in zip(statuses, attacked, eps, strict=True):
+            seen.add(status)
+            assert (status == "certified") == (image["radius"] > budget)
+            assert status == other or (status, other) == ("certified", "open")
+        if image["distance"] is not None and "wrong" not in statuses:
+            assert image["radius"] <= image["distance"]
+    assert {"broken", "certified"} <= seen
+    assert one["legs"][0]["entered"] < plain.models[0].legs[0].entered
+
+
 def test_several_budgets_and_decide_do_not_go_together(model: LoadedModel, data: Dataset) -> None:
     with pytest.raises(UsageError, match="several eps"):
         robcert.attack(model, data, Threat("l2", (0.1, 0.2)), "pgd:5", goal="decide")
@@ -176,7 +195,7 @@ class Flat(nn.Module):
 
 def test_warnings_name_the_images(data: Dataset) -> None:
     zeros = replace(data, y=torch.zeros_like(data.y))
-    record = robcert.attack(toy(Flat(), (1, 8, 8), 10), zeros, Threat("l2", (0.5,)), "pgd:10")
+    record = robcert.attack(toy(Flat(), (1, 8, 8), 10), zeros, Threat("l2", (0.5,)), "pgd:10", certify="none")
     (warning,) = [w for w in record.models[0].warnings if w.name == "zero-gradients"]
     assert sorted(warning.images) == sorted(data.index.tolist())
     assert warning.message

@@ -34,13 +34,15 @@ def attack(model: LoadedModel, data: Dataset, directory: Path, **changes: Any) -
     return robcert.attack(model, data, **given)
 
 
+def timeless(content: Any) -> Any:
+    """Without anything that was measured by a clock."""
+    if isinstance(content, dict):
+        return {key: timeless(value) for key, value in content.items() if key != "seconds"}
+    return [timeless(value) for value in content] if isinstance(content, list) else content
+
+
 def verdicts(record: RunRecord) -> Any:
-    content = json.loads(record.to_json())
-    for one in content["models"]:
-        for leg in one["legs"]:
-            leg.pop("seconds")
-    content.pop("run")
-    return content
+    return {key: value for key, value in timeless(json.loads(record.to_json())).items() if key != "run"}
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +62,7 @@ class Stops(Silent):
             raise self.error
 
 
-@pytest.mark.parametrize("at", [1, 2, 5, 9, 14, 20, 30])
+@pytest.mark.parametrize("at", [1, 2, 5, 9, 14, 20])
 def test_a_run_that_died_continues_to_the_same_record(
     model: LoadedModel, data: Dataset, tmp_path: Path, whole: Any, at: int
 ) -> None:
