@@ -129,7 +129,8 @@ def _pairs(module: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
         if not isinstance(norm, _NORMS) or before.op != "call_module" or len(before.users) != 1:
             continue
         layer = layers[str(before.target)]
-        if calls[id(layer)] == 1 and calls[id(norm)] == 1 and _plain(layer) and _plain(norm):
+        once = calls[id(layer)] == 1 and calls[id(norm)] == 1
+        if once and not isinstance(layer, _NORMS) and _plain(layer) and _plain(norm):
             found.append((layer, norm))
     return found
 

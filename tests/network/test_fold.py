@@ -195,3 +195,17 @@ def test_robcert_layers_stay_whole_in_a_trace() -> None:
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     assert called == {name for name, layer in net.named_modules() if name and not list(layer.children())}
     assert not [node for node in graph.nodes if node.op in ("call_function", "call_method")]
+
+
+def test_two_batchnorms_in_a_row_are_not_folded_into_each_other() -> None:
+    """A BatchNorm is no layer to fold into: its weight would become a matrix, and the backward pass would fail."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3)).eval()
+    x = torch.rand(4, 1, 4, 4, requires_grad=True)
+    expected = module(x)
+    folded = fold(module, (1, 4, 4), (0.0, 1.0))
+    logits = folded(x)
+    logits.sum().backward()
+    assert torch.allclose(logits, expected, atol=1e-6)
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
