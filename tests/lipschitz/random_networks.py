@@ -58,7 +58,8 @@ def activation(c: int, h: int, w: int, r: random.Random) -> nn.Module:
     slope = r.uniform(-1.5, 1.5)
     return r.choice(
         [
-            nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(slope), nn.PReLU(c, init=slope), nn.ELU(),
+            nn.ReLU(), nn.Sequential(Do(lambda x: 1.0 * x), nn.ReLU(inplace=True)),
+            nn.ReLU6(), nn.LeakyReLU(slope), nn.PReLU(c, init=slope), nn.ELU(),
             nn.SELU(), nn.CELU(2.0), nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU(), nn.Mish(), nn.Hardswish(),
             nn.Hardtanh(-0.3, 0.2), nn.Hardsigmoid(), nn.Sigmoid(), nn.Tanh(), nn.Softplus(), nn.Softsign(),
             nn.LogSigmoid(), nn.Tanhshrink(), nn.Softshrink(0.1), nn.RReLU(), nn.Dropout(),
@@ -188,7 +189,8 @@ def same_size(c: int, r: random.Random, out: int | None = None) -> nn.Module:
         kernel = r.choice([1, 3])
         body.append(nn.Conv2d(c, (out or c) if last else c, kernel, padding=kernel // 2))
         if not last or r.random() < 0.5:
-            body.append(activation(c if not last else (out or c), 0, 0, r))
+            in_place = r.random() < 0.3
+            body.append(nn.ReLU(inplace=True) if in_place else activation(c if not last else (out or c), 0, 0, r))
     return nn.Sequential(*body)
 
 
@@ -287,8 +289,6 @@ def random_network(steps: Sequence[str], head: str, seed: int, shape: tuple[int,
         y = layer(x.clone())
         if not 0 < y[0].numel() <= 200 or not bool(torch.isfinite(y).all()):
             continue
-        if isinstance(layer, nn.ReLU | nn.Module) and any(getattr(m, "inplace", False) for m in layer.modules()):
-            layer = nn.Sequential(nn.Identity(), layer)
         layers.append(layer)
         x = y.detach()
     layers.append(Head(head, x, r.randint(2, 4)))

@@ -13,7 +13,7 @@ from robcert.lipschitz.call import Call, scalar
 from robcert.lipschitz.forms import Absolute, Half, Mirror, Negation, Slope, Squares
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.values import ONE, Value, same
-from robcert.math.rounding import down, up
+from robcert.math.rounding import up
 
 SLOPES: dict[str, tuple[float, float]] = {
     "relu": (0.0, 1.0),
@@ -109,9 +109,9 @@ def elu(call: Call) -> Value:
     alpha, scale, inner = (float(call[n]) for n in ("alpha", "scale", "input_scale"))
     if inner < 0:
         return call.infinite("it grows exponentially below 0")
-    below = scale * alpha * inner
-    ends = (0.0, scale, below)
-    return elementwise(call, call.x, down(min(ends), 4), up(max(ends), 4) if max(ends) != 1 else 1.0, row=True)
+    below = up(scalar(scale) * scalar(alpha) * scalar(inner), 4) if {scale, inner} != {1.0} else scalar(alpha)
+    ends = (0.0, math.copysign(scalar(scale), scale), math.copysign(below, scale * alpha))
+    return elementwise(call, call.x, min(ends), max(ends), row=True)
 
 
 @rule("celu")

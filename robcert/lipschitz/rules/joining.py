@@ -15,7 +15,7 @@ from robcert.lipschitz.joint import joint, joint_part, sum_part
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.rules.activations import elementwise
 from robcert.lipschitz.rules.arithmetic import scaled
-from robcert.lipschitz.values import INFINITE, ONE, Bounds, Value, copied, product, root, same
+from robcert.lipschitz.values import ONE, Bounds, Value, copied, product, root, same
 from robcert.math.rounding import up
 
 
@@ -80,9 +80,11 @@ def extreme(call: Call) -> Value | list[Any]:
         return elementwise(call, x, 0.0, 1.0)
     first, second = (broadcast(call, v) for v in values)
     bounds = joint(call.walk, [first, second])
-    bounds = bounds.smallest(_one_of(call, first, second))
-    form = Extreme((first, second), call.op in ("maximum", "max"))
-    return call.walk.value(call, [(v, ONE) for v in (first, second)], bounds, (form,), part=joint_part([first, second]))
+    forms: tuple[Any, ...] = (Extreme((first, second), call.op in ("maximum", "max")),)
+    slope = _one_of(call, first, second)
+    if slope is not None:
+        bounds, forms = bounds.smallest(_steepest(slope)), (*forms, slope)
+    return call.walk.value(call, [(v, ONE) for v in (first, second)], bounds, forms, part=joint_part([first, second]))
 
 
 @rule("where")
@@ -92,9 +94,11 @@ def where(call: Call) -> Value:
     values = call.values
     copies = [broadcast(call, v) for v in values]
     bounds = joint(call.walk, copies)
-    if len(copies) == 2:
-        bounds = bounds.smallest(_one_of(call, *copies))
-    return call.walk.value(call, [(v, ONE) for v in copies], bounds, part=joint_part(copies))
+    slope = _one_of(call, *copies) if len(copies) == 2 else None
+    forms = () if slope is None else (slope,)
+    if slope is not None:
+        bounds = bounds.smallest(_steepest(slope))
+    return call.walk.value(call, [(v, ONE) for v in copies], bounds, forms, part=joint_part(copies))
 
 
 @rule("expand_as", affine=True)
@@ -232,13 +236,17 @@ def _same_base(first: Value, second: Value) -> tuple[Slope, Slope] | None:
     return None
 
 
-def _one_of(call: Call, first: Value, second: Value) -> Bounds:
-    """An entry of the result is one of two functions of an entry: leaky ReLU as max(x, c x)."""
+def _one_of(call: Call, first: Value, second: Value) -> Slope | None:
+    """The result if each of its entries is one of two functions of an entry: leaky ReLU as max(x, c x)."""
     found = _same_base(first, second)
     if found is None or found[0].of.size != first.size:
-        return INFINITE
-    slopes = (abs(s) for f in found for s in (f.low, f.high))
-    return call.walk.latest(found[0].of).bounds.times(same(max(slopes)))
+        return None
+    one, other = found
+    return Slope(call.walk.latest(one.of), min(one.low, other.low), max(one.high, other.high))
+
+
+def _steepest(slope: Slope) -> Bounds:
+    return slope.of.bounds.times(same(max(abs(slope.low), abs(slope.high))))
 
 
 def _halves(values: Sequence[Value]) -> bool:

@@ -43,6 +43,8 @@ def vector_norm(call: Call) -> Value:
 @rule("sort", "topk", "msort")
 def sort(call: Call) -> Any:
     """Sorting moves no two tensors apart (the rearrangement inequality), in any l_p: 1. GroupSort, MaxMin."""
+    if call.op == "topk" and not call["sorted"]:
+        raise NotFinite("the order of its entries is not defined: ask for sorted=True")
     value = call.nonlinear(call.x, ONE, row=call.op)
     return value if call.op == "msort" else [value, call.jump()]
 
