@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model, peek_card
@@ -74,6 +72,8 @@ def choose_device(name: str) -> str:
     Raises:
         UsageError: torch has no such device here.
     """
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -112,6 +112,8 @@ def load_for_norms(
         EvaluationError: a file cannot be loaded.
     """
     if ":" in reference and not Path(reference).exists():
+        import torch
+
         from robcert.network import from_module
         from robcert.network.architecture import Request, build, default_shape
 

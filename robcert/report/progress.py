@@ -38,20 +38,20 @@ class ConsoleReporter:
         self.progress.stop()
 
     def model(self, name: str, natural: int, n: int, resumed: int) -> None:
-        """See `robcert.runs.execute.Reporter`."""
+        """See `robcert.runs.reporter.Reporter`."""
         self.name = name
         earlier = f"; {resumed} legs are finished already" if resumed else ""
         self.console.print(f"{name}: {natural} of {n} images right without any attack{earlier}", highlight=False)
 
     def leg(self, model: str, leg: LegPlan, work: int) -> None:
-        """See `robcert.runs.execute.Reporter`."""
+        """See `robcert.runs.reporter.Reporter`."""
         self.plan = leg
         if self.task is not None:
             self.progress.remove_task(self.task)
         self.task = self.progress.add_task(f"{model} {leg}", total=work, rate="")
 
     def look(self, leg: Leg) -> None:
-        """See `robcert.runs.execute.Reporter`."""
+        """See `robcert.runs.reporter.Reporter`."""
         if self.task is None or self.progress.disable:
             return
         rate = leg.spent.backwards / leg.spent.seconds if leg.spent.seconds else 0.0
@@ -61,7 +61,7 @@ class ConsoleReporter:
         self.progress.update(self.task, completed=round(leg.left + running), rate=f"{rate:,.0f} iterations/s")
 
     def leg_done(self, record: LegRecord) -> None:
-        """See `robcert.runs.execute.Reporter`."""
+        """See `robcert.runs.reporter.Reporter`."""
         broken = as_list(record.newly_broken)
         counts = "/".join(str(count) for count in broken)
         plan = LegPlan(record.attack, record.iterations, record.restarts)

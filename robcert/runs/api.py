@@ -9,9 +9,10 @@ from typing import Any
 from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
 from robcert.errors import UsageError
-from robcert.runs.execute import CHECKPOINT_SECONDS, Reporter, Silent, execute
+from robcert.runs.execute import CHECKPOINT_SECONDS, execute
 from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
 from robcert.runs.record import RunRecord
+from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import make_spec, run_name
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 

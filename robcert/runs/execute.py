@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy
 import torch
@@ -27,47 +26,12 @@ from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import write_contradiction, write_products
 from robcert.runs.proof import Proof, prove
 from robcert.runs.record import DataRecord, LegRecord, ModelRecord, RunRecord, RunSpec, ThreatRecord, Versions
+from robcert.runs.reporter import Reporter
 from robcert.runs.spec import digest
 from robcert.runs.store import Progress, RunStore
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 CHECKPOINT_SECONDS = 30.0
-
-
-class Reporter(Protocol):
-    """Who is told what happens while it happens."""
-
-    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
-        """A model begins: its natural accuracy, and how many legs were finished earlier."""
-        ...
-
-    def leg(self, model: str, leg: LegPlan, work: int) -> None:
-        """A leg begins, with so many attacks (images times restarts) to run."""
-        ...
-
-    def look(self, leg: Leg) -> None:
-        """Several times a second: the running leg."""
-        ...
-
-    def leg_done(self, record: LegRecord) -> None:
-        """A leg has ended."""
-        ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
-        """See `Reporter`."""
-
-    def leg(self, model: str, leg: LegPlan, work: int) -> None:
-        """See `Reporter`."""
-
-    def look(self, leg: Leg) -> None:
-        """See `Reporter`."""
-
-    def leg_done(self, record: LegRecord) -> None:
-        """See `Reporter`."""
 
 
 def execute(

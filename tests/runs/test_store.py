@@ -19,7 +19,7 @@ import robcert
 from robcert.engine.leg import Leg
 from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageError
 from robcert.runs import files, store
-from robcert.runs.execute import Silent
+from robcert.runs.reporter import Silent
 from robcert.runs.files import write_atomically
 from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord

@@ -1,0 +1,45 @@
+"""Who is told what happens while a run executes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from robcert.engine.leg import Leg
+from robcert.runs.plan import LegPlan
+from robcert.runs.record import LegRecord
+
+
+class Reporter(Protocol):
+    """Who is told what happens while it happens."""
+
+    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
+        """A model begins: its natural accuracy, and how many legs were finished earlier."""
+        ...
+
+    def leg(self, model: str, leg: LegPlan, work: int) -> None:
+        """A leg begins, with so many attacks (images times restarts) to run."""
+        ...
+
+    def look(self, leg: Leg) -> None:
+        """Several times a second: the running leg."""
+        ...
+
+    def leg_done(self, record: LegRecord) -> None:
+        """A leg has ended."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def model(self, name: str, natural: int, n: int, resumed: int) -> None:
+        """See `Reporter`."""
+
+    def leg(self, model: str, leg: LegPlan, work: int) -> None:
+        """See `Reporter`."""
+
+    def look(self, leg: Leg) -> None:
+        """See `Reporter`."""
+
+    def leg_done(self, record: LegRecord) -> None:
+        """See `Reporter`."""
