@@ -19,10 +19,10 @@ import robcert
 from robcert.engine.leg import Leg
 from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageError
 from robcert.runs import files, store
-from robcert.runs.reporter import Silent
 from robcert.runs.files import write_atomically
 from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord
+from robcert.runs.reporter import Silent
 from robcert.runs.spec import digest, make_spec, run_name
 from robcert.types import Dataset, LoadedModel, Threat
 
