@@ -9,9 +9,11 @@ from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
 import noise, stripes, tiny
+import torch
 import robcert
 from robcert.network import from_module
 
+torch.manual_seed(0)
 data = robcert.load_dataset("stripes")
 model = from_module(tiny.tiny(num_classes=2), input_shape=data.shape, num_classes=2)
 for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
