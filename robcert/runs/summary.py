@@ -78,7 +78,8 @@ def summarize(
         status: scalar_or_list([sum(row[k] == status for row in statuses) for k in range(len(threat.eps))])
         for status in ("wrong", "broken", "certified", "open")
     }
-    verdict = sweep_verdict(natural, legs, threat, flat)
+    proven = [int((proof.radius > eps).sum()) for eps in threat.eps]
+    verdict = sweep_verdict(natural, proven, legs, threat, flat)
     return ModelRecord(
         name=model.name,
         sha256=model.source.sha256,
@@ -95,14 +96,19 @@ def summarize(
     )
 
 
-def sweep_verdict(natural: int, legs: list[LegRecord], threat: Threat, flat: float) -> PlateauRecord | None:
-    """The plateau verdict, at the budget where the sweep is least settled."""
+def sweep_verdict(
+    natural: int, proven: list[int], legs: list[LegRecord], threat: Threat, flat: float
+) -> PlateauRecord | None:
+    """The plateau verdict, at the budget where the sweep is least settled.
+
+    Only open images speak: the ``proven`` ones (how many, per budget) could not have been broken.
+    """
     found: list[tuple[Plateau, float]] = []
     for k, eps in enumerate(threat.eps):
         standing, outcomes = natural, list[Outcome]()
         for leg in legs:
             broken = as_list(leg.newly_broken)[k]
-            outcomes.append(Outcome(leg.attack, leg.iterations, leg.restarts, standing, broken))
+            outcomes.append(Outcome(leg.attack, leg.iterations, leg.restarts, standing - proven[k], broken))
             standing = as_list(leg.attacked_correct)[k]
         verdict = plateau(outcomes, flat)
         if verdict is not None:

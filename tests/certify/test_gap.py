@@ -217,3 +217,13 @@ def test_a_contradiction_ends_the_run_with_both_witnesses(tmp_path, monkeypatch:
         robcert.attack(model, data, Threat("l2", (1.0,)), "pgd:20", certify="gap", run=tmp_path / "run")
     assert raised.value.exit_code == 3
     assert (tmp_path / "run" / "contradiction-digits-plain.safetensors").exists()
+
+
+def test_certified_images_do_not_speak_for_a_plateau() -> None:
+    model = load_model("digits-l2nnn")
+    data = load_dataset("digits", n=60)
+    record = robcert.attack(model, data, Threat("l2", (0.5,)), "pgd:5,pgd:50", certify="gap").models[0]
+    assert record.plateau is not None
+    assert record.certificate is not None
+    standing = record.legs[0].attacked_correct
+    assert record.plateau.entered == standing - record.certificate.correct == record.legs[1].entered  # type: ignore[operator]
