@@ -57,8 +57,7 @@ def certify(
     from robcert.engine.batching import logits_of
     from robcert.errors import UsageError, did_you_mean
     from robcert.report.certificates import CertifyRecord, certified_model, render_certify
-    from robcert.runs.record import DataRecord, ThreatRecord
-    from robcert.runs.spec import tensor_digest
+    from robcert.runs.spec import data_record, threat_record
     from robcert.runs.standing import standing
     from robcert.types import NORMS, Threat
 
@@ -96,14 +95,8 @@ def certify(
         records.append(certified_model(model, images, threat, found, bins, attacked, switches))
     record = CertifyRecord(
         method=method,
-        threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
-        data=DataRecord(
-            name=images.name,
-            split=images.split,
-            n=len(images),
-            seed=images.seed,
-            sha256=tensor_digest(images.x, images.y),
-        ),
+        threat=threat_record(threat),
+        data=data_record(images),
         models=records,
     )
     if output_format == "json":

@@ -25,7 +25,7 @@ from robcert.runs import summary
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import write_contradiction, write_products
 from robcert.runs.proof import Proof, prove
-from robcert.runs.record import DataRecord, LegRecord, ModelRecord, RunRecord, RunSpec, ThreatRecord, Versions
+from robcert.runs.record import LegRecord, ModelRecord, RunRecord, RunSpec, Versions
 from robcert.runs.reporter import Reporter
 from robcert.runs.spec import digest
 from robcert.runs.store import Progress, RunStore
@@ -83,8 +83,8 @@ def execute(
             device=str(data.x.device),
             seed=spec.seed,
             goal=spec.goal,
-            threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
-            data=DataRecord(**spec.data.model_dump()),
+            threat=spec.threat,
+            data=spec.data,
             models=records,
             run=str(directory) if directory is not None else None,
         )

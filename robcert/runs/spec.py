@@ -31,14 +31,8 @@ def make_spec(
     used = {leg.attack for leg in plan}
     return RunSpec(
         version=__version__,
-        threat=ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box),
-        data=DataRecord(
-            name=data.name,
-            split=data.split,
-            n=len(data),
-            seed=data.seed,
-            sha256=tensor_digest(data.x, data.y),
-        ),
+        threat=threat_record(threat),
+        data=data_record(data),
         models=[ModelSpec(name=model.name, sha256=model.source.sha256) for model in models],
         plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
         goal=goal,
@@ -47,6 +41,17 @@ def make_spec(
         options={name: values for name, values in sorted(options.items()) if name in used and values},
         flat=flat,
     )
+
+
+def threat_record(threat: Threat) -> ThreatRecord:
+    """A threat as records keep it."""
+    return ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box)
+
+
+def data_record(data: Dataset) -> DataRecord:
+    """Which images, with a digest of images and labels."""
+    sha256 = tensor_digest(data.x, data.y)
+    return DataRecord(name=data.name, split=data.split, n=len(data), seed=data.seed, sha256=sha256)
 
 
 def digest(spec: RunSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -186,6 +187,40 @@ def image_record(
     )
 
 
+@dataclass(frozen=True)
+class _Sign:
+    """What a leg notes of an image under ``note``, and how it is told; ``only_open``: of open images alone."""
+
+    note: str
+    name: str
+    message: str
+    advice: str
+    only_open: bool = False
+
+
+_SIGNS = (
+    _Sign(
+        "zero_gradient",
+        "zero-gradients",
+        "{count} open images gave a gradient of exactly zero in half of the steps or more",
+        "their verdict says little: the attack had no direction (saturated or quantised network?)",
+        only_open=True,
+    ),
+    _Sign(
+        "non_finite",
+        "non-finite",
+        "the model answered NaN or infinity near {count} images",
+        "such points count as not broken; look for overflow in the network",
+    ),
+    _Sign(
+        "unconfirmed",
+        "unconfirmed",
+        "the verifier refused examples that the search had found, for {count} images",
+        "the network answers differently to the same input (randomised, or on the very boundary)",
+    ),
+)
+
+
 def warnings(
     model: LoadedModel,
     data: Dataset,
@@ -212,33 +247,10 @@ def warnings(
         still = [position for position in positions if not only_open or "open" in statuses[position]]
         return [int(data.index[position]) for position in still]
 
-    if images := noted("zero_gradient", only_open=True):
-        given.append(
-            WarningRecord(
-                name="zero-gradients",
-                message=f"{len(images)} open images gave a gradient of exactly zero in half of the steps or more",
-                advice="their verdict says little: the attack had no direction (saturated or quantised network?)",
-                images=images,
-            )
-        )
-    if images := noted("non_finite", only_open=False):
-        given.append(
-            WarningRecord(
-                name="non-finite",
-                message=f"the model answered NaN or infinity near {len(images)} images",
-                advice="such points count as not broken; look for overflow in the network",
-                images=images,
-            )
-        )
-    if images := noted("unconfirmed", only_open=False):
-        given.append(
-            WarningRecord(
-                name="unconfirmed",
-                message=f"the verifier refused examples that the search had found, for {len(images)} images",
-                advice="the network answers differently to the same input (randomised, or on the very boundary)",
-                images=images,
-            )
-        )
+    for sign in _SIGNS:
+        if images := noted(sign.note, sign.only_open):
+            message = sign.message.format(count=len(images))
+            given.append(WarningRecord(name=sign.name, message=message, advice=sign.advice, images=images))
     if verdict is not None and verdict.verdict == "falling":
         given.append(
             WarningRecord(
