@@ -105,6 +105,7 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
         entrants=list(range(n)),
         restarts=1,
         slots=n,
+        search=None if task.search is None else counted.also(task.search),
     )
     leg.run()
     found = task.x.clone()
@@ -267,7 +268,7 @@ def _torchattacks() -> list[Contender]:
 
 
 def _adv_lib() -> list[Contender]:
-    if importlib.util.find_spec("visdom") is None:
+    if "visdom" not in sys.modules and importlib.util.find_spec("visdom") is None:
         # adv_lib imports visdom at the top, for plots that are off here; the real one brings a web server.
         sys.modules["visdom"] = types.ModuleType("visdom")
     torchvision()  # adv_lib imports it too, and would meet the breakage that robcert.vision mends

@@ -51,11 +51,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Worth:
-    """What an attack found; ``gradients`` is the most gradient steps that an image got."""
+    """What an attack found (``broken``: image by image); ``gradients`` is the most gradient steps that an image got."""
 
     success: float
     median: float
     gradients: int
+    broken: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def worth(contender: Contender, task: Task, steps: int, searches: int) -> Worth:
         float(fooled.double().mean()),
         float(found.quantile(0.5, interpolation="higher")),
         counted.differentiated,
+        tuple(fooled.tolist()),
     )
 
 

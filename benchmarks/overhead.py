@@ -24,6 +24,8 @@ from rich.console import Console
 from show import notes, print_head, print_notes, print_targets, print_timings, print_worth, record
 from task import make_task
 
+from robcert.engine.allocator import keep_memory
+
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -67,6 +69,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     progress = Console(stderr=True)
     torch.set_num_threads(max(options.threads))
+    keep_memory()  # for the whole process, so for the bare loop and the peers too
     progress.print("training the network ...")
     task = make_task(options.batch, options.quick)
     others, missing = peers() if options.peers else ([], [])

@@ -56,6 +56,16 @@ class Counted(nn.Module):
             self._tick(x.detach())
         return self.inner(x)
 
+    def also(self, other: nn.Module) -> nn.Module:
+        """Another network whose gradient steps count here too."""
+
+        def count(module: nn.Module, given: object) -> None:
+            self.differentiated += torch.is_grad_enabled()
+
+        watched = nn.Sequential(other)
+        watched.register_forward_pre_hook(count)
+        return watched
+
     def _tick(self, x: Tensor) -> None:
         self.differentiated += 1
         now = self.clock()
@@ -69,7 +79,10 @@ class Counted(nn.Module):
 
 @dataclass(frozen=True)
 class Task:
-    """A trained network and images that it classifies clearly, so that a tiny eps breaks none of them."""
+    """A trained network and images that it classifies clearly, so that a tiny eps breaks none of them.
+
+    ``search`` is the bfloat16 copy that robcert searches with, or None (`robcert.engine.precision`).
+    """
 
     data: str
     model: LoadedModel
@@ -77,6 +90,7 @@ class Task:
     accuracy: float
     x: Tensor
     y: Tensor
+    search: nn.Module | None = None
 
     def counted(self, unfrozen: bool = False, beside: Callable[[Tensor], object] | None = None) -> Counted:
         """The network behind a counter; unfrozen: a copy whose weights require gradients."""

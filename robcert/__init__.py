@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from robcert.errors import RobcertError
     from robcert.network import load_model
     from robcert.runs.api import attack
+    from robcert.runs.compare import compare
     from robcert.runs.record import RunRecord
+    from robcert.sensitivity.detection import detect
+    from robcert.sensitivity.jacobian import jacobian
     from robcert.types import Dataset, LoadedModel, Threat
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "attack": "robcert.runs.api",
+    "compare": "robcert.runs.compare",
+    "detect": "robcert.sensitivity.detection",
+    "jacobian": "robcert.sensitivity.jacobian",
     "load_model": "robcert.network",
     "load_dataset": "robcert.data",
     "Threat": "robcert.types",
@@ -38,6 +44,9 @@ __all__ = [
     "Threat",
     "__version__",
     "attack",
+    "compare",
+    "detect",
+    "jacobian",
     "load_dataset",
     "load_model",
 ]

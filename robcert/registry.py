@@ -11,11 +11,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from robcert.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Registry(Generic[T]):
@@ -32,13 +33,16 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that registers an object under ``name``; a second object of one name is an error."""
+    def register(self, name: str) -> Callable[[S], S]:
+        """Decorator that registers an object under ``name``; a second object of one name is an error.
 
-        def keep(item: T) -> T:
+        What it decorates keeps its own type, which is that of the registry or narrower.
+        """
+
+        def keep(item: S) -> S:
             if name in self._entries and self._entries[name] is not item:
                 raise ValueError(f"two {self.kind}s are called {name!r}")
-            self._entries[name] = item
+            self._entries[name] = cast(T, item)
             return item
 
         return keep

@@ -114,7 +114,7 @@ class Source:
 
     reference: str
     path: str
-    format: Literal["safetensors", "state_dict", "torch_export", "torchscript", "memory"]
+    format: Literal["safetensors", "state_dict", "torch_export", "torchscript", "onnx", "memory"]
     sha256: str
 
 

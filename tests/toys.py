@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,34 @@ REGISTERED: list[tuple[str, Norm]] = [
     (name, norm) for name, kind in attacks.items() for norm in NORMS if norm in kind.norms
 ]
 """Every registered attack in every norm that it supports: a new attack is tested by being there."""
+
+
+TARGETED = {
+    name for name, kind in attacks.items() if getattr(kind(iterations=1), "targeted", False) and name != "superdeepfool"
+}
+"""Attacks that aim at one class a restart."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A row of the table in docs/attacks.md: within this factor of the exact distance after so many iterations."""
+
+    factor: float
+    iterations: int
+
+
+def documented_factors() -> dict[tuple[str, Norm], Factor]:
+    """The factors of docs/attacks.md by attack and norm."""
+    table = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text().split("## Plans")[0]
+    found: dict[tuple[str, Norm], Factor] = {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) < 5 or not cells[0].startswith("`"):
+            continue
+        for part in filter(None, cells[3].split(", ")):
+            norm, factor = part.split()
+            found[cells[0].strip("`"), norm] = Factor(float(factor), int(cells[4]))  # type: ignore[index]
+    return found
 
 
 def toy(
@@ -66,13 +96,16 @@ def run_leg(
     seed: int = 0,
     slots: int = 128,
     index: Tensor | None = None,
+    search: nn.Module | None = None,
     **options: Any,
 ) -> tuple[Witnesses, Leg]:
     """Run one leg over all images."""
     images = Batch(x, y, torch.arange(len(y)) if index is None else index)
     witnesses = Witnesses(x)
     attack = attacks.get(name)(iterations=iterations, **options)
-    leg = Leg(model, attack, name, images, witnesses, threat, goal, seed, list(range(len(y))), restarts, slots)
+    leg = Leg(
+        model, attack, name, images, witnesses, threat, goal, seed, list(range(len(y))), restarts, slots, search=search
+    )
     leg.run()
     return witnesses, leg
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin
+from robcert.attacks.objectives import margin, towards_margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.targets import aim
 from robcert.errors import UsageError
 from robcert.math.norms import dual, per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
@@ -83,6 +85,7 @@ class CW:
         learning_rate: the most that an entry of w moves in one iteration.
         initial_c: the first c, relative to the threshold of the linearised model.
         abort_early: end a search step when a tenth of its iterations improved the loss by less than 1e-4 of it.
+        targeted: aim at one class, restart r at the r-th most likely wrong one (`cw-t`).
     """
 
     iterations: int = 1000
@@ -91,6 +94,7 @@ class CW:
     learning_rate: float = 0.3
     initial_c: float = 3.0
     abort_early: bool = True
+    targeted: bool = False
 
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf"})
     paper: ClassVar[str] = "Carlini & Wagner 2017; paper A, tables 1 and 2"
@@ -118,7 +122,7 @@ class CW:
         if problem.goal == "minimize":
             tau = torch.where(problem.best.isfinite(), 0.9 * problem.best, tau)
         else:
-            tau = 0.98 * tau  # room for the last oscillation
+            pass
         return CWState(
             w=start,
             mean=torch.zeros_like(start),
@@ -145,7 +149,10 @@ class CW:
         tanh = torch.tanh(state.w)
         scalar = torch.zeros((), dtype=tanh.dtype, device=tanh.device)
         x = torch.add(scalar + (low + half), tanh, alpha=half)
-        evaluation = oracle.value_and_grad(margin, x)
+        infinity = problem.threat.norm == "linf"
+        target = aim(problem, self.targeted)
+        objective = margin if target is None else partial(towards_margin, target=target)
+        evaluation = oracle.value_and_grad(objective, self._clamp(problem, state.tau, x) if infinity else x)
         gap = (self.confidence - evaluation.value).clamp_min(0)
         fooled = gap <= 0
         pull = torch.where(fooled, torch.zeros_like(gap), torch.ones_like(gap))
@@ -174,7 +181,7 @@ class CW:
         state.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
         root = state.square.sqrt().add_(_ADAM_EPS)
         # A rate in x over the slope is a rate in w: an entry at the edge of the box moves as far in x as a grey one.
-        rate = per_image(self._rate(problem, reach, state.iteration), slope)
+        rate = per_image(self._rate(problem, state.tau if infinity else reach, state.iteration), slope)
         rate = torch.div(rate, slope).clamp_max_(self.learning_rate)
         size = torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
         state.w.addcdiv_(rate.mul_(state.mean).mul_(per_image(-size, rate)), root)
@@ -188,6 +195,12 @@ class CW:
             hit=state.hit | fooled,
         )
 
+    def fine(self, problem: Problem, state: CWState) -> Tensor:
+        """In l2 the last constant, whose search starts anew; in linf the end of every search step."""
+        if problem.threat.norm == "l2" and self.search_steps > 1:
+            return state.search_step >= self.search_steps - 1
+        return state.iteration >= 0.9 * self.iterations
+
     def phase(self, problem: Problem, state: CWState) -> CWState:
         """End search steps that are spent or make no progress, and choose the next c (or tau)."""
         ended = (state.iteration >= self.iterations) & ~state.done
@@ -198,7 +211,7 @@ class CW:
         mark = torch.where(looking, state.loss, state.mark)
         state = replace(state, mark=mark)
         if problem.threat.norm == "linf":
-            inside = problem.best <= state.tau
+            inside = problem.best <= state.tau * (1 + 1e-5)
             ended = (ended | inside) & ~state.done
         if not bool(ended.any()):
             return state
@@ -211,7 +224,13 @@ class CW:
     def proposal(self, problem: Problem, state: CWState) -> Tensor:
         """Where the last step led."""
         low, high = problem.threat.box
-        return low + (high - low) / 2 * (torch.tanh(state.w) + 1)
+        x = low + (high - low) / 2 * (torch.tanh(state.w) + 1)
+        return self._clamp(problem, state.tau, x) if problem.threat.norm == "linf" else x
+
+    @staticmethod
+    def _clamp(problem: Problem, tau: Tensor, x: Tensor) -> Tensor:
+        bound = per_image(tau, x)
+        return torch.minimum(torch.maximum(x, problem.x - bound), problem.x + bound)
 
     def _next_c(self, problem: Problem, state: CWState, ended: Tensor) -> CWState:
         failed = ended & ~state.hit
@@ -227,21 +246,19 @@ class CW:
         return self._restart(replace(state, done=done), ended, self._start(problem))
 
     def _next_tau(self, problem: Problem, state: CWState, ended: Tensor) -> CWState:
-        success = ended & (problem.best <= state.tau)
+        success = ended & (problem.best <= state.tau * (1 + 1e-5))
         failed = ended & ~success
-        stuck = failed & (state.c > 5 * state.c_first)
-        lower = torch.where(stuck, torch.maximum(state.tau_lower, state.tau), state.tau_lower)
-        c = torch.where(failed, torch.where(stuck, state.c_first, 10 * state.c), state.c)
+        lower = torch.where(failed, torch.maximum(state.tau_lower, state.tau), state.tau_lower)
         upper = problem.best
         known = upper.isfinite()
         between = torch.where(known, torch.where(lower > 0, 0.5 * (lower + upper), 0.7 * upper), 2 * state.tau)
-        tau = torch.where(success | stuck, between, state.tau)
+        tau = torch.where(ended, between, state.tau)
         search_step = state.search_step + failed
         settled = known & (upper - lower <= 0.004 * upper)
         over = settled | (search_step >= self.search_steps)
         if problem.goal == "decide":
-            over = over | stuck
-        state = replace(state, c=c, tau=tau, tau_lower=lower, search_step=search_step, done=state.done | (ended & over))
+            over = over | failed
+        state = replace(state, tau=tau, tau_lower=lower, search_step=search_step, done=state.done | (ended & over))
         kept = torch.where(per_image(success, state.w), state.w, self._start(problem))
         return self._restart(state, ended, kept)
 
@@ -279,7 +296,7 @@ class CW:
 
         The entries of a perturbation of norm r are about r / sqrt(d) in l2 and r in linf.
         """
-        if problem.goal == "minimize":
+        if problem.goal == "minimize" and problem.threat.norm == "l2":
             reach = torch.minimum(reach, problem.best)
         typical = reach / (math.sqrt(problem.x[0].numel()) if problem.threat.norm == "l2" else 1.0)
         begin, end = _RATES[problem.threat.norm]

@@ -12,15 +12,17 @@ from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem
 from robcert.attacks.steepest import steepest
+from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
 
 
 @dataclass(frozen=True)
 class FGSMState:
-    """The point to evaluate and whether it has been."""
+    """The point to evaluate, whether it is the one on the surface, and whether that one has been evaluated."""
 
     x: Tensor
+    moved: Tensor
     done: Tensor
 
 
@@ -45,25 +47,28 @@ class FGSM:
 
     @property
     def period(self) -> int:
-        """One step a phase: it has only one."""
+        """A look after each of the two steps."""
         return 1
 
     def init(self, problem: Problem) -> FGSMState:
         """Start at the clean image."""
-        return FGSMState(x=problem.x.clone(), done=torch.zeros_like(problem.y, dtype=torch.bool))
+        no = torch.zeros_like(problem.y, dtype=torch.bool)
+        return FGSMState(x=problem.x.clone(), moved=no, done=no.clone())
 
     def step(self, oracle: Oracle, problem: Problem, state: FGSMState) -> FGSMState:
-        """Go to the surface of the ball, then inside the box."""
+        """Go to the surface of the ball, then inside the box; then look at that point, and stay."""
         threat = problem.threat
         gradient = oracle.value_and_grad(
-            choose(self.objective, problem.restart, torch.zeros_like(state.done)), problem.x
+            choose(self.objective, problem.restart, torch.zeros_like(state.done)), state.x
         ).gradient
         low, high = threat.box
         room = torch.where(gradient > 0, problem.x < high, problem.x > low)
         eps = torch.full_like(problem.best, threat.largest)
         delta = threat.largest * steepest(gradient, threat.norm, room)
         delta = project_ball_and_box(delta, problem.x, eps, threat.norm, threat.box)
-        return replace(state, x=problem.x + delta, done=torch.ones_like(state.done))
+        surface = (problem.x + delta).clamp(low, high)
+        x = torch.where(per_image(state.moved, surface), state.x, surface)
+        return replace(state, x=x, moved=torch.ones_like(state.moved), done=state.moved)
 
     def phase(self, problem: Problem, state: FGSMState) -> FGSMState:
         """Nothing is left to do."""

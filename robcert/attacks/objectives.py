@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks.protocol import Objective
+from robcert.attacks.targets import pick
 from robcert.errors import UsageError, did_you_mean
 
 TEMPERATURE = 8.0
@@ -45,7 +46,56 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return scaled.logsumexp(dim=1) - scaled.gather(1, y.view(-1, 1)).squeeze(1)
 
 
-OBJECTIVES = {"ce": cross_entropy, "margin": margin}
+def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
+    r""":math:`(\max_{j \ne y} z_j - z_y) / (z_{(1)} - z_{(3)})`, z sorted (Croce & Hein 2020, eq. 6): free of scale.
+
+    With fewer than three classes there is no third logit, and it is the margin.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    top = logits.topk(3, dim=1).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2]).clamp_min(_least(logits))
+
+
+def towards_margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """:math:`z_t - z_y`: positive only where the image is misclassified."""
+    return pick(logits, target) - pick(logits, y)
+
+
+def towards_cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Minus `cross_entropy` with the target as label."""
+    return -cross_entropy(logits, target)
+
+
+def towards_ratio(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    r""":math:`(z_t - z_y) / (z_{(1)} - (z_{(3)} + z_{(4)}) / 2)` (Croce & Hein 2020, eq. 7); margin below 4 classes."""
+    value = towards_margin(logits, y, target)
+    if logits.shape[1] < 4:
+        return value
+    top = logits.topk(4, dim=1).values
+    return value / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2).clamp_min(_least(logits))
+
+
+def _least(logits: Tensor) -> float:
+    return 16 * torch.finfo(logits.dtype).tiny
+
+
+def plain_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of the logits as they are: what most libraries climb, and what large logits defeat.
+
+    Where the largest logit is about 100 above the others its gradient is exactly zero in float32. It is here to
+    reproduce what others measured (``robcert reproduce l2nnn-resnet-table``), not to attack with.
+    """
+    return torch.nn.functional.cross_entropy(logits, y, reduction="none")
+
+
+OBJECTIVES = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": difference_of_logits_ratio,
+    "ce-plain": plain_cross_entropy,
+}
+TARGETED = {"ce": towards_cross_entropy, "margin": towards_margin, "dlr": towards_ratio}
 
 
 def alternate(restart: Tensor, late: Tensor) -> Objective:
@@ -65,9 +115,15 @@ def alternate(restart: Tensor, late: Tensor) -> Objective:
     return objective
 
 
-def choose(name: str, restart: Tensor, late: Tensor) -> Objective:
-    """The objective of that name; see `alternate` for the other arguments."""
-    return alternate(restart, late) if name == "alternate" else OBJECTIVES[name]
+def choose(name: str, restart: Tensor, late: Tensor, target: Tensor | None = None) -> Objective:
+    """The objective of that name, untargeted or towards ``target`` (n,); see `alternate` for the other arguments."""
+    if target is None:
+        return alternate(restart, late) if name == "alternate" else OBJECTIVES[name]
+    if name == "alternate":
+        return lambda logits, y: torch.where(
+            late, towards_margin(logits, y, target), towards_cross_entropy(logits, y, target)
+        )
+    return lambda logits, y: TARGETED[name](logits, y, target)
 
 
 def check_objective(name: str) -> None:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
+from robcert.attacks.budgets import first_budget, inside, next_budget
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.attacks.steepest import steepest
+from robcert.attacks.targets import aim
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
@@ -57,6 +59,7 @@ class PGD:
         random_start: start uniformly in the ball (else at the clean image in restart 0).
         search_steps: with "minimize", the most budgets that are tried.
         tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
+        targeted: aim at one class, restart r at the r-th most likely wrong one (`pgd-t`).
     """
 
     iterations: int = 100
@@ -65,6 +68,7 @@ class PGD:
     random_start: bool = True
     search_steps: int = 20
     tolerance: float = 0.004
+    targeted: bool = False
 
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Madry et al. 2018"
@@ -85,9 +89,7 @@ class PGD:
 
     def init(self, problem: Problem) -> PGDState:
         """A random point of the ball (of the largest budget, or of half the best distance known)."""
-        eps = torch.full_like(problem.best, problem.threat.largest)
-        if problem.goal == "minimize":
-            eps = torch.where(problem.best.isfinite(), 0.7 * problem.best, eps)
+        eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         state = PGDState(
             delta=torch.zeros_like(problem.x),
@@ -105,7 +107,13 @@ class PGD:
         low, high = threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         gradient = oracle.value_and_grad(
-            choose(self.objective, problem.restart, 2 * state.iteration >= self.iterations), x
+            choose(
+                self.objective,
+                problem.restart,
+                2 * state.iteration >= self.iterations,
+                aim(problem, self.targeted),
+            ),
+            x,
         ).gradient
         if self.step_size is None:
             progress = state.iteration / self.iterations
@@ -117,30 +125,28 @@ class PGD:
         delta = project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)
         return replace(state, delta=delta, iteration=state.iteration + 1)
 
+    def fine(self, problem: Problem, state: PGDState) -> Tensor:
+        """The last tenth of the iterations, whose steps are small."""
+        return state.iteration >= 0.9 * self.iterations
+
     def phase(self, problem: Problem, state: PGDState) -> PGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""
         spent = state.iteration >= self.iterations
         if problem.goal == "decide":
             return replace(state, done=spent)
-        hit = problem.best <= state.eps * (1 + 1e-5)
-        ended = (spent | hit) & ~state.done
+        ended = (spent | inside(problem, state.eps)) & ~state.done
         if not bool(ended.any()):
             return state
-        lower = torch.where(ended & ~hit, torch.maximum(state.lower, state.eps), state.lower)
-        known = problem.best.isfinite()
-        between = 0.5 * (lower + torch.where(known, problem.best, torch.zeros_like(lower)))
-        eps = torch.where(ended, torch.where(known, between, 2 * state.eps), state.eps)
-        search_step = state.search_step + ended
-        close = known & (problem.best - lower <= self.tolerance * problem.best)
-        beyond = ~known & (eps > 2 * _diameter(problem))
-        done = state.done | (ended & (close | beyond | (search_step >= self.search_steps)))
+        eps, lower, search_step, over = next_budget(
+            problem, state.eps, state.lower, state.search_step, ended, self.search_steps, self.tolerance
+        )
         state = replace(
             state,
             eps=eps,
             lower=lower,
             search_step=search_step,
             iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
-            done=done,
+            done=state.done | over,
         )
         fresh = self._start(problem, state)
         return replace(state, delta=torch.where(per_image(ended, fresh), fresh, state.delta))
@@ -157,10 +163,3 @@ class PGD:
         return project_ball_and_box(
             unit * per_image(state.eps, unit), problem.x, state.eps, problem.threat.norm, problem.threat.box
         )
-
-
-def _diameter(problem: Problem) -> float:
-    """The largest distance that two points of the box can have."""
-    low, high = problem.threat.box
-    entries = problem.x[0].numel()
-    return (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[problem.threat.norm]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class Problem:
         index: (n,) int64, the index of each image in its data set.
         restart: (n,) int64, which restart this is; 0 starts at the clean image where an attack can.
         best: (n,) float32, distance of the closest misclassified point found so far by anyone (inf: none).
+        rivals: (n, classes - 1) int64, the wrong classes of the clean image, the most likely first; filled for
+            attacks that say ``targeted``, else 0.
         threat: norm, budgets and box.
         goal: "decide" (is there an example within the budget?) or "minimize" (how close is the closest?).
         seed: the seed of the run.
@@ -52,6 +54,7 @@ class Problem:
     index: Tensor
     restart: Tensor
     best: Tensor
+    rivals: Tensor
     threat: Threat
     goal: Goal
     seed: int
@@ -71,6 +74,23 @@ class Evaluation:
     gradient: Tensor
 
 
+@dataclass(frozen=True)
+class Jacobian:
+    """What one forward and k backwards gave: logits (n, classes), gradients (n, k, *shape)."""
+
+    logits: Tensor
+    gradients: Tensor
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """One forward and two backwards: value (n,), gradient g (n, *shape), and product H v(g) (n, *shape)."""
+
+    value: Tensor
+    gradient: Tensor
+    product: Tensor
+
+
 class Oracle(Protocol):
     """The only way to the model."""
 
@@ -80,6 +100,18 @@ class Oracle(Protocol):
 
     def logits(self, x: Tensor) -> Tensor:
         """One forward at ``x``: (n, classes)."""
+        ...
+
+    def gradients(self, rows: Tensor, x: Tensor) -> Jacobian:
+        """Rows of the Jacobian at ``x``: the gradients of the logits ``rows`` (n, k) int64, k backwards."""
+        ...
+
+    def hvp(self, objective: Objective, x: Tensor, direction: Callable[[Tensor], Tensor]) -> Curvature:
+        """The Hessian of the objective at ``x`` times a direction that is chosen by the gradient there.
+
+        With ``direction`` the gradient of a function of g, it is the gradient by x of that function. The point is not
+        noted as a candidate: it is the one that another call has evaluated.
+        """
         ...
 
 
@@ -105,6 +137,7 @@ class Attack(Protocol):
         paper: where it comes from.
         cost: of one step.
         iterations: its budget; for an attack that searches over a constant, of one search step.
+        targeted (optional): whether it wants `Problem.rivals`, at one more forward an image.
     """
 
     norms: ClassVar[frozenset[Norm]]
@@ -133,6 +166,15 @@ class Attack(Protocol):
 
     def proposal(self, problem: Problem, state: Any) -> Tensor:
         """The point (n, *shape) that the next step would evaluate; the engine tries it before it lets go."""
+        ...
+
+
+@runtime_checkable
+class Refining(Protocol):
+    """An attack that may be searched in low precision, up to where it refines what it has."""
+
+    def fine(self, problem: Problem, state: Any) -> Tensor:
+        """(n,) bool: the images whose next step needs the precision of the network itself."""
         ...
 
 

@@ -10,21 +10,23 @@ network differs from the real one by at most E in every logit at every point of 
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
 from torch import Tensor
 
-from robcert.certify import Certificates, certificate, round_down
-from robcert.certify.rounding import gap_error64, logit_rounding, logits64
-from robcert.lipschitz.graph import BINDINGS, NetworkBound, lipschitz_bound
+from robcert.certify import Certificates, Search, certificate, round_down
+from robcert.certify.rounding import analyse, gap_error64, logit_rounding, logits64
+from robcert.errors import EvaluationError
+from robcert.lipschitz.graph import BINDINGS, NetworkBound
 from robcert.types import LoadedModel, Norm
 
 _CHUNK = 128
 
 
 @certificate("gap")
-def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm) -> Certificates:
+def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None) -> Certificates:
     """Certify images by the global Lipschitz constants of the network.
 
     Args:
@@ -32,22 +34,24 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm) -> Certifi
         x: (n, *shape) float32, inside the box.
         y: (n,) int64.
         norm: of the perturbation.
+        search: plays no part; the radius has a closed form.
 
     Returns:
-        Radii for correctly classified images, 0 for the others.
+        Radii for correctly classified images, 0 for the others. Where no bound of the rounding of the executed network
+        is known, the radii of the network in real arithmetic stand alone, and ``refused`` says why.
 
     Raises:
         EvaluationError: the graph of the network is not supported (see `robcert.lipschitz.graph.graph_bound`).
     """
     began = time.monotonic()
-    bound = lipschitz_bound(model, norm)
-    executed = logit_rounding(model).error
+    bound = analyse(model)[0].lipschitz[norm]
     evaluated = gap_error64(model)
+    executed, refused = _executed(model)
     logits = logits64(model, x)
-    answers = _answers(model, x)
+    executed_answers = answers(model, x)
     prediction = logits.argmax(dim=1)
     ordered = logits.sort(dim=1, descending=True).values
-    correct = (prediction == y.cpu()) & (answers == y.cpu())
+    correct = (prediction == y.cpu()) & (executed_answers == y.cpu())
     real, which = radii(logits, y.cpu(), correct, bound, slack=evaluated)
     radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * executed)
     return Certificates(
@@ -56,17 +60,26 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm) -> Certifi
         radius=radius,
         radius_real=real,
         gap=ordered[:, 0] - ordered[:, 1],
-        prediction=answers,
+        prediction=executed_answers,
         binding=tuple(BINDINGS[k] if k >= 0 else "" for k in which.tolist()),
         constants={
             "lipschitz": bound.whole,
             "lipschitz_features": bound.features,
             "lipschitz_logit": float(bound.logits.max()),
-            "rounding_float32": executed,
+            **({} if refused else {"rounding_float32": executed}),
             "rounding_float64": evaluated,
         },
         seconds=time.monotonic() - began,
+        refused=refused,
     )
+
+
+def _executed(model: LoadedModel) -> tuple[float, str]:
+    """The bound E of the rounding of a logit; infinite where there is none, and why."""
+    try:
+        return logit_rounding(model).error, ""
+    except EvaluationError as error:
+        return math.inf, error.found
 
 
 def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: float) -> tuple[Tensor, Tensor]:
@@ -98,6 +111,7 @@ def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack
 
 
 @torch.no_grad()
-def _answers(model: LoadedModel, x: Tensor) -> Tensor:
+def answers(model: LoadedModel, x: Tensor) -> Tensor:
+    """What the executed network answers: (n,) int64, on the CPU."""
     parts = [model.module(chunk).argmax(dim=1).cpu() for chunk in x.split(_CHUNK)]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)

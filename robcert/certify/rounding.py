@@ -14,6 +14,7 @@ Source: the layer-by-layer form is that of Murray (arXiv 2603.13334); the consta
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,7 +28,16 @@ from robcert.math.rounding import up
 from robcert.network.fold import copy_module
 from robcert.types import LoadedModel
 
-__all__ = ["NodeError", "RoundingBound", "gap_error64", "logit_rounding", "logit_rounding_at", "logits64"]
+__all__ = [
+    "Analysis",
+    "NodeError",
+    "RoundingBound",
+    "analyse",
+    "gap_error64",
+    "logit_rounding",
+    "logit_rounding_at",
+    "logits64",
+]
 
 _CHUNK = 128
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Analysis, RoundingBound]] = WeakKeyDictionary()
@@ -49,10 +59,13 @@ def logit_rounding(model: LoadedModel) -> RoundingBound:
     """How far the executed float32 logits can be from those in real arithmetic, for every input in the box.
 
     Raises:
-        EvaluationError: an op without a rounding rule (named), without a finite Lipschitz constant, or a setting of
-            torch under which the bound would not hold (`robcert.certify.kernels`).
+        EvaluationError: an op without a rounding rule (named), without a finite Lipschitz constant, a layer that may
+            amplify rounding without a bound, or a setting of torch under which the bound would not hold
+            (`robcert.certify.kernels`).
     """
     analysis, bound = analyse(model)
+    if not math.isfinite(bound.error):
+        raise analysis.refusal()
     analysis.check_constants()
     check_kernels(_device(model), convolutions=analysis.convolutions, name=model.name)
     return bound

@@ -98,7 +98,7 @@ def absolute_norm(op: Conv | ConvTranspose | Dense, terms: int) -> float:
 
 
 @local(
-    *("linear", "addmm", "mm", "matmul", "bmm", "conv1d", "conv2d", "conv3d"),
+    *("linear", "addmm", "mm", "matmul", "bmm", "conv1d", "conv2d", "conv3d", "convolution"),
     *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
 )
 def dot_products(at: Local) -> float:

@@ -75,6 +75,7 @@ class Local:
         out: a bound of ||op(x^)||_2, one image.
         calls: every op of the graph by the name of its node.
         linear: what is kept of linear layers between two walks.
+        reasons: a rule that has no finite bound appends why.
     """
 
     call: Call
@@ -84,6 +85,7 @@ class Local:
     out: float
     calls: dict[str, Call]
     linear: dict[str, Layer]
+    reasons: list[str]
 
     @property
     def entries(self) -> float:

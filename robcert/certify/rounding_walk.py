@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -12,22 +13,25 @@ from torch import Tensor, fx
 
 from robcert.certify import rounding_functions as _functions  # registers its rules
 from robcert.certify import rounding_linear as _linear
+from robcert.certify import rounding_moments as _moments
 from robcert.certify.rounding_rules import FLOAT32, FLOAT64, RULES, Layer, Local, Unit
 from robcert.errors import EvaluationError
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.forms import Half
+from robcert.lipschitz.graph import NetworkBound, network_bounds, walked
 from robcert.lipschitz.rules.shapes import MOVES
 from robcert.lipschitz.values import Value, product, root, root_of_squares, total
-from robcert.lipschitz.walk import UnknownOp, Walk, depends
+from robcert.lipschitz.walk import depends
 from robcert.math.rounding import gamma, up
-from robcert.network.graph import BATCH, Graph, layer_path, node_label, read_graph
-from robcert.types import LoadedModel
+from robcert.network.graph import BATCH, layer_path, node_label
+from robcert.types import LoadedModel, Norm
 
 _ROUNDED_ALIKE = frozenset(
     (
         *("add", "sub", "rsub", "mul", "div", "neg", "abs", "sqrt", "relu", "clamp", "maximum", "minimum", "square"),
         *("full", "full_like", "scalar_tensor", "arange", "eye", "zeros_like", "ones_like", "_to_copy", "cat", "stack"),
-        *("where", "index", "index_select", "constant_pad_nd", "pad", "repeat"),
+        *("where", "index", "index_select", "constant_pad_nd", "pad", "repeat", "expand", "clamp_min", "clamp_max"),
+        *("amax", "amin", "ones", "zeros", "new_ones", "new_zeros"),
     )
 )
 """Ops on constants that IEEE 754 rounds in one way only, on every device and in every order."""
@@ -60,7 +64,7 @@ class RoundingBound:
     """How far computed logits are from those in real arithmetic, at every float32 input in the box.
 
     Attributes:
-        error: E with |f_i executed in float32 - f_i| <= E for every logit.
+        error: E with |f_i executed in float32 - f_i| <= E for every logit; infinite where none is known.
         error64: the same for an evaluation in float64 (`logits64`).
         size: a bound of ||f||_2 over the box.
         nodes: op by op, for float32, in the order of execution.
@@ -70,33 +74,6 @@ class RoundingBound:
     error64: float
     size: float
     nodes: tuple[NodeError, ...]
-
-
-class _Recorder(Walk):
-    """A Lipschitz walk that remembers which op made which value."""
-
-    def __init__(self, graph: Graph, features: int, tol: float) -> None:
-        super().__init__(graph, features, tol)
-        self.calls: dict[str, Call] = {}
-
-    def value(self, call: Call, *args: Any, **kwargs: Any) -> Value:
-        found = super().value(call, *args, **kwargs)
-        self.calls[found.node] = call
-        return found
-
-
-def _walked(model: LoadedModel) -> tuple[Graph, _Recorder, Value]:
-    """The walk of `robcert.lipschitz.graph.graph_bound`."""
-    unknown: UnknownOp | None = None
-    for decompose in (False, True):
-        graph = read_graph(model.module, model.input_shape, model.name, decompose=decompose)
-        walk = _Recorder(graph, math.prod(model.input_shape), 0.01)
-        try:
-            return graph, walk, walk.run()
-        except UnknownOp as error:
-            unknown = unknown or error
-    assert unknown is not None
-    raise unknown
 
 
 class Analysis:
@@ -114,7 +91,9 @@ class Analysis:
         self.box = model.box
         self.shape = model.input_shape
         self.entries = math.prod(model.input_shape)
-        self.graph, self.walk, self.logits = _walked(model)
+        self.walk, self.logits = walked(model)
+        self.graph = self.walk.graph
+        self.reasons: list[str] = []
         self.linear: dict[str, Layer] = {}
         self.nodes = [n for n in self.graph.nodes if n.op == "call_function" and self._value(n) is not None]
         self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
@@ -130,8 +109,27 @@ class Analysis:
         farthest = up(math.sqrt(self.entries) * max(abs(low), abs(high)), 4)
         sizes[self.graph.images] = min(sizes[self.graph.images], farthest)
         nodes: list[NodeError] = []
-        error = self._error(FLOAT32, sizes, nodes)
-        return RoundingBound(error, self._error(FLOAT64, sizes, []), sizes[self.logits.node], tuple(nodes))
+        error64 = self._error(FLOAT64, sizes, [])
+        if not math.isfinite(error64):
+            raise self.refusal()
+        self.reasons.clear()
+        return RoundingBound(self._error(FLOAT32, sizes, nodes), error64, sizes[self.logits.node], tuple(nodes))
+
+    @cached_property
+    def lipschitz(self) -> dict[Norm, NetworkBound]:
+        """The Lipschitz bounds of the network, from the same walk."""
+        return network_bounds(self.walk, self.logits)
+
+    def refusal(self) -> EvaluationError:
+        """Why there is no finite bound of the rounding error."""
+        if self.logits.reasons:
+            found = f"there is no finite Lipschitz bound of {self.name}: {'; '.join(self.logits.reasons)}"
+            return EvaluationError(found, "robcert norms reports its other layers. Empirical attacks need no bound.")
+        reasons = dict.fromkeys(self.reasons) or ("an intermediate value may overflow",)
+        return EvaluationError(
+            f"no bound of the rounding error of {self.name} is known: {'; '.join(reasons)}",
+            "The claim for the network in real arithmetic does not need this.",
+        )
 
     def at(self, x: Tensor, reach: float) -> float:
         """E for all inputs within l2 distance ``reach`` of one image x."""
@@ -144,21 +142,18 @@ class Analysis:
         sizes = {self.graph.images: total(measured[self.graph.images], radius)}
         for node in self.nodes:
             value = self._known(node)
-            near = total(measured.get(node.name, math.inf), off[node.name], product(value.bounds.l2, radius))
-            most = _functions.BOUNDED.get(self._call(node).op, math.inf)
-            sizes[node.name] = min(near, product(most, root(max(1.0, value.size / BATCH))))
+            centre = total(measured.get(node.name, math.inf), off[node.name])
+            near = total(centre, product(value.bounds.l2, radius))
+            moved = (
+                product(gain.l2, total(sizes[name], measured.get(name, math.inf), off[name]))
+                for name, gain in value.sources
+            )
+            sizes[node.name] = min(near, total(centre, *moved), _largest(self._call(node), value))
         return sizes
 
     def _error(self, unit: Unit, sizes: dict[str, float], nodes: list[NodeError]) -> float:
         distances, largest = self._distances(unit, None, sizes, nodes)
-        error = min(distances[self.logits.node], largest)
-        if not math.isfinite(error):
-            reasons = "; ".join(self.logits.reasons) or "an intermediate value may overflow"
-            raise EvaluationError(
-                f"no bound of the rounding error of {self.name} is known: {reasons}",
-                "Certificates need a finite Lipschitz bound of every layer.",
-            )
-        return error
+        return min(distances[self.logits.node], largest)
 
     def _distances(
         self, unit: Unit, measured: dict[str, float] | None, sizes: dict[str, float] | None, nodes: list[NodeError]
@@ -192,7 +187,7 @@ class Analysis:
             out = total(cast("dict[str, float]", sizes)[node.name], moved) if measured is None else (
                 measured[node.name] * (1 + 2.0**-20) + 2.0**-400
             )  # fmt: skip
-            at = Local(call, value, unit, size, out, self.walk.calls, self.linear)
+            at = Local(call, value, unit, size, out, self.walk.calls, self.linear, self.reasons)
             own = RULES[call.op](at) if math.isfinite(at.moved) else math.inf
             if max(own / unit.u, out) > _LIMIT and unit is FLOAT32:
                 own = math.inf
@@ -288,6 +283,14 @@ class Analysis:
             parent = cast("fx.Node", node.args[0])
             return self.walk.calls.get(f"{parent.name}[{node.args[1]}]") or self.walk.calls[parent.name]
         return self.walk.calls[node.name]
+
+
+def _largest(call: Call, value: Value) -> float:
+    """A bound of ||h||_2 for one image that holds whatever the op reads; infinite for most ops."""
+    entries = max(1.0, value.size / BATCH)
+    if call.op in _moments.NORMALISED:
+        return _moments.largest_norm(call, value)
+    return product(_functions.BOUNDED.get(call.op, math.inf), root(entries))
 
 
 def _wide(given: Any) -> Any:

@@ -15,7 +15,7 @@ def attack(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="A name of the zoo (`robcert models`) or a file: .safetensors, state_dict, torch.export, TorchScript.",
+            help="A name of the zoo (`robcert models`) or a file: .safetensors, state_dict, .pt2, TorchScript, .onnx.",
         ),
     ],
     eps: Annotated[
@@ -75,7 +75,7 @@ def attack(
     plan: Annotated[
         str | None,
         typer.Option(
-            help="Legs: attack:iterations[xrestarts], e.g. cw:100,1k,10k,cw:1kx10,pgd:100x5.",
+            help="Legs, attack:iterations[xrestarts]: cw:100,1k,10k,cw:1kx10,pgd:100x5; or autoattack, strong, fast.",
             rich_help_panel=_ATTACK,
             show_default="cw:100,1k + pgd:100x5",
         ),
@@ -99,7 +99,10 @@ def attack(
     ] = None,
     certify: Annotated[
         str,
-        typer.Option(help="Certify first: gap or none. Certified images are not attacked.", rich_help_panel=_ATTACK),
+        typer.Option(
+            help="Certify first: gap, best, ... (see `robcert certify`) or none. Certified images are not attacked.",
+            rich_help_panel=_ATTACK,
+        ),
     ] = "gap",
     step: Annotated[
         float | None,
@@ -108,7 +111,7 @@ def attack(
     objective: Annotated[
         str | None,
         typer.Option(
-            help="pgd, fgsm: ce, margin or alternate (by restart).",
+            help="pgd, apgd, ddn, fgsm: ce, dlr, margin or alternate (one after the other).",
             rich_help_panel=_ATTACK,
             show_default="by attack",
         ),
@@ -144,6 +147,10 @@ def attack(
             help="Share of open images that ten times the iterations may break in a flat sweep.",
         ),
     ] = 0.01,
+    eot: Annotated[
+        int,
+        typer.Option(min=1, help="For a random model: average over so many draws.", rich_help_panel=_ATTACK),
+    ] = 1,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Most images at once.", rich_help_panel=_RUN, show_default="by the size of an image"),
@@ -151,6 +158,28 @@ def attack(
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="whichever is faster"),
+    ] = None,
+    search_precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, bfloat16, or auto: whichever is faster here. What is found is confirmed in float32.",
+            rich_help_panel=_RUN,
+        ),
+    ] = "auto",
+    verify_with: Annotated[
+        str | None,
+        typer.Option(
+            help="onnxruntime: run every example found through it too, and count those that still fool it.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    vnnlib: Annotated[
+        Path | None,
+        typer.Option(
+            help="A property file (VNN-LIB) instead of data: prints sat with a counterexample, unsat with a "
+            "proof, or unknown.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -177,9 +206,12 @@ def attack(
     `robcert attack digits-plain digits-l2nnn --eps 0.5 --attack cw --iterations 100,1k,10k --n 200`
 
     `robcert attack model.pt --arch torchvision:resnet18 --data npz:images.npz --norm linf --eps 8/255`
+
+    `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
     from robcert.cli.inputs import Foreign, load_inputs
-    from robcert.cli.parse import attack_options, numbers, write
+    from robcert.cli.parse import attack_options, numbers, sizes, write
+    from robcert.engine.precision import PRECISIONS
     from robcert.errors import UsageError, did_you_mean
     from robcert.report import renderers
     from robcert.report.progress import ConsoleReporter
@@ -191,6 +223,16 @@ def attack(
         raise UsageError(f"unknown norm {norm!r}", did_you_mean(norm, NORMS))
     if goal is not None and goal not in GOALS:
         raise UsageError(f"unknown goal {goal!r}", did_you_mean(goal, GOALS))
+    if search_precision not in PRECISIONS:
+        raise UsageError(f"unknown search precision {search_precision!r}", did_you_mean(search_precision, PRECISIONS))
+    if verify_with not in (None, "onnxruntime"):
+        raise UsageError(f"unknown runtime {verify_with!r}", did_you_mean(str(verify_with), ["onnxruntime"]))
+    if vnnlib is not None:
+        from robcert.cli.inputs import choose_device
+        from robcert.vnnlib.solve import solve_all
+
+        write(solve_all(models, vnnlib, output_format, seed=seed, device=choose_device(device)), output)
+        return
     if eps is None:
         raise UsageError("--eps is missing", f"Example: robcert attack {models[0]} --norm {norm} --eps 0.5")
     render = renderers.get(output_format)
@@ -199,7 +241,7 @@ def attack(
     if plan is not None and (attack is not None or iterations is not None):
         raise UsageError("--plan already names attacks and iterations", "Give --plan, or --attack with --iterations")
     if plan is not None:
-        legs = parse_plan(plan)
+        legs = parse_plan(plan, norm)
     elif attack is not None or iterations is not None or restarts > 1:
         name = attack or ("pgd" if norm == "l1" else "cw")
         legs = sweep(name, [parse_count(part) for part in (iterations or "100,1k").split(",")], restarts)
@@ -221,7 +263,7 @@ def attack(
         device=device,
         foreign=Foreign(
             arch,
-            None if input_shape is None else tuple(int(size) for size in numbers(input_shape, "--input-shape")),
+            None if input_shape is None else sizes(input_shape, "--input-shape"),
             classes,
             None if mean is None else numbers(mean, "--mean"),
             None if std is None else numbers(std, "--std"),
@@ -241,11 +283,18 @@ def attack(
             seed=seed,
             options=options,
             flat=flat,
+            eot=eot,
             run=run,
             runs=None if run is not None else Path("runs"),
             reporter=reporter,
             batch_size=batch_size,
             cpu_threads=threads,
             checkpoint_seconds=checkpoint,
+            search_precision=search_precision,
         )
+    if verify_with is not None:
+        from robcert.cli.inputs import choose_device
+        from robcert.runs.deployed import verify
+
+        record = verify(record, loaded, choose_device(device))
     write(render(record), output)

@@ -12,7 +12,22 @@ def certify(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names or files, see `robcert models`.")],
     eps: Annotated[str | None, typer.Option(help="Budgets, e.g. 0.5,1,1.5 or 8/255.")] = None,
     norm: Annotated[str, typer.Option(help="l2, linf or l1.")] = "l2",
-    method: Annotated[str, typer.Option(help="The certificate: gap.")] = "gap",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="best, gap, ibp, crown-ibp, crown, alpha-crown, bab, smoothing; several with commas: a column each."
+        ),
+    ] = "best",
+    goal: Annotated[
+        str, typer.Option(help="decide: only whether each eps is certified. radius: the largest certified radius.")
+    ] = "decide",
+    time_per_image: Annotated[
+        float,
+        typer.Option(min=0.0, help="Seconds for an image, on average; what is undecided by then is not certified."),
+    ] = 2.0,
+    sigma: Annotated[float, typer.Option(help="smoothing: the standard deviation of the noise.")] = 0.25,
+    samples: Annotated[int, typer.Option(help="smoothing: samples an image.")] = 100_000,
+    confidence: Annotated[float, typer.Option(help="smoothing: that each single radius holds.")] = 0.999,
     data: Annotated[str | None, typer.Option(help="See `robcert data`.", show_default="what the card names")] = None,
     split: Annotated[str, typer.Option(help="test or train.")] = "test",
     n: Annotated[int | None, typer.Option("--n", min=1, help="Images.", show_default="all")] = None,
@@ -36,24 +51,28 @@ def certify(
 ) -> None:
     """Prove, for every image, a radius within which no perturbation changes the answer.
 
-    The radius is the gap between logits over the Lipschitz constant of their difference, less everything that
-    rounding can do; an image is certified at eps if its radius is larger. Networks that were not built for it have
-    constants so large that nothing is certified: that is what their bound says, not a failure of the command.
+    Without --method, cheap certificates come first and dear ones see what is left: the gap between logits over a
+    Lipschitz constant (for networks built for it), intervals, linear bounds (CROWN, for ordinary networks), branch and
+    bound (small ReLU networks). An image is certified at eps if its radius is larger, all rounding included. smoothing
+    is another thing: it holds with a probability, and for the classifier under noise.
 
     Examples:
 
     `robcert certify digits-l2nnn --norm l2 --eps 0.1,0.25,0.5 --bins 10`
 
-    `robcert certify digits-l2nnn --eps 0.25 --fallback digits-plain --switch sweep`
+    `robcert certify digits-at --norm linf --eps 0.02,0.05 --method gap,crown,best --n 50`
+
+    `robcert certify digits-l2nnn --eps 0.25 --method gap --fallback digits-plain --switch sweep`
     """
     import io
 
     from rich.console import Console
 
-    from robcert.certify import certificates
+    from robcert.certify import Search, certificates
     from robcert.certify.hybrid import hybrid, thresholds
     from robcert.cli.inputs import Foreign, load_inputs
     from robcert.cli.parse import numbers, write
+    from robcert.engine.allocator import keep_memory
     from robcert.engine.batching import logits_of
     from robcert.errors import UsageError, did_you_mean
     from robcert.report.certificates import CertifyRecord, certified_model, render_certify
@@ -67,7 +86,10 @@ def certify(
         raise UsageError("--eps is missing", f"Example: robcert certify {models[0]} --norm {norm} --eps 0.1,0.25,0.5")
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
-    prove = certificates.get(method)
+    if goal not in ("decide", "radius"):
+        raise UsageError(f"unknown goal {goal!r}", did_you_mean(goal, ["decide", "radius"]))
+    methods = list(dict.fromkeys(part.strip() for part in method.split(",") if part.strip())) or [""]
+    provers = [certificates.get(name) for name in methods]
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)
     loaded, images = load_inputs(
@@ -83,9 +105,17 @@ def certify(
     )
     other = loaded.pop() if fallback else None
     threat = Threat(norm, budgets, images.box)
+    keep_memory()
     records = []
-    for model in loaded:
-        found = prove(model, images.x, images.y, norm)
+    search = Search(
+        eps=threat.eps,
+        largest=goal == "radius",
+        seconds=time_per_image,
+        seed=seed,
+        options={"sigma": sigma, "samples": samples, "confidence": confidence},
+    )
+    for model, prove in ((model, prove) for model in loaded for prove in provers):
+        found = prove(model, images.x, images.y, norm, search)
         switches = []
         if other is not None:
             right = logits_of(other.module, images.x, 128).argmax(dim=1) == images.y
@@ -94,7 +124,7 @@ def certify(
         attacked = None if run is None else standing(run, model, images, threat)
         records.append(certified_model(model, images, threat, found, bins, attacked, switches))
     record = CertifyRecord(
-        method=method,
+        method=",".join(methods),
         threat=threat_record(threat),
         data=data_record(images),
         models=records,

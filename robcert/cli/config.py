@@ -26,6 +26,8 @@ def defaults(known: dict[str, list[str]]) -> dict[str, Any]:
     path, table = _table()
     found: dict[str, Any] = {}
     for command, options in table.items():
+        if command == "gate":
+            continue  # a policy, which that command reads itself
         if command not in known or not isinstance(options, dict):
             raise UsageError(f"{path}: there is no section [{command}]", did_you_mean(command, known))
         by_flag = {_key(option): option for option in known[command]}

@@ -1,4 +1,4 @@
-"""`robcert data`: the data sets, and where each was looked for."""
+"""`robcert data`: the data sets, and where each was looked for; `robcert data lipschitz`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from robcert.cli.data_lipschitz import lipschitz
+
 if TYPE_CHECKING:
     from robcert.data.overview import Entry
 
 
 def data(
+    context: typer.Context,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
@@ -23,6 +26,8 @@ def data(
 
     Example: robcert data --data-dir ~/data
     """
+    if context.invoked_subcommand is not None:
+        return
     from robcert.data.overview import overview
 
     entries = overview(data_dir)
@@ -30,6 +35,11 @@ def data(
         typer.echo(json.dumps({"schema": "robcert.data/1", "data": [_as_json(entry) for entry in entries]}, indent=2))
     else:
         _print_table(entries)
+
+
+app = typer.Typer(name="data", invoke_without_command=True, rich_markup_mode="markdown")
+app.callback()(data)
+app.command()(lipschitz)
 
 
 def _as_json(entry: Entry) -> dict[str, object]:

@@ -61,6 +61,7 @@ def load_inputs(
                 std=foreign.std,
                 box=images.box,
                 device=where,
+                images=images.x[:16] if shape in (None, images.shape) else None,
             )
         )
     return loaded, replace(images, x=images.x.to(where), y=images.y.to(where), index=images.index.to(where))

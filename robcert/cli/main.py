@@ -11,10 +11,17 @@ import typer
 from robcert import __version__
 from robcert.cli.attack import attack
 from robcert.cli.certify import certify
+from robcert.cli.compare import compare
 from robcert.cli.config import defaults
-from robcert.cli.data import data
+from robcert.cli.data import app as data_app
+from robcert.cli.detect import detect
+from robcert.cli.export import export
+from robcert.cli.gate import gate
+from robcert.cli.jacobian import jacobian
 from robcert.cli.models import models
 from robcert.cli.norms import norms
+from robcert.cli.report import report
+from robcert.cli.reproduce import reproduce
 from robcert.cli.show import show
 from robcert.cli.train import train
 from robcert.errors import RobcertError
@@ -54,7 +61,8 @@ def main(
     Every option can also be set as ROBCERT_COMMAND_OPTION in the environment (ROBCERT_ATTACK_SEED=1), in
     robcert.toml ([attack] seed = 1) or in pyproject.toml ([tool.robcert.attack]); a flag wins.
 
-    Exit codes: 0 done; 2 usage or configuration; 3 the evaluation could not be done; 130 interrupted, after saving.
+    Exit codes: 0 done; 1 a verdict (the gate was not passed, or `robcert detect --images` rejected an image);
+    2 usage or configuration; 3 the evaluation could not be done; 130 interrupted, after saving.
     """
     global _debug
     _debug = debug
@@ -64,8 +72,23 @@ def main(
     )
 
 
-for command in (attack, certify, norms, show, models, data, train):
+for command in (
+    attack,
+    certify,
+    gate,
+    report,
+    norms,
+    jacobian,
+    detect,
+    compare,
+    show,
+    models,
+    export,
+    train,
+    reproduce,
+):
     app.command()(command)
+app.add_typer(data_app)
 
 
 def run(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,9 @@ def norms(
     ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="For a foreign file.")] = None,
     tol: Annotated[float, typer.Option(min=1e-9, help="Wanted (upper - lower) / lower of l2 norms.")] = 0.01,
+    papers: Annotated[
+        bool, typer.Option("--papers", help="Beside the l2 norms what papers use for them (some are no bounds).")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the distribution of layer norms (.svg, .png).")] = None,
     output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
     output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
@@ -30,22 +33,26 @@ def norms(
     `robcert norms digits-l2nnn`
 
     `robcert norms torchvision:resnet18 --input-shape 3,32,32 --plot norms.svg`
+
+    `robcert norms digits-l2nnn digits-plain --papers`
     """
     import io
 
     from rich.console import Console
 
     from robcert.cli.inputs import load_for_norms
-    from robcert.cli.parse import numbers, write
+    from robcert.cli.parse import sizes, write
+    from robcert.engine.allocator import keep_memory
     from robcert.errors import UsageError, did_you_mean
     from robcert.lipschitz.graph import graph_bound
     from robcert.report.norms import norms_record, render_norms
 
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
-    shape = None if input_shape is None else tuple(int(size) for size in numbers(input_shape, "--input-shape"))
+    shape = None if input_shape is None else sizes(input_shape, "--input-shape")
+    keep_memory()
     loaded = [load_for_norms(reference, arch, shape, classes) for reference in models]
-    record = norms_record([(model, graph_bound(model, tol=tol)) for model in loaded])
+    record = norms_record([(model, graph_bound(model, tol=tol, papers=papers)) for model in loaded])
     if plot is not None:
         from robcert.report.densities import draw_densities
 

@@ -29,6 +29,19 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
     return tuple(values)
 
 
+def sizes(text: str, flag: str) -> tuple[int, ...]:
+    """Positive whole numbers separated by commas: "3,32,32".
+
+    Raises:
+        UsageError: a part is none.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    wrong = next((part for part in parts if not (part.isdecimal() and int(part) > 0)), None)
+    if wrong is not None:
+        raise UsageError(f"{flag} {text}: {wrong!r} is no size of an image", f"Example: {flag} 3,32,32")
+    return tuple(int(part) for part in parts)
+
+
 def attack_options(given: list[str], plan: list[str], shorthands: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Options by attack from "cw.abort_early=false" texts and from flags that stand for an option of every attack.
 

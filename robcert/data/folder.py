@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from robcert.data.source import SPLITS, Images, Request, dataset
 from robcert.errors import EvaluationError, UsageError
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _LAYOUT = "Expected: PATH/CLASS/IMAGE.png, one sub-folder for each class."
 _GREY = frozenset({"1", "L", "LA", "I", "F", "I;16"})
 _DEEP = frozenset({"I", "F", "I;16"})
@@ -44,12 +44,12 @@ def read_folder(request: Request) -> Images:
         (path, label)
         for label, folder in enumerate(folders)
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
     ]
     if not files:
         found = f"{len(folders)} sub-folders without images" if folders else "no sub-folders"
         raise EvaluationError(f"{root} holds {found}", _LAYOUT)
-    pictures = [_open(path) for path, _ in files]
+    pictures = [open_picture(path) for path, _ in files]
     size = pictures[0].size
     for (path, _), picture in zip(files, pictures, strict=True):
         if picture.size != size:
@@ -67,8 +67,12 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def _open(path: Path) -> Image.Image:
-    """The image as 8-bit grey or RGB."""
+def open_picture(path: Path) -> Image.Image:
+    """The image as 8-bit grey or RGB.
+
+    Raises:
+        EvaluationError: it is no image, or has more than 8 bits a pixel.
+    """
     try:
         with Image.open(path) as picture:
             if picture.mode in _DEEP:

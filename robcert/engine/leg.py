@@ -13,14 +13,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from robcert.attacks.protocol import Attack, Problem, select, take
-from robcert.engine.batching import bucket
-from robcert.engine.oracle import ModelOracle
+from robcert.attacks.protocol import Attack, Problem, Refining, select, take
+from robcert.attacks.targets import rank_rivals
+from robcert.engine.batching import bucket, logits_of
+from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.slots import IDLE, Slots
-from robcert.engine.verifier import Verifier, merge, nearly
+from robcert.engine.verifier import Verifier, merge
 from robcert.engine.witnesses import Found, Witnesses
+from robcert.math.norms import nearly
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
 
@@ -41,7 +43,7 @@ class Snapshot:
     meta: dict[str, Any]
 
 
-_PROBLEM = ("x", "y", "index", "restart", "best")
+_PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
 _ORACLE = ("nearest", "found_at", "evaluations", "zero_gradients", "non_finite")
 
 
@@ -59,6 +61,8 @@ class Leg:
         restarts: how often each is attacked.
         slots: the most images attacked at once.
         snapshot: where to go on, or None.
+        search: a bfloat16 copy of the network for the coarse part of the search, or None.
+        guard: a detector that examples have to get past, or None.
     """
 
     def __init__(
@@ -75,23 +79,30 @@ class Leg:
         restarts: int,
         slots: int,
         snapshot: Snapshot | None = None,
+        search: nn.Module | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self.refining = attack if search is not None and isinstance(attack, Refining) else None
+        self.search = search if self.refining else None
         self.model, self.attack, self.name = model, attack, name
         self.images, self.witnesses = images, witnesses
         self.threat, self.seed = threat, seed
         self.goal: Goal = goal
-        self.verifier = Verifier(model, threat, slots)
+        self.guard = guard
+        self.verifier = Verifier(model, threat, slots, guard)
         self.spent = Spent()
         self.entered = len(entrants)
         self.left = 0
         self.zero_gradient: set[int] = set()
         self.non_finite: set[int] = set()
         self.unconfirmed: set[int] = set()
+        self.broke: set[int] = set()
         work = [(position, restart) for restart in range(restarts) for position in entrants]
         self.work = len(work)
         self.slots = Slots.fresh(work, bucket(len(work), slots))
+        self.rivals = self._rank(entrants, slots) if getattr(attack, "targeted", False) else None
         self.problem = self._problem(self.slots.count)
-        self.oracle = ModelOracle(model.module, self.problem, model.rounding)
+        self.oracle = self._oracle()
         self.state = attack.init(self.problem)
         if snapshot is not None:
             self._restore(snapshot)
@@ -104,9 +115,12 @@ class Leg:
             busy = len(self.slots.busy)
             before = self.oracle.forwards, self.oracle.backwards
             for _ in range(self.attack.period):
+                if self.refining is not None:
+                    self.oracle.coarse = ~self.refining.fine(self.problem, self.state)
                 self.state = self.attack.step(self.oracle, self.problem, self.state)
             self.state = self.attack.phase(self.problem, self.state)
-            self.spent.forwards += (self.oracle.forwards - before[0]) * busy
+            self.spent.forwards += (self.oracle.forwards - before[0]) * busy + self.oracle.confirmed
+            self.oracle.confirmed = 0
             self.spent.backwards += (self.oracle.backwards - before[1]) * busy
             self._harvest()
             self._shrink()
@@ -131,6 +145,7 @@ class Leg:
             "zero_gradient": sorted(self.zero_gradient),
             "non_finite": sorted(self.non_finite),
             "unconfirmed": sorted(self.unconfirmed),
+            "broke": sorted(self.broke),
         }
         return Snapshot({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, meta)
 
@@ -142,17 +157,20 @@ class Leg:
         self.spent = Spent(**meta["spent"])
         self.entered, self.left, self.work = meta["entered"], meta["left"], meta["work"]
         self.zero_gradient, self.non_finite = set(meta["zero_gradient"]), set(meta["non_finite"])
-        self.unconfirmed = set(meta["unconfirmed"])
+        self.unconfirmed, self.broke = set(meta["unconfirmed"]), set(meta["broke"])
         device = self.images.x.device
         tensors = {name: tensor.to(device) for name, tensor in snapshot.tensors.items()}
         self.problem = self._problem(self.slots.count)
         for name in _PROBLEM:
             getattr(self.problem, name).copy_(tensors[f"problem.{name}"])
-        self.oracle = ModelOracle(self.model.module, self.problem, self.model.rounding)
+        self.oracle = self._oracle()
         for name in _ORACLE:
             getattr(self.oracle, name).copy_(tensors[f"oracle.{name}"])
         blank = self.attack.init(self.problem)
         self.state = type(blank)(**{f.name: tensors[f"state.{f.name}"] for f in fields(blank)})
+
+    def _oracle(self) -> ModelOracle:
+        return ModelOracle(self.model.module, self.problem, self.model.rounding, self.search, self.guard)
 
     def _problem(self, count: int) -> Problem:
         x = self.images.x
@@ -164,10 +182,20 @@ class Leg:
             index=zeros.clone(),
             restart=zeros.clone(),
             best=torch.full((count,), -1.0, device=x.device),  # nothing is closer: an idle slot notes nothing
+            rivals=torch.zeros(count, self.model.num_classes - 1, dtype=torch.int64, device=x.device),
             threat=self.threat,
             goal=self.goal,
             seed=self.seed,
         )
+
+    def _rank(self, entrants: list[int], slots: int) -> Tensor:
+        """The wrong classes (images, classes - 1) of all images, by how likely the model holds them."""
+        at = torch.tensor(entrants, dtype=torch.int64, device=self.images.y.device)
+        ranks = torch.zeros(len(self.images), self.model.num_classes - 1, dtype=torch.int64, device=at.device)
+        if len(entrants):
+            ranks[at] = rank_rivals(logits_of(self.model.module, self.images.x[at], slots), self.images.y[at])
+        self.spent.forwards += len(entrants)
+        return ranks
 
     def _fill(self) -> None:
         rows = self.slots.fill()
@@ -178,6 +206,8 @@ class Leg:
         at = torch.tensor(rows, device=problem.y.device)
         problem.x[at], problem.y[at] = self.images.x[positions], self.images.y[positions]
         problem.index[at] = self.images.index[positions]
+        if self.rivals is not None:
+            problem.rivals[at] = self.rivals[positions]
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
         known = self.witnesses.distance[positions.cpu()].float().to(problem.best.device)
         self.oracle.forget(at, known)
@@ -223,6 +253,8 @@ class Leg:
         verified = self.verifier(self.oracle.nearest[at], x, y)
         # A point that the oracle did not note since the slot was filled belongs to nobody.
         seen = self.oracle.found_at[at] > 0
+        if last and self.goal == "minimize":
+            verified = self.verifier.beyond(verified, seen, x, y)
         nothing = self.verifier.refuse(verified)
         verified = merge(seen, verified, nothing)
         iteration = self.oracle.found_at[at]
@@ -241,7 +273,11 @@ class Leg:
                 self.slots.restart[row],
                 int(verified.label[k]),
             )
-            self.witnesses.offer(self.slots.position[row], k, verified, found)
+            position = self.slots.position[row]
+            was_open = float(self.witnesses.distance[position]) > self.threat.largest
+            self.witnesses.offer(position, k, verified, found)
+            if was_open and float(self.witnesses.distance[position]) <= self.threat.largest:
+                self.broke.add(position)
 
     def _diagnose(self, rows: list[int]) -> None:
         evaluations = self.oracle.evaluations.tolist()
@@ -265,7 +301,7 @@ class Leg:
         self.problem = self._problem(count)
         for name in _PROBLEM:
             getattr(self.problem, name).copy_(getattr(old, name)[kept])
-        self.oracle = ModelOracle(self.model.module, self.problem, self.model.rounding)
+        self.oracle = self._oracle()
         for name in _ORACLE:
             getattr(self.oracle, name).copy_(getattr(oracle, name)[kept])
         self.state = take(self.state, kept)

@@ -6,12 +6,19 @@ no attack has to. What it notes is a candidate; the verifier decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
-from robcert.attacks.protocol import Evaluation, Objective, Problem
+from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
+from robcert.engine.batching import bucket, padded
+from robcert.engine.expectation import draws_of
 from robcert.math.norms import per_image, vector_norm
+
+Guard = Callable[[Tensor], Tensor]
+"""A detector that an example has to get past: points (n, *shape) to (n,) bool, True where it lets them pass."""
 
 
 class ModelOracle:
@@ -24,32 +31,48 @@ class ModelOracle:
         evaluations: (n,) int64, evaluations since the slot was filled.
         zero_gradients, non_finite: (n,) int64, how many of them had a gradient of exactly zero, and how many had
             a logit or a gradient that is not finite.
-        forwards, backwards: calls of the model, in batches.
+        forwards, backwards: calls of the model, in batches (of a random one, all draws).
+        search: a bfloat16 copy of the network, or None.
+        coarse: (n,) bool, the slots that are searched with it; whatever they find is confirmed by the float32 network.
+        confirmed: forwards that took, in images.
         on_host: whether masks can be looked at without waiting for a device.
+        guard: only points that it lets pass are noted; None: all.
     """
 
-    def __init__(self, module: nn.Module, problem: Problem, rounding: float) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        problem: Problem,
+        rounding: float,
+        search: nn.Module | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         self.module = module
+        self.search = search
         self.problem = problem
         self.rounding = rounding
+        self.guard = guard
+        self.draws = draws_of(module)
         self.on_host = problem.x.device.type == "cpu"
         self.nearest = problem.x.clone()
         self.found_at = torch.zeros_like(problem.y)
         self.evaluations = torch.zeros_like(problem.y)
         self.zero_gradients = torch.zeros_like(problem.y)
         self.non_finite = torch.zeros_like(problem.y)
+        self.coarse = torch.zeros_like(problem.y, dtype=torch.bool)
         self.forwards = 0
         self.backwards = 0
+        self.confirmed = 0
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
         """See `robcert.attacks.protocol.Oracle`. A gradient entry that is not finite becomes 0 (and is counted)."""
         point = x.detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = self.module(point)
+            logits = self._forward(point)
             value = objective(logits, self.problem.y)
             (gradient,) = torch.autograd.grad(value.sum(), point)
-        self.forwards += 1
-        self.backwards += 1
+        self.forwards += self.draws
+        self.backwards += self.draws
         logits = logits.detach()
         self._note(x.detach(), logits, value.detach() if objective is margin else margin(logits, self.problem.y))
         peak = vector_norm(gradient, "linf")
@@ -63,10 +86,72 @@ class ModelOracle:
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """See `robcert.attacks.protocol.Oracle`."""
-        logits = self.module(x)
-        self.forwards += 1
+        logits = self._forward(x)
+        self.forwards += self.draws
+        self.non_finite += ~logits.isfinite().all(dim=1)
         self._note(x, logits, margin(logits, self.problem.y))
         return logits
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Logits of every slot, of the coarse ones by the search network."""
+        if self.search is None or not bool(self.coarse.any()):
+            return self.module(x)
+        if bool(self.coarse.all()):
+            return self.search(x)
+        coarse, fine = self.coarse.nonzero().flatten(), (~self.coarse).nonzero().flatten()
+        parts = [
+            network(padded(x[rows], bucket(len(rows), len(x))))[: len(rows)]
+            for network, rows in ((self.search, coarse), (self.module, fine))
+        ]
+        return torch.cat(parts)[torch.cat([coarse, fine]).argsort()]
+
+    def _confirm(self, x: Tensor, closer: Tensor) -> Tensor:
+        """Those rows of ``closer`` (n,) bool that fool the float32 network too."""
+        rows = (closer & self.coarse).nonzero().flatten()
+        if not len(rows):
+            return closer
+        logits = self.module(padded(x[rows], bucket(len(rows), len(x))))[: len(rows)]
+        self.confirmed += len(rows)
+        fooled = margin(logits, self.problem.y[rows]) > logits.abs().amax(dim=1) * self.rounding
+        return closer.index_put((rows,), fooled)
+
+    def gradients(self, rows: Tensor, x: Tensor) -> Jacobian:
+        """See `robcert.attacks.protocol.Oracle`. Noted once; a row that is not finite becomes 0 (and is counted)."""
+        point = x.detach().requires_grad_(True)
+        found: list[Tensor] = []
+        with torch.enable_grad():
+            logits = self._forward(point)
+            for k in range(rows.shape[1]):
+                picked = logits.gather(1, rows[:, k : k + 1]).sum()
+                found += torch.autograd.grad(picked, point, retain_graph=k + 1 < rows.shape[1])
+        self.forwards += self.draws
+        self.backwards += self.draws * len(found)
+        logits = logits.detach()
+        self._note(x.detach(), logits, margin(logits, self.problem.y))
+        gradients = torch.stack(found, dim=1)
+        finite = gradients.isfinite().flatten(2).all(dim=2)
+        self.zero_gradients += (gradients == 0).flatten(1).all(dim=1)
+        self.non_finite += ~(finite.all(dim=1) & logits.isfinite().all(dim=1))
+        keep = finite.view(*finite.shape, *([1] * (x.dim() - 1)))
+        return Jacobian(logits=logits, gradients=torch.where(keep, gradients, torch.zeros_like(gradients)))
+
+    def hvp(self, objective: Objective, x: Tensor, direction: Callable[[Tensor], Tensor]) -> Curvature:
+        """See `robcert.attacks.protocol.Oracle`. Entries that are not finite become 0."""
+        point = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = objective(self.module(point), self.problem.y)
+            (gradient,) = torch.autograd.grad(value.sum(), point, create_graph=True)
+        fixed = gradient.detach()
+        if gradient.requires_grad:
+            (product,) = torch.autograd.grad(gradient, point, direction(fixed), allow_unused=True)
+        else:
+            product = None  # an objective that is linear in the image
+        self.forwards += self.draws
+        self.backwards += 2 * self.draws
+        self.evaluations += 1
+        self.zero_gradients += vector_norm(fixed, "linf") == 0
+        product = torch.zeros_like(fixed) if product is None else product
+        return Curvature(value.detach(), fixed.nan_to_num(0, 0, 0), product.nan_to_num(0, 0, 0))
 
     def forget(self, rows: Tensor, best: Tensor) -> None:
         """Begin anew in the given rows (n,) int64, where only points closer than ``best`` count."""
@@ -84,11 +169,26 @@ class ModelOracle:
             return
         distance = vector_norm(x - problem.x, problem.threat.norm)
         closer = fooled & (distance < problem.best)
+        if self.guard is not None:
+            closer = self._passing(x, closer)
         if self._nowhere(closer):
             return
+        if self.search is not None:
+            closer = self._confirm(x, closer)
         torch.where(closer, distance, problem.best, out=problem.best)
         torch.where(closer, self.evaluations, self.found_at, out=self.found_at)
         torch.where(per_image(closer, x), x, self.nearest, out=self.nearest)
+
+    def _passing(self, x: Tensor, candidates: Tensor) -> Tensor:
+        """The candidates (n,) bool that the guard lets pass; on a CPU it is asked about these alone."""
+        assert self.guard is not None
+        if not self.on_host:
+            return candidates & self.guard(x)
+        passing = torch.zeros_like(candidates)
+        rows = candidates.nonzero().flatten()
+        if len(rows):
+            passing[rows] = self.guard(x[rows])
+        return passing
 
     def _nowhere(self, mask: Tensor) -> bool:
         """Whether a masked write may be left out because the mask is False everywhere.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from robcert.math.binomial import lower_bound, upper_bound
 
-Shape = Literal["flat", "falling", "undecided"]
+Shape = Literal["flat", "disputed", "falling", "undecided"]
+_ORDER: tuple[Shape, ...] = ("flat", "undecided", "disputed", "falling")
 
 FLAT = 0.01
 """Ten times the iterations may break at most this share of the open images for a sweep to be called flat."""
@@ -28,16 +29,27 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Others:
+    """What other attacks did to the images that a sweep left open: who, how many images, how many they broke."""
+
+    attacks: tuple[str, ...]
+    entered: int
+    broken: int
+
+
+@dataclass(frozen=True)
 class Plateau:
     """What a sweep says.
 
     Attributes:
-        shape: "flat", "falling" or "undecided".
+        shape: "flat" (more iterations no longer help, and no other attack disagrees), "disputed" (more iterations of
+            this attack no longer help, but others broke what it left), "falling" or "undecided".
         since: iterations from which on nothing more was gained, where it is flat.
         attack, before, after: the comparison that decided: this attack at so many iterations and at more.
         entered, broken: open images before, and how many of them the longer leg broke.
         interval: one-sided exact 95 % bounds (lower, upper) on that share.
         needed: open images that would decide, where it is undecided (at the share seen).
+        others: what other attacks did afterwards; None where none was run.
     """
 
     shape: Shape
@@ -49,6 +61,7 @@ class Plateau:
     broken: int
     interval: tuple[float, float]
     needed: int | None = None
+    others: Others | None = None
 
 
 def judge(entered: int, broken: int, flat: float = FLAT) -> tuple[Shape, tuple[float, float]]:
@@ -80,9 +93,11 @@ def images_that_decide(entered: int, broken: int, flat: float = FLAT, most: int 
 def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
     """The verdict on a sweep; None if no attack was run twice with at least ten times the iterations.
 
-    Every attack is judged on its last comparison; where attacks disagree, the least settled verdict counts.
+    Every attack is judged on its last comparison; where attacks disagree, the least settled verdict counts. A plateau
+    is not an optimum: a flat sweep is disputed where other attacks, after it, broke more of what it left than ten times
+    the iterations may. Attacks whose own sweep is flat count as settled and dispute nothing: theirs is the later word.
     """
-    verdicts: list[Plateau] = []
+    verdicts: list[tuple[Plateau, int]] = []
     for key in dict.fromkeys((outcome.attack, outcome.restarts) for outcome in outcomes):
         legs = [outcome for outcome in outcomes if (outcome.attack, outcome.restarts) == key]
         pairs = [(a, b) for a, b in itertools.pairwise(legs) if b.iterations >= 10 * a.iterations]
@@ -96,18 +111,37 @@ def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
                 break
             since = earlier.iterations
         needed = images_that_decide(after.entered, after.broken, flat) if shape == "undecided" else None
-        verdicts.append(
-            Plateau(
-                shape,
-                since,
-                after.attack,
-                before.iterations,
-                after.iterations,
-                after.entered,
-                after.broken,
-                interval,
-                needed,
-            )
+        found = Plateau(
+            shape,
+            since,
+            after.attack,
+            before.iterations,
+            after.iterations,
+            after.entered,
+            after.broken,
+            interval,
+            needed,
         )
-    order: list[Shape] = ["flat", "undecided", "falling"]
-    return max(verdicts, key=lambda verdict: order.index(verdict.shape), default=None)
+        verdicts.append((found, max(k for k, outcome in enumerate(outcomes) if outcome is after)))
+    settled = {verdict.attack for verdict, _ in verdicts if verdict.shape == "flat"}
+    judged = [_confront(verdict, outcomes[last + 1 :], settled, flat) for verdict, last in verdicts]
+    return max(judged, key=lambda verdict: _ORDER.index(verdict.shape), default=None)
+
+
+def _confront(verdict: Plateau, later: list[Outcome], settled: set[str], flat: float) -> Plateau:
+    """The verdict of a sweep in the light of the legs of other attacks after it."""
+    others = [outcome for outcome in later if outcome.attack != verdict.attack]
+    if not others:
+        return verdict
+    names = tuple(dict.fromkeys(outcome.attack for outcome in others))
+    seen = Others(names, others[0].entered, sum(outcome.broken for outcome in others))
+    verdict = replace(verdict, others=seen)
+    unsettled = sum(outcome.broken for outcome in others if outcome.attack not in settled)
+    doubt, interval = judge(seen.entered, unsettled, flat)
+    if verdict.shape != "flat" or not unsettled or doubt == "flat":
+        return verdict
+    if doubt == "falling":
+        return replace(verdict, shape="disputed", interval=interval)
+    return replace(
+        verdict, shape="undecided", interval=interval, needed=images_that_decide(seen.entered, unsettled, flat)
+    )

@@ -7,7 +7,6 @@ correct execution of that network agrees.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,19 +14,10 @@ from torch import Tensor
 
 from robcert.attacks.objectives import margin
 from robcert.engine.batching import logits_of
-from robcert.math.norms import distance, per_image
+from robcert.engine.expectation import draws_of
+from robcert.engine.oracle import Guard
+from robcert.math.norms import distance, nearly, per_image
 from robcert.types import LoadedModel, Threat
-
-
-def nearly(eps: Tensor | float, threat: Threat, entries: int) -> Tensor | float:
-    """How far a candidate can be that was meant to lie within ``eps``: float32 may have put it just outside.
-
-    Adding a perturbation to an image rounds every entry to the grid of the *image*, which for a small budget is
-    coarse: at eps = 2/255 one rounded entry can exceed it by 4e-6 of it.
-    """
-    grid = 2.0**-23 * max(abs(threat.box[0]), abs(threat.box[1]))
-    rounded = {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[threat.norm] * grid
-    return eps * (1 + 1e-6) + rounded
 
 
 @dataclass(frozen=True)
@@ -48,12 +38,17 @@ class Verified:
 
 
 class Verifier:
-    """Verifies candidates against one model and threat; counts its own forwards, in images."""
+    """Verifies candidates against one model and threat; counts its own forwards, in images.
 
-    def __init__(self, model: LoadedModel, threat: Threat, slots: int) -> None:
+    With a ``guard`` (a detector, see `robcert.engine.oracle.Guard`) a candidate has to get past it too.
+    """
+
+    def __init__(self, model: LoadedModel, threat: Threat, slots: int, guard: Guard | None = None) -> None:
+        self.guard = guard
         self.model = model
         self.threat = threat
         self.slots = slots
+        self.draws = draws_of(model.module)
         self.forwards = 0
 
     @torch.no_grad()
@@ -71,9 +66,11 @@ class Verifier:
             candidate[rows] = pull_inside(candidate[rows], x[rows], budget, self.threat)
             far = distance(candidate, x, self.threat.norm)
         logits = logits_of(self.model.module, candidate, self.slots)
-        self.forwards += int(candidate.shape[0])
+        self.forwards += self.draws * int(candidate.shape[0])
         fooled = margin(logits, y) > logits.abs().amax(dim=1) * self.model.rounding
         accepted = fooled & far.isfinite()
+        if self.guard is not None and bool(accepted.any()):
+            accepted = accepted & self.guard(candidate)
         refused = torch.full_like(far, float("inf"))
         return Verified(candidate, torch.where(accepted, far, refused), logits.argmax(dim=1), accepted)
 
@@ -81,6 +78,29 @@ class Verifier:
         """The same candidates, none of them accepted."""
         nowhere = torch.full_like(verified.distance, float("inf"))
         return Verified(verified.x, nowhere, verified.label, torch.zeros_like(verified.accepted))
+
+    @torch.no_grad()
+    def beyond(self, candidates: Verified, seen: Tensor, x: Tensor, y: Tensor, doublings: int = 14) -> Verified:
+        """Refused candidates, moved outwards by a millionth of their distance, two millionths, ... up to a percent.
+
+        A search that ends on the decision boundary is within rounding of it, where this execution of the network may
+        answer otherwise than the one that the search saw. ``seen`` (n,) bool says which rows are candidates at all.
+        """
+        best = candidates
+        for doubling in range(doublings):
+            waiting = seen & ~best.accepted
+            if not bool(waiting.any()):
+                break
+            rows = waiting.nonzero().flatten()
+            further = x[rows] + (candidates.x[rows] - x[rows]) * (1 + 2.0 ** (doubling - 20))
+            tried = self(further, x[rows], y[rows])
+            best = Verified(
+                x=best.x.index_put((rows,), tried.x),
+                distance=best.distance.index_put((rows,), tried.distance),
+                label=best.label.index_put((rows,), tried.label),
+                accepted=best.accepted.index_put((rows,), tried.accepted),
+            )
+        return best
 
     @torch.no_grad()
     def towards_clean(self, found: Verified, x: Tensor, y: Tensor, halvings: int = 8) -> Verified:

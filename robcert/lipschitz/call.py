@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
@@ -14,6 +14,7 @@ from robcert.errors import EvaluationError
 from robcert.lipschitz.forms import Squares
 from robcert.lipschitz.norms import operator_norm
 from robcert.lipschitz.operators import LinearOperator
+from robcert.lipschitz.papers import paper_norms
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.values import INFINITE, ONE, Bounds, Part, Value, product
 from robcert.math.rounding import up
@@ -158,6 +159,7 @@ class Call:
             l2_upper=l2.upper,
             linear=True,
             method=l2.method,
+            papers=paper_norms(op) if self.walk.papers else (),
         )
         return self.linear(x, gain, roots=roots)
 
@@ -220,7 +222,7 @@ def inverse(value: float) -> float:
 def _then(part: Part | None, gain: Bounds) -> Part | None:
     if part is None:
         return None
-    return Part(part.root, part.axis, part.start, part.stop, part.gain.times(gain))
+    return replace(part, gain=part.gain.times(gain))
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, ...]:

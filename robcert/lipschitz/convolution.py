@@ -56,7 +56,7 @@ class Conv:
             raise EvaluationError(
                 f"a convolution with kernel {self.kernel}, dilation {self.dilation} and padding "
                 f"{self.padding} does not fit into an input of size {self.size}",
-                "Give a larger --input-size.",
+                "Give a larger --input-shape.",
             )
         for size, (low, high) in zip(self.size, self.padding, strict=True):
             limit = {"circular": size, "reflect": size - 1}.get(self.mode)
@@ -101,6 +101,13 @@ class Conv:
         """Zero padding, or cropping, for ``functional.pad``: the last axis first."""
         parts = zip(self.reach, self.size, self.padding, strict=True)
         return [side for r, n, (low, _) in reversed(list(parts)) for side in (low, r - low - n)]
+
+    @cached_property
+    def kernel_sums(self) -> tuple[float, float]:
+        """The largest sum of |W| over all taps that an output channel reads, and that an input channel is read by."""
+        size = self.weight.abs()
+        per_input = size.view(self.groups, -1, *size.shape[1:]).transpose(1, 2).flatten(2).sum(2)
+        return float(size.flatten(1).sum(1).max()), float(per_input.max())
 
     def sources(self, axis: int) -> Tensor:
         """Where every padded position of an axis is read from: (reach,) int64, -1 for nothing."""

@@ -49,7 +49,7 @@ def exact_norm(op: LinearOperator, rows: bool) -> Bound:
     if isinstance(op, Conv):
         return _convolution(op, rows)
     if isinstance(op, Dense):
-        value, terms = _matrix(op.matrix, rows)
+        value, terms = _matrix(op, rows)
         return _bracket(value, gamma(terms) * value)
     if isinstance(op, Diagonal):
         value = float(op.scale.abs().max())
@@ -57,7 +57,7 @@ def exact_norm(op: LinearOperator, rows: bool) -> Bound:
     if isinstance(op, Separable):
         value, error = 1.0, 0.0
         for matrix in op.matrices:
-            norm, terms = _matrix(matrix, rows)
+            norm, terms = _matrix(Dense(matrix), rows)
             value *= norm
             error += gamma(terms + 4) + op.error
         return _bracket(value, 2 * error * value)
@@ -68,17 +68,15 @@ def absolute_norms(op: Conv | Dense) -> tuple[float, float]:
     """Upper bounds of the l-inf and the l1 norm of |A|, entry by entry: no two weights cancel in it."""
     if isinstance(op, Dense):
         steps = 4 * max(op.matrix.shape)
-        return up(_matrix(op.matrix, True)[0], steps), up(_matrix(op.matrix, False)[0], steps)
-    size = op.weight.abs()
-    per_output = float(size.flatten(1).sum(1).max())
-    per_input = float(size.view(op.groups, -1, *size.shape[1:]).transpose(1, 2).flatten(2).sum(2).max())
-    steps = 4 + size.numel()
+        return up(_matrix(op, True)[0], steps), up(_matrix(op, False)[0], steps)
+    per_output, per_input = op.kernel_sums
+    steps = 4 + op.weight.numel()
     return up(per_output, steps), up(per_input * op.copies(), steps)
 
 
-def _matrix(matrix: Tensor, rows: bool) -> tuple[float, int]:
-    axis = 1 if rows else 0
-    return float(matrix.abs().sum(axis).max()), int(matrix.shape[axis])
+def _matrix(op: Dense, rows: bool) -> tuple[float, int]:
+    sums = op.absolute_sums[0 if rows else 1]
+    return float(sums.max()), int(op.matrix.shape[1 if rows else 0])
 
 
 def _bracket(value: float, error: float) -> Bound:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from robcert.lipschitz.values import Value
 
 
@@ -19,6 +22,34 @@ class Slope:
     of: Value
     low: float
     high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Entrywise:
+    """Each entry is a function of the same entry of ``of``, with slopes between its ``low`` and its ``high``.
+
+    Both broadcast to the shape of the value.
+    """
+
+    of: Value
+    low: Tensor
+    high: Tensor
+
+    @property
+    def largest(self) -> Tensor:
+        """The largest |slope| of each entry."""
+        return torch.maximum(self.low.abs(), self.high.abs())
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Each entry is an entry of ``of``, none of them twice, times at most its ``factors``; 0: it is a constant.
+
+    The factors broadcast to the shape of the value.
+    """
+
+    of: Value
+    factors: Tensor
 
 
 @dataclass(frozen=True)

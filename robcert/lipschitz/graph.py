@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from robcert.errors import UsageError
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.tail import Tail, tail
-from robcert.lipschitz.values import ONE, Bounds
+from robcert.lipschitz.values import ONE, Bounds, Value
 from robcert.lipschitz.walk import UnknownOp, Walk
 from robcert.network.graph import read_graph
 from robcert.types import NORMS, LoadedModel, Norm
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-__all__ = ["BINDINGS", "GraphBound", "LayerRow", "NetworkBound", "graph_bound", "lipschitz_bound"]
+__all__ = [
+    "BINDINGS",
+    "GraphBound",
+    "LayerRow",
+    "NetworkBound",
+    "graph_bound",
+    "lipschitz_bound",
+    "network_bounds",
+    "walked",
+]
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,11 @@ class GraphBound:
 
 
 def graph_bound(
-    model: LoadedModel | nn.Module, input_shape: tuple[int, ...] | None = None, *, tol: float = 0.01
+    model: LoadedModel | nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    tol: float = 0.01,
+    papers: bool = False,
 ) -> GraphBound:
     """The norms of every layer and the Lipschitz bounds of the network, from input to logits.
 
@@ -110,6 +123,7 @@ def graph_bound(
         model: a loaded network, or a module in eval mode together with ``input_shape``.
         input_shape: the shape of one input, channels first, where ``model`` does not say it.
         tol: the wanted (upper - lower) / lower of the l2 norms of linear layers.
+        papers: rows hold the bounds that papers use, too (`robcert.lipschitz.papers`), which cost extra.
 
     Raises:
         UsageError: a module without ``input_shape``.
@@ -118,6 +132,22 @@ def graph_bound(
             infinite; a network whose answer to one image depends on others of the batch.
     """
     start = time.perf_counter()
+    walk, logits = walked(model, input_shape, tol=tol, papers=papers)
+    bounds = network_bounds(walk, logits)
+    rows = tuple(walk.rows.values())
+    gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]
+    every = reduce(Bounds.times, gains, ONE)
+    return GraphBound(rows, bounds, {norm: every[norm] for norm in NORMS}, time.perf_counter() - start)
+
+
+def walked(
+    model: LoadedModel | nn.Module,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    tol: float = 0.01,
+    papers: bool = False,
+) -> tuple[Walk, Value]:
+    """The walk behind `graph_bound`, and its value of the logits; the same arguments and errors."""
     if isinstance(model, LoadedModel):
         module, shape, name = model.module, model.input_shape, model.name
     else:
@@ -126,23 +156,23 @@ def graph_bound(
             raise UsageError("the shape of one input is not known", "Give input_shape=(channels, height, width).")
         shape = tuple(input_shape)
     try:
-        walk = Walk(read_graph(module, shape, name), math.prod(shape), tol)
-        logits = walk.run()
+        walk = Walk(read_graph(module, shape, name), math.prod(shape), tol, papers)
+        return walk, walk.run()
     except UnknownOp as unknown:
         try:  # torch may know what it consists of
-            walk = Walk(read_graph(module, shape, name, decompose=True), math.prod(shape), tol)
-            logits = walk.run()
+            walk = Walk(read_graph(module, shape, name, decompose=True), math.prod(shape), tol, papers)
+            return walk, walk.run()
         except UnknownOp:
             raise unknown from None
+
+
+def network_bounds(walk: Walk, logits: Value) -> dict[Norm, NetworkBound]:
+    """The bounds of the network in all norms, from a walk that has been run."""
     last = tail(walk, logits)
-    rows = tuple(walk.rows.values())
-    bounds: dict[Norm, NetworkBound] = {
+    return {
         norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)
         for norm in NORMS
     }
-    gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]
-    every = reduce(Bounds.times, gains, ONE)
-    return GraphBound(rows, bounds, {norm: every[norm] for norm in NORMS}, time.perf_counter() - start)
 
 
 def lipschitz_bound(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import torch
+
 from robcert.lipschitz.forms import Complement, Extreme, Half
-from robcert.lipschitz.values import ZERO, Bounds, Part, Value, root_of_squares, total
+from robcert.lipschitz.values import ZERO, Bounds, Part, Value, root_of_squares, same, total
+from robcert.math.rounding import up
 
 if TYPE_CHECKING:
     from robcert.lipschitz.walk import Walk
@@ -44,6 +48,8 @@ def common_part(values: Sequence[Value], gain: Bounds) -> Part | None:
     first = parts[0]
     if first is None or any(p is None or (p.root, p.axis) != (first.root, first.axis) for p in parts):
         return None
+    if any(p is not None and p.weights is not None for p in parts):
+        return None  # what split meets again, and may split anew
     known = [p for p in parts if p is not None]
     return replace(first, start=min(p.start for p in known), stop=max(p.stop for p in known), gain=gain)
 
@@ -72,6 +78,8 @@ def _plain(bounds: Sequence[Bounds]) -> Bounds:
 
 def _overlapping(parts: Sequence[Part]) -> Bounds:
     """Sup ||(g_i d r[slice_i])_i|| / ||d r||: per place, the gains of the slices that contain it."""
+    if any(p.weights is not None for p in parts):
+        return _weighted(parts)
     if len({p.axis for p in parts}) > 1:
         return _plain([p.gain for p in parts])
     edges = sorted({p.start for p in parts} | {p.stop for p in parts})
@@ -81,6 +89,25 @@ def _overlapping(parts: Sequence[Part]) -> Bounds:
         worst = worst.largest(_plain(here))
     # In l-infinity it is the largest gain, also of a slice without entries.
     return replace(worst, linf=max((p.gain.linf for p in parts), default=0.0))
+
+
+def _weighted(parts: Sequence[Part]) -> Bounds:
+    """Sup ||(g_k w_k d r)_k|| / ||d r||: per entry, the weighted gains of all parts; a slice counts as the whole."""
+    gains = [
+        [p.gain[norm] * (torch.ones((), dtype=torch.float64) if p.weights is None else p.weights) for p in parts]
+        for norm in ("l2", "linf", "l1")
+    ]
+    l2, linf, l1 = gains
+    squares, total_l1, most = l2[0].square(), l1[0], linf[0]
+    for two, one, infinite in zip(l2[1:], l1[1:], linf[1:], strict=True):
+        squares, total_l1, most = squares + two.square(), total_l1 + one, torch.maximum(most, infinite)
+    found = (float(squares.max()) ** 0.5, float(most.max()), float(total_l1.max()))
+    # Infinite gains times weights of zero are no number; underflow is lost in a root of at least 2^-500.
+    usable = all(math.isfinite(f) for f in found) and found[0] > 2.0**-500
+    if not usable:
+        return _plain([p.gain.times(same(1.0 if p.weights is None else up(float(p.weights.max())))) for p in parts])
+    # Each step is one rounding, at most as many as there are parts.
+    return Bounds(*(up(f, 4 + 2 * len(parts)) for f in found))
 
 
 def _pairs_as_one(walk: Walk, members: list[Value]) -> list[Value]:

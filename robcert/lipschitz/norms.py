@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+import torch
+
 from robcert.lipschitz import dense
 from robcert.lipschitz.circulant import Symbol, symbol, wave
 from robcert.lipschitz.convolution import Conv, ConvTranspose
@@ -26,6 +28,8 @@ _LARGE = 4096
 """Up to this side the whole matrix may be taken to close the gap."""
 _STRIP = 2048
 """Up to this side one axis may be written out to close the gap."""
+_HARMLESS = 64
+"""Weights between 2^-64 and 2^64 need no scaling, which would copy them."""
 _MEMORY = 2**30
 """Bytes of Gram matrices at most, where they are not taken in chunks."""
 
@@ -76,15 +80,16 @@ def _separable(op: Separable, tol: float, method: Method) -> Bound:
 
 
 def _scaled(op: Conv | Dense, tol: float, method: Method) -> Bound:
-    """Divide by a power of two, so that the largest weight is in [1, 2) and no square over- or underflows."""
+    """Divide by a power of two where the weights are so large or small that a square might over- or underflow."""
     weight = op.weight if isinstance(op, Conv) else op.matrix
-    largest = float(weight.abs().max()) if weight.numel() else 0.0
+    largest = max(map(abs, map(float, torch.aminmax(weight)))) if weight.numel() else 0.0
     if not math.isfinite(largest):
         raise ArithmeticError("a weight is NaN or infinite")
-    if largest == 0.0 or exact_norm(op, rows=True).upper == 0.0:
+    if largest == 0.0 or (isinstance(op, Conv) and exact_norm(op, rows=True).upper == 0.0):
         return Bound(0.0, 0.0, "exact")
     exponent = min(1000, max(-1000, math.frexp(largest)[1] - 1))
-    scaled = weight * 2.0**-exponent
+    exponent = 0 if abs(exponent) <= _HARMLESS else exponent
+    scaled = weight * 2.0**-exponent if exponent else weight
     op = replace(op, weight=scaled).trimmed() if isinstance(op, Conv) else replace(op, matrix=scaled)
     bound = _METHODS[method](op, tol)
     if bound.upper == 0.0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, cast
 
 import torch
@@ -31,6 +32,10 @@ __all__ = [
     "from_module",
     "transposed",
 ]
+
+
+_CACHE = 2**20
+"""Bytes that stay in a cache while they are read twice."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,21 @@ class Dense:
     def out_shape(self) -> tuple[int, ...]:
         """(*lead, outputs)."""
         return (*self.lead, int(self.matrix.shape[0]))
+
+    @cached_property
+    def absolute_sums(self) -> tuple[Tensor, Tensor]:
+        """The sums of |a_ij| over each row (outputs,) and over each column (inputs,).
+
+        A few rows at a time, read once for both: the absolute values of a matrix of 100 million entries would be
+        written to memory and back, which costs more than adding them.
+        """
+        columns = self.matrix.new_zeros(self.matrix.shape[1])
+        rows: list[Tensor] = []
+        for part in self.matrix.split(max(1, _CACHE // (8 * max(1, self.matrix.shape[1])))):
+            size = part.abs()
+            rows.append(size.sum(1))
+            columns += size.sum(0)
+        return torch.cat(rows) if rows else self.matrix.new_zeros(0), columns
 
     def apply(self, x: Tensor) -> Tensor:
         """A x: (n, *in_shape) float64 -> (n, *out_shape)."""

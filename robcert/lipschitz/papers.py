@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from robcert.lipschitz.convolution import Conv, ConvTranspose
+from robcert.lipschitz.lanczos import attained, start, stretch
 from robcert.lipschitz.operators import Dense, LinearOperator
 from robcert.nn.bounds import gram_bound
+
+LARGE = 1 << 23
+"""Entries of a matrix up to which it is decomposed, and both of its Gram matrices are formed."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,19 @@ def equation_3(op: Conv | Dense) -> float:
 def copied_gram_bound(op: Conv | Dense) -> float:
     """The bound sqrt(b(W) K), b(W) = min(r(W^T W), r(W W^T)) of the reshaped kernel, K the copies of an entry.
 
+    Of a matrix of more than `LARGE` entries only the smaller Gram matrix is taken.
+
     K is counted: the largest number of pairs (window, tap) that read one input entry; with zero padding,
     dilation 1 and a large input it is the paper's prod ceil(K_i / S_i).
 
     Source: L2-Nonexpansive Neural Networks, eq. 2 and section 2.1.
     """
     if isinstance(op, Dense):
-        return math.sqrt(float(gram_bound(op.matrix)))
+        matrix = op.matrix if op.matrix.shape[0] <= op.matrix.shape[1] else op.matrix.T
+        if op.matrix.numel() <= LARGE:
+            return math.sqrt(float(gram_bound(matrix)))
+        # The larger Gram matrix takes a minute and gigabytes; r of the smaller one is a bound, too.
+        return math.sqrt(max(float((part @ matrix.T).abs().sum(1).max()) for part in matrix.split(256)))
     worst = max(float(gram_bound(part)) for part in op.weight.view(op.groups, -1, *op.weight.shape[1:]))
     count = 1
     for axis in range(op.axes):
@@ -85,6 +95,9 @@ def reshaped_norm(op: Conv | Dense) -> float:
     Source: Miyato et al. (2018), Spectral normalization for generative adversarial networks.
     """
     matrix = op.matrix if isinstance(op, Dense) else op.weight.flatten(1)
+    if matrix.numel() > LARGE:  # Lanczos: to more digits than are printed, not to all
+        matrix = Dense(matrix)
+        return attained(matrix, stretch(matrix, start(matrix), steps=200, rest=1e-6))
     return float(torch.linalg.matrix_norm(matrix, 2))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robcert.lipschitz.papers import PaperNorm
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -21,6 +23,7 @@ class LayerRow:
         linear: whether the layer is linear (norms are norms of a matrix).
         method: how l2_upper was found.
         note: why a constant is infinite, or "".
+        papers: what papers compute for the layer, where that was asked for.
     """
 
     name: str
@@ -34,3 +37,4 @@ class LayerRow:
     linear: bool
     method: str = ""
     note: str = ""
+    papers: tuple[PaperNorm, ...] = ()

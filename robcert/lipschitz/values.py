@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from robcert.math.rounding import up
 from robcert.types import NORMS, Norm
 
@@ -98,6 +100,9 @@ def copied(times: int) -> Bounds:
 class Part:
     """The value reads a slice of an earlier tensor only: ||dv|| <= gain ||d root[start:stop along axis]||.
 
+    With ``weights`` (which broadcast to the whole root, and then the slice is all of it) every entry of root is
+    multiplied by its weight before the norm is taken.
+
     Two values that read disjoint slices of one tensor do not add up: a split followed by a concatenation is
     a permutation.
     """
@@ -107,6 +112,7 @@ class Part:
     start: int
     stop: int
     gain: Bounds
+    weights: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

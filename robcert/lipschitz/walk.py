@@ -27,20 +27,23 @@ class UnknownOp(EvaluationError):
 
 
 class Walk:
-    """The values of all nodes and the rows of all layers, filled by `run`.
+    """The values of all nodes, the ops that made them and the rows of all layers, filled by `run`.
 
     Args:
         graph: of the network.
         features: the number of entries of one image.
         tol: of l2 norms, see `robcert.lipschitz.norms.operator_norm`.
+        papers: rows hold the bounds that papers use, too (`robcert.lipschitz.papers`).
     """
 
-    def __init__(self, graph: Graph, features: int, tol: float) -> None:
+    def __init__(self, graph: Graph, features: int, tol: float, papers: bool = False) -> None:
         self.graph = graph
         self.features = features
         self.tol = tol
+        self.papers = papers
         self.known: dict[str, Any] = {}
         self.rows: dict[str, LayerRow] = {}
+        self.calls: dict[str, Call] = {}
         self.measured: set[str] = set()
 
     def run(self) -> Value:
@@ -132,6 +135,7 @@ class Walk:
         elif bounds.finite:
             reasons = ()
         name = call.node.name if name is None else name
+        self.calls[name] = call
         return Value(
             name,
             shape,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
-from robcert.types import Norm
+from robcert.types import Norm, Threat
+
+Budget = TypeVar("Budget", Tensor, float)
 
 _DUAL: dict[Norm, Norm] = {"l2": "l2", "linf": "l1", "l1": "linf"}
 
@@ -35,6 +40,17 @@ def vector_norm(x: Tensor, norm: Norm) -> Tensor:
 def distance(x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     """How far every image of ``x`` is from that of ``y``, measured in float64: (n,) float64."""
     return vector_norm(x.double() - y.double(), norm)
+
+
+def nearly(eps: Budget, threat: Threat, entries: int) -> Budget:
+    """How far a candidate can be that was meant to lie within ``eps``: float32 may have put it just outside.
+
+    Adding a perturbation to an image rounds every entry to the grid of the *image*, which for a small budget is
+    coarse: at eps = 2/255 one rounded entry can exceed it by 4e-6 of it.
+    """
+    grid = 2.0**-23 * max(abs(threat.box[0]), abs(threat.box[1]))
+    rounded = {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[threat.norm] * grid
+    return eps * (1 + 1e-6) + rounded
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:

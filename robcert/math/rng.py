@@ -45,6 +45,10 @@ class SampleRng:
     index: Tensor
     restart: Tensor
 
+    def at(self, draw: Tensor) -> SampleRng:
+        """The streams of the draws ``draw`` (n,) int64, e.g. of the iteration that each image is at."""
+        return SampleRng(self.seed, self.index, _mix(_mix(self.restart + 1) + draw * _GOLDEN))
+
     def bits(self, count: int, tag: int) -> Tensor:
         """(n, count) int64 with 64 random bits each; ``tag`` separates the uses within one attack."""
         key = torch.full_like(self.index, (self.seed * 0x632BE5AB + tag) & 0x7FFFFFFFFFFFFFFF)

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robcert.network.card import Card
+    from robcert.network.convert import export_model
     from robcert.network.export import export_pt2
+    from robcert.network.export_onnx import export_onnx
     from robcert.network.load import from_module, load_model, peek_card
     from robcert.network.save import save_model
     from robcert.network.zoo import zoo_names, zoo_path
 
 _PUBLIC = {
     "Card": "card",
+    "export_model": "convert",
+    "export_onnx": "export_onnx",
     "export_pt2": "export",
     "from_module": "load",
     "load_model": "load",
@@ -28,6 +32,8 @@ _PUBLIC = {
 
 __all__ = [
     "Card",
+    "export_model",
+    "export_onnx",
     "export_pt2",
     "from_module",
     "load_model",

@@ -9,10 +9,15 @@ from typing import Literal
 
 from robcert.errors import EvaluationError, UsageError
 
-Format = Literal["safetensors", "state_dict", "torch_export", "torchscript"]
+Format = Literal["safetensors", "state_dict", "torch_export", "torchscript", "onnx"]
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The magic number that torch pickled in front of a checkpoint before it wrote zip archives."""
+
+UNPACKED = 20
+"""How many times its size an archive may unpack to: torch stores tensors as they are and packs only text."""
+
+_SMALL = 2**24
 
 _OTHERS = {
     b"\x89HDF": "an HDF5 file (Keras)",
@@ -23,7 +28,7 @@ _OTHERS = {
     b"\x93NUMPY": "a NumPy array (data go to --data)",
 }
 
-READABLE = "robcert reads safetensors, state_dicts (.pt, .pth), torch.export archives (.pt2) and TorchScript."
+READABLE = "robcert reads safetensors, state_dicts (.pt, .pth), torch.export archives (.pt2), TorchScript and ONNX."
 REEXPORT = (
     "Save it in a form that holds no code:\n"
     "  torch.export.save(torch.export.export(model.eval(), (x,), "
@@ -54,6 +59,8 @@ def detect(path: Path) -> Format:
         return "state_dict"
     if _is_safetensors(path, head, size):
         return "safetensors"
+    if _is_onnx(path, head):
+        return "onnx"
     raise _refusal(path, head)
 
 
@@ -66,6 +73,7 @@ def members(path: Path) -> dict[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            declared = sum(member.file_size for member in archive.infolist())
     except (
         zipfile.BadZipFile,
         OSError,
@@ -78,6 +86,12 @@ def members(path: Path) -> dict[str, str]:
             f"{path} begins as a zip archive but cannot be read to its end: {error}",
             "It is probably truncated: copy or download it again.",
         ) from None
+    size = path.stat().st_size
+    if declared > UNPACKED * size + _SMALL:
+        raise EvaluationError(
+            f"{path} has {size:,} bytes and says that it unpacks to {declared:,}; it was not unpacked",
+            "Archives of models hold tensors as they are, so this one is damaged or made to fill a memory.",
+        )
     return {name.partition("/")[2] or name: name for name in names}
 
 
@@ -123,11 +137,6 @@ def _refusal(path: Path, head: bytes) -> EvaluationError:
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
             return EvaluationError(f"{path} is {what}, expected a model", READABLE)
-    if _is_onnx(path, head):
-        return EvaluationError(
-            f"{path} is an ONNX model, which robcert does not read yet",
-            f"Use the PyTorch model that it was exported from. {REEXPORT}",
-        )
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return EvaluationError(
             f"{path} is a Python pickle; robcert never unpickles, because that can run any code", REEXPORT

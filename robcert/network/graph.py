@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -75,9 +78,24 @@ def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str, *, de
     return graph
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """What torch logs while it exports: the error that follows says it to the user."""
+    loggers = [logging.getLogger(name) for name in ("torch._export", "torch.export", "torch.fx")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _export(module: nn.Module, x: Tensor, name: str) -> ExportedProgram:
     try:
-        return torch.export.export(module, (x,), strict=False)
+        with _quiet():
+            return torch.export.export(module, (x,), strict=False)
     except Exception as error:  # whatever a forward may raise under tracing
         raise EvaluationError(
             f"torch cannot export {name}, and without its graph there is no bound: {_first(error)}",
@@ -87,26 +105,18 @@ def _export(module: nn.Module, x: Tensor, name: str) -> ExportedProgram:
 
 def _export_script(module: nn.Module, x: Tensor, name: str) -> ExportedProgram:
     """TorchScript through torch's own converter; the answers are compared afterwards, as for every graph."""
-    import logging
-
     from torch._export.converter import TS2EPConverter
 
-    loggers = [logging.getLogger(n) for n in ("torch._export", "torch.export", "torch.fx")]
-    levels = [logger.level for logger in loggers]
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        converted = TS2EPConverter(torch.jit.trace(module, (x,)), (x,)).convert()  # pyright: ignore
-        return torch.export.export(converted.module(check_guards=False), (x,), strict=False)
+        with _quiet():
+            converted = TS2EPConverter(torch.jit.trace(module, (x,)), (x,)).convert()  # pyright: ignore
+            return torch.export.export(converted.module(check_guards=False), (x,), strict=False)
     except Exception as error:
         raise EvaluationError(
             f"the graph of {name} cannot be read from its TorchScript archive: {_first(error)}",
             "Write the network with torch.export.save (a .pt2 file), or save its weights and name the "
             "architecture with --arch.",
         ) from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _graph(exported: ExportedProgram, name: str) -> Graph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from robcert.network import card as cards
 from robcert.network import program, weights
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
+from robcert.network.digest import sha256_file, sha256_state
 from robcert.network.fold import copy_module, fold
 from robcert.network.normalize import with_normalization
 from robcert.network.probe import probe
@@ -34,14 +34,15 @@ def load_model(
     box: tuple[float, float] | None = None,
     device: str = "cpu",
     name: str | None = None,
+    images: Tensor | None = None,
 ) -> LoadedModel:
     """The network behind a path or a name of the zoo, ready to be executed.
 
     What is given here goes before what the card in the file says.
 
     Args:
-        reference: a file (safetensors, state_dict, .pt2 or TorchScript, told by its content), a folder that
-            holds ``weights.safetensors``, or a name of the zoo.
+        reference: a file (safetensors, state_dict, .pt2, TorchScript or ONNX, told by its content), a folder
+            that holds ``weights.safetensors``, or a name of the zoo.
         arch: for files that hold weights only: a registered name, ``torchvision:NAME``,
             ``package.module:factory``.
         input_shape: the shape of one image, channels first.
@@ -52,6 +53,7 @@ def load_model(
             so.
         device: where the network runs.
         name: how a table calls it.
+        images: (n, *input_shape), on which an ONNX file is compared with onnxruntime; random ones otherwise.
 
     Returns:
         A network in eval mode, frozen, float32, folded, with its normalisation inside, probed once.
@@ -64,7 +66,10 @@ def load_model(
     path, beside = resolve(reference)
     kind = detect(path)
     target = _device(device)
-    card, module = _read(path, beside, kind, arch, input_shape, num_classes)
+    if kind == "onnx":
+        card, module = _read_onnx(path, input_shape, mean, std, box, images)
+    else:
+        card, module = _read(path, beside, kind, arch, input_shape, num_classes)
     fields: dict[str, Any] = {
         "input_shape": input_shape,
         "num_classes": num_classes,
@@ -84,7 +89,7 @@ def load_model(
             "--norm l2 --eps 1.5",
         )
     called = name or card.name or (path.parent.name if beside and path.stem == "weights" else path.stem)
-    source = Source(str(reference), str(path.resolve()), kind, _sha256(path))
+    source = Source(str(reference), str(path.resolve()), kind, sha256_file(path))
     return _finish(module, card.model_copy(update={"input_shape": shape}), called, source, target)
 
 
@@ -124,7 +129,7 @@ def from_module(
     card = cards.parse({key: value for key, value in fields.items() if value is not None}, "from_module")
     state = module.state_dict()
     weights.check_finite(state, name)
-    source = Source(name, "", "memory", _sha256_state(state))
+    source = Source(name, "", "memory", sha256_state(state))
     return _finish(copied.cpu(), card, name, source, target)
 
 
@@ -139,12 +144,32 @@ def peek_card(reference: str | Path) -> Card | None:
     return _card(path, beside, detect(path))
 
 
+def read_weights(
+    reference: str | Path, arch: str | None, input_shape: tuple[int, ...] | None, num_classes: int | None
+) -> nn.Module | None:
+    """The network of a file of weights as it was saved (not folded, not normalised); None for a file with a graph.
+
+    Raises:
+        UsageError: no such file or name.
+        EvaluationError: the file is no model.
+    """
+    path, beside = resolve(reference)
+    kind = detect(path)
+    if kind not in ("safetensors", "state_dict"):
+        return None
+    return _read(path, beside, kind, arch, input_shape, num_classes)[1]
+
+
 def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
     text: str | bytes | None = None
     if kind == "safetensors":
         text = weights.read_safetensors_metadata(path).get(cards.SAFETENSORS_KEY)
     elif kind == "state_dict":
         text = weights.read_pickle(path, data=False).get(cards.PT_KEY)
+    elif kind == "onnx":
+        from robcert.network.onnx_import.read import read_metadata
+
+        text = read_metadata(path).get(cards.SAFETENSORS_KEY)
     else:
         text = program.read_extra(path, cards.EXTRA_FILE)
     if text is not None:
@@ -174,6 +199,7 @@ def _read(
         state: Mapping[str, Any] = weights.read_safetensors(path)
     else:
         state = weights.unwrap(weights.read_pickle(path), str(path))
+        weights.check_sizes(state, path)
     card = _card(path, beside, kind)
     wanted = arch or (card.architecture if card else None)
     if wanted is None:
@@ -191,6 +217,26 @@ def _read(
     return card, module
 
 
+def _read_onnx(
+    path: Path,
+    input_shape: tuple[int, ...] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    box: tuple[float, float] | None,
+    images: Tensor | None,
+) -> tuple[Card | None, nn.Module]:
+    """The card in an ONNX file, and its network, compared with onnxruntime on what the network itself will see."""
+    from robcert.network.onnx_import.load import load_onnx
+
+    card = _card(path, None, "onnx") or Card()
+    mean, std = (tuple(mean or (0.0,)), tuple(std or (1.0,))) if mean or std else (card.mean, card.std)
+    shape = input_shape or card.input_shape
+    seen = card.model_copy(update={"box": box or card.box, "mean": mean, "std": std})
+    if images is not None and shape is not None:
+        images = with_normalization(nn.Identity(), mean, std, shape)(images.cpu())
+    return card, load_onnx(path, shape, _span(seen), images)
+
+
 def _missing(path: Path) -> UsageError:
     return UsageError(
         f"{path} holds weights only, and nothing in it says which network they belong to",
@@ -202,7 +248,9 @@ def _missing(path: Path) -> UsageError:
 
 
 def _own_shape(module: nn.Module, card: Card) -> tuple[int, ...] | None:
-    if isinstance(module, program.Program):
+    from robcert.network.onnx_import.network import OnnxNetwork
+
+    if isinstance(module, program.Program | OnnxNetwork):
         return module.input_shape
     return architectures.default_shape(card.architecture) if card.architecture else None
 
@@ -211,6 +259,7 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
     """Eval mode, float32, folded, normalised, frozen, on the device, probed."""
     shape = card.input_shape
     assert shape is not None
+    notices: tuple[str, ...] = getattr(module, "notices", ())
     whole = isinstance(module, (program.Program, torch.jit.ScriptModule))
     module = module.eval()
     if not whole:
@@ -234,7 +283,7 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
         source=source,
         rounding=found.rounding,
         card=card.dump(),
-        warnings=found.warnings,
+        warnings=(*notices, *found.warnings),
     )
 
 
@@ -253,23 +302,3 @@ def _device(device: str) -> torch.device:
         first = str(error).splitlines()[0]
         raise UsageError(f"the device {device!r} cannot be used: {first}", "Try --device cpu.") from None
     return found
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sha256_state(state: Mapping[str, Any]) -> str:
-    """The digest of a state_dict: names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        value = state[key]
-        if isinstance(value, Tensor):
-            flat = value.detach().cpu().contiguous()
-            digest.update(f"{key} {flat.dtype} {tuple(flat.shape)}\n".encode())
-            digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-    return digest.hexdigest()

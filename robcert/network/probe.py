@@ -11,6 +11,7 @@ proof.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from robcert.errors import EvaluationError
 
 SAFETY = 4.0
 FLOOR = 2.0**-22
+MOST_DRAWN = 2**26
+"""Entries of all probing images together: 128 images of 3 x 384 x 384, and fewer that are larger."""
+
 _WORK = 4e9
 """Multiply-adds that one probing batch may cost (well under a second on one core)."""
 
@@ -61,10 +65,11 @@ def probe(
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         generator = torch.Generator().manual_seed(0)
         low, high = box
-        x = low + (high - low) * torch.rand(128, *input_shape, generator=generator)
+        drawn = max(2, min(128, MOST_DRAWN // max(1, math.prod(input_shape))))
+        x = low + (high - low) * torch.rand(drawn, *input_shape, generator=generator)
         one, work = _first(module, x[:1].to(device), input_shape)
         classes = _check_logits(one, 1, num_classes)
-        n = int(min(128, max(8, _WORK // max(work, 1))))
+        n = int(min(drawn, max(8, _WORK // max(work, 1))))
         x = x[:n].to(device)
         logits = _call(module, x, input_shape)
         _check_logits(logits, n, classes)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robcert.errors import EvaluationError
 from robcert.network.card import PT_KEY
-from robcert.network.detect import REEXPORT
+from robcert.network.detect import REEXPORT, UNPACKED, members
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
@@ -60,6 +60,8 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any]:
     Raises:
         EvaluationError: the file holds Python objects, is damaged, or is no dictionary.
     """
+    if zipfile.is_zipfile(path):
+        members(path)  # refuses what unpacks to far more than it is
     try:
         lazy = not data and zipfile.is_zipfile(path)
         with warnings.catch_warnings():
@@ -94,6 +96,29 @@ def unwrap(found: Mapping[Any, Any], where: str) -> dict[str, Any]:
             f"A state_dict may stand under {', '.join(WRAPPERS)}.",
         )
     return state
+
+
+def check_sizes(state: Mapping[str, Any], path: Path) -> None:
+    """Refuses tensors that say they are far larger than the file: a stride of 0 makes 10^15 entries out of one.
+
+    Raises:
+        EvaluationError: they are; the largest is named.
+    """
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    for key, value in tensors.items():
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise EvaluationError(
+                f"{path}: {key!r} is a {value.layout} tensor on {value.device}, expected plain weights"
+            )
+    declared = sum(value.numel() * value.element_size() for value in tensors.values())
+    size = path.stat().st_size
+    if declared > UNPACKED * size + 2**24:
+        key = max(tensors, key=lambda k: tensors[k].numel())
+        raise EvaluationError(
+            f"{path} has {size:,} bytes, and its tensors say {declared:,} "
+            f"({key!r} alone {tensors[key].numel():,} entries)",
+            "The file is damaged, or made to fill a memory. Save its state_dict again.",
+        )
 
 
 def guess_classes(state: Mapping[str, Any]) -> int | None:

@@ -37,31 +37,60 @@ class GapLoss(nn.Module):
         omega: weight of L_c.
         v: scale of L_b, and where the u_k begin.
         z: hardness of L_c; for large z it is minus the gap of right answers and 0 for wrong ones.
+        trainable_v: v is trained like the u_k, and ``v`` is where it begins.
 
     Source: L2-Nonexpansive Neural Networks, section 2.4, eq. 3-6.
     """
 
+    v: Tensor
+
     def __init__(
-        self, num_classes: int, *, gamma: float = 1.0, omega: float = 0.3, v: float = 3.0, z: float = 1.0
+        self,
+        num_classes: int,
+        *,
+        gamma: float = 1.0,
+        omega: float = 0.3,
+        v: float = 3.0,
+        z: float = 1.0,
+        trainable_v: bool = False,
     ) -> None:
         super().__init__()
         self.gamma = gamma
         self.omega = omega
-        self.v = v
         self.z = z
         self.u = nn.Parameter(torch.full((num_classes,), float(v)))
+        if trainable_v:
+            self.v = nn.Parameter(torch.tensor(float(v)))
+        else:
+            self.register_buffer("v", torch.tensor(float(v)))
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def features(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """L_a (eq. 4), the mean over a batch: (n, classes), (n,) -> ()."""
+        return functional.cross_entropy(self.u * logits, labels)
+
+    def accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """L_b (eq. 5), likewise."""
+        return functional.cross_entropy(self.v * logits, labels)
+
+    def gap(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """L_c (eq. 6), likewise."""
+        return log_others(self.z * logits, labels).mean() / self.z
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, *, distorted: Tensor | None = None, distort_accuracy: bool = False
+    ) -> Tensor:
         """The mean loss over a batch.
 
         Args:
-            logits: (n, classes).
+            logits: (n, classes), of the images.
             labels: (n,) int64.
+            distorted: the logits of the same images distorted by an adversary, for L_a.
+            distort_accuracy: L_b takes them too. L_c never does: the gap that counts is the image's own.
 
         Returns:
             ().
         """
-        features = functional.cross_entropy(self.u * logits, labels)
-        accuracy = functional.cross_entropy(self.v * logits, labels)
-        gap = log_others(self.z * logits, labels).mean() / self.z
-        return features + self.gamma * accuracy + self.omega * gap
+        other = logits if distorted is None else distorted
+        features = self.features(other, labels)
+        accuracy = self.accuracy(other if distort_accuracy else logits, labels)
+        return features + self.gamma * accuracy + self.omega * self.gap(logits, labels)

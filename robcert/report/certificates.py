@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import json
+import sys
 from typing import Literal
 
 import torch
@@ -55,10 +56,24 @@ class SwitchRecord(_Strict):
     correct: int
 
 
+class MethodRecord(_Strict):
+    """One method of several that took part."""
+
+    method: str
+    images: int = Field(description="that it was asked about")
+    certified: list[int] = Field(description="of these, at each eps")
+    seconds: float
+
+
 class CertifiedModel(_Strict):
-    """What is proven about one model. Lists are in the order of eps."""
+    """What is proven about one model by one method. Lists are in the order of eps."""
 
     name: str
+    method: str
+    confidence: float | None = Field(
+        description="null for a proof; else every single radius holds with this confidence, for the smoothed classifier"
+    )
+    steps: list[MethodRecord] = Field(description="the methods that best consists of, in the order of their cost")
     sha256: str
     n: int
     natural_correct: int
@@ -72,6 +87,7 @@ class CertifiedModel(_Strict):
     mean_gap: float
     binding: dict[str, int] = Field(description="for how many images each constant was the smallest")
     constants: dict[str, float]
+    refused: str = Field(description="why nothing is claimed about the executed network (every radius is 0), or empty")
     bins: list[BinRecord]
     switch: list[SwitchRecord]
     seconds: float
@@ -112,6 +128,17 @@ def certified_model(
     kinds = [kind for kind in found.binding if kind]
     return CertifiedModel(
         name=model.name,
+        method=found.method,
+        confidence=found.confidence,
+        steps=[
+            MethodRecord(
+                method=name,
+                images=len(part.radius),
+                certified=[int((part.radius > eps).sum()) for eps in threat.eps],
+                seconds=round(part.seconds, 3),
+            )
+            for name, part in found.alone.items()
+        ],
         sha256=model.source.sha256,
         n=n,
         natural_correct=int(correct.sum()),
@@ -125,6 +152,7 @@ def certified_model(
         mean_gap=float(found.gap.mean()),
         binding={kind: kinds.count(kind) for kind in sorted(set(kinds))},
         constants=found.constants,
+        refused=found.refused,
         bins=[BinRecord(**vars(part)) for part in parts],
         switch=[SwitchRecord(fallback=name, **vars(at)) for name, at in switches],
         seconds=round(found.seconds, 3),
@@ -146,13 +174,14 @@ def certified_model(
 def render_certify(record: CertifyRecord, console: Console) -> None:
     """The table of certified accuracy, the radii, and bins and switches where they were asked for."""
     data, threat = record.data, record.threat
-    table = Table(
-        title=f"Certified accuracy ({record.method}), {threat.norm}, {data.name} {data.split}, n {data.n}",
-        title_justify="left",
-    )
+    title = f"Certified accuracy ({record.method}), {threat.norm}, {data.name} {data.split}, n {data.n}"
+    console.print(title, style="italic")
+    table = Table()
     table.add_column("eps")
+    several = len({model.method for model in record.models}) > 1
     for model in record.models:
-        table.add_column(model.name, justify="right", overflow="fold")
+        head = f"{model.name} {model.method}" if several else model.name
+        table.add_column(head, justify="right", overflow="fold")
     table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in record.models), end_section=True)
     for k, eps in enumerate(threat.eps):
         table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in record.models))
@@ -165,14 +194,40 @@ def render_certify(record: CertifyRecord, console: Console) -> None:
 
 
 def _print_model(model: CertifiedModel, console: Console) -> None:
+    name = f"{model.name} ({model.method})"
     radii = f"median {model.median_radius:.4g}, quartiles {model.q25_radius:.4g} and {model.q75_radius:.4g}"
     binding = ", ".join(f"{kind} {count}" for kind, count in model.binding.items()) or "none"
+    each = 1000 * model.seconds / max(1, model.n)
+    if model.confidence is not None:
+        console.print(
+            f"{name}: probabilistic, about the classifier under noise of sigma {model.constants['sigma']:g}, not about "
+            f"the network: each radius holds with confidence {model.confidence:g}; {model.constants['abstained']:g} "
+            f"abstained; radius {radii}; {each:.3g} ms an image"
+        )
+        return
     console.print(
-        f"{model.name}: radius {radii}; average confidence gap {model.mean_gap:.4g}; binding constant: {binding}"
+        f"{name}: radius {radii}; average confidence gap {model.mean_gap:.4g}; by {binding}; {each:.3g} ms an image"
     )
-    lipschitz = model.constants.get("lipschitz", math.nan)
-    rounding = model.constants.get("rounding_float32", math.nan)
-    console.print(f"{model.name}: Lipschitz constant {lipschitz:.4g}, rounding bound of a logit {rounding:.3g}")
+    rounding = model.constants.get("rounding_float32")
+    notes = ["rounding bound of a logit " + ("not known" if rounding is None else f"{rounding:.3g}")]
+    if "lipschitz" in model.constants:
+        notes.insert(0, f"Lipschitz constant {model.constants['lipschitz']:.4g}")
+    if "looser_than_ibp_alone" in model.constants:
+        notes.append(f"linear bounds looser than intervals for {100 * model.constants['looser_than_ibp_alone']:.2g}%")
+    console.print(f"{name}: {', '.join(notes)}")
+    if model.refused:
+        console.print(
+            f"{name}: nothing is claimed about the network as float32 executes it, only about the one in real "
+            f"arithmetic: {model.refused}"
+        )
+    if model.steps:
+        table = Table(title=f"{name}, step by step", title_justify="left")
+        for column in ("method", "images", "certified", "ms an image"):
+            table.add_column(column, justify="left" if column == "method" else "right")
+        for step in model.steps:
+            counts = " / ".join(map(str, step.certified))
+            table.add_row(step.method, str(step.images), counts, f"{1000 * step.seconds / max(1, step.images):.3g}")
+        console.print(table)
     if model.bins:
         table = Table(title=f"{model.name} by confidence gap", title_justify="left")
         for column in ("images", "gap", "natural", "certified", "attacked"):
@@ -183,7 +238,8 @@ def _print_model(model: CertifiedModel, console: Console) -> None:
             table.add_row(str(part.n), f"{part.largest_gap:.3g} to {part.smallest_gap:.3g}", *shares, attacked)
         console.print(table)
     if model.switch:
-        table = Table(title=f"{model.name}, below the switch {model.switch[0].fallback}", title_justify="left")
+        console.print(f"{model.name}, below the switch {model.switch[0].fallback}", style="italic")
+        table = Table()
         for column in ("switch", "delegated", "accuracy"):
             table.add_column(column, justify="right")
         for at in model.switch:
@@ -193,3 +249,12 @@ def _print_model(model: CertifiedModel, console: Console) -> None:
 
 def _cell(count: int, n: int) -> str:
     return f"{100 * count / n:.1f}%" if n else "-"
+
+
+def schema() -> str:
+    """The JSON schema of `CertifyRecord` (docs/schemas/certify-1.json), as ``python -m`` with this module prints it."""
+    return json.dumps(CertifyRecord.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

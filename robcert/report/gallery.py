@@ -53,7 +53,7 @@ def draw(run: Path, model: str | None, wanted: list[int] | None, output: Path) -
     name = model or names[0]
     if name not in names:
         raise UsageError(f"the run has no model {name!r}", did_you_mean(name, names))
-    norm, eps, examples = _read(run, name)
+    norm, eps, examples = examples_of(run / f"adversarials-{name}.safetensors")
     found = {example.index: example for example in examples}
     if wanted is None:
         chosen = sorted(examples, key=lambda example: example.distance)[:MOST]
@@ -72,8 +72,9 @@ def draw(run: Path, model: str | None, wanted: list[int] | None, output: Path) -
     return f"Drew {len(chosen)} of {len(examples)} examples of {name} to {output}"
 
 
-def _read(run: Path, name: str) -> tuple[str, float, list[Example]]:
-    with safe_open(run / f"adversarials-{name}.safetensors", framework="np") as file:
+def examples_of(path: Path) -> tuple[str, float, list[Example]]:
+    """The norm, the largest budget and the examples of an adversarials file."""
+    with safe_open(path, framework="np") as file:
         meta = json.loads((file.metadata() or {})["robcert"])
         columns = [
             file.get_tensor(key) for key in ("index", "label", "adversarial_label", "distance", "x", "adversarial")
@@ -102,19 +103,19 @@ def _plot(examples: list[Example], norm: str, name: str, output: Path) -> None:
         for axis, title in zip(row, titles, strict=True):
             axis.set_title(title, fontsize=9)
             axis.axis("off")
-        row[0].imshow(_picture(example.x), cmap="gray", vmin=0, vmax=1)
+        row[0].imshow(picture_of(example.x), cmap="gray", vmin=0, vmax=1)
         if difference.ndim == 3 and difference.shape[0] == 3:
-            row[1].imshow(_picture(0.5 + difference / (2 * reach)))
+            row[1].imshow(picture_of(0.5 + difference / (2 * reach)))
         else:
-            row[1].imshow(_picture(difference), cmap="RdBu_r", vmin=-reach, vmax=reach)
-        row[2].imshow(_picture(example.adversarial), cmap="gray", vmin=0, vmax=1)
+            row[1].imshow(picture_of(difference), cmap="RdBu_r", vmin=-reach, vmax=reach)
+        row[2].imshow(picture_of(example.adversarial), cmap="gray", vmin=0, vmax=1)
     try:
         figure.savefig(output, dpi=150)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {output} ({error})", "Name a .png, .svg or .pdf file with --output") from None
 
 
-def _picture(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def picture_of(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """(c, h, w), (h, w) or a flat vector as something that can be drawn."""
     if x.ndim == 3:
         return np.clip(x.transpose(1, 2, 0), 0, 1) if x.shape[0] == 3 else x[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,6 +20,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class PaperNormRecord(_Strict):
+    """What a paper computes for the l2 norm of a layer, for comparison: no certificate uses it."""
+
+    name: str = Field(description='"eq. 3", "b(W)", "Frobenius" or "reshaped"')
+    value: float
+    bound: bool = Field(description="whether it is an upper bound of the layer's l2 norm")
+    note: str
+
+
 class LayerNorms(_Strict):
     """The norms of one layer; null where a constant is infinite (``note`` says why) or was not computed."""
 
@@ -30,8 +41,9 @@ class LayerNorms(_Strict):
     l2_lower: float | None
     l2_upper: float | None
     linear: bool
-    method: str
+    method: str = Field(description="what found l2_upper")
     note: str
+    papers: list[PaperNormRecord] = Field(description="with --papers, for convolutions and matrices; else empty")
 
 
 class ThreeNorms(_Strict):
@@ -71,9 +83,11 @@ def norms_record(bounds: Sequence[tuple[LoadedModel, GraphBound]]) -> NormsRecor
 
 
 def render_norms(record: NormsRecord, console: Console) -> None:
-    """A table a model: a row a layer, then the product and the bound of the graph."""
+    """A table a model: a row a layer, then the product and the bound of the graph; then the papers' bounds."""
     for model in record.models:
         console.print(_table(model))
+        if any(layer.papers for layer in model.layers):
+            console.print(_papers(model))
 
 
 def _table(model: ModelNorms) -> RenderableType:
@@ -97,6 +111,21 @@ def _table(model: ModelNorms) -> RenderableType:
     return Group(table, *notes)
 
 
+def _papers(model: ModelNorms) -> RenderableType:
+    table = Table(title=f"What papers use for the l2 norms of {model.name}", title_justify="left")
+    shown = [layer for layer in model.layers if layer.papers]
+    names = [paper.name for paper in shown[0].papers]
+    table.add_column("layer", overflow="fold")
+    for column in ("l2 from", "l2 to", *names):
+        table.add_column(column, justify="right", no_wrap=True)
+    for layer in shown:
+        given = (f"{_text(paper.value)}{'' if paper.bound else ' *'}" for paper in layer.papers)
+        table.add_row(layer.name, _text(layer.l2_lower, "-"), _text(layer.l2_upper), *given)
+    notes = dict.fromkeys(f"{paper.name}: {paper.note}" for layer in shown for paper in layer.papers)
+    star = ["* not an upper bound of the layer"] if any(not p.bound for layer in shown for p in layer.papers) else []
+    return Group(table, *star, *notes)
+
+
 def _model(model: LoadedModel, bound: GraphBound) -> ModelNorms:
     layers = [
         LayerNorms(
@@ -111,6 +140,7 @@ def _model(model: LoadedModel, bound: GraphBound) -> ModelNorms:
             linear=row.linear,
             method=row.method,
             note=row.note,
+            papers=[PaperNormRecord(**vars(paper)) for paper in row.papers],
         )
         for row in bound.rows
     ]
@@ -133,3 +163,12 @@ def _finite(value: float) -> float | None:
 
 def _text(value: float | None, missing: str = "inf") -> str:
     return missing if value is None else f"{value:.4g}"
+
+
+def schema() -> str:
+    """The JSON schema of `NormsRecord` (docs/schemas/norms-1.json), as ``python -m robcert.report.norms`` prints it."""
+    return json.dumps(NormsRecord.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

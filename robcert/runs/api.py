@@ -8,7 +8,9 @@ from typing import Any
 
 from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
+from robcert.engine.precision import SearchPrecision
 from robcert.errors import UsageError
+from robcert.runs.early import Enough
 from robcert.runs.execute import CHECKPOINT_SECONDS, execute
 from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
 from robcert.runs.record import RunRecord
@@ -28,12 +30,15 @@ def attack(
     seed: int = 0,
     options: dict[str, dict[str, Any]] | None = None,
     flat: float = FLAT,
+    eot: int = 1,
     run: str | Path | None = None,
     runs: str | Path | None = None,
     reporter: Reporter | None = None,
     batch_size: int | None = None,
     cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    search_precision: SearchPrecision = "auto",
+    enough: Enough | None = None,
 ) -> RunRecord:
     """Attack one or several models and say what held.
 
@@ -41,7 +46,8 @@ def attack(
         model: one network or several (`robcert.load_model`).
         data: the images (`robcert.load_dataset`), on the device of the models.
         threat: norm and budgets.
-        plan: legs, e.g. "cw:100,1k,pgd:100x5"; by default a CW sweep and restarts of PGD.
+        plan: legs, e.g. "cw:100,1k,pgd:100x5", or a name: "autoattack", "strong", "fast"; by default a CW sweep and
+            restarts of PGD.
         goal: "decide" (default with one budget: stop an image at its first verified example within the budget) or
             "minimize" (keep looking for closer ones; the only goal with several budgets).
         certify: the certificate (`robcert.certify`) that is tried first: certified images are not attacked. "none"
@@ -49,12 +55,16 @@ def attack(
         seed: of everything random.
         options: by attack name, options of that attack, e.g. ``{"pgd": {"step_size": 0.1}}``.
         flat: the share of open images that ten times the iterations may break for a sweep to be called flat.
+        eot: for a random model: every answer and gradient is the mean over so many draws.
         run: the run directory; a run of the same specification found there goes on.
         runs: a directory in which the run gets a directory named after its specification, if ``run`` is not given.
         reporter: is told about progress.
         batch_size: the most images attacked at once.
         cpu_threads: by default the faster of one and as many as torch would use.
         checkpoint_seconds: how often a running leg is saved.
+        search_precision: of the coarse part of a search: "float32", "bfloat16", or whichever is faster here. What it
+            finds is confirmed by the float32 network either way.
+        enough: ends the run of a model early, see `robcert.runs.early`.
 
     Returns:
         The record: verdicts of all images, legs, plateau, warnings.
@@ -65,7 +75,10 @@ def attack(
         Interrupted: Ctrl-C, after saving.
     """
     models = [model] if isinstance(model, LoadedModel) else list(model)
-    legs = default_plan(threat.norm) if plan is None else parse_plan(plan) if isinstance(plan, str) else list(plan)
+    if isinstance(plan, str):
+        legs = parse_plan(plan, threat.norm)
+    else:
+        legs = default_plan(threat.norm) if plan is None else list(plan)
     for leg in legs:
         build(leg, threat.norm, options or {})
     goal = goal or ("decide" if len(threat.eps) == 1 else "minimize")
@@ -74,15 +87,25 @@ def attack(
             "the goal 'decide' stops an image at one budget, but several eps were given",
             "Give one eps, or --goal minimize, which answers for all of them in one run",
         )
+    if eot < 1:
+        raise UsageError(f"--eot is {eot}, but it is a number of draws, at least 1")
+    if certify == "smoothing":
+        raise UsageError(
+            "smoothing certifies another classifier, with a probability: it is no end of the bracket of an attack",
+            "Use --certify best, or robcert certify --method smoothing",
+        )
     if certify != "none":
         certificates.get(certify)
     if not models:
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
     for one in models:
         _check_fit(one, data)
-    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify)
+    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
-    return execute(models, data, spec, directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds)
+    told = reporter or Silent()
+    return execute(
+        models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, search_precision, enough
+    )
 
 
 def _check_fit(model: LoadedModel, data: Dataset) -> None:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import platform
-import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robcert import __version__
+from robcert.engine.allocator import keep_memory
 from robcert.engine.batching import default_slots, logits_of
+from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.leg import Leg
+from robcert.engine.precision import PRECISIONS, SearchPrecision, search_network
 from robcert.engine.threads import fastest_threads, threads
-from robcert.engine.witnesses import Witnesses
+from robcert.engine.verifier import Verifier
+from robcert.engine.witnesses import Found, Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
+from robcert.runs.checks import check_answers, check_unbounded, compare_legs
+from robcert.runs.early import Enough, Standing, Stopped
+from robcert.runs.interrupts import polite_interrupts
 from robcert.runs.plan import LegPlan, build
-from robcert.runs.products import write_contradiction, write_products
+from robcert.runs.products import product_name, write_contradiction, write_products
 from robcert.runs.proof import Proof, prove
 from robcert.runs.record import LegRecord, ModelRecord, RunRecord, RunSpec, Versions
 from robcert.runs.reporter import Reporter
@@ -43,6 +46,8 @@ def execute(
     batch_size: int | None = None,
     cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    search_precision: SearchPrecision = "auto",
+    enough: Enough | None = None,
 ) -> RunRecord:
     """Run a spec to its end, from wherever an earlier run of it stopped.
 
@@ -55,6 +60,9 @@ def execute(
         batch_size: the most images attacked at once; None lets their size decide.
         cpu_threads: None measures which number is fastest (a run that goes on keeps its number).
         checkpoint_seconds: how much work kill -9 may cost.
+        search_precision: "auto" measures for each network which is faster (a run that goes on keeps the answer).
+        enough: asked after the certificates and whenever an image was broken, for each model; what it answers ends
+            the run of that model, which the same spec can take up again (`ModelRecord.stopped`).
 
     Raises:
         UsageError: the directory holds another run; an attack does not fit.
@@ -67,10 +75,12 @@ def execute(
         build(leg, threat.norm, spec.options)
     store = RunStore(directory, spec) if directory is not None else None
     try:
+        keep_memory()
         slots = batch_size or default_slots(data.x[0].numel() if len(data) else 1)
         count = _threads(store, models[0], data, slots, cpu_threads)
-        with threads(count), _polite_interrupts() as interrupted:
+        with threads(count), polite_interrupts() as interrupted:
             runner = _Runner(data, spec, threat, plan, store, reporter, slots, checkpoint_seconds, interrupted)
+            runner.search_precision, runner.enough = search_precision, enough
             records = [runner.model(number, model) for number, model in enumerate(models)]
         record = RunRecord(
             spec_sha256=digest(spec),
@@ -116,31 +126,84 @@ class _Runner:
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
         self.slots = slots
+        self.search_precision: SearchPrecision = "auto"
+        self.enough: Enough | None = None
 
     def model(self, number: int, model: LoadedModel) -> ModelRecord:
         """Attack one model through the whole plan."""
+        model = averaged(model, self.spec.eot)
         wrong = misclassified(model, self.data, self.slots)
         witnesses = Witnesses(self.data.x)
         progress = self.store.progress(number, witnesses) if self.store else Progress()
-        proof = prove(self.spec.certify, model, self.data, self.threat.norm)
+        proof = prove(self.spec.certify, single_draw(model), self.data, self.threat)
+        if not progress.legs:
+            self._offer(model, witnesses, proof)
         self._contradictions(number, model, witnesses, proof)
+        search: nn.Module | None = None
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
-        for k in range(len(progress.legs), len(self.plan)):
-            record, notes = self._leg(number, model, k, wrong, witnesses, progress, proof)
+        stopped: str | None = None
+        first = len(progress.legs)
+        for k in range(first, len(self.plan)):
+            # A leg that was interrupted is taken up first, so that its cost is in the record.
+            if progress.snapshot is None and (stopped := self._seen_enough(wrong, witnesses, proof)) is not None:
+                break
+            search = self._search(number, model) if k == first else search
+            record, signs, stopped = self._leg(number, model, search, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
             progress.legs.append(record)
-            progress.notes.append(notes)
-            if self.store:
-                self.store.finish_leg(number, k, witnesses, record, notes)
+            progress.notes.append(signs)
             self.reporter.leg_done(record)
+            if stopped is not None:
+                break
+            if self.store:
+                self.store.finish_leg(number, k, witnesses, record, signs)
+        notes = progress.notes
+        if stopped is None:
+            notes = [*notes, *self._checks(model, wrong, witnesses, proof, progress)]
         record = summary.summarize(
-            model, self.data, self.threat, wrong, witnesses, proof, progress.legs, progress.notes, self.spec.flat
-        )
+            model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
+        ).model_copy(update={"search_precision": "float32" if search is None else "bfloat16"})
         if self.store:
-            write_products(
-                self.store, product_name(self.spec, number), model, self.data, self.threat, record, witnesses
-            )
+            name = product_name(self.spec, number)
+            write_products(self.store, name, model, self.data, self.threat, record, witnesses)
         return record
+
+    def _checks(
+        self, model: LoadedModel, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
+    ) -> list[dict[str, list[int]]]:
+        """What speaks for an attack that failed rather than a model that held."""
+        answers = check_answers(model, self.data, self.slots)
+        beyond = check_unbounded(
+            model, self.images, self.threat, wrong, witnesses, proof.radius, self.spec.seed, self.slots
+        )
+        if beyond.leg is not None:
+            progress.legs.append(beyond.leg)
+        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes)]
+
+    def _search(self, number: int, model: LoadedModel) -> nn.Module | None:
+        # A run that goes on keeps its precision, as it keeps its number of threads.
+        key, asked = f"search precision {number}", self.search_precision
+        kept = self.store.setting(key, None if asked == "auto" else asked) if self.store else None
+        if kept in PRECISIONS:
+            asked = kept
+        search = search_network(model.module, self.data.x[: self.slots], asked)
+        if self.store:
+            self.store.setting(key, "float32" if search is None else "bfloat16")
+        return search
+
+    def _offer(self, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
+        """Examples that a certificate came upon (branch and bound) are verified like all others."""
+        examples = None if proof.certificates is None else proof.certificates.examples
+        if examples is None:
+            return
+        rows = torch.isfinite(examples.flatten(1)).all(dim=1).nonzero().flatten()
+        if not len(rows):
+            return
+        at = rows.to(self.data.x.device)
+        given = examples[rows].to(self.data.x.device)
+        verified = Verifier(model, self.threat, self.slots)(given, self.data.x[at], self.data.y[at])
+        for k, position in enumerate(rows.tolist()):
+            witnesses.offer(position, k, verified, Found(proof.method, 0, 0, 0, int(verified.label[k])))
 
     def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
@@ -164,12 +227,13 @@ class _Runner:
         self,
         number: int,
         model: LoadedModel,
+        search: nn.Module | None,
         k: int,
         wrong: Tensor,
         witnesses: Witnesses,
         progress: Progress,
         proof: Proof,
-    ) -> tuple[LegRecord, dict[str, list[int]]]:
+    ) -> tuple[LegRecord, dict[str, list[int]], str | None]:
         plan = self.plan[k]
         snapshot, progress.snapshot = progress.snapshot, None
         # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
@@ -188,6 +252,7 @@ class _Runner:
             restarts=plan.restarts,
             slots=self.slots,
             snapshot=snapshot,
+            search=search,
         )
         self.reporter.leg(model.name, plan, leg.work)
         saved = time.monotonic()
@@ -195,7 +260,9 @@ class _Runner:
         def look(leg: Leg) -> None:
             nonlocal saved
             stop = self.interrupted()
-            if self.store and leg.slots.remaining and (stop or time.monotonic() - saved >= self.checkpoint_seconds):
+            reason = self._seen_enough(wrong, witnesses, proof) if leg.slots.remaining else None
+            due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
+            if self.store and leg.slots.remaining and due:
                 self.store.checkpoint(number, k, witnesses, leg.snapshot())
                 saved = time.monotonic()
             if stop and leg.slots.remaining:
@@ -205,8 +272,16 @@ class _Runner:
                     "Run the same command again to go on",
                 )
             self.reporter.look(leg)
+            if reason is not None:
+                raise Stopped(reason)
 
-        leg.run(look)
+        stopped: str | None = None
+        try:
+            if snapshot is not None:
+                look(leg)
+            leg.run(look)
+        except Stopped as end:
+            stopped = end.reason
         correct = summary.attacked_correct(wrong, witnesses, self.threat)
         record = LegRecord(
             attack=plan.attack,
@@ -219,13 +294,23 @@ class _Runner:
             forwards=leg.spent.forwards,
             backwards=leg.spent.backwards,
             seconds=round(leg.spent.seconds, 3),
+            stopped=stopped is not None,
         )
         notes = {
             "zero_gradient": sorted(leg.zero_gradient),
             "non_finite": sorted(leg.non_finite),
             "unconfirmed": sorted(leg.unconfirmed),
+            "broke": sorted(leg.broke),
         }
-        return record, notes
+        return record, notes, stopped
+
+    def _seen_enough(self, wrong: Tensor, witnesses: Witnesses, proof: Proof) -> str | None:
+        if self.enough is None:
+            return None
+        eps = torch.tensor(self.threat.eps, dtype=torch.float64)[:, None]
+        return self.enough(
+            Standing((proof.radius > eps).numpy(), (~wrong & (witnesses.distance > eps)).numpy()),
+        )
 
 
 def entrants(wrong: Tensor, witnesses: Witnesses, proof: Proof, threat: Threat, minimize: bool) -> list[int]:
@@ -265,32 +350,3 @@ def _threads(store: RunStore | None, model: LoadedModel, data: Dataset, slots: i
     if store:
         store.setting("threads", str(count))
     return count
-
-
-def product_name(spec: RunSpec, number: int) -> str:
-    """How the files of a model in a run directory are called: its name, numbered where names repeat."""
-    names = [re.sub(r"[^\w.-]+", "_", model.name) for model in spec.models]
-    return names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"
-
-
-@contextmanager
-def _polite_interrupts() -> Generator[Callable[[], bool]]:
-    """The first Ctrl-C (or SIGTERM) asks; the second one does not."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    for kind in before:
-        signal.signal(kind, ask)
-    try:
-        yield asked.is_set
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -15,7 +15,7 @@ from robcert.types import Norm
 
 _LEG = re.compile(r"^(?:(?P<attack>[A-Za-z][\w.-]*):)?(?P<iterations>[\d.]+(?:e\d+)?[kKmM]?)(?:x(?P<restarts>\d+))?$")
 _UNITS = {"k": 1_000, "m": 1_000_000}
-_EXAMPLE = "Example: --plan cw:100,1k,10k,cw:1kx10,pgd:100x5"
+_EXAMPLE = "Example: --plan cw:100,1k,10k,cw:1kx10,pgd:100x5, or by name: autoattack, strong, fast"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,27 @@ def short(count: int) -> str:
         if count >= size and count % size == 0:
             return f"{count // size}{unit}"
     return str(count)
+
+
+NAMED: dict[str, dict[Norm, str]] = {
+    "autoattack": {
+        "l2": "apgd:100 + apgd-t:100x9 + fab:100x9 + square:5k",
+        "linf": "apgd:100 + apgd-t:100x9 + fab:100x9 + square:5k",
+        "l1": "apgd:100 + apgd-t:100x9 + fab:100x9",
+    },
+    "strong": {
+        "l2": "pgd:20 + apgd-t:20x9 + pgd:100x2 + fab:20x9",
+        "linf": "pgd:20 + apgd-t:20x9 + pgd:100x2 + fab:20x9",
+        "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
+    },
+    "fast": {
+        "l2": "pgd:10 + apgd-t:20x3",
+        "linf": "pgd:10 + apgd-t:20x3",
+        "l1": "pgd:20 + apgd-t:30x3",
+    },
+}
+"""Plans by name. autoattack: the standard version of Croce & Hein 2020 with its budgets (its square attack in l1 is
+not among ours). strong: less than half of its backwards. fast: what continuous integration has a minute for."""
 
 
 def default_plan(norm: Norm) -> list[LegPlan]:
@@ -61,12 +82,14 @@ def parse_count(text: str) -> int:
     return int(value)
 
 
-def parse_plan(text: str) -> list[LegPlan]:
-    """Legs separated by commas, plus signs or spaces.
+def parse_plan(text: str, norm: Norm = "l2") -> list[LegPlan]:
+    """Legs separated by commas, plus signs or spaces; or the name of a plan (`NAMED`), which depends on the norm.
 
     Raises:
         UsageError: a leg that cannot be read, an unknown attack, or a first leg without an attack.
     """
+    if text.strip() in NAMED:
+        return parse_plan(NAMED[text.strip()][norm])
     plan: list[LegPlan] = []
     for token in filter(None, re.split(r"[,+\s]+", text)):
         match = _LEG.match(token)

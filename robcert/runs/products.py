@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
+from robcert.engine.expectation import single_draw
 from robcert.engine.witnesses import Witnesses
 from robcert.network import export_pt2
 from robcert.runs.files import explained
 from robcert.runs.proof import Proof
-from robcert.runs.record import ModelRecord
+from robcert.runs.record import ModelRecord, RunSpec
 from robcert.runs.store import RunStore
 from robcert.runs.summary import as_list
 from robcert.types import Dataset, LoadedModel, Threat
@@ -79,4 +82,10 @@ def write_products(
         store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta)
     if not any(store.directory.glob(f"network-{name}.pt*")):
         with explained(store.directory):
-            export_pt2(model, store.directory / f"network-{name}.pt2")
+            export_pt2(single_draw(model), store.directory / f"network-{name}.pt2")
+
+
+def product_name(spec: RunSpec, number: int) -> str:
+    """How the files of a model in a run directory are called: its name, numbered where names repeat."""
+    names = [re.sub(r"[^\w.-]+", "_", model.name) for model in spec.models]
+    return names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"

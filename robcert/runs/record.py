@@ -71,6 +71,7 @@ class RunSpec(Strict):
     seed: int
     options: dict[str, dict[str, str | int | float | bool | None]] = Field(default_factory=dict)
     flat: float
+    eot: int = Field(default=1, description="draws that every answer of a random model is averaged over")
 
 
 class LegRecord(Strict):
@@ -86,13 +87,24 @@ class LegRecord(Strict):
     forwards: int = Field(description="images passed forward, verification included")
     backwards: int = Field(description="images passed backward")
     seconds: float
+    stopped: bool = Field(default=False, description="it was ended early: not all that entered was attacked to its end")
+
+
+class OthersRecord(Strict):
+    """What other attacks did to the images that a sweep left open."""
+
+    attacks: list[str]
+    entered: int
+    newly_broken: int
 
 
 class PlateauRecord(Strict):
-    """Whether more iterations still help; ``flat`` is null where that is undecided."""
+    """Whether more iterations still help, or other attacks do; ``flat`` is null where that is undecided."""
 
     flat: bool | None
-    verdict: Literal["flat", "falling", "undecided"]
+    verdict: Literal["flat", "disputed", "falling", "undecided"] = Field(
+        description="disputed: more iterations no longer help, but other attacks broke what this one left open"
+    )
     since: int | None
     attack: str
     before: int
@@ -101,6 +113,7 @@ class PlateauRecord(Strict):
     newly_broken: int
     interval: Interval = Field(description="one-sided exact 95 % bounds on the share of open images that broke")
     needed: int | None = Field(description="open images that would decide, where it is undecided")
+    others: OthersRecord | None = Field(default=None, description="null where no other attack came after the sweep")
     eps: float
 
 
@@ -157,11 +170,27 @@ class ImageRecord(Strict):
     adversarial_label: int | None
 
 
+class DeployedRecord(Strict):
+    """The examples of a model in the runtime in which it is deployed (``--verify-with``)."""
+
+    runtime: Literal["onnxruntime"] = "onnxruntime"
+    version: str
+    provider: str = Field(description="what really executed them")
+    asked: str = Field(description="what was asked for")
+    exported: bool = Field(description="the model is no ONNX file: robcert wrote one, and that was run")
+    examples: int = Field(description="verified examples within the largest eps")
+    fooled: int = Field(description="of these, those that are misclassified in the runtime too")
+    failed: list[int] = Field(description="the images whose examples are not")
+
+
 class ModelRecord(Strict):
     """All that was found about one model."""
 
     name: str
     sha256: str
+    search_precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the coarse part of the search; what counts is confirmed in float32"
+    )
     natural_correct: int
     n: int
     natural_interval: Interval
@@ -172,6 +201,10 @@ class ModelRecord(Strict):
     verdicts: VerdictCounts
     warnings: list[WarningRecord]
     images: list[ImageRecord]
+    deployed: DeployedRecord | None = Field(default=None, description="null where nothing was run elsewhere")
+    stopped: str | None = Field(
+        default=None, description="why the plan was not run to its end; images that are open may not have been attacked"
+    )
 
 
 class Versions(Strict):

@@ -26,6 +26,7 @@ def make_spec(
     options: dict[str, dict[str, Any]],
     flat: float,
     certify: str = "none",
+    eot: int = 1,
 ) -> RunSpec:
     """Everything that decides the result, and nothing that does not (batch size, threads, device, where it is kept)."""
     used = {leg.attack for leg in plan}
@@ -40,6 +41,7 @@ def make_spec(
         seed=seed,
         options={name: values for name, values in sorted(options.items()) if name in used and values},
         flat=flat,
+        eot=eot,
     )
 
 

@@ -1,7 +1,8 @@
-"""Which images stood a finished run."""
+"""What a finished run says of images: which stood, and how far their closest examples are."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from robcert.errors import UsageError
 from robcert.runs.record import RunRecord
 from robcert.runs.summary import as_list
-from robcert.types import Dataset, LoadedModel, Threat
+from robcert.types import Dataset, LoadedModel, Norm, Threat
 
 
 def read_record(directory: Path) -> RunRecord:
@@ -53,6 +54,11 @@ def standing(directory: Path, model: LoadedModel, data: Dataset, threat: Threat)
         raise UsageError(
             f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
         )
+    if found.stopped is not None:
+        raise UsageError(
+            f"the attack on {model.name} in {directory} was ended early ({found.stopped})",
+            "Run the same `robcert attack` to its end first",
+        )
     status = {image.index: as_list(image.status)[at] for image in found.images}
     missing = [int(index) for index in data.index if int(index) not in status]
     if missing:
@@ -61,3 +67,43 @@ def standing(directory: Path, model: LoadedModel, data: Dataset, threat: Threat)
             f"Certify the same images: --n {record.data.n} --seed {record.data.seed or 0}",
         )
     return torch.tensor([status[int(index)] in ("certified", "open") for index in data.index])
+
+
+def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, norm: Norm) -> Tensor:
+    """(n,) float64: the distance of the closest example that a finished run found.
+
+    0 where the image is wrong, inf where no example was found, NaN where it was not attacked (see `skipped`).
+
+    Raises:
+        UsageError: the run stopped at eps, is of another norm, or has no such model or image.
+    """
+    record = read_record(directory)
+    if record.goal != "minimize":
+        raise UsageError(
+            f"{directory} stopped at the first example within eps, so its distances are not the closest",
+            "Attack with --goal minimize",
+        )
+    if record.threat.norm != norm:
+        raise UsageError(f"{directory} attacked in {record.threat.norm}, not in {norm}", "Give that norm with --norm")
+    found = next((m for m in record.models if m.sha256 == model.source.sha256), None)
+    if found is None:
+        raise UsageError(
+            f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
+        )
+    known = {image.index: image for image in found.images}
+    missing = [int(index) for index in data.index if int(index) not in known]
+    if missing:
+        raise UsageError(
+            f"{directory} has no image {missing[0]} (it attacked {record.data.n} images of {record.data.name})",
+            f"Measure the same images: --n {record.data.n} --seed {record.data.seed or 0}",
+        )
+    images = [known[int(index)] for index in data.index]
+    distance = torch.tensor([math.inf if i.distance is None else i.distance for i in images], dtype=torch.float64)
+    radius = torch.tensor([i.radius or 0.0 for i in images], dtype=torch.float64)
+    return torch.where(skipped(distance, radius, record.threat.eps[-1]), math.nan, distance)
+
+
+def skipped(distance: Tensor, radius: Tensor | None, largest: float) -> Tensor:
+    """(n,) bool: images that a run did not attack, because they are certified beyond its largest budget."""
+    none = torch.zeros_like(distance, dtype=torch.bool)
+    return none if radius is None else distance.isinf() & (radius > largest)

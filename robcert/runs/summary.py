@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -19,10 +18,11 @@ from robcert.runs.record import (
     ImageRecord,
     LegRecord,
     ModelRecord,
+    OthersRecord,
     PlateauRecord,
     VerdictCounts,
-    WarningRecord,
 )
+from robcert.runs.signs import warnings
 from robcert.types import Dataset, LoadedModel, Status, Threat
 
 T = TypeVar("T")
@@ -67,8 +67,9 @@ def summarize(
     legs: list[LegRecord],
     notes: list[dict[str, list[int]]],
     flat: float,
+    stopped: str | None = None,
 ) -> ModelRecord:
-    """The record of one model after all its legs."""
+    """The record of one model after all its legs, or after those before it was ``stopped``, for that reason."""
     n = len(data)
     natural = int((~wrong).sum())
     statuses: list[list[Status]] = [
@@ -80,7 +81,7 @@ def summarize(
         for status in ("wrong", "broken", "certified", "open")
     }
     proven = [int((proof.radius > eps).sum()) for eps in threat.eps]
-    verdict = sweep_verdict(natural, proven, legs, threat, flat)
+    verdict = sweep_verdict(natural, proven, [leg for leg in legs if not leg.stopped], threat, flat)
     return ModelRecord(
         name=model.name,
         sha256=model.source.sha256,
@@ -94,6 +95,7 @@ def summarize(
         verdicts=VerdictCounts(**counts),
         warnings=warnings(model, data, statuses, proof, notes, verdict),
         images=[image_record(i, data, statuses[i], bool(wrong[i]), witnesses, proof) for i in range(n)],
+        stopped=stopped,
     )
 
 
@@ -116,12 +118,12 @@ def sweep_verdict(
             found.append((verdict, eps))
     if not found:
         return None
-    order = ["flat", "undecided", "falling"]
+    order = ["flat", "undecided", "disputed", "falling"]
     verdict, eps = max(found, key=lambda pair: order.index(pair[0].shape))
     # Flat at every budget: only since the last of them became so.
     since = max(v.since or 0 for v, _ in found) if verdict.shape == "flat" else verdict.since
     return PlateauRecord(
-        flat={"flat": True, "falling": False, "undecided": None}[verdict.shape],
+        flat={"flat": True, "disputed": False, "falling": False, "undecided": None}[verdict.shape],
         verdict=verdict.shape,
         since=since,
         attack=verdict.attack,
@@ -131,8 +133,17 @@ def sweep_verdict(
         newly_broken=verdict.broken,
         interval=verdict.interval,
         needed=verdict.needed,
+        others=others_record(verdict),
         eps=eps,
     )
+
+
+def others_record(verdict: Plateau) -> OthersRecord | None:
+    """What other attacks did after a sweep."""
+    others = verdict.others
+    if others is None:
+        return None
+    return OthersRecord(attacks=list(others.attacks), entered=others.entered, newly_broken=others.broken)
 
 
 def distance_record(wrong: Tensor, witnesses: Witnesses) -> DistanceRecord:
@@ -185,79 +196,3 @@ def image_record(
         restart=found.restart if found else None,
         adversarial_label=found.label if found else None,
     )
-
-
-@dataclass(frozen=True)
-class _Sign:
-    """What a leg notes of an image under ``note``, and how it is told; ``only_open``: of open images alone."""
-
-    note: str
-    name: str
-    message: str
-    advice: str
-    only_open: bool = False
-
-
-_SIGNS = (
-    _Sign(
-        "zero_gradient",
-        "zero-gradients",
-        "{count} open images gave a gradient of exactly zero in half of the steps or more",
-        "their verdict says little: the attack had no direction (saturated or quantised network?)",
-        only_open=True,
-    ),
-    _Sign(
-        "non_finite",
-        "non-finite",
-        "the model answered NaN or infinity near {count} images",
-        "such points count as not broken; look for overflow in the network",
-    ),
-    _Sign(
-        "unconfirmed",
-        "unconfirmed",
-        "the verifier refused examples that the search had found, for {count} images",
-        "the network answers differently to the same input (randomised, or on the very boundary)",
-    ),
-)
-
-
-def warnings(
-    model: LoadedModel,
-    data: Dataset,
-    statuses: list[list[Status]],
-    proof: Proof,
-    notes: list[dict[str, list[int]]],
-    verdict: PlateauRecord | None,
-) -> list[WarningRecord]:
-    """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
-    given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
-
-    if proof.refused:
-        given.append(
-            WarningRecord(
-                name="no-certificate",
-                message=f"nothing could be certified: {proof.refused}",
-                advice="every image is attacked; --certify none leaves this warning out",
-                images=[],
-            )
-        )
-
-    def noted(name: str, only_open: bool) -> list[int]:
-        positions = sorted({position for note in notes for position in note.get(name, [])})
-        still = [position for position in positions if not only_open or "open" in statuses[position]]
-        return [int(data.index[position]) for position in still]
-
-    for sign in _SIGNS:
-        if images := noted(sign.note, sign.only_open):
-            message = sign.message.format(count=len(images))
-            given.append(WarningRecord(name=sign.name, message=message, advice=sign.advice, images=images))
-    if verdict is not None and verdict.verdict == "falling":
-        given.append(
-            WarningRecord(
-                name="not-converged",
-                message=f"the sweep is still falling at its last leg ({verdict.attack}, {verdict.after} iterations)",
-                advice="attacked accuracy is an upper bound that more iterations would lower: lengthen the sweep",
-                images=[],
-            )
-        )
-    return given

@@ -48,6 +48,7 @@ def perturb(
     step: float,
     box: tuple[float, float],
     generator: torch.Generator,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """Images of larger cross-entropy inside ball and box: random start, gradient steps, projection, clipping.
 
@@ -63,6 +64,7 @@ def perturb(
         step: the length of one.
         box: the smallest and the largest value of an entry.
         generator: draws the start.
+        scale: (classes,), factors on the logits in the cross-entropy (the u_k of paper A, eq. 4); default: 1.
 
     Returns:
         (n, *shape), without history.
@@ -75,7 +77,8 @@ def perturb(
     adversarial = (x + start(x, norm, eps, generator)).clamp(*box)
     for _ in range(steps):
         adversarial.requires_grad_(True)
-        loss = functional.cross_entropy(net(adversarial), y, reduction="sum")
+        logits = net(adversarial)
+        loss = functional.cross_entropy(logits if scale is None else scale * logits, y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, adversarial)
         with torch.no_grad():
             if norm == "linf":

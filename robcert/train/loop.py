@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from robcert.engine.allocator import keep_memory
 from robcert.errors import EvaluationError, UsageError
 from robcert.nn import architectures
+from robcert.train.checkpoint import Checkpoint, Epoch, Parts
 from robcert.train.measure import measure
 from robcert.train.objective import Setting, make_objective
+from robcert.train.precision import Mixed
 from robcert.train.recipe import Augmentation, Optimiser, Recipe
 from robcert.types import Dataset
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to: its number from 1, its mean loss, accuracy and mean gap on the test images."""
-
-    number: int
-    epochs: int
-    loss: float
-    accuracy: float
-    mean_gap: float
 
 
 def train(
@@ -35,6 +26,7 @@ def train(
     *,
     device: torch.device | None = None,
     report: Callable[[Epoch], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> nn.Module:
     """Trains the network of a recipe; nothing but the recipe, the data and the device decides its weights.
 
@@ -47,6 +39,7 @@ def train(
         test: the images on which accuracy and gaps are reported.
         device: where; default: CUDA if there is any, else the CPU.
         report: called after each epoch.
+        checkpoint: goes on from its file, where there is one, and keeps it while it trains.
 
     Returns:
         The network in eval mode on the CPU, with plain layers.
@@ -55,24 +48,28 @@ def train(
         UsageError: unknown architecture, or options that it does not take.
         EvaluationError: the loss became NaN or infinite.
     """
+    keep_memory()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with _seeded(recipe, device):
         net = build(recipe, data.shape, len(data.classes)).to(device)
         generator = torch.Generator().manual_seed(recipe.seed)
         objective = make_objective(
-            recipe.objective, Setting(len(data.classes), recipe.epochs, data.box, device, generator)
+            recipe.objective, Setting(len(data.classes), recipe.epochs, data.box, device, generator, data.shape)
         )
         objective.prepare(net)
+        trained = Mixed(net) if recipe.precision == "bfloat16" else net
         batches = -(-len(data) // recipe.batch)
         parameters = [*net.parameters(), *objective.parameters()]
         optimiser, schedule = _optimiser(recipe.optimiser, parameters, recipe.epochs * batches)
-        for epoch in range(recipe.epochs):
-            objective.begin(net, epoch)
-            net.train()
+        parts = Parts(net, list(objective.parameters()), optimiser, schedule, generator)
+        done = 0 if checkpoint is None else checkpoint.restore(parts)
+        for epoch in range(done, recipe.epochs):
+            objective.begin(trained, epoch)
+            trained.train()
             total = torch.zeros((), device=device)
             for batch in torch.randperm(len(data), generator=generator).tensor_split(batches):
                 x = augment(data.x[batch], recipe.augmentation, data.box, generator).to(device)
-                loss = objective.loss(net, x, data.y[batch].to(device))
+                loss = objective.loss(trained, x, data.y[batch].to(device))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
@@ -85,11 +82,15 @@ def train(
                     f"the loss became {mean_loss} in epoch {epoch + 1}",
                     "Lower optimiser.learning_rate in the recipe.",
                 )
-            if report is not None:
+            if report is not None or checkpoint is not None:
                 seen = measure(net, test, device)
-                report(Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap))
+                reached = Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap)
+                if checkpoint is not None:
+                    checkpoint.keep(reached, parts)
+                if report is not None:
+                    report(reached)
         objective.finish(net)
-    return net.cpu().eval()
+    return net.cpu().to(memory_format=torch.contiguous_format).eval()  # pyright: ignore[reportCallIssue]
 
 
 def build(recipe: Recipe, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

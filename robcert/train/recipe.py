@@ -38,8 +38,8 @@ class CrossEntropy(_Table):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
-class Adversarial(_Table):
-    """Cross-entropy on the adversarial examples of projected gradient descent (Madry et al. 2018, eq. 2.1).
+class Adversary(_Table):
+    """Who distorts the images of a batch: projected gradient descent from a random start.
 
     Attributes:
         norm: of the perturbation.
@@ -47,16 +47,34 @@ class Adversarial(_Table):
         steps: gradient steps for each batch.
         step: length of one of them, relative to eps.
         warm_up: the share of the epochs over which eps grows from 0 to its value.
-        label_smoothing: as in `CrossEntropy`.
     """
 
-    name: Literal["adversarial"]
     norm: Literal["l2", "linf"]
     eps: float = Field(gt=0)
     steps: int = Field(default=10, ge=1)
     step: float = Field(default=0.25, gt=0)
     warm_up: float = Field(default=0.0, ge=0, le=1)
+
+
+class Adversarial(Adversary):
+    """Cross-entropy on the adversarial examples of projected gradient descent (Madry et al. 2018, eq. 2.1).
+
+    Attributes:
+        label_smoothing: as in `CrossEntropy`.
+    """
+
+    name: Literal["adversarial"]
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Distortion(Adversary):
+    """The adversary of an L2-nonexpansive network, which raises L_a; L_c always sees the images themselves.
+
+    Attributes:
+        terms: which terms see the distorted images: "a" (L_a alone, paper A's Model 4) or "ab" (L_a and L_b).
+    """
+
+    terms: Literal["a", "ab"] = "a"
 
 
 class L2NNN(_Table):
@@ -65,19 +83,31 @@ class L2NNN(_Table):
     Attributes:
         gamma: weight of L_b (accuracy).
         omega: weight of L_c (confidence gaps).
-        v: scale of the logits in L_b.
+        v: scale of the logits in L_b, and where the scales u_k of L_a begin.
+        trainable_v: v is trained, like the u_k, from there.
         z: hardness of L_c.
         penalty: weight of L_W (eq. 7), until the switch.
         switch_epoch: the first epoch, from 0, that is trained with W' in place of the penalty.
+        keep_penalty: the penalty stays after the switch (paper B's "weight regularization loss").
+        divide: how W' is made: the "whole" matrix divided by sqrt(b(W)) (eq. 2), or "each" of its rows by its
+            own divisor, which trains faster and to larger gaps (`robcert.nn.nonexpansive`).
+        regularise: False: plain weights, without penalty and without W' (the first row of paper A's table 3); no
+            gap is a guarantee then.
+        adversary: distorts the images of L_a, or of L_a and L_b; None: no adversary.
     """
 
     name: Literal["l2nnn"]
     gamma: float = Field(default=1.0, ge=0)
     omega: float = Field(default=0.3, ge=0)
     v: float = Field(default=3.0, gt=0)
+    trainable_v: bool = False
     z: float = Field(default=1.0, gt=0)
     penalty: float = Field(default=1.0, ge=0)
     switch_epoch: int = Field(default=0, ge=0)
+    keep_penalty: bool = False
+    divide: Literal["whole", "each"] = "whole"
+    regularise: bool = True
+    adversary: Distortion | None = None
 
 
 Objective = Annotated[CrossEntropy | Adversarial | L2NNN, Field(discriminator="name")]
@@ -126,6 +156,7 @@ class Recipe(_Table):
         seed: decides initial weights, order of the images, augmentation and random starts.
         epochs: passes over the training images.
         batch: images for each step.
+        precision: of the products in forward and backward; weights, losses and the trained model are float32.
         threads: CPU threads, because the last bits of a sum depend on them; None leaves the choice to torch.
     """
 
@@ -135,6 +166,7 @@ class Recipe(_Table):
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(ge=1)
     batch: int = Field(default=128, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
     threads: int | None = Field(default=None, ge=1)
     architecture: Architecture
     objective: Objective = CrossEntropy()
@@ -211,5 +243,6 @@ def _fields(where: list[str], table: dict[str, Any]) -> list[str]:
         kinds: dict[str, type[BaseModel]] = {
             get_args(kind.model_fields["name"].annotation)[0]: kind for kind in (CrossEntropy, Adversarial, L2NNN)
         }
-        return list(kinds[table["objective"]["name"]].model_fields)
+        kind = kinds[table["objective"]["name"]]
+        return list((Distortion if where[1:] == ["adversary"] else kind).model_fields)
     return list(tables[where[0]].model_fields)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import Card, save_model
 from robcert.network.card import write_toml
-from robcert.train.loop import Epoch, train
-from robcert.train.measure import Measured, measure
+from robcert.nn.convolution import UndividedConv2d
+from robcert.train.checkpoint import Checkpoint, Epoch
+from robcert.train.curves import curves_csv, curves_svg
+from robcert.train.loop import train
+from robcert.train.measure import measure
 from robcert.train.recipe import L2NNN, Recipe, read_recipe
+from robcert.types import Dataset
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.toml"
 RESULTS = "RESULTS.md"
+CURVES = "curves"
+UNFINISHED = ".training.pt"
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
@@ -44,11 +51,14 @@ def train_model(
 ) -> Trained:
     """Trains the model of a recipe and writes it; each file is renamed into place when it is whole.
 
+    While it trains it keeps ``.training.pt`` beside the output, from which the same call goes on after an
+    interruption and ends with the same weights.
+
     Args:
         recipe: a ``recipe.toml``, or the folder that holds one.
-        output: a folder (``weights.safetensors``, ``model.toml`` and ``RESULTS.md`` are written into it),
-            or one file that ends in .safetensors, .pt or .pth (the card is inside); default: the folder of
-            the recipe.
+        output: a folder (``weights.safetensors``, ``model.toml``, ``RESULTS.md`` and the learning curves
+            ``curves.csv`` and ``curves.svg`` are written into it), or one file that ends in .safetensors, .pt or
+            .pth (the card is inside); default: the folder of the recipe.
         data_dir: the folder of the data sets.
         download: whether missing data may be downloaded.
         device: "auto" (CUDA if there is any), or a device of torch.
@@ -64,7 +74,21 @@ def train_model(
     plan = read_recipe(path)
     if threads is not None:
         plan = plan.model_copy(update={"threads": threads})
-    target = _target(Path(output) if output is not None else (path if path.is_dir() else path.parent))
+    target = Path(output) if output is not None else (path if path.is_dir() else path.parent)
+    return train_recipe(plan, target, data_dir=data_dir, download=download, device=device, report=report)
+
+
+def train_recipe(
+    plan: Recipe,
+    output: Path,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    device: str = "auto",
+    report: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """`train_model` for a recipe that is no file; the arguments and errors are the same."""
+    target = _target(output)
     chosen = _device(device)
     data, test = (
         load_dataset(plan.data, split=split, data_dir=data_dir, download=download) for split in ("train", "test")
@@ -74,7 +98,12 @@ def train_model(
             f"the training images of {plan.data} are its test images, so no accuracy would mean anything",
             "Separate them: npz:FOLDER with train.npz and test.npz, or folder:FOLDER with train/ and test/.",
         )
-    net = train(plan, data, test, device=chosen, report=report)
+    single = target.suffix in _SUFFIXES
+    if not single:
+        target.mkdir(parents=True, exist_ok=True)
+    kept = target.with_name(f".{target.name}{UNFINISHED}") if single else target / UNFINISHED
+    checkpoint = Checkpoint(kept, _fingerprint(plan, data, chosen))
+    net = train(plan, data, test, device=chosen, report=report, checkpoint=checkpoint)
     measured = measure(net, test, torch.device("cpu"))
     card = Card(
         name=plan.name,
@@ -86,15 +115,33 @@ def train_model(
         data=plan.data,
         description=plan.description,
         recipe=plan.model_dump(mode="json", exclude_none=True),
-        results=_results(plan, measured),
+        results={
+            "test_images": len(measured.correct),
+            **measured.results(guarantee=_nonexpansive(plan, net)),
+        },
     )
-    if target.suffix in _SUFFIXES:
-        return Trained(save_model(net, card, target), card)
-    target.mkdir(parents=True, exist_ok=True)
-    written = save_model(net, card, target / WEIGHTS)
-    write_toml(card, target / CARD)
-    _write_text(target / RESULTS, results_page(card))
+    if single:
+        written = save_model(net, card, target)
+    else:
+        written = save_model(net, card, target / WEIGHTS)
+        write_toml(card, target / CARD)
+        _write_text(target / RESULTS, results_page(card))
+        _write_text(target / f"{CURVES}.csv", curves_csv(checkpoint.history))
+        _write_text(target / f"{CURVES}.svg", curves_svg(checkpoint.history, plan.name))
+    checkpoint.remove()
     return Trained(written, card)
+
+
+def _fingerprint(plan: Recipe, data: Dataset, device: torch.device) -> str:
+    """Says which training it is: what decides its weights."""
+    content = hashlib.sha256(data.x.numpy().tobytes() + data.y.numpy().tobytes())
+    return f"{plan.model_dump_json()} {content.hexdigest()} {device} torch {torch.__version__}"
+
+
+def _nonexpansive(plan: Recipe, net: nn.Module) -> bool:
+    """Whether half a confidence gap is a guarantee."""
+    divided = not any(isinstance(layer, UndividedConv2d) for layer in net.modules())
+    return isinstance(plan.objective, L2NNN) and plan.objective.regularise and divided
 
 
 def results_page(card: Card) -> str:
@@ -102,7 +149,8 @@ def results_page(card: Card) -> str:
     rows: list[tuple[str, str]] = []
     for key, value in card.results.items():
         label, percent = _label(key)
-        rows.append((label, f"{100 * value:.1f} %" if percent else f"{value:.4g}"))
+        number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        rows.append((label, f"{100 * value:.1f} %" if percent else number))
     table = "\n".join(f"| {label} | {value} |" for label, value in rows)
     note = (
         "\nEvery logit is nonexpansive in l2, so a right answer with confidence gap g holds within g / 2.\n"
@@ -113,13 +161,6 @@ def results_page(card: Card) -> str:
         f"# {card.name}\n\n{card.description}\n\nWritten by `robcert train models/{card.name}/recipe.toml`."
         f"\n\n| on the test images of {card.data} | |\n| --- | --- |\n{table}\n{note}"
     )
-
-
-def _results(plan: Recipe, measured: Measured) -> dict[str, Any]:
-    return {
-        "test_images": len(measured.correct),
-        **measured.results(guarantee=isinstance(plan.objective, L2NNN)),
-    }
 
 
 def _label(key: str) -> tuple[str, bool]:

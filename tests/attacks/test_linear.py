@@ -5,56 +5,75 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import DUAL, REGISTERED, WIDE, broken, exact_distance, random_linear, run_leg, toy
+from toys import (
+    DUAL,
+    REGISTERED,
+    TARGETED,
+    WIDE,
+    broken,
+    documented_factors,
+    exact_distance,
+    random_linear,
+    run_leg,
+    toy,
+)
 
+from robcert.attacks import attacks
 from robcert.types import NORMS, Norm, Threat
 
-SPARSE = 1.05
-"""pgd in l1 moves one percent of the entries at a time: exact (1.01) in 64 entries, 1.05 in 784."""
+FACTORS = documented_factors()
+"""The table of docs/attacks.md: how close to the exact distance the median of each attack comes, and in how much."""
+FREE = {name for name in attacks.names() if attacks.get(name).cost.backwards == 0}
+"""Attacks that take no gradient: their factor is what random search can do."""
 
 
-def within(norm: Norm, entries: int) -> float:
-    """How close to the exact distance the median must come."""
-    return SPARSE if norm == "l1" and entries > 100 else 1.01
+def restarts_of(name: str, classes: int) -> int:
+    """A targeted attack sees one class a restart, so it gets as many as there are."""
+    return classes - 1 if name in TARGETED else 1
 
 
 def check_minimize(name: str, norm: Norm, entries: int, iterations: int, n: int, seed: int) -> None:
-    net, x, y = random_linear(entries, 10, seed, n)
-    model = toy(net, (entries,), 10, WIDE)
+    factor = FACTORS[name, norm].factor
+    classes = 4 if name in TARGETED else 10  # a restart a class takes its time
+    net, x, y = random_linear(entries, classes, seed, n)
+    model = toy(net, (entries,), classes, WIDE)
     exact = exact_distance(net, x, y, norm)
     threat = Threat(norm, (float(exact.median()),), WIDE)
-    found, _ = run_leg(model, x, y, threat, name, "minimize", iterations)
+    found, _ = run_leg(model, x, y, threat, name, "minimize", iterations, restarts_of(name, classes))
     assert bool(found.distance.isfinite().all()), "every image of a linear classifier can be broken"
     ratio = found.distance / exact
     assert float(ratio.min()) >= 1 - model.rounding, "nothing beats the exact distance"
-    assert float(found.distance.median()) <= within(norm, entries) * float(exact.median())
-    assert float(ratio.median()) <= within(norm, entries)
+    assert float(found.distance.median()) <= factor * float(exact.median())
+    assert float(ratio.median()) <= factor
 
 
-CASES = [
-    ("cw", "l2", 64, 100),
-    ("cw", "l2", 784, 100),
-    ("cw", "linf", 64, 1000),  # its rate must fall far below tau: 100 iterations come within 6 percent
-    ("cw", "linf", 784, 1000),
-    ("pgd", "l2", 64, 100),
-    ("pgd", "l2", 784, 100),
-    ("pgd", "linf", 64, 100),
-    ("pgd", "linf", 784, 100),
-    ("pgd", "l1", 64, 100),
-    ("pgd", "l1", 784, 100),
-]
+CASES = [(*key, found.iterations) for key, found in FACTORS.items()]
 
 
-@pytest.mark.parametrize(("name", "norm", "entries", "iterations"), CASES)
-def test_minimize_reaches_the_exact_distance(name: str, norm: Norm, entries: int, iterations: int) -> None:
-    check_minimize(name, norm, entries, iterations, n=60 if iterations == 100 else 24, seed=entries)
+def test_every_attack_has_its_factor_in_the_docs() -> None:
+    # One step minimises nothing; the published constants of cw-original are what they are; the other two have tests of
+    # their own (test_boundary.py, test_evasive.py).
+    without = {"fgsm", "cw-original", "boundary", "evasive-cw"}
+    assert set(FACTORS) == {(name, norm) for name, norm in REGISTERED if name not in without}
+
+
+@pytest.mark.parametrize(("name", "norm", "iterations"), CASES)
+def test_minimize_reaches_the_exact_distance(name: str, norm: Norm, iterations: int) -> None:
+    check_minimize(name, norm, 64, iterations, n=8 if name in FREE else 24, seed=64)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", ["cw", "pgd"])
+def test_minimize_reaches_the_exact_distance_in_784_entries(name: str, norm: Norm) -> None:
+    check_minimize(name, norm, 784, 100, n=60, seed=784)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 10])
-@pytest.mark.parametrize(("name", "norm", "entries", "iterations"), CASES)
+@pytest.mark.parametrize("entries", [64, 784])
+@pytest.mark.parametrize(("name", "norm", "iterations"), [case for case in CASES if case[0] not in FREE])
 def test_minimize_reaches_the_exact_distance_on_more_draws(
-    name: str, norm: Norm, entries: int, iterations: int, times: int
+    name: str, norm: Norm, iterations: int, entries: int, times: int
 ) -> None:
     for seed in range(10 if times == 1 else 2):
         check_minimize(name, norm, entries, times * iterations, n=100, seed=1000 + seed)
@@ -63,17 +82,26 @@ def test_minimize_reaches_the_exact_distance_on_more_draws(
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_decide_on_both_sides_of_the_exact_distance(name: str, norm: Norm, classes: int) -> None:
-    """5 % above it every image is broken; just below it no image is. A one-step attack may miss with 3 classes."""
+    """Just above it (the documented factor, and 5 %) every image is broken; just below it no image is.
+
+    A one-step attack may miss with 3 classes, and cw-original everywhere: the rate of the published code is for boxes
+    of width 1.
+    """
     net, x, y = random_linear(64, classes, 3, n=24)
     model = toy(net, (64,), classes, WIDE)
     exact = exact_distance(net, x, y, norm)
+    documented = FACTORS[name, norm].factor if (name, norm) in FACTORS else 1.0
+    factor = 1.05 * documented if name in FREE else max(1.05, documented)
     for k in (0, 9, 18):
         one, label, eps = x[k : k + 1], y[k : k + 1], float(exact[k])
-        if name != "fgsm" or classes == 2:
-            above = Threat(norm, (1.05 * eps,), WIDE)
-            assert broken(run_leg(model, one, label, above, name, iterations=1000)[0], 1.05 * eps) == [True]
+        restarts = restarts_of(name, classes)
+        if name != "cw-original" and (name != "fgsm" or classes == 2):
+            above = Threat(norm, (factor * eps,), WIDE)
+            found = run_leg(model, one, label, above, name, iterations=1000, restarts=restarts)[0]
+            assert broken(found, above.largest) == [True]
         below = Threat(norm, (0.9999 * eps,), WIDE)
-        assert broken(run_leg(model, one, label, below, name)[0], 0.9999 * eps) == [False]
+        found = run_leg(model, one, label, below, name, iterations=100, restarts=restarts)[0]
+        assert broken(found, below.largest) == [False]
 
 
 @pytest.mark.parametrize("eps", [1e-4, 1 / 255, 8 / 255, 1.0])

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from robcert.attacks.objectives import OBJECTIVES, cross_entropy, margin, others_max
+from robcert.attacks.objectives import (
+    OBJECTIVES,
+    TARGETED,
+    choose,
+    cross_entropy,
+    difference_of_logits_ratio,
+    margin,
+    others_max,
+)
+from robcert.attacks.targets import pick, rank_rivals
 from robcert.errors import UsageError
 
 cases = st.tuples(st.integers(0, 10**6), st.sampled_from([2, 3, 10, 1000]), st.sampled_from([1e-6, 1.0, 1e6]))
@@ -19,6 +28,10 @@ def draw(case: tuple[int, int, float]) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(16, classes, generator=generator)
     return logits, torch.randint(0, classes, (16,), generator=generator)
+
+
+PLAIN = ["ce", "margin"]
+"""The objectives whose scale the caller does not see; the ratio (dlr) has tests of its own."""
 
 
 def gradient(name: str, logits: Tensor, y: Tensor) -> Tensor:
@@ -36,7 +49,7 @@ def test_the_sign_of_the_margin_is_the_verdict(case: tuple[int, int, float]) -> 
         assert max(others) == float(others_max(torch.tensor([row]), torch.tensor([label])))
 
 
-@given(case=cases, name=st.sampled_from(sorted(OBJECTIVES)))
+@given(case=cases, name=st.sampled_from(PLAIN))
 def test_gradients_point_away_from_the_label(case: tuple[int, int, float], name: str) -> None:
     logits, y = draw(case)
     found = gradient(name, logits, y)
@@ -107,3 +120,39 @@ def test_unknown_objectives_are_refused_by_name() -> None:
                 attacks.get(name)(objective="mragin")
             except UsageError as error:
                 raise UsageError(str(error)) from None
+
+
+@given(case=cases, power=st.sampled_from([-40, 40]))
+def test_the_ratio_is_free_of_scale_and_has_the_sign_of_the_margin(case: tuple[int, int, float], power: int) -> None:
+    logits, y = draw(case)
+    value = difference_of_logits_ratio(logits, y)
+    assert torch.equal(value > 0, margin(logits, y) > 0)
+    if logits.shape[1] > 2:
+        assert torch.allclose(value, difference_of_logits_ratio(logits * 2.0**power, y), rtol=1e-5)
+        among = pick(logits, y) >= logits.topk(3, dim=1).values[:, 2]
+        assert bool((value[among] <= 1 + 1e-6).all()), "a label among the three lies at most their spread below the top"
+    else:
+        assert torch.equal(value, margin(logits, y))
+
+
+@given(case=cases)
+def test_targeted_objectives_climb_to_their_target(case: tuple[int, int, float]) -> None:
+    logits, y = draw(case)
+    for rank in range(min(3, logits.shape[1] - 1)):
+        target = rank_rivals(logits, y)[:, rank]
+        assert bool((target != y).all())
+        assert bool((TARGETED["margin"](logits, y, target) <= margin(logits, y)).all())
+        for name in TARGETED:
+            point = logits.clone().requires_grad_(True)
+            value = choose(name, torch.zeros(16), torch.zeros(16) > 1, target)(point, y)
+            (slope,) = torch.autograd.grad(value.sum(), point)
+            if name == "dlr":  # it also moves the logits that it is divided by: what counts is its sign
+                assert torch.equal(value > 0, TARGETED["margin"](logits, y, target) > 0)
+                continue
+            assert bool((pick(slope, target) > 0).all())
+            assert bool((pick(slope, target) - pick(slope, y) >= 0).all())
+
+
+def test_rivals_are_in_the_order_of_the_logits() -> None:
+    logits, y = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 0.0, 5.0, 1.0]]), torch.tensor([2, 2])
+    assert rank_rivals(logits, y).tolist() == [[0, 1, 3], [3, 0, 1]]

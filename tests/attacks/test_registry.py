@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,8 +39,8 @@ def test_what_every_attack_declares(name: str) -> None:
 
 
 def test_unknown_names_get_a_suggestion() -> None:
-    with pytest.raises(UsageError, match="unknown attack 'pdg'") as caught:
-        attacks.get("pdg")
+    with pytest.raises(UsageError, match="unknown attack 'pgdd'") as caught:
+        attacks.get("pgdd")
     assert "'pgd'" in caught.value.do
     with pytest.raises(UsageError, match="unknown attack 'q'") as caught:
         attacks.get("q")
@@ -98,3 +99,17 @@ def test_steepest_is_a_unit_step_that_gains_the_dual_norm(norm: Norm, scale: flo
     gain = ((step.double() * gradient.double()).sum(1) / vector_norm(gradient.double(), dual(norm))).tolist()
     assert gain == pytest.approx([1.0] * 20, rel=1e-5), "64 entries: one percent is one entry, exact in l1 as well"
     assert torch.equal(steepest(torch.zeros(2, 64), norm), torch.zeros(2, 64))
+
+
+def test_the_table_of_the_docs_is_the_registry() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text().split("## Plans")[0]
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {cells[0].strip().strip("`"): (cells[1].strip(), cells[2].strip()) for cells in rows}
+    known: dict[str, tuple[str, str]] = {}
+    for name, kind in attacks.items():
+        counts = ((kind.cost.forwards, "forward"), (kind.cost.backwards, "backward"))
+        cost = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+        known[name] = (", ".join(norm for norm in NORMS if norm in kind.norms), cost)
+    assert told == known
+    for name in known:
+        assert f"## {name.removesuffix('-t')}\n" in (Path(__file__).parents[2] / "docs" / "attacks.md").read_text()

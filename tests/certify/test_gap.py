@@ -92,6 +92,42 @@ def test_wrong_and_tied_images_have_radius_zero() -> None:
     assert found.binding[2] == ""
 
 
+def test_without_a_rounding_bound_the_radii_of_real_arithmetic_stand() -> None:
+    model = load_model("digits-l2nnn")
+    data = load_dataset("digits", n=40)
+    whole = certify(model, data.x, data.y)
+    try:
+        torch.set_float32_matmul_precision("high")
+        found = certify(model, data.x, data.y)
+        record = robcert.attack(model, data, Threat("l2", (0.1,)), "pgd:1", certify="gap").models[0]
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert whole.refused == ""
+    assert "'high'" in found.refused
+    assert float(found.radius.max()) == 0
+    assert torch.equal(found.radius_real, whole.radius_real)
+    assert found.binding == whole.binding
+    assert "rounding_float32" not in found.constants
+    assert record.certificate is not None
+    assert record.certificate.correct == 0
+    (warning,) = [w for w in record.warnings if w.name == "no-certificate"]
+    assert "'high'" in warning.message
+
+
+def test_the_graph_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from robcert.lipschitz import graph
+
+    calls: list[str] = []
+    read = graph.read_graph
+    monkeypatch.setattr(graph, "read_graph", lambda *given, **named: calls.append("") or read(*given, **named))
+    torch.manual_seed(0)
+    model = from_module(nn.Linear(8, 3), (8,), 3)
+    x = torch.rand(5, 8)
+    for norm in NORMS:
+        certify(model, x, torch.zeros(5, dtype=torch.int64), norm)
+    assert len(calls) == 1
+
+
 def test_slack_only_shrinks_radii() -> None:
     model = load_model("digits-l2nnn")
     data = load_dataset("digits", n=100)
@@ -209,7 +245,7 @@ def test_a_contradiction_ends_the_run_with_both_witnesses(tmp_path, monkeypatch:
     model = load_model("digits-plain")
     data = load_dataset("digits", n=20)
 
-    def lies(method: str, model: LoadedModel, data: robcert.Dataset, norm: Norm) -> proof.Proof:
+    def lies(method: str, model: LoadedModel, data: robcert.Dataset, threat: Threat) -> proof.Proof:
         return proof.Proof(method, torch.full((len(data),), 0.9, dtype=torch.float64))
 
     monkeypatch.setattr("robcert.runs.execute.prove", lies)

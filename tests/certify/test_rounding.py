@@ -21,7 +21,9 @@ from robcert.errors import EvaluationError
 from robcert.lipschitz.operators import Conv, Dense, transposed
 from robcert.network import load_model
 from robcert.network.load import from_module
-from robcert.nn.activations import TwoSidedReLU
+from robcert.nn import split
+from robcert.nn.activations import ScaledSigmoid, TwoSided, TwoSidedReLU
+from robcert.nn.normalisation import LargestScaleNorm, SubtractMean
 from robcert.nn.pooling import NormPool2d
 from robcert.types import LoadedModel
 
@@ -123,7 +125,10 @@ def spatial(draw: st.DrawFn, c: int, side: int) -> nn.Module:
     if kind == 4:
         return draw(st.sampled_from([NormPool2d(2), NormPool2d(2, 1), nn.LPPool2d(2, 2)]))
     if kind == 5:
-        return Residual(nn.Conv2d(c, c, 3, padding=1))
+        same, wide = nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c + 1, 3, padding=1)
+        own: list[nn.Module] = [ScaledSigmoid(c, 1, 1), LargestScaleNorm(c), SubtractMean(), TwoSided(nn.Tanh())]
+        own += [split.Residual(same, (c, 1, 1), 0.6), split.Residual(wide, (), 0.6), split.ConvexResidual(wide)]
+        return draw(st.sampled_from([Residual(same), *own]))
     if kind == 6:
         return Beside(nn.Conv2d(c, 2, 1), nn.Sequential(nn.Conv2d(c, c, 1), nn.ReLU()))
     function = copy.deepcopy(draw(st.sampled_from(FUNCTIONAL)))
@@ -328,8 +333,8 @@ def test_absolute_norm(kernel: int, stride: int, pad: int, seed: int, mode: str)
 
 
 def test_an_op_without_a_rule_is_named() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.LayerNorm(9), nn.Linear(9, 3))
-    with pytest.raises(EvaluationError, match="layer_norm"):
+    network = nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Flatten(), nn.Linear(36, 3))
+    with pytest.raises(EvaluationError, match="upsample_bilinear2d"):
         logit_rounding(from_module(network, (1, 3, 3)))
 
 

@@ -134,8 +134,8 @@ def test_budgets(call: Call, eps: str) -> None:
     ("arguments", "texts"),
     [
         (("--norm", "l3", "--eps", "1"), ("unknown norm 'l3'", "l2")),
-        (("--eps", "1", "--attack", "pdg"), ("unknown attack 'pdg'", "Did you mean 'pgd'")),
-        (("--eps", "1", "--plan", "cv:10"), ("unknown attack 'cv'", "Known: cw")),
+        (("--eps", "1", "--attack", "pgdd"), ("unknown attack 'pgdd'", "Did you mean 'pgd'")),
+        (("--eps", "1", "--plan", "cv:10"), ("unknown attack 'cv'", "Known: alma")),
         (("--eps", "1", "--data", "digit"), ("digit", "'digits'")),
         (("--eps", "1", "--goal", "minimise"), ("unknown goal", "'minimize'")),
         (("--eps", "1", "--format", "jsn"), ("jsn", "'json'")),

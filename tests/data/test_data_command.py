@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from robcert.cli.data import app as whole
 from robcert.cli.data import data
 
 app = typer.Typer()
@@ -40,3 +41,17 @@ def test_help_needs_no_torch() -> None:
         "assert not {'torch', 'sklearn', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_lipschitz() -> None:
+    result = CliRunner().invoke(whole, ["lipschitz", "digits", "--format", "json"])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["schema"] == "robcert.separation/1"
+    (one,) = record["data"]
+    assert (one["name"], one["split"], one["n"], one["duplicates"]) == ("digits", "train", 1297, None)
+    assert one["lipschitz"] == pytest.approx(1 / one["distance"])
+    table = CliRunner().invoke(whole, ["lipschitz", "digits", "--n", "50", "--split", "test"])
+    assert "closest images" in table.stdout
+    listed = CliRunner().invoke(whole, ["--format", "json"])
+    assert "digits" in {entry["name"] for entry in json.loads(listed.stdout)["data"]}, "the list still lists"

@@ -42,7 +42,12 @@ def test_it_parses(where: Path, line: str) -> None:
         known = {name for p in _COMMANDS[words[0]].params for name in p.opts}
         assert {word for word in words if word.startswith("-")} <= known
         return  # an option, in a sentence
-    given = _COMMANDS[words[0]].make_context(words[0], words[1:]).params
+    command, rest = _COMMANDS[words[0]], words[1:]
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    if not rest:
+        return  # the name of a command below another, in a sentence
+    given = command.make_context(words[0], rest).params
     if given.get("plan"):
         assert parse_plan(given["plan"])
     if given.get("iterations"):

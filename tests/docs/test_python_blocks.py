@@ -8,7 +8,7 @@ import pytest
 from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
-import noise, stripes, tiny
+import scatter, stripes, tap, tiny
 import torch
 import robcert
 from robcert.network import from_module
@@ -17,7 +17,7 @@ torch.manual_seed(0)
 data = robcert.load_dataset("stripes")
 model = from_module(tiny.tiny(num_classes=2), input_shape=data.shape, num_classes=2)
 for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
-    record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "noise:20x2", certify="none")
+    record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "scatter:20x2", certify="none")
     assert record.models[0].legs[0].forwards > 0
 """
 
@@ -31,7 +31,7 @@ def test_page_runs(page: str, tmp_path: Path) -> None:
 
 def test_additions_work(tmp_path: Path) -> None:
     files = blocks(ROOT / "docs" / "extending.md", "python")
-    assert [block.title for block in files] == ["noise.py", "stripes.py", "tiny.py"]
+    assert [block.title for block in files] == ["scatter.py", "stripes.py", "tiny.py", "tap.py"]
     for block in files:
         (tmp_path / block.title).write_text(block.text)
     (tmp_path / "main.py").write_text(_PLUG_INS)

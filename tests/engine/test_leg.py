@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -113,16 +114,19 @@ def test_restarts_begin_elsewhere(plain: LoadedModel, digits: Batch) -> None:
 
 
 @pytest.mark.parametrize("goal", ["decide", "minimize"])
-@pytest.mark.parametrize("name", ["cw", "pgd"])
+@pytest.mark.parametrize("name", attacks.names())
 def test_a_snapshot_at_any_look_continues_to_the_same_end(
     plain: LoadedModel, digits: Batch, name: str, goal: Any
 ) -> None:
     """Bit for bit, through JSON, while slots are refilled and the batch shrinks."""
     rows = some(digits, list(range(20)))
     images = Batch(rows["x"], rows["y"], rows["index"])
-    attack = attacks.get(name)(iterations=11, search_steps=3)  # a prime: a look after every step
+    kind = attacks.get(name)
+    steps = {"search_steps": 3} if "search_steps" in {f.name for f in fields(kind)} else {}  # type: ignore[arg-type]
+    attack = kind(iterations=11, **steps)  # a prime: a look after every step
+    norm: Norm = "l2" if "l2" in kind.norms else min(kind.norms)
     arguments: dict[str, Any] = {
-        "model": plain, "attack": attack, "name": name, "images": images, "threat": Threat("l2", (0.5,)),
+        "model": plain, "attack": attack, "name": name, "images": images, "threat": Threat(norm, (EPS[norm],)),
         "goal": goal, "seed": 0, "entrants": list(range(20)), "restarts": 2, "slots": 8,
     }  # fmt: skip
     kept: list[tuple[Snapshot, Witnesses]] = []
@@ -135,7 +139,7 @@ def test_a_snapshot_at_any_look_continues_to_the_same_end(
 
     whole = Leg(witnesses=Witnesses(images.x), **arguments)
     whole.run(look)
-    assert len(kept) > 5
+    assert len(kept) > (1 if name == "fgsm" else 5)
     for snapshot, witnesses in kept[:: max(1, len(kept) // 8)]:
         resumed = Leg(witnesses=witnesses, snapshot=snapshot, **arguments)
         resumed.run()
@@ -225,7 +229,8 @@ def test_a_failed_image_is_explicit_and_zero_gradients_are_noticed(net: nn.Modul
         assert found.distance.tolist() == [float("inf")] * 5
         assert found.found == [None] * 5
         assert found.x == {}, "no image stands for a failure"
-        assert leg.zero_gradient == set(range(5))
+        asks_for_gradients = attacks.get(name).cost.backwards > 0
+        assert leg.zero_gradient == (set(range(5)) if asks_for_gradients else set())
 
 
 def test_an_ordinary_network_raises_no_alarm(plain: LoadedModel, digits: Batch) -> None:
@@ -248,7 +253,8 @@ def test_nan_is_never_a_success(name: str, norm: Norm) -> None:
     eps: dict[Norm, float] = {"l2": 1.0, "linf": 0.25, "l1": 4.0}
     found, leg = run_leg(toy(NanBeyond(), (16,), 2), x, y, Threat(norm, (eps[norm],)), name, iterations=20)
     assert found.distance.tolist() == [float("inf")] * 4
-    assert leg.non_finite == {0, 1, 2, 3} or name == "fgsm", "which takes its gradient at the clean image only"
+    if attacks.get(name).cost.backwards and name != "fgsm":  # which takes its gradient at the clean image only
+        assert leg.non_finite == {0, 1, 2, 3}
 
 
 class TwoFaced(nn.Module):

@@ -100,3 +100,30 @@ def test_the_threshold_is_a_choice() -> None:
     legs = sweep((100, 100, 0), (1000, 100, 5))
     shapes = {flat: plateau(legs, flat) for flat in (0.01, 0.05, 0.2)}
     assert [verdict.shape for verdict in shapes.values() if verdict] == ["falling", "undecided", "flat"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "shape"),
+    [(0, "flat"), (1, "undecided"), (20, "disputed")],
+)
+def test_other_attacks_may_disagree(broken: int, shape: str) -> None:
+    """A plateau is not an optimum: what a single leg of another attack breaks afterwards counts against it."""
+    legs = [*sweep((100, 200, 50), (1000, 150, 0)), *sweep((100, 150, broken), attack="pgd")]
+    verdict = plateau(legs)
+    assert verdict is not None
+    assert (verdict.shape, verdict.since) == (shape, 100)
+    assert verdict.others is not None
+    assert (verdict.others.attacks, verdict.others.entered, verdict.others.broken) == (("pgd",), 150, broken)
+
+
+def test_who_came_before_or_has_a_flat_sweep_of_its_own_disputes_nothing() -> None:
+    cw = sweep((100, 200, 50), (1000, 150, 0))
+    before = plateau([*sweep((100, 300, 100), attack="pgd"), *cw])
+    assert before is not None
+    assert (before.shape, before.others) == ("flat", None)
+    later = plateau([*cw, *sweep((100, 150, 20), (1000, 130, 0), attack="pgd")])
+    assert later is not None
+    assert later.shape == "flat", "the last word is a flat sweep"
+    again = plateau([*cw, *sweep((100, 150, 20), (1000, 130, 0), attack="pgd"), *sweep((10, 130, 20), attack="fab")])
+    assert again is not None
+    assert again.shape == "disputed"

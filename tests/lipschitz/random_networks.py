@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robcert.nn.activations import TwoSidedReLU
+from robcert.nn.activations import ScaledSigmoid, TwoSided, TwoSidedReLU
+from robcert.nn.normalisation import LargestScaleNorm
 from robcert.nn.pooling import NormPool2d
+from robcert.nn.split import ConvexResidual, Residual
 
 Block = Callable[[int, int, int, random.Random], "nn.Module | None"]
 
@@ -249,7 +251,42 @@ def split(c: int, h: int, w: int, r: random.Random) -> nn.Module | None:
     )
 
 
-STEPS: dict[str, Block] = {**SIMPLE, "residual": residual, "fork": fork, "split": split}
+def factors(c: int, h: int, w: int, r: random.Random) -> nn.Module | None:
+    """Factors a layer, a channel or an entry, on both sides of branches that meet again."""
+    if c > 4:
+        return None
+
+    def draw() -> Tensor:
+        return torch.empty(r.choice([(), (c, 1, 1), (c, h, w), (1, h, w)])).uniform_(-1.5, 1.5)
+
+    body, wide = same_size(c, r), same_size(c, r, c + 1)
+    p, q, s, t = draw(), draw(), draw(), draw()
+    channels = torch.empty(c + 1, 1, 1).uniform_(-1.5, 1.5)
+    shape = r.choice([(), (c, 1, 1), (c, h, w)])
+    sigmoid = ScaledSigmoid(*r.choice([(c, 1, 1), (c, h, w)]))
+    nn.init.uniform_(sigmoid.t, 0.1, 4)
+    own = r.choice([Residual(body, shape), Residual(wide, shape), ConvexResidual(wide)])
+    nn.init.uniform_(own.t, 0, 1)
+    norm = LargestScaleNorm(c)
+    nn.init.uniform_(norm.variance, 0.5, 2)
+    return r.choice(
+        [
+            Do(lambda x, f: p * (q * x) + s * f(t * x), body),
+            Do(lambda x, f: p * x - s * f(t * x), body),
+            Do(lambda x, f: p * x + f(t * x), body),
+            Do(lambda x, f: torch.relu(p * (q * x)) + s * f(t * torch.tanh(q * x)), body),
+            Do(lambda x, f: torch.cat([p * x, f(t * x), x], 1), body),
+            Do(lambda x, f: functional.pad(p * x, (0, 0, 0, 0, 0, 1)) + channels * f(t * x), wide),
+            Do(lambda x, f: functional.pad(p * x, (0, 0, 0, 0, 1, 0)) + channels * f(t * x[:, :c]), wide),
+            Do(lambda x: s * torch.sigmoid(t * (p * x)) - x),
+            Do(lambda x: p * (torch.tanh(q * x) + x) - s * x),
+            own, nn.Sequential(own, Residual(same_size(c, r)) if own.branch is body else nn.Tanh()),
+            sigmoid, TwoSided(sigmoid), norm,
+        ]
+    )  # fmt: skip
+
+
+STEPS: dict[str, Block] = {**SIMPLE, "residual": residual, "fork": fork, "split": split, "factors": factors}
 
 
 class Head(nn.Module):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robcert.lipschitz.graph import graph_bound
+from robcert.nn.normalisation import LargestScaleNorm
+from robcert.nn.ranges import Ranged
 from robcert.types import NORMS, Norm
 
 from .ascent import CLOSEST, length, ratios, search
@@ -15,6 +17,9 @@ from .random_networks import random_network
 SHAPE = (2, 5, 5)
 ROUNDING = 1e-9
 """Relative to the bound."""
+COMPUTED = 1e-6
+"""The same where a layer computes constants from its parameters: in float32 in the executed network, of which the bound
+speaks, but in float64 in the copy that is searched."""
 NOISE = 1e-11
 """What float64 logits of size 10 are off by, relative to a difference of inputs of at least `CLOSEST`."""
 
@@ -35,6 +40,7 @@ def compare(steps: Sequence[str], head: str, seed: int) -> Outcome:
         warnings.simplefilter("ignore")
         bound = graph_bound(net, SHAPE)
     pairs = search(net, SHAPE, seed=seed)
+    computes = any(isinstance(layer, Ranged | LargestScaleNorm) for layer in net.modules())
     broken: list[str] = []
     share: dict[Norm, float] = {}
     for norm in NORMS:
@@ -43,7 +49,7 @@ def compare(steps: Sequence[str], head: str, seed: int) -> Outcome:
             continue
         found = float(ratios(pairs, norm).max())
         share[norm] = found / claimed.whole if claimed.whole else float(found > 0)
-        slack = ROUNDING * claimed.whole + NOISE
+        slack = (COMPUTED if computes else ROUNDING) * claimed.whole + NOISE
         if found > claimed.whole + slack:
             broken.append(f"{norm}: ratio {found!r} above the bound {claimed.whole!r}")
         apart = length(pairs.inputs, norm)

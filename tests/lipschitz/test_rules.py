@@ -338,6 +338,7 @@ def cases() -> list[tuple[nn.Module, Tensor]]:
 # Ops that the networks below do not reach with an attained constant: other names for what is tested, and one
 # constant that is no more than sound.
 OTHER_NAMES = {
+    "convolution",  # conv2d, as a trace calls it
     "_adaptive_avg_pool2d", "_log_softmax", "_native_batch_norm_legit_no_training", "_softmax", "_to_copy",
     "_unsafe_view", "alias", "detach", "as_strided", "take", "square", "sign",
     "concat", "concatenate", "constant_pad_nd", "max_pool1d_with_indices",

@@ -47,7 +47,7 @@ CONTENTS = {
     "random": (bytes(range(137, 237)), "no model that robcert knows"),
     "text": (b"epoch,loss\n1,0.5\n", "is a text file"),
     "pickle": (pickle.dumps({"a": 1}), "Python pickle"),
-    "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x05" + bytes(40), "ONNX model, which robcert does not read yet"),
+    "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x05" + bytes(40), "looks like ONNX but cannot be read"),
     "half a zip": (b"PK\x03\x04" + bytes(60), "truncated"),
     "broken header": ((9).to_bytes(8, "little") + b"{not json" + bytes(8), "header is not JSON"),
     "short header": ((900).to_bytes(8, "little") + b"{}", "header claims 900 bytes"),

@@ -11,7 +11,7 @@ from torch import fx
 from robcert.nn import architectures
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar": (3, 32, 32)}
-OWN = ["cnn", "l2nnn", "lenet", "linear", "mlp"]
+OWN = ["cnn", "l2nnn", "l2nnn-resnet", "lenet", "linear", "mlp"]
 
 
 def test_all_are_registered() -> None:
@@ -46,7 +46,31 @@ def test_options_may_come_from_json() -> None:
     assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in net)
 
 
-@pytest.mark.parametrize("name", ["cnn", "l2nnn"])
+@pytest.mark.parametrize("name", ["cnn", "l2nnn", "l2nnn-resnet"])
 def test_even_kernels_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="kernel side is 4"):
         architectures.get(name)((1, 8, 8), 10, kernel=4)
+
+
+def test_l2nnn_with_a_stride() -> None:
+    net = architectures.get("l2nnn")((1, 28, 28), 10, channels=[4], kernel=4, stride=2, hidden=[8])
+    assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    with pytest.raises(ValueError, match="kernel side is 5 with stride 2"):
+        architectures.get("l2nnn")((1, 8, 8), 10, kernel=5, stride=2)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    "options",
+    [{"label_hidden": [6]}, {"heads": "single"}, {"activation": "relu", "pooling": "max"}, {"divide_before": False}],
+)
+def test_options_of_l2nnn(options: dict[str, object], shape: tuple[int, ...]) -> None:
+    net = architectures.get("l2nnn")(shape, 7, channels=[4], hidden=[8], **options).eval()
+    x = torch.rand(3, *shape)
+    assert net(x).shape == (3, 7)
+    assert torch.equal(fx.symbolic_trace(net)(x), net(x))
+
+
+def test_options_of_l2nnn_that_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="expected to be 'multi'"):
+        architectures.get("l2nnn")((1, 8, 8), 10, label_hidden=[4], heads="single")

@@ -27,6 +27,27 @@ def test_against_the_formulas() -> None:
     assert float(loss(y, labels).detach()) == pytest.approx(float((l_a + 0.7 * l_b + 0.2 * l_c).detach()), rel=1e-12)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_distorted_images_are_seen_by_their_terms_only(both: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y, distorted = torch.randn(2, 7, 5, generator=generator, dtype=torch.float64)
+    labels = torch.arange(7) % 5
+    loss = GapLoss(5, gamma=0.7, omega=0.2, v=2.0, z=3.0).double()
+    found = loss(y, labels, distorted=distorted, distort_accuracy=both)
+    l_b = loss.accuracy(distorted if both else y, labels)
+    expected = loss.features(distorted, labels) + 0.7 * l_b + 0.2 * loss.gap(y, labels)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert float(found.detach()) != pytest.approx(float(loss(y, labels).detach()), rel=1e-3)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_v_is_trained_only_if_asked(trainable: bool) -> None:
+    loss = GapLoss(3, v=2.0, trainable_v=trainable)
+    assert {name for name, _ in loss.named_parameters()} == ({"u", "v"} if trainable else {"u"})
+    loss(torch.eye(3), torch.tensor([0, 1, 2])).backward()
+    assert (loss.v.grad is not None) == trainable
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     logits=st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=6),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from robcert.attacks import attacks
 from robcert.errors import UsageError
-from robcert.runs.plan import LegPlan, default_plan, parse_count, parse_plan, short, sweep
+from robcert.runs.plan import NAMED, LegPlan, build, default_plan, parse_count, parse_plan, short, sweep
+from robcert.types import NORMS, Norm
 
 legs = st.builds(LegPlan, st.sampled_from(attacks.names()), st.integers(1, 10**9), st.integers(1, 1000))
 
@@ -78,6 +79,27 @@ def test_sweeps_rise() -> None:
         sweep("cw", [10], 0)
     with pytest.raises(UsageError, match="unknown attack"):
         sweep("wc", [10])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_named_plans_work_in_every_norm(name: str, norm: Norm) -> None:
+    plan = parse_plan(name, norm)
+    assert plan == parse_plan(NAMED[name][norm])
+    for leg in plan:
+        build(leg, norm, {})
+
+
+def backwards(plan: list[LegPlan]) -> int:
+    """The most that a plan spends on an image that stands."""
+    return sum(leg.iterations * leg.restarts * attacks.get(leg.attack).cost.backwards for leg in plan)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_strong_costs_at_most_half_of_autoattack(norm: Norm) -> None:
+    whole, ours, fast = (backwards(parse_plan(name, norm)) for name in ("autoattack", "strong", "fast"))
+    assert ours <= whole / 2
+    assert fast <= whole / 10
 
 
 def test_the_default_plan_works_in_every_norm() -> None:

@@ -49,6 +49,14 @@ BAD = {
         GOOD + '[objective]\nname = "l2nnn"\nomgea = 1',
         "unknown key 'objective.omgea'.*Did you mean 'omega'",
     ),
+    "unknown key of the adversary": (
+        GOOD + '[objective]\nname = "l2nnn"\n[objective.adversary]\nnorm = "linf"\neps = 0.3\nterm = "ab"',
+        "unknown key 'objective.adversary.term'.*Did you mean 'terms'",
+    ),
+    "an adversary without budget": (
+        GOOD + '[objective]\nname = "l2nnn"\nadversary = { norm = "l2" }',
+        "'objective.adversary.eps' is missing",
+    ),
     "unknown objective": (GOOD + '[objective]\nname = "l2n"', "l2nnn"),
     "missing key": ('name = "x"\nepochs = 1', "'architecture' is missing"),
     "out of range": (GOOD.replace("epochs = 2", "epochs = 0"), "epochs.*greater than or equal to 1.*found 0"),

@@ -16,7 +16,7 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import load_model
 from robcert.nn.nonexpansive import constraints
-from robcert.train import Epoch, Recipe, measure, train, train_model
+from robcert.train import Checkpoint, Epoch, Recipe, measure, train, train_model
 from robcert.train.adversary import norms, perturb, start
 from robcert.train.loop import augment
 from robcert.train.recipe import Augmentation
@@ -26,12 +26,19 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
     "adversarial": {"name": "adversarial", "norm": "l2", "eps": 0.2, "steps": 2, "step": 0.5, "warm_up": 0.5},
     "l2nnn": {"name": "l2nnn", "v": 10.0, "switch_epoch": 2},
+    "l2nnn-adversary": {
+        "name": "l2nnn",
+        "v": 10.0,
+        "trainable_v": True,
+        "switch_epoch": 2,
+        "adversary": {"norm": "linf", "eps": 0.05, "steps": 2, "step": 0.5, "warm_up": 0.5, "terms": "a"},
+    },
 }
 
 
-def tiny(objective: str = "cross_entropy", **changes: Any) -> Recipe:
+def tiny(kind: str = "cross_entropy", **changes: Any) -> Recipe:
     architecture: dict[str, Any] = {"name": "mlp", "options": {"hidden": [32]}}
-    if objective == "l2nnn":
+    if kind.startswith("l2nnn"):
         architecture = {"name": "l2nnn", "options": {"channels": [4], "hidden": [16]}}
     fields: dict[str, Any] = {
         "name": "tiny",
@@ -39,7 +46,7 @@ def tiny(objective: str = "cross_entropy", **changes: Any) -> Recipe:
         "batch": 64,
         "threads": 1,
         "architecture": architecture,
-        "objective": OBJECTIVES[objective],
+        "objective": OBJECTIVES[kind],
         "optimiser": {"learning_rate": 1e-2},
         "augmentation": {"shift": 1, "noise": 0.05},
     }
@@ -51,25 +58,30 @@ def data() -> tuple[Any, Any]:
     return load_dataset("digits", split="train", n=600), load_dataset("digits", n=200)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_learns_and_repeats_itself(objective: str, data: tuple[Any, Any]) -> None:
+def test_learns_and_repeats_itself(objective: str, precision: str, data: tuple[Any, Any]) -> None:
     epochs: list[Epoch] = []
     before = torch.random.get_rng_state()
-    net = train(tiny(objective), *data, device=CPU, report=epochs.append)
+    net = train(tiny(objective, precision=precision), *data, device=CPU, report=epochs.append)
     assert torch.equal(torch.random.get_rng_state(), before), "the caller's generator is left alone"
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
     assert epochs[-1].accuracy > 0.35, "four epochs are far above chance"
     assert not net.training
     assert list(constraints(net)) == []
-    again = train(tiny(objective), *data, device=CPU)
-    other = train(tiny(objective, seed=1), *data, device=CPU)
+    assert {weight.dtype for weight in net.state_dict().values()} == {torch.float32}
+    again = train(tiny(objective, precision=precision), *data, device=CPU)
+    other = train(tiny(objective, precision=precision, seed=1), *data, device=CPU)
     first, second, third = (m.state_dict() for m in (net, again, other))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not all(torch.equal(first[key], third[key]) for key in first)
 
 
-def test_trained_l2nnns_are_nonexpansive(data: tuple[Any, Any]) -> None:
-    net = train(tiny("l2nnn"), *data, device=CPU).double()
+@pytest.mark.parametrize("divide", ["whole", "each"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_trained_l2nnns_are_nonexpansive(divide: str, precision: str, data: tuple[Any, Any]) -> None:
+    objective = {**OBJECTIVES["l2nnn"], "divide": divide}
+    net = train(tiny("l2nnn", objective=objective, precision=precision), *data, device=CPU).double()
     x = data[1].x.double()
     generator = torch.Generator().manual_seed(0)
     for scale in (1e-3, 0.1, 1.0):
@@ -111,7 +123,7 @@ def test_what_is_written_loads_with_the_same_logits(tmp_path: Path) -> None:
     trained = train_model(tmp_path, device="cpu")
     assert trained.path == tmp_path / "weights.safetensors"
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"recipe.toml", "weights.safetensors", "model.toml", "RESULTS.md"}
+    assert files == {"recipe.toml", "weights.safetensors", "model.toml", "RESULTS.md", "curves.csv", "curves.svg"}
     test = load_dataset("digits")
     loaded = load_model(tmp_path)
     assert loaded.input_shape == (1, 8, 8)
@@ -146,6 +158,92 @@ def test_the_output_is_checked_before_training(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UsageError, match="device 'gpu'"):
         train_model(tmp_path, device="gpu")
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "file", "one.npz", "one.toml"}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("objective", ["adversarial", "l2nnn-adversary"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    objective: str, epoch: int, tmp_path: Path, data: tuple[Any, Any]
+) -> None:
+    def kill(reached: Epoch) -> None:
+        if reached.number == epoch:
+            raise Killed
+
+    def checkpoint(fingerprint: str = "this one") -> Checkpoint:
+        return Checkpoint(tmp_path / "training.pt", fingerprint, every=0.0)
+
+    recipe = tiny(objective)
+    whole: list[Epoch] = []
+    expected = train(recipe, *data, device=CPU, report=whole.append).state_dict()
+    with pytest.raises(Killed):
+        train(recipe, *data, device=CPU, report=kill, checkpoint=checkpoint())
+    assert {path.name for path in tmp_path.iterdir()} == {"training.pt"}
+    later: list[Epoch] = []
+    kept = checkpoint()
+    found = train(recipe, *data, device=CPU, report=later.append, checkpoint=kept).state_dict()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert later == whole[epoch:], "the epochs before are not trained again"
+    assert kept.history == whole
+    other: list[Epoch] = []
+    train(recipe, *data, device=CPU, report=other.append, checkpoint=checkpoint("another one"))
+    assert other == whole, "another training begins anew"
+    kept.remove()
+    kept.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_command_leaves_its_file_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(reached: Epoch) -> None:
+        if reached.number == 2:
+            raise Killed
+
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    expected = train_model(tmp_path, output=tmp_path / "whole", device="cpu").path.read_bytes()
+    monkeypatch.setattr(
+        "robcert.train.run.Checkpoint", lambda path, fingerprint: Checkpoint(path, fingerprint, every=0.0)
+    )
+    for output in (tmp_path / "out", tmp_path / "out.safetensors"):
+        with pytest.raises(Killed):
+            train_model(tmp_path, output=output, device="cpu", report=kill)
+        unfinished = list(tmp_path.rglob("*.training.pt"))
+        assert len(unfinished) == 1
+        seen: list[Epoch] = []
+        path = train_model(tmp_path, output=output, device="cpu", report=seen.append).path
+        assert [epoch.number for epoch in seen] == [3]
+        assert path.read_bytes() == expected
+        assert not unfinished[0].exists()
+    # A file that cannot be read any more must not be in the way for ever.
+    (tmp_path / "out" / ".training.pt").write_bytes(b"PK, then nothing")
+    assert train_model(tmp_path, output=tmp_path / "out", device="cpu").path.read_bytes() == expected
+
+
+def test_learning_curves(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    seen: list[Epoch] = []
+    train_model(tmp_path, device="cpu", report=seen.append)
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,accuracy,mean_gap"
+    assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx([e.loss for e in seen], rel=1e-5)
+    assert [float(line.split(",")[3]) for line in lines[1:]] == pytest.approx([e.mean_gap for e in seen], rel=1e-5)
+    picture = (tmp_path / "curves.svg").read_text()
+    assert picture.startswith("<?xml")
+    for text in ("tiny", "mean loss (training)", "accuracy (test)", "average gap (test)"):
+        assert f">{text}</text>" in picture
+
+
+def test_a_network_that_may_expand_promises_nothing(tmp_path: Path) -> None:
+    """Half a gap stands in the results only where it is a guarantee."""
+    free = RECIPE.replace("v = 10.0", "v = 10.0\nregularise = false")
+    undivided = RECIPE.replace("hidden = [16]", "hidden = [16], divide_before = false")
+    for text in (free, undivided):
+        (tmp_path / "recipe.toml").write_text(text)
+        results = train_model(tmp_path, output=tmp_path / "out", device="cpu").card.results
+        assert not [key for key in results if "half_gap" in key]
+        assert "mean_gap" in results
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from robcert.lipschitz.call import Call, scalar
+from robcert.lipschitz.entrywise import applied
 from robcert.lipschitz.forms import Absolute, Half, Mirror, Negation, Slope, Squares
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.values import ONE, Value, same
@@ -174,7 +175,8 @@ def elementwise(call: Call, x: Value, low: float, high: float, *forms: object, r
     if x.size != math.prod(call.shape):
         call.refuse("it copies its input", "Write the copies with expand.")
     gain = same(max(abs(low), abs(high)))
-    return call.nonlinear(x, gain, slope(x, low, high), *forms, row=call.op if row else None)
+    forms = (slope(x, low, high), *applied(x, low, high), *forms)
+    return call.nonlinear(x, gain, *forms, row=call.op if row else None)
 
 
 def slope(x: Value, low: float, high: float) -> Slope:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.lipschitz.call import Call, NotFinite, inverse, largest, scalar
+from robcert.lipschitz.entrywise import multiplied
 from robcert.lipschitz.forms import Absolute, Negation, Sign, Squares
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.rules.activations import slope
@@ -37,9 +38,10 @@ def multiply(call: Call) -> Value:
                 return call.moved(other)
         raise NotFinite(PRODUCT)
     constant = call["other"] if isinstance(call["self"], Value) else call["self"]
-    if isinstance(constant, Tensor) and constant.dim() > 0:
-        return weighted(call, call.x, constant.double())
-    return scaled(call, call.x, float(constant))
+    if not isinstance(constant, Tensor):
+        return scaled(call, call.x, float(constant))
+    value = weighted(call, call.x, constant.double()) if constant.dim() > 0 else scaled(call, call.x, float(constant))
+    return multiplied(call, call.x, constant, value)
 
 
 @rule("div")

@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from robcert.lipschitz.call import Call, scalar
+from robcert.lipschitz.entrywise import added
 from robcert.lipschitz.forms import Absolute, Complement, Extreme, Mean, Mirror, Negation, Slope, Squares
 from robcert.lipschitz.joint import joint, joint_part, sum_part
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.rules.activations import elementwise
 from robcert.lipschitz.rules.arithmetic import scaled
-from robcert.lipschitz.values import ONE, Bounds, Value, copied, product, root, same
+from robcert.lipschitz.values import INFINITE, ONE, Bounds, Value, copied, product, root, same
 from robcert.math.rounding import up
 
 
@@ -163,6 +164,8 @@ def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
     if all(gain == ONE for _, gain in latest):
         both = joint(call.walk, [v for v, _ in latest])
         bounds = bounds.smallest(Bounds(product(root(2.0), both.l2), product(2.0, both.linf), both.l1))
+        if len(latest) == 2:
+            bounds = bounds.smallest(replace(INFINITE, l2=added(call, latest[0][0], latest[1][0])))
     return call.walk.value(
         call,
         [(v, gain) for v, gain in latest],

@@ -48,9 +48,14 @@ def product(call: Call) -> Value:
     return call.operator(x, Dense(matrix), label="matmul")
 
 
-@rule("conv1d", "conv2d", "conv3d", affine=True)
+@rule("conv1d", "conv2d", "conv3d", "convolution", affine=True)
 def convolution(call: Call) -> Value:
-    """A convolution, together with the padding in front of it, if that was an op of its own."""
+    """A convolution, together with the padding in front of it, if that was an op of its own.
+
+    Traced TorchScript has the op of all of them, ``convolution``.
+    """
+    if call.get("transposed"):
+        return transposed_convolution(call)
     weight, x = call.constant("weight"), call.x
     axes = weight.dim() - 2
     stride, dilation = _each(call["stride"], axes), _each(call["dilation"], axes)
@@ -66,7 +71,8 @@ def convolution(call: Call) -> Value:
         x, mode = call.walk.latest(padded.of), cast("Mode", padded.mode)
         sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(sides, padded.sides, strict=True))
     size = tuple(x.shape[-axes:])
-    return call.operator(x, Conv(weight.double(), size, stride, sides, dilation, int(call["groups"]), mode))
+    op = Conv(weight.double(), size, stride, sides, dilation, int(call["groups"]), mode)
+    return call.operator(x, op, label=f"conv{axes}d")
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", affine=True)
@@ -78,7 +84,8 @@ def transposed_convolution(call: Call) -> Value:
         _each(call[n], axes) for n in ("stride", "padding", "dilation", "output_padding")
     )
     size = tuple(x.shape[-axes:])
-    return call.operator(x, transposed(weight.double(), size, stride, padding, dilation, int(call["groups"]), extra))
+    op = transposed(weight.double(), size, stride, padding, dilation, int(call["groups"]), extra)
+    return call.operator(x, op, label=f"conv_transpose{axes}d")
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", affine=True)

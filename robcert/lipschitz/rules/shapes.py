@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robcert.lipschitz.call import Call, NotFinite
+from robcert.lipschitz.entrywise import padded
 from robcert.lipschitz.forms import Padded
 from robcert.lipschitz.rules import rule
 from robcert.lipschitz.values import ONE, Part, Value, copied
@@ -100,7 +101,8 @@ def pad(call: Call) -> Value:
         sides = tuple(zip(given[0::2], given[1::2], strict=True))[::-1]
         form = (Padded(call.x, sides, str(mode)),)
     changes = {"value": 0.0} if "value" in call.given else {}
-    return _selected(call, *form, **changes)
+    scaled = padded(call, call.x, **changes) if mode == "zeros" and min(given, default=0) >= 0 else ()
+    return _selected(call, *form, *scaled, **changes)
 
 
 @rule("index", "index_select", "gather", "take", "expand", "repeat", "tile", "unfold", affine=True)

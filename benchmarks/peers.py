@@ -1,0 +1,169 @@
+"""robcert beside the libraries of the field: the same network, images, budgets and number of gradient steps.
+
+    python benchmarks/peers.py                        # the MNIST network and a ResNet-18, about half an hour
+    python benchmarks/peers.py --tasks cnn --rounds 3
+    python benchmarks/peers.py --quick                # a smoke run; its figures mean nothing
+    python benchmarks/peers.py --write docs/benchmarks.md
+
+overhead.py asks what robcert adds to a float32 gradient step. This asks what a user waits for: robcert searches in
+whatever precision it chooses by itself, and what a run does once (random starts, verification) is in its time. All
+contenders run in turns in one process, with its memory kept (`robcert.engine.allocator`), which helps all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from contenders import Contender, Setting, own, peers
+from deciding import SEQUENCE, decide_all
+from measure import Worth, worth
+from paired import no_worse
+from residual import make_residual_task
+from rich.console import Console
+from rich.table import Table
+from task import Task, make_task
+
+from robcert.engine.allocator import keep_memory
+from robcert.engine.precision import search_network
+
+TINY = 1e-4
+TARGET = {"cnn": 0.40, "resnet18": 0.55}
+"""Of the fastest peer's time per gradient step, on a processor with bfloat16 instructions."""
+WITHOUT = 0.9
+"""The same on one without."""
+
+
+@dataclass
+class Row:
+    """What one contender took: seconds of a gradient step, by round; and what its steps are worth."""
+
+    contender: Contender
+    seconds: list[float]
+    worth: Worth | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--tasks", default="cnn,resnet18", help="cnn, resnet18 or both (both)")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
+    parser.add_argument("--steps", type=int, default=100, help="gradient steps of one timing (100; resnet18: a fifth)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that others use")
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--write", type=Path, help="write the tables to this page")
+    options = parser.parse_args(arguments)
+    options.tasks = options.tasks.split(",")
+    if set(options.tasks) - set(TARGET):
+        parser.error(f"--tasks {','.join(options.tasks)}: expected {' or '.join(TARGET)}")
+    return options
+
+
+def measured(task: Task, steps: int, rounds: int, clock: Callable[[], float], tell: Callable[[str], None]) -> list[Row]:
+    """Time per gradient step of every contender: nothing breaks, so each of them takes all its steps."""
+    contenders = [c for c in own() + peers()[0] if c.timed and c.label != "cw, minimize"]
+    rows = [Row(c, []) for c in contenders]
+    for number in range(rounds):
+        tell(f"round {number + 1} of {rounds}")
+        for k in [(k + number) % len(rows) for k in range(len(rows))]:
+            counted = task.counted()
+            if number == 0:
+                rows[k].contender.run(counted, task, Setting(3, 1, TINY, timing=True))  # warm up
+            began = clock()
+            rows[k].contender.run(counted, task, Setting(steps, 1, TINY, timing=True))
+            rows[k].seconds.append((clock() - began) / steps)
+    return rows
+
+
+def tables(name: str, task: Task, rows: list[Row]) -> list[tuple[Table, list[str]]]:
+    """The figures, and which targets they meet."""
+    bfloat16 = task.search is not None
+    table = Table(title=f"{name}: {task.parameters:,} parameters, {len(task.x)} images of {task.data}")
+    for column in ("attack", "of", "ms a step", "of the fastest peer", "found", "median distance", "gradient steps"):
+        table.add_column(column, justify="left" if column in ("attack", "of") else "right")
+    lines: list[str] = []
+    for family in dict.fromkeys(row.contender.family for row in rows):
+        group = [row for row in rows if row.contender.family == family]
+        others = [row for row in group if row.contender.library != "robcert"]
+        fastest = min(others, key=lambda row: row.median) if others else None
+        for row in group:
+            ratio = f"{row.median / fastest.median:.2f}" if fastest else "-"
+            found = (
+                [f"{row.worth.success:.1%}", f"{row.worth.median:.4f}", str(row.worth.gradients)] if row.worth else []
+            )
+            label = f"{row.contender.library} {row.contender.version}"
+            table.add_row(f"{family}: {row.contender.label}", label, f"{1e3 * row.median:.2f}", ratio, *found)
+        table.add_section()
+        if fastest is None:
+            continue
+        limit = TARGET[name] if bfloat16 else WITHOUT
+        mine = group[0]
+        ratio = statistics.median(a / b for a, b in zip(mine.seconds, fastest.seconds, strict=True))
+        lines.append(
+            f"{'met' if ratio <= limit else 'NOT MET':8} {name} {family}: {ratio:.2f} of the time of "
+            f"{fastest.contender.library} (at most {limit})"
+        )
+        lines += no_worse(family, mine.worth, [row.worth for row in others if row.worth])
+    return [(table, lines)]
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    progress = Console(stderr=True)
+    torch.set_num_threads(options.threads)
+    keep_memory()
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    rounds = 1 if options.quick else options.rounds
+    out = Console(record=True, width=150)
+    missing = peers()[1]
+    out.print(
+        f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, "
+        f"{options.threads} thread(s), {options.clock} time, medians of {rounds} alternating rounds",
+        highlight=False,
+    )
+    for name in options.tasks:
+        progress.print(f"{name}: training the network ...")
+        task = (
+            make_task(16 if options.quick else 128, options.quick)
+            if name == "cnn"
+            else make_residual_task(8 if options.quick else 64, options.quick)
+        )
+        task = replace(task, search=search_network(task.model.module, task.x, "auto"))
+        out.print(f"{name}: robcert searches in {'float32' if task.search is None else 'bfloat16'}", highlight=False)
+        steps = 3 if options.quick else options.steps if name == "cnn" else max(1, options.steps // 5)
+        rows = measured(task, steps, rounds, clock, lambda text, name=name: progress.print(f"{name}: {text} ..."))
+        for row in rows:
+            progress.print(f"{name}: what {row.contender.library} {row.contender.label} finds ...")
+            row.worth = worth(row.contender, task, steps, 3)
+        for table, lines in tables(name, task, rows):
+            out.print(table)
+            out.print("\n".join(lines), highlight=False)
+    progress.print(f"deciding all images: {SEQUENCE} ...")
+    for table, lines in decide_all(options.quick, clock, rounds):
+        out.print(table)
+        out.print("\n".join(lines), highlight=False)
+    for one in missing:
+        out.print(f"missing: {one.library} ({one.reason})", highlight=False)
+    if options.write:
+        text = out.export_text(styles=False)
+        command = "python benchmarks/peers.py" + "".join(f" {part}" for part in arguments)
+        page = f"# Benchmarks\n\nWritten by `{command}`.\n\n```text\n{text}```\n\nThere are no figures for GPUs.\n"
+        options.write.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""ALMA: an augmented Lagrangian in the place of the search over a trade-off constant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.objectives import difference_of_logits_ratio
+from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.walks import start_of
+from robcert.math.norms import per_image, vector_norm
+from robcert.types import Norm
+
+_SMOOTH = 0.9
+"""How much of the old multiplier is kept."""
+_WINDOW, _GROWTH, _PROGRESS = 10, 1.2, 0.95
+"""Every so many steps rho grows by this factor where the constraint is not below this share of what it was."""
+_FORGET, _MOMENTUM = 0.99, 0.9
+_MULTIPLIERS = (1e-6, 1e6)
+
+
+@dataclass(frozen=True)
+class ALMAState:
+    """The perturbation, the multiplier and the running scale of the gradient.
+
+    Attributes:
+        delta, speed: (n, *shape), the perturbation and the momentum.
+        square: (n,), the running mean of the squared norm of the gradient.
+        multiplier, penalty: (n,), mu and rho.
+        mark: (n,), the constraint at the last look at rho; ``hit``: (n,) bool, misclassified since.
+        iteration: (n,) float32.
+        done: (n,) bool.
+    """
+
+    delta: Tensor
+    speed: Tensor
+    square: Tensor
+    multiplier: Tensor
+    penalty: Tensor
+    mark: Tensor
+    hit: Tensor
+    iteration: Tensor
+    done: Tensor
+
+
+@attack("alma")
+@dataclass(frozen=True)
+class ALMA:
+    r"""Rony, Granger, Pedersoli & Ben Ayed 2021: min D subject to c < 0, algorithm 1, in l2.
+
+    c is the ratio of logit differences with the label's logit in front (positive while the answer is right). Each
+    step descends on :math:`D(\delta) + P(c, \rho, \mu)` with the penalty-Lagrangian function
+
+    .. math:: P(y, \rho, \mu) = \mu y + \mu \rho y^2 + \rho^2 y^3 / 6 \;(y \ge 0), \qquad \mu y / (1 - \rho y) \;(y <
+    0),
+
+    the multiplier follows :math:`\mu \leftarrow 0.9 \mu + 0.1\, \partial P / \partial y`, and rho grows by 1.2 every
+    ten steps without progress. The step is divided by the running root mean square of the gradient's norm and falls
+    geometrically to a hundredth.
+
+    What differs: D and the step are relative to the largest budget, so that the unit of the data does not matter.
+
+    Attributes:
+        iterations: gradient steps.
+        step_size: the first step, relative to the largest budget.
+    """
+
+    iterations: int = 1000
+    step_size: float = 0.1
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    paper: ClassVar[str] = "Rony et al. 2021 (ALMA)"
+    cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    @property
+    def period(self) -> int:
+        """At most ten steps between two looks."""
+        return divisor_at_most(self.iterations)
+
+    def init(self, problem: Problem) -> ALMAState:
+        """At the clean image; a restart begins at a random point of the ball."""
+        start = start_of(problem)
+        zeros = torch.zeros_like(problem.best)
+        return ALMAState(
+            delta=start,
+            speed=torch.zeros_like(start),
+            square=zeros,
+            multiplier=torch.ones_like(zeros),
+            penalty=torch.ones_like(zeros),
+            mark=torch.full_like(zeros, float("inf")),
+            hit=torch.zeros_like(problem.y, dtype=torch.bool),
+            iteration=zeros.clone(),
+            done=torch.zeros_like(problem.y, dtype=torch.bool),
+        )
+
+    def step(self, oracle: Oracle, problem: Problem, state: ALMAState) -> ALMAState:
+        """Update multiplier and penalty, then descend on the Lagrangian."""
+        low, high = problem.threat.box
+        scale = problem.threat.largest
+        evaluation = oracle.value_and_grad(difference_of_logits_ratio, (problem.x + state.delta).clamp_(low, high))
+        constraint = (-evaluation.value).nan_to_num(1.0)  # an answer that is not finite counts as right
+        iteration = state.iteration + 1
+        hit = state.hit | (constraint < 0)
+        looking = iteration % _WINDOW == 0
+        slow = looking & ~hit & (constraint > _PROGRESS * state.mark)
+        penalty = torch.where(slow, _GROWTH * state.penalty, state.penalty)
+        slope = penalty_slope(constraint, penalty, state.multiplier)
+        multiplier = (_SMOOTH * state.multiplier + (1 - _SMOOTH) * slope).clamp(*_MULTIPLIERS)
+        pull = penalty_slope(constraint, penalty, multiplier)
+        size = vector_norm(state.delta, "l2").clamp_min(1e-12 * scale)
+        # In units of the budget: d (|delta| / scale) / d (delta / scale), and the same for the constraint.
+        gradient = state.delta / per_image(size, state.delta)
+        gradient = gradient - per_image(pull * scale, gradient) * evaluation.gradient
+        square = _FORGET * state.square + (1 - _FORGET) * gradient.flatten(1).square().sum(dim=1)
+        root = (square / (1 - _FORGET**iteration)).sqrt().clamp_min(1e-12)
+        speed = _MOMENTUM * state.speed + (1 - _MOMENTUM) * gradient / per_image(root, gradient)
+        length = scale * self.step_size * 0.01 ** (state.iteration / self.iterations)
+        size = length / (1 - _MOMENTUM**iteration)
+        delta = state.delta - per_image(size, speed) * speed
+        delta = (problem.x + delta).clamp_(low, high) - problem.x
+        return replace(
+            state,
+            delta=delta,
+            speed=speed,
+            square=square,
+            multiplier=multiplier,
+            penalty=penalty,
+            mark=torch.where(looking, constraint, state.mark),
+            hit=hit & ~looking,
+            iteration=iteration,
+        )
+
+    def phase(self, problem: Problem, state: ALMAState) -> ALMAState:
+        """Done after all iterations."""
+        return replace(state, done=state.iteration >= self.iterations)
+
+    def proposal(self, problem: Problem, state: ALMAState) -> Tensor:
+        """Where the last step led."""
+        return problem.x + state.delta
+
+
+def penalty_slope(y: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
+    r""":math:`\partial P / \partial y`: :math:`\mu + 2\mu\rho y + \rho^2 y^2 / 2` and :math:`\mu / (1 - \rho y)^2`."""
+    above = y.clamp_min(0)
+    below = y.clamp_max(0)
+    return torch.where(y >= 0, mu + 2 * mu * rho * above + 0.5 * (rho * above) ** 2, mu / (1 - rho * below) ** 2)

@@ -1,0 +1,110 @@
+"""Fast adaptive boundary, targeted: towards the linearised boundary, drawn back to the image at each success."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.objectives import margin, towards_margin
+from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.targets import target_of
+from robcert.attacks.walks import finite
+from robcert.math.hyperplane import to_hyperplane
+from robcert.math.norms import per_image, vector_norm
+from robcert.math.projections import project_ball_and_box
+from robcert.types import Norm
+
+
+@dataclass(frozen=True)
+class FABState:
+    """The point (n, *shape), as a perturbation, the iteration (n,) float32, and done (n,) bool."""
+
+    delta: Tensor
+    iteration: Tensor
+    done: Tensor
+
+
+@attack("fab")
+@dataclass(frozen=True)
+class FAB:
+    r"""Croce & Hein 2020, "Minimally distorted adversarial examples", algorithm 1, with the targets of AutoAttack.
+
+    At x the boundary to the target t is the hyperplane :math:`m(x) + \langle w, z - x\rangle = 0` with
+    :math:`m = z_t - z_y`. With :math:`d` the projections (inside the box) of x and :math:`d_0` of the image onto it,
+
+    .. math:: x' = (1 - \alpha)(x + \eta d) + \alpha (x_0 + \eta d_0), \quad
+              \alpha = \min(\|d\| / (\|d\| + \|d_0\|), \alpha_{max}),
+
+    and where x' is misclassified the next point is :math:`(1 - \beta) x_0 + \beta x'`. Restart r aims at the r-th most
+    likely wrong class; after all classes it begins at a random point, half as far as the closest example.
+
+    What differs: the paper's last search on the line to the image is the engine's, for every attack.
+
+    Attributes:
+        iterations: steps.
+        alpha_max: the most that the image counts.
+        eta: overshoot.
+        beta: how much of a misclassified perturbation is kept.
+    """
+
+    iterations: int = 100
+    alpha_max: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    paper: ClassVar[str] = "Croce & Hein 2020 (FAB)"
+    cost: ClassVar[Cost] = Cost(forwards=2, backwards=1)
+    targeted: ClassVar[bool] = True
+
+    @property
+    def period(self) -> int:
+        """At most ten steps between two looks."""
+        return divisor_at_most(self.iterations)
+
+    def init(self, problem: Problem) -> FABState:
+        """At the clean image for the first try at every class, then at random points."""
+        threat = problem.threat
+        unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
+        largest = torch.full_like(problem.best, threat.largest)
+        eps = 0.5 * torch.minimum(largest, problem.best.clamp_min(0)) * (problem.restart >= problem.rivals.shape[1])
+        length = vector_norm(unit, threat.norm).clamp_min(1e-12)
+        start = project_ball_and_box(unit * per_image(eps / length, unit), problem.x, eps, threat.norm, threat.box)
+        return FABState(
+            delta=start,
+            iteration=torch.zeros_like(problem.best),
+            done=torch.zeros_like(problem.y, dtype=torch.bool),
+        )
+
+    def step(self, oracle: Oracle, problem: Problem, state: FABState) -> FABState:
+        """Linearise, step, and draw back where the step succeeded."""
+        threat = problem.threat
+        low, high = threat.box
+        x = (problem.x + state.delta).clamp_(low, high)
+        evaluation = oracle.value_and_grad(partial(towards_margin, target=target_of(problem)), x)
+        gap, normal = evaluation.value, evaluation.gradient
+        here = (normal * (x - problem.x)).flatten(1).sum(dim=1)
+        closer = to_hyperplane(x, normal, -gap, threat.norm, threat.box)
+        straight = to_hyperplane(problem.x, normal, here - gap, threat.norm, threat.box)
+        near, far = vector_norm(closer, threat.norm), vector_norm(straight, threat.norm)
+        alpha = (near / (near + far).clamp_min(torch.finfo(near.dtype).tiny)).clamp_max(self.alpha_max)
+        alpha = per_image(alpha, x)
+        moved = (1 - alpha) * (state.delta + self.eta * closer) + alpha * self.eta * straight
+        after = (problem.x + finite(moved)).clamp_(low, high)
+        fooled = margin(oracle.logits(after), problem.y) > 0
+        delta = after - problem.x
+        delta = torch.where(per_image(fooled, x), self.beta * delta, delta)
+        return replace(state, delta=delta, iteration=state.iteration + 1)
+
+    def phase(self, problem: Problem, state: FABState) -> FABState:
+        """Done after all iterations."""
+        return replace(state, done=state.iteration >= self.iterations)
+
+    def proposal(self, problem: Problem, state: FABState) -> Tensor:
+        """Where the last step led."""
+        return problem.x + state.delta

@@ -1,0 +1,108 @@
+"""Random points of the ball: the honest lower bar, which no attack should lose to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.budgets import first_budget, inside, next_budget
+from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.math.norms import per_image, vector_norm
+from robcert.math.projections import project_ball_and_box
+from robcert.types import Norm
+
+
+@dataclass(frozen=True)
+class NoiseState:
+    """As in `robcert.attacks.pgd.PGDState`, without a current point; ``draw`` (n,) int64 counts all points tried."""
+
+    iteration: Tensor
+    draw: Tensor
+    eps: Tensor
+    lower: Tensor
+    search_step: Tensor
+    done: Tensor
+
+
+@attack("noise")
+@dataclass(frozen=True)
+class Noise:
+    """Points of the surface, without a look at the model: it takes no gradient and follows no answer.
+
+    Even iterations draw a direction uniformly (l2: from the sphere; linf and l1: from the surface of the ball), odd
+    ones a corner or an edge: in linf every entry moves by eps, in l1 a tenth of the entries move, in l2 a tenth of
+    the entries make up the direction. A gradient attack that loses to this has a masked gradient (Carlini et al.
+    2019, section 5.2).
+
+    Attributes:
+        iterations: points that are tried at one budget.
+        search_steps: with "minimize", the most budgets that are tried.
+        tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
+    """
+
+    iterations: int = 100
+    search_steps: int = 10
+    tolerance: float = 0.01
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    paper: ClassVar[str] = "Carlini et al. 2019, section 5.2"
+    cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
+
+    @property
+    def period(self) -> int:
+        """At most ten steps between two looks."""
+        return divisor_at_most(self.iterations)
+
+    def init(self, problem: Problem) -> NoiseState:
+        """No point has been tried."""
+        eps = first_budget(problem)
+        zeros = torch.zeros_like(eps)
+        return NoiseState(
+            iteration=zeros,
+            draw=torch.zeros_like(problem.y),
+            eps=eps,
+            lower=zeros.clone(),
+            search_step=torch.zeros_like(problem.y),
+            done=torch.zeros_like(problem.y, dtype=torch.bool),
+        )
+
+    def step(self, oracle: Oracle, problem: Problem, state: NoiseState) -> NoiseState:
+        """Try one point; the engine sees what the model answers."""
+        low, high = problem.threat.box
+        oracle.logits(self.proposal(problem, state).clamp_(low, high))
+        return replace(state, iteration=state.iteration + 1, draw=state.draw + 1)
+
+    def phase(self, problem: Problem, state: NoiseState) -> NoiseState:
+        """End search steps: with "minimize", go to the next budget of the bisection."""
+        spent = state.iteration >= self.iterations
+        if problem.goal == "decide":
+            return replace(state, done=spent)
+        ended = (spent | inside(problem, state.eps)) & ~state.done
+        eps, lower, search_step, over = next_budget(
+            problem, state.eps, state.lower, state.search_step, ended, self.search_steps, self.tolerance
+        )
+        return replace(
+            state,
+            eps=eps,
+            lower=lower,
+            search_step=search_step,
+            iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
+            done=state.done | over,
+        )
+
+    def proposal(self, problem: Problem, state: NoiseState) -> Tensor:
+        """The point that the next step tries."""
+        threat = problem.threat
+        rng, shape = problem.rng.at(state.draw), tuple(problem.x.shape[1:])
+        ball = rng.in_ball(shape, threat.norm)
+        few = rng.uniform(shape, tag=7) < 0.1
+        sign = torch.where(rng.uniform(shape, tag=9) < 0.5, -1.0, 1.0)
+        corner = sign if threat.norm == "linf" else sign * few
+        direction = torch.where(per_image(state.draw % 2 == 0, ball), ball, corner)
+        length = vector_norm(direction, threat.norm).clamp_min(torch.finfo(ball.dtype).tiny)
+        delta = direction * per_image(state.eps / length, ball)
+        return problem.x + project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)

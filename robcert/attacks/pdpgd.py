@@ -1,0 +1,96 @@
+"""PDPGD: a proximal step for the l1 norm, whose weight against the margin is a dual variable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robcert.attacks import attack
+from robcert.attacks.objectives import margin
+from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.walks import start_of
+from robcert.math.norms import per_image, vector_norm
+from robcert.types import Norm
+
+
+@dataclass(frozen=True)
+class PDPGDState:
+    """The perturbation (n, *shape), the log of the dual variable (n,), the iteration (n,) float32, done (n,) bool."""
+
+    delta: Tensor
+    dual: Tensor
+    iteration: Tensor
+    done: Tensor
+
+
+@attack("pdpgd")
+@dataclass(frozen=True)
+class PDPGD:
+    r"""Matyasko & Chau 2021: :math:`\min_\delta \max_{\lambda \ge 0} \|\delta\|_1 + \lambda\, c(\delta)`, in l1.
+
+    The primal step is proximal: a gradient step on :math:`\lambda c` and then the proximal operator of the norm, which
+    takes :math:`\alpha` off the size of every entry (soft thresholding) and so keeps the perturbation sparse, then the
+    box. The dual step is on :math:`\log \lambda`: up while the answer is right, down while it is wrong.
+
+    What differs: the gradient is divided by its largest entry, so that :math:`\lambda = 1` is where one entry begins to
+    pay, whatever the scale of the logits; both step lengths fall along half a cosine, the primal one relative to
+    the largest budget.
+
+    Attributes:
+        iterations: gradient steps.
+        step_size: the primal step at first, relative to the largest budget; at last a hundredth of it.
+        dual_step: the change of log lambda at first; at last a twentieth of it.
+    """
+
+    iterations: int = 1000
+    step_size: float = 0.1
+    dual_step: float = 0.2
+
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l1"})
+    paper: ClassVar[str] = "Matyasko & Chau 2021"
+    cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    @property
+    def period(self) -> int:
+        """At most ten steps between two looks."""
+        return divisor_at_most(self.iterations)
+
+    def init(self, problem: Problem) -> PDPGDState:
+        """At the clean image; a restart begins at a random point of the ball."""
+        return PDPGDState(
+            delta=start_of(problem),
+            dual=torch.full_like(problem.best, math.log(2.0)),
+            iteration=torch.zeros_like(problem.best),
+            done=torch.zeros_like(problem.y, dtype=torch.bool),
+        )
+
+    def step(self, oracle: Oracle, problem: Problem, state: PDPGDState) -> PDPGDState:
+        """One proximal step, one dual step."""
+        low, high = problem.threat.box
+        x = (problem.x + state.delta).clamp_(low, high)
+        evaluation = oracle.value_and_grad(margin, x)
+        wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
+        # Only entries that can move tell the scale: a large gradient at the edge of the box is of no use.
+        room = torch.where(evaluation.gradient > 0, x < high, x > low)
+        peak = vector_norm(evaluation.gradient * room, "linf")
+        scale = torch.where(peak > 0, peak, torch.ones_like(peak))
+        alpha = problem.threat.largest * self.step_size * (0.01 + 0.99 * wave)
+        pull = alpha * state.dual.exp() / scale
+        moved = state.delta + per_image(pull, x) * evaluation.gradient
+        delta = moved.sign() * (moved.abs() - per_image(alpha, x)).clamp_min(0)
+        delta = (problem.x + delta).clamp_(low, high) - problem.x
+        change = self.dual_step * (0.05 + 0.95 * wave)
+        dual = state.dual + torch.where(evaluation.value > 0, -change, change)
+        return replace(state, delta=delta, dual=dual.clamp(-10.0, 10.0), iteration=state.iteration + 1)
+
+    def phase(self, problem: Problem, state: PDPGDState) -> PDPGDState:
+        """Done after all iterations."""
+        return replace(state, done=state.iteration >= self.iterations)
+
+    def proposal(self, problem: Problem, state: PDPGDState) -> Tensor:
+        """Where the last step led."""
+        return problem.x + state.delta

@@ -1,0 +1,29 @@
+"""What attacks that look for the least perturbation share: how they start, and when an answer is wrong."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robcert.attacks.objectives import margin
+from robcert.attacks.protocol import Evaluation, Problem
+from robcert.math.norms import per_image
+from robcert.math.projections import project_ball_and_box
+
+
+def start_of(problem: Problem, share: float = 1.0) -> Tensor:
+    """The clean image (a perturbation of 0), and for restarts a random point of ``share`` times the largest ball."""
+    threat = problem.threat
+    unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
+    eps = torch.full_like(problem.best, share * threat.largest) * (problem.restart > 0)
+    return project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
+
+
+def fooled_at(evaluation: Evaluation, y: Tensor) -> Tensor:
+    """(n,) bool: the answer is not the label."""
+    return margin(evaluation.logits, y) > 0
+
+
+def finite(delta: Tensor) -> Tensor:
+    """The perturbation, back at the image in entries that are not finite: where an answer was NaN, begin anew."""
+    return delta.nan_to_num(0.0, 0.0, 0.0)

@@ -1,0 +1,179 @@
+"""Convolutions, also transposed, with rows that know where they are not zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from robcert.certify.relax.inputs import Region
+from robcert.certify.relax.steps import Interval, Pulled, Rows, Window, batch, widened
+from robcert.math.rounding import gamma
+
+_FORWARD: dict[int, Callable[..., Tensor]] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_ADJOINT: dict[int, Callable[..., Tensor]] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A convolution of an image that is first surrounded by zeros.
+
+    Attributes:
+        weight: (out, in / groups, *kernel) float64.
+        bias: (out,) float64.
+        sides: zeros in front of and behind each axis.
+        in_shape: (channels, *sizes).
+    """
+
+    node: str
+    layer: str
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, ...]
+    sides: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    in_shape: tuple[int, ...]
+
+    through: ClassVar[bool] = False
+    windows: ClassVar[bool] = True
+    affine: ClassVar[bool] = True
+
+    @property
+    def roundings(self) -> int:
+        """A sum over taps and channels, forwards or backwards, and the constant over all entries."""
+        return 2 * self.weight.numel() + math.prod(self.shape) + 8
+
+    def interval(self, given: list[Interval], region: Region) -> Interval:
+        """W c + b and |W| r."""
+        x = given[0]
+        half = (x.upper - x.lower) / 2
+        bias = self.bias.view(-1, *([1] * (self.weight.dim() - 2)))
+        centre = self._apply(x.lower + half, self.weight) + bias
+        size = self.weight.abs()
+        reach = self._apply(half, size)
+        lower, upper = centre - reach, centre + reach
+        if x.spread is not None and x.here is not None and region.norm != "linf":
+            spread = x.spread.expand(1, *self.in_shape)
+            if region.norm == "l2":
+                length = self._apply(spread.square(), size.square()).sqrt()
+            else:
+                length = size.flatten(1).amax(1).view(bias.shape) * spread.amax()
+            here, reach = self._apply(x.here, self.weight) + bias, batch(region.eps, reach) * length
+            lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
+        error = gamma(2 * self.roundings + 32) * 2 * self.magnitude(given, None) + 2.0**-900
+        return widened(lower, upper, error)
+
+    def relax(self, given: list[Interval]) -> None:
+        """Nothing."""
+
+    def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
+        """Max |x| max_o sum |W_o| + max |b|."""
+        return given[0].largest * self.weight.abs().flatten(1).sum(1).amax() * 1.001 + self.bias.abs().amax()
+
+    def pull(self, rows: Rows, relaxed: None) -> Pulled:
+        """The transposed convolution, of the window alone, without what falls on the zeros around."""
+        n, count = rows.a.shape[:2]
+        constant: Tensor | float = 0.0
+        if bool(self.bias.any()):
+            constant = rows.a.flatten(3).sum(3) @ self.bias
+        full = _ADJOINT[self.weight.dim() - 2](
+            rows.a.flatten(0, 1), self.weight, stride=self.stride, groups=self.groups, dilation=self.dilation
+        )
+        if rows.window is not None:
+            found, window = self._inside(full, rows.window)
+            return Pulled([Rows(found.unflatten(0, (n, count)), window)], constant)
+        cropped = full.new_zeros(n * count, *self.in_shape)
+        here: list[slice] = []
+        there: list[slice] = []
+        for (before, _), size, got in zip(self.sides, self.in_shape[1:], full.shape[2:], strict=True):
+            start, stop = max(before, 0), min(before + size, got)
+            here.append(slice(start, stop))
+            there.append(slice(start - before, stop - before))
+        cropped[(slice(None), slice(None), *there)] = full[(slice(None), slice(None), *here)]
+        return Pulled([Rows(cropped.unflatten(0, (n, count)))], constant)
+
+    def _inside(self, full: Tensor, window: Window) -> tuple[Tensor, Window]:
+        found: list[int] = []
+        for axis, start in enumerate((window[0], window[2])):
+            first = start * self.stride[axis] - self.sides[axis][0]
+            last = first + full.shape[2 + axis]
+            low, high = max(first, 0), min(last, self.in_shape[1 + axis])
+            if high <= low:  # the window sees zeros only
+                low, high = 0, 1
+                full = torch.zeros_like(full.narrow(2 + axis, 0, 1))
+            else:
+                full = full.narrow(2 + axis, low - first, high - low)
+            found += [low, high]
+        return full, (found[0], found[1], found[2], found[3])
+
+    def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        padding = [p for pair in reversed(self.sides) for p in pair]
+        padded = functional.pad(x, padding) if any(padding) else x
+        options = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+        return _FORWARD[weight.dim() - 2](padded, weight, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed:
+    """A transposed convolution, as the adjoint of a convolution."""
+
+    node: str
+    layer: str
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+    weight: Tensor
+    bias: Tensor
+    function: Callable[[Tensor, Tensor], Tensor]
+    in_shape: tuple[int, ...]
+
+    through: ClassVar[bool] = False
+    windows: ClassVar[bool] = False
+    affine: ClassVar[bool] = True
+
+    @property
+    def roundings(self) -> int:
+        """A sum over taps and channels, forwards or backwards, and the constant over all entries."""
+        return 2 * self.weight.numel() + math.prod(self.shape) + 8
+
+    def interval(self, given: list[Interval], region: Region) -> Interval:
+        """W c + b and |W| r."""
+        x = given[0]
+        half = (x.upper - x.lower) / 2
+        centre = self.function(x.lower + half, self.weight) + self._bias
+        reach = self.function(half, self.weight.abs())
+        error = gamma(2 * self.roundings + 32) * 2 * self.magnitude(given, None) + 2.0**-900
+        return widened(centre - reach, centre + reach, error)
+
+    def relax(self, given: list[Interval]) -> None:
+        """Nothing."""
+
+    def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
+        """Max |x| times the sum of all |W| (an entry of the result reads no weight twice), and max |b|."""
+        return given[0].largest * self.weight.abs().sum() * 1.001 + self.bias.abs().amax()
+
+    def pull(self, rows: Rows, relaxed: None) -> Pulled:
+        """The convolution, by automatic differentiation."""
+        n, count = rows.a.shape[:2]
+        with torch.enable_grad():
+            at = torch.zeros(n * count, *self.in_shape, dtype=torch.float64, requires_grad=True)
+            result = self.function(at, self.weight)
+            create = rows.a.requires_grad
+            (found,) = torch.autograd.grad(result, at, rows.a.reshape(result.shape), create_graph=create)
+        constant = rows.dot(self._bias.expand(1, *self.shape)) if bool(self.bias.any()) else 0.0
+        return Pulled([Rows(found.reshape(n, count, *self.in_shape))], constant)
+
+    @property
+    def _bias(self) -> Tensor:
+        return self.bias.view(-1, *([1] * (len(self.shape) - 1)))

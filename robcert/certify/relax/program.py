@@ -1,0 +1,224 @@
+"""A network as a sequence of steps, compiled once from the graph that it executes."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, fx, nn
+
+import robcert.certify.relax.rules as rules_package
+from robcert.certify.relax.rules import Ref, Site, relaxations
+from robcert.certify.relax.steps import Step
+from robcert.errors import EvaluationError
+from robcert.network.graph import Graph, layer_path, node_label, read_graph
+from robcert.types import LoadedModel
+
+_SHIFTS = ("log_softmax", "_log_softmax")
+"""Ops at the end that change all logits by the same amount: they change no margin."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The steps from the images to the logits.
+
+    Attributes:
+        images: the name of the value that holds the images.
+        steps: in the order of execution; each reads earlier ones.
+        logits: the name of the value of the logits, up to a constant that all of them share.
+        shapes: of every value, one image.
+        targets: values whose intervals are worth refining by linear bounds before they go on: a nonlinear step depends
+            on them, and interval arithmetic loses something in them. In the order of execution.
+    """
+
+    images: str
+    steps: tuple[Step, ...]
+    logits: str
+    shapes: dict[str, tuple[int, ...]]
+    targets: frozenset[str]
+
+    def until(self, node: str) -> tuple[Step, ...]:
+        """The steps up to that value."""
+        for k, step in enumerate(self.steps):
+            if step.node == node:
+                return self.steps[: k + 1]
+        return ()
+
+    @property
+    def widest(self) -> int:
+        """Entries of the largest value, one image."""
+        return max(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Program]] = WeakKeyDictionary()
+
+
+def program(model: LoadedModel) -> Program:
+    """The steps of a network, kept as long as it is unchanged.
+
+    Raises:
+        EvaluationError: an op without a rule (named), or used in a way that has no relaxation; a graph that answers
+            differently from the network.
+    """
+    state = (*model.module.parameters(), *model.module.buffers())
+    key = (model.input_shape, *((t.data_ptr(), t._version) for t in state))
+    found = _KNOWN.get(model.module)
+    if found is None or found[0] != key:
+        found = key, _compile(model)
+        _KNOWN[model.module] = found
+    return found[1]
+
+
+def _compile(model: LoadedModel) -> Program:
+    unknown: EvaluationError | None = None
+    for decompose in (False, True):
+        graph = read_graph(model.module, model.input_shape, model.name, decompose=decompose)
+        try:
+            return _Compiler(graph, model.input_shape).run()
+        except _Unknown as error:
+            unknown = unknown or error
+    assert unknown is not None
+    raise unknown
+
+
+_JUMP = object()
+"""A second result, like the indices of a sort: it depends on the images, and nothing is known about it."""
+
+
+class _Unknown(EvaluationError):
+    """An op without a rule."""
+
+
+class _Compiler:
+    def __init__(self, graph: Graph, shape: tuple[int, ...]) -> None:
+        self.graph = graph
+        self.known: dict[str, Any] = {}
+        self.steps: list[Step] = []
+        self.shapes = {graph.images: shape}
+
+    def run(self) -> Program:
+        logits = self.graph.logits
+        if node_label(logits) in _SHIFTS and int(cast("int", logits.args[1])) % 2 == 1:
+            logits = cast("fx.Node", logits.args[0])
+        for node in self.graph.nodes:
+            if node.op == "placeholder":
+                image = node.name == self.graph.images
+                self.known[node.name] = (
+                    Ref(node.name, self.shapes[node.name]) if image else self.graph.weights.get(node.name)
+                )
+            elif node.op == "call_function":
+                self.known[node.name] = self._call(node)
+            if node.name == logits.name:
+                break
+        found = self.known[logits.name]
+        if not isinstance(found, Ref):
+            raise EvaluationError("the logits do not depend on the input: the network is constant")
+        steps = _needed(self.steps, found.name)
+        names = {self.graph.images, *(step.node for step in steps)}
+        shapes = {name: shape for name, shape in self.shapes.items() if name in names}
+        return Program(self.graph.images, steps, found.name, shapes, _targets(steps, self.graph.images))
+
+    def _call(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.known[n.name])  # pyright: ignore
+        if not any(_depends(self.known[n.name]) for n in node.all_input_nodes):
+            with torch.no_grad():
+                return cast("Any", node.target)(*args, **kwargs)
+        if node.target is operator.getitem:
+            return args[0][int(args[1])]
+        op, layer = node_label(node), layer_path(node, self.graph)
+        if op != "mul" and any(self.known[n.name] is _JUMP for n in node.all_input_nodes):
+            raise EvaluationError(f"no linear relaxation of {op} in layer {layer}: it reads indices, which jump")
+        if op not in relaxations:
+            folder = Path(str(rules_package.__file__)).parent
+            raise _Unknown(
+                f"there is no linear relaxation of the op {op} ({node.target}) of layer {layer}",
+                f'Add one: a function with @relaxation("{op}") in a file under {folder}. Without it --method gap and '
+                "smoothing remain.",
+            )
+        given = _by_name(node.target, args, kwargs)
+        return self._keep(relaxations.get(op)(Site(node, op, layer, given)))
+
+    def _keep(self, found: Any) -> Any:
+        """A step, several in a row (the last one has the result), or one for each of several results."""
+        if found is None:
+            return _JUMP
+        if isinstance(found, list):
+            return [self._keep(one) for one in cast("list[Any]", found)]
+        if isinstance(found, tuple):
+            return [self._keep(one) for one in cast("tuple[Any, ...]", found)][-1]
+        step = cast("Step", found)
+        self.steps.append(step)
+        self.shapes[step.node] = step.shape
+        return Ref(step.node, step.shape)
+
+
+def _needed(steps: list[Step], logits: str) -> tuple[Step, ...]:
+    """Without steps that nothing reads."""
+    wanted, kept = {logits}, list[Step]()
+    for step in reversed(steps):
+        if step.node in wanted:
+            wanted.update(step.sources)
+            kept.append(step)
+    return tuple(reversed(kept))
+
+
+def _targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
+    """What nonlinear steps read, followed back to where interval arithmetic last lost something.
+
+    A value that one layer computes from the images alone has nothing to lose: its interval is exact (up to the corners
+    of a ball that stick out of the box).
+    """
+    by_name = {step.node: step for step in steps}
+    exact = {images}
+    for step in steps:
+        before = [s for s in step.sources if s in exact]
+        single = step.through and step.affine and len(before) == len(step.sources) == 1
+        if single:
+            exact.add(step.node)
+    first = {s.node for s in steps if s.affine and len(s.sources) == 1 and s.sources[0] in exact} | exact
+    found: set[str] = set()
+    pending = [source for step in steps if not step.affine for source in step.sources]
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in seen or name in first:
+            continue
+        seen.add(name)
+        step = by_name[name]
+        if step.through:
+            pending += step.sources
+        else:
+            found.add(name)
+    return frozenset(found)
+
+
+def _depends(known: Any) -> bool:
+    return (known is _JUMP or isinstance(known, Ref)) or (
+        isinstance(known, list | tuple) and any(_depends(k) for k in cast("list[Any]", known))
+    )
+
+
+def _by_name(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by the names of the op's schema, defaults filled in; constants in float64."""
+    given: dict[str, Any] = {}
+    for index, argument in enumerate(target._schema.arguments):
+        if index < len(args) and not argument.kwarg_only:
+            given[argument.name] = _wide(args[index])
+        elif argument.name in kwargs:
+            given[argument.name] = _wide(kwargs[argument.name])
+        else:
+            given[argument.name] = argument.default_value if argument.has_default_value() else None
+    return given
+
+
+def _wide(given: Any) -> Any:
+    if isinstance(given, list | tuple):
+        return [_wide(item) for item in cast("list[Any]", given)]
+    return given.detach().cpu().double() if isinstance(given, Tensor) and given.is_floating_point() else given
+
+
+__all__ = ["Program", "program"]

@@ -1,0 +1,53 @@
+"""`robcert export`: a model in another format, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of the zoo or a file, see `robcert models`.")],
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .onnx, .pt2 or .safetensors.")],
+    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Where the file does not say it, e.g. 3,32,32.", show_default="from the file")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="For a foreign file.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Normalisation that the model expects; it is written too.")] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
+    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+) -> None:
+    """Write a model as ONNX, as a torch.export archive or as safetensors, and check it.
+
+    .onnx and .pt2 hold the network that robcert executes, with its normalisation, for any number of images;
+    .safetensors hold the weights and the card of a named architecture. What was written is loaded again: its logits
+    must be those of the model, and those of an ONNX file also what onnxruntime computes.
+
+    Example: `robcert export digits-l2nnn digits-l2nnn.onnx`
+    """
+    import json
+
+    from robcert.cli.parse import numbers, sizes, write
+    from robcert.errors import UsageError, did_you_mean
+    from robcert.network import export_model
+
+    if output_format not in ("console", "json"):
+        raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
+    done = export_model(
+        model,
+        target,
+        arch=arch,
+        input_shape=None if input_shape is None else sizes(input_shape, "--input-shape"),
+        num_classes=classes,
+        mean=None if mean is None else numbers(mean, "--mean"),
+        std=None if std is None else numbers(std, "--std"),
+    )
+    text = (
+        f"{done.path}: {done.size:,} bytes, sha256 {done.sha256[:16]}...\n"
+        f"Loaded again: logits differ by at most {done.difference:.1e} of the largest.\nRuns with {done.runs}."
+    )
+    write(json.dumps(done.as_json(), indent=2) if output_format == "json" else text, output)

@@ -1,0 +1,99 @@
+"""`robcert reproduce`: a table of a paper, run again on the models of the zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from robcert.train import Epoch
+
+
+def reproduce(
+    table: Annotated[str | None, typer.Argument(help="Which table; without one, all are listed.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Test images: a stratified subset.")] = 1000,
+    max_iterations: Annotated[
+        str, typer.Option(help="The longest leg: 1k, 10k, 1M. Shorter ones of the table come before it.")
+    ] = "1k",
+    restarts: Annotated[int, typer.Option(min=1, help="Random restarts, as one more leg of that length.")] = 1,
+    data: Annotated[str | None, typer.Option(help="Another data set.", show_default="the table's")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the subset and of all random starts.")] = 0,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="whichever is faster")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the run directories; the same command goes on.")] = Path("runs"),
+    results: Annotated[
+        Path | None, typer.Option(help="A markdown page in which the section of this table is written or replaced.")
+    ] = None,
+    output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
+    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+) -> None:
+    """Print a table of a paper with the paper's numbers beside those of the zoo, and what differs.
+
+    Every model is attacked in a run directory of its own, so an interrupted command goes on where it stopped,
+    and a longer one begins anew only where its legs differ.
+
+    Examples:
+
+    `robcert reproduce l2nnn-table1 --n 1000 --max-iterations 10k`
+
+    `robcert reproduce l2nnn-table4 --n 200 --results models/RESULTS.md`
+    """
+    from rich.console import Console
+
+    from robcert.cli.inputs import choose_device
+    from robcert.cli.parse import write
+    from robcert.errors import UsageError, did_you_mean
+    from robcert.report.progress import ConsoleReporter
+    from robcert.reproduce import Settings, reproductions
+    from robcert.reproduce.render import console_text, write_section
+    from robcert.runs.plan import parse_count
+
+    if table is None:
+        typer.echo("\n".join(f"{name}: {_summary(make.__doc__)}" for name, make in reproductions.items()))
+        return
+    if output_format not in ("console", "json"):
+        raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
+    make = reproductions.get(table)
+    longest = parse_count(max_iterations)
+    where = choose_device(device)
+    with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:
+        record = make(
+            Settings(
+                n=n,
+                max_iterations=longest,
+                restarts=restarts,
+                data=data,
+                data_dir=data_dir,
+                download=download,
+                seed=seed,
+                device=where,
+                threads=threads,
+                runs=runs,
+                reporter=reporter,
+                trained=_tell_epochs,
+            )
+        )
+    if results is not None:
+        write_section(record, results)
+    write(record.to_json() if output_format == "json" else console_text(record), output)
+
+
+def _tell_epochs(epoch: Epoch) -> None:
+    """A line four times a training, on stderr."""
+    if epoch.number % max(1, epoch.epochs // 4) == 0:
+        typer.echo(
+            f"training, epoch {epoch.number}/{epoch.epochs}: loss {epoch.loss:.4f}, accuracy"
+            f" {100 * epoch.accuracy:.1f} %, average gap {epoch.mean_gap:.3f}",
+            err=True,
+        )
+
+
+def _summary(documentation: str | None) -> str:
+    return (documentation or "").split("\n")[0]

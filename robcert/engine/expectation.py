@@ -1,0 +1,37 @@
+"""Expectation over transformation (Athalye et al. 2018): a random network, answered by the mean of several draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from robcert.types import LoadedModel
+
+
+class Averaged(nn.Module):
+    """The mean of the logits over ``draws`` calls; its gradient is the mean of their gradients."""
+
+    def __init__(self, module: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.module, self.draws = module, draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes)."""
+        return torch.stack([self.module(x) for _ in range(self.draws)]).mean(dim=0)
+
+
+def averaged(model: LoadedModel, draws: int) -> LoadedModel:
+    """The model, or for more than one draw the mean over them: search and verification both see that network."""
+    return model if draws == 1 else replace(model, module=Averaged(model.module, draws).eval())
+
+
+def draws_of(module: nn.Module) -> int:
+    """How many calls of the network one call of the module is."""
+    return module.draws if isinstance(module, Averaged) else 1
+
+
+def single_draw(model: LoadedModel) -> LoadedModel:
+    """The model under an average, as it was loaded."""
+    return replace(model, module=model.module.module) if isinstance(model.module, Averaged) else model

@@ -1,0 +1,95 @@
+"""`export_model`: a model in another format, checked by loading it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from robcert.errors import EvaluationError, UsageError
+from robcert.network.card import Card
+from robcert.network.digest import sha256_file
+from robcert.network.export import export_pt2, same_answers
+from robcert.network.export_onnx import export_onnx
+from robcert.network.load import load_model, read_weights
+from robcert.network.save import save_model
+from robcert.types import LoadedModel
+
+SUFFIXES = (".onnx", ".pt2", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and loaded again.
+
+    Attributes:
+        path: the file.
+        format: as `robcert.types.Source` calls it.
+        size: in bytes.
+        sha256: of the file.
+        difference: the largest difference of a logit from the model's, relative to the largest |logit| of the image,
+            over 16 random images of the box.
+        runs: what can execute the file.
+    """
+
+    path: str
+    format: str
+    size: int
+    sha256: str
+    difference: float
+    runs: str
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {"schema": "robcert.export/1", **asdict(self)}
+
+
+def export_model(
+    reference: str,
+    path: Path,
+    *,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Exported:
+    """Writes a model as ONNX, as a torch.export archive, or as safetensors with its card.
+
+    Args:
+        reference: a file or a name of the zoo; the other arguments as in `load_model`.
+        path: ends in .onnx, .pt2 or .safetensors.
+
+    Raises:
+        UsageError: another suffix; a folder that does not exist; safetensors of a model that is a graph.
+        EvaluationError: the model cannot be loaded or written, or what was written answers differently.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} ends in {path.suffix!r}", f"robcert writes {', '.join(SUFFIXES)}.")
+    options: dict[str, Any] = {"arch": arch, "input_shape": input_shape, "num_classes": num_classes,
+                               "mean": mean, "std": std}  # fmt: skip
+    model = load_model(reference, **options)
+    if path.suffix == ".onnx":
+        written, runs = export_onnx(model, path), "onnxruntime and other runtimes; robcert without a flag"
+    elif path.suffix == ".pt2":
+        written, runs = export_pt2(model, path), "torch.export.load; robcert without a flag"
+    else:
+        written, runs = _weights(model, path, options), "robcert without a flag, where it has the architecture"
+    again = load_model(written)
+    difference = same_answers(model, model.module, again.module)
+    return Exported(str(written), again.source.format, written.stat().st_size, sha256_file(written), difference, runs)
+
+
+def _weights(model: LoadedModel, path: Path, options: dict[str, Any]) -> Path:
+    """The weights as they were, before folding, with a card that says all that was given."""
+    found = read_weights(model.source.reference, options["arch"], options["input_shape"], options["num_classes"])
+    if found is None:
+        raise UsageError(
+            f"{model.name} is a graph ({model.source.format}), while safetensors hold weights of an architecture",
+            f"Write a graph: robcert export {model.source.reference} {path.with_suffix('.onnx')}",
+        )
+    card = Card.model_validate(model.card or {})
+    if not card.architecture:
+        raise EvaluationError(f"{model.name} has no architecture that a card could name")
+    return save_model(found, card, path)

@@ -1,0 +1,272 @@
+"""From the nodes of an ONNX graph to a network of torch: constants are folded, sizes become numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from robcert.errors import EvaluationError
+from robcert.network.onnx_import import limits
+from robcert.network.onnx_import.decode import attributes, tensor_of
+from robcert.network.onnx_import.network import OnnxNetwork, Slot, Step, Weight, parameter
+from robcert.network.onnx_import.node import Node
+from robcert.network.onnx_import.parts import bound, free_name, label, names_of, with_last_uses
+from robcert.network.onnx_import.table import find
+from robcert.network.onnx_import.values import PROBES, Apply, Extent, Origin, Unsupported, Value, flat, known
+
+_DOMAINS = ("", "ai.onnx")
+_DEEPEST = 64
+
+Scope = dict[str, Value]
+
+
+class Builder:
+    """Reads nodes in order and keeps what has to be computed.
+
+    Args:
+        functions: the functions of the file, by (domain, name).
+        input_shape: of one image, as the file declares it.
+        fixed: the number of images that the graph was written for, or None.
+    """
+
+    def __init__(
+        self, functions: Mapping[tuple[str, str], Any], input_shape: tuple[int, ...], fixed: int | None
+    ) -> None:
+        self.functions = functions
+        self.fixed = fixed
+        self.layers = nn.Module()
+        self.weights = nn.Module()
+        self.steps: list[Step] = []
+        self.notices: list[str] = []
+        self.values: list[Value] = []
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._held: dict[int, tuple[str, Tensor]] = {}
+        self._read = 0
+        self._constants = 0
+        with self.fake:
+            two, three = (torch.empty(n, *input_shape) for n in PROBES)
+        self.images = self._value("", (two, three), Origin())
+
+    def nodes(self, nodes: Iterable[Any], scope: Scope, opset: Mapping[str, int], depth: int = 0) -> None:
+        """Reads nodes; their results are added to ``scope``.
+
+        Raises:
+            Unsupported: a node cannot become a layer.
+            EvaluationError: the graph asks for more than the limits allow.
+        """
+        if depth > _DEEPEST:
+            raise Unsupported(f"functions and branches are nested more than {_DEEPEST} deep")
+        for proto in nodes:
+            self._read += 1
+            if self._read > limits.MOST_NODES:
+                raise Unsupported(f"the graph has more than {limits.MOST_NODES:,} nodes")
+            missing = [name for name in proto.input if name and name not in scope]
+            if missing:
+                raise Unsupported(f"node {label(proto)} reads {missing[0]!r}, which nothing computes")
+            function = self.functions.get((proto.domain, proto.op_type))
+            if function is not None:
+                results = self._function(function, proto, scope, depth)
+            elif proto.domain not in _DOMAINS:
+                raise Unsupported(
+                    f"node {label(proto)} is of the domain {proto.domain!r}, and only standard ONNX ops are read",
+                    "Export it again without custom ops.",
+                )
+            elif proto.op_type == "If":
+                results = self._branch(proto, scope, opset, depth)
+            else:
+                results = self._node(proto, scope, opset)
+            for name, value in zip(proto.output, results, strict=False):
+                if name:
+                    scope[name] = value
+
+    def network(self, logits: Value, input_shape: tuple[int, ...], *, channels_last: bool) -> OnnxNetwork:
+        """The network whose answer is ``logits``; steps that it does not need are left out."""
+        assert logits.slot is not None
+        needed, kept = {logits.slot}, list[Step]()
+        for step in reversed(self.steps):
+            if any(r in needed for r in step.results):
+                kept.append(step)
+                needed |= {arg.index for arg in flat(step.args) if isinstance(arg, Slot)}
+        kept = with_last_uses(kept[::-1], logits.slot)
+        used = {step.layer for step in kept} | {a.name for s in kept for a in flat(s.args) if isinstance(a, Weight)}
+        layers, weights = self.layers.named_children(), self.weights.named_parameters(recurse=False)
+        for holder, found in ((self.layers, list(layers)), (self.weights, list(weights))):
+            for name, _ in found:
+                if name not in used:
+                    delattr(holder, name)
+        network = OnnxNetwork(
+            self.layers, self.weights, tuple(kept), logits.slot, input_shape, channels_last=channels_last
+        )
+        network.fixed = self.fixed
+        network.notices = tuple(dict.fromkeys(self.notices))
+        computed = {r for step in kept for r in step.results}
+        network.slots = {v.name: v.slot for v in self.values if v.slot in computed and v.slot is not None}
+        return network
+
+    def constant(self, proto: Any) -> Value:
+        """An initialiser."""
+        return known(proto.name, tensor_of(proto))
+
+    def _node(self, proto: Any, scope: Scope, opset: Mapping[str, int]) -> list[Value]:
+        convert, version = find(proto.op_type, opset.get("", opset.get("ai.onnx", 0)))
+        called = label(proto)
+        node = Node(
+            proto.op_type,
+            version,
+            called,
+            tuple(scope[name] if name else None for name in proto.input),
+            len([name for name in proto.output if name]),
+            attributes(proto),
+            self.fixed,
+            self.notices.append,
+        )
+        try:
+            made: Any = convert(node)
+            unread = sorted(set(node.attributes) - node.read)
+            if unread:
+                node.refuse(f"robcert does not know its attribute {unread[0]!r}")
+            origin = Origin(proto.op_type, node.inputs, node.attributes)
+            name = proto.output[0] if proto.output else called
+            return self._results(made, name, list(proto.output), origin)
+        except EvaluationError:
+            raise
+        except Exception as error:  # whatever torch says about sizes or types that do not fit
+            lines = str(error).strip().splitlines()
+            why = f"{type(error).__name__}: {lines[-1][:200] if lines else ''}"
+            raise Unsupported(f"the ONNX node {called} ({proto.op_type}) cannot be read: {why}") from error
+
+    def _results(self, made: Any, name: str, outputs: list[str], origin: Origin) -> list[Value]:
+        """What a function of the table returned, as one value a result."""
+        if isinstance(made, list | tuple):
+            return [self._results(m, outputs[i] if i < len(outputs) else "", [], origin)[0]
+                    for i, m in enumerate(made)]  # pyright: ignore[reportUnknownArgumentType]  # fmt: skip
+        if isinstance(made, Value):
+            return [made]
+        assert isinstance(made, Apply)
+        made = Apply(made.layer, tuple(self._built(arg, f"{name}:in", origin) for arg in made.args))
+        read = [arg for arg in flat(made.args) if isinstance(arg, Value)]
+        sized = any(isinstance(arg, Extent) and not arg.constant for arg in flat(made.args))
+        computed = sized or any(v.computed for v in read)
+        alike = not computed and all(v.constant for v in read)
+        with torch.no_grad():
+            probes = [self._probe(made, i, name) for i in range(1 if alike else 2)]
+            if not computed:
+                probes = [self._fold(made, i) for i in range(len(probes))]
+        several = isinstance(probes[0], list | tuple)
+        columns: list[list[Tensor]] = [list(p) if several else [p] for p in probes]
+        pairs = [(column, column) for column in columns[0]] if alike else list(zip(*columns, strict=True))
+        if not computed:
+            return [
+                Value(n, pair, None, origin) for n, pair in zip(names_of(outputs, name, len(pairs)), pairs, strict=True)
+            ]
+        values = [self._value(n, p, origin) for n, p in zip(names_of(outputs, name, len(pairs)), pairs, strict=True)]
+        layer = self._layer(made.layer, name) if isinstance(made.layer, nn.Module) else made.layer
+        args = tuple(self._argument(arg) for arg in made.args)
+        self.steps.append(Step(layer, args, tuple(v.slot for v in values), several))
+        return values
+
+    def _built(self, arg: Any, name: str, origin: Origin) -> Any:
+        """An argument that is a call itself, called first."""
+        if isinstance(arg, list | tuple):
+            return [self._built(a, name, origin) for a in arg]  # pyright: ignore[reportUnknownVariableType]
+        return self._results(arg, name, [], Origin())[0] if isinstance(arg, Apply) else arg
+
+    def _value(self, name: str, probes: tuple[Tensor, Tensor], origin: Origin) -> Value:
+        value = Value(name, probes, len(self.values), origin)
+        self.values.append(value)
+        return value
+
+    def _probe(self, made: Apply, index: int, name: str) -> Any:
+        """The result without its data: shapes and types, at no cost."""
+
+        def stand_in(arg: Any) -> Any:
+            if isinstance(arg, Value):
+                return self.fake.from_tensor(arg.probes[index]) if not arg.computed else arg.probes[index]
+            if isinstance(arg, Extent):
+                return arg.at(PROBES[index])
+            return [stand_in(a) for a in arg] if isinstance(arg, list | tuple) else arg  # pyright: ignore
+
+        with self.fake:
+            found = made.layer(*(stand_in(arg) for arg in made.args))
+        for tensor in found if isinstance(found, list | tuple) else [found]:  # pyright: ignore
+            limits.check(limits.entries(tensor.shape), PROBES[index] * limits.MOST_ACTIVATIONS, f"the tensor {name!r}")
+        return found
+
+    def _fold(self, made: Apply, index: int) -> Any:
+        """The result itself, computed from constants."""
+
+        def real(arg: Any) -> Any:
+            if isinstance(arg, Value):
+                return arg.probes[index]
+            if isinstance(arg, Extent):
+                return arg.at(PROBES[index])
+            return [real(a) for a in arg] if isinstance(arg, list | tuple) else arg  # pyright: ignore
+
+        found = made.layer(*(real(arg) for arg in made.args))
+        for tensor in found if isinstance(found, list | tuple) else [found]:  # pyright: ignore
+            self._constants += tensor.numel()
+        limits.check(self._constants, limits.MOST_CONSTANTS, "what the graph computes from constants")
+        return found
+
+    def _argument(self, arg: Any) -> Any:
+        if isinstance(arg, list | tuple):
+            return [self._argument(a) for a in arg]  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(arg, Value):
+            return arg
+        if arg.slot is not None:
+            return Slot(arg.slot)
+        if not arg.constant:
+            raise Unsupported(f"{arg.name!r} depends on the number of images, and is used as data")
+        return self._weight(arg)
+
+    def _weight(self, value: Value) -> Weight:
+        """The constant as a parameter; one that is read twice is held once."""
+        tensor = value.probes[0]
+        if id(tensor) not in self._held:
+            name = free_name(self.weights, value.name or "constant")
+            self._held[id(tensor)] = name, tensor  # held, so that no other tensor gets its id
+            self.weights.register_parameter(name, parameter(tensor))
+        return Weight(self._held[id(tensor)][0])
+
+    def _layer(self, layer: nn.Module, name: str) -> str:
+        key = free_name(self.layers, name)
+        self.layers.add_module(key, layer.eval())
+        return key
+
+    def _function(self, function: Any, proto: Any, outer: Scope, depth: int) -> list[Value]:
+        """The nodes of a function of the file, in a scope of their own."""
+        given = [outer[name] if name else None for name in proto.input]
+        scope: Scope = {n: v for n, v in zip(function.input, given, strict=False) if v is not None}
+        values = {a.name: a for a in function.attribute_proto} | {a.name: a for a in proto.attribute}
+        nodes = [bound(node, values) for node in function.node]
+        self.nodes(nodes, scope, {o.domain: o.version for o in function.opset_import}, depth + 1)
+        return _outputs(function.output, scope)
+
+    def _branch(self, proto: Any, scope: Scope, opset: Mapping[str, int], depth: int) -> list[Value]:
+        """The branch of an If whose condition is known."""
+        condition = scope[proto.input[0]]
+        if condition.computed:
+            raise Unsupported(f"node {label(proto)} chooses by the values of the images which way to go")
+        one, other = (bool(p.reshape(-1)[0]) if p.numel() else False for p in condition.probes)
+        if one != other:
+            raise Unsupported(f"node {label(proto)} chooses by the number of images which way to go")
+        wanted = "then_branch" if one else "else_branch"
+        graph = next((a.g for a in proto.attribute if a.name == wanted), None)
+        if graph is None:
+            raise Unsupported(f"node {label(proto)} has no {wanted}")
+        inner = dict(scope)
+        for initializer in graph.initializer:
+            inner[initializer.name] = self.constant(initializer)
+        self.nodes(graph.node, inner, opset, depth + 1)
+        return _outputs([o.name for o in graph.output], inner)
+
+
+def _outputs(names: Sequence[str], scope: Scope) -> list[Value]:
+    for name in names:
+        if name not in scope:
+            raise Unsupported(f"the output {name!r} is computed by nothing")
+    return [scope[name] for name in names]

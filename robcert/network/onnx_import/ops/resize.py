@@ -1,0 +1,165 @@
+"""Images of another size."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from robcert.network.onnx_import.node import Node
+from robcert.network.onnx_import.table import op
+from robcert.network.onnx_import.values import Apply, Value, apply
+
+
+@op("Upsample", 7)
+def upsample_attribute(node: Node) -> Apply:
+    """The scales are an attribute."""
+    return _upsample(node, [float(s) for s in node.get("scales", [])])
+
+
+@op("Upsample", 9)
+def upsample(node: Node) -> Apply:
+    """The scales are an input."""
+    return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()])
+
+
+def _upsample(node: Node, scales: list[float]) -> Apply:
+    return _resized(node, scales, None, node.get("mode", "nearest"), "asymmetric", "floor")
+
+
+@op("Resize", 10)
+def resize_old(node: Node) -> Apply:
+    """As Upsample, also to smaller sizes."""
+    return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()])
+
+
+@op("Resize", 11, 13, 18, 19)
+def resize(node: Node) -> Apply:
+    """To scales or sizes, by nearest or linear interpolation, with the coordinates that are asked for."""
+    coordinates = node.get("coordinate_transformation_mode", "half_pixel")
+    rounding, mode = node.get("nearest_mode", "round_prefer_floor"), node.get("mode", "nearest")
+    for name in ("cubic_coeff_a", "extrapolation_value", "exclude_outside"):
+        node.get(name)
+    if node.get("antialias", 0) or node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        node.refuse("it smooths, or keeps the aspect ratio")
+    axes = node.get("axes")
+    scales = [float(s) for s in node.tensor(2, "scales").tolist()] if node.has(2) else []
+    sizes = node.extents(3, "sizes") if node.has(3) else []
+    rank = node.x.rank
+    where = list(range(rank)) if axes is None else [node.axis(int(a)) for a in axes]
+    given = [1.0] * rank
+    wanted: list[int] | None = None
+    if sizes:
+        wanted = [s.fixed for s in node.x.shape]
+        for axis, size in zip(where, sizes, strict=True):
+            whole = node.x.shape[axis]
+            if not whole.constant:
+                if size != whole and size.fixed != (node.fixed or -1):
+                    node.refuse("it changes the number of images")
+                continue
+            if not size.constant or size.fixed < 1:
+                node.refuse("its sizes depend on the number of images, or are not positive")
+            wanted[axis], given[axis] = size.fixed, size.fixed / whole.fixed
+    elif scales:
+        for axis, scale in zip(where, scales, strict=True):
+            given[axis] = scale
+    else:
+        node.refuse("it has neither scales nor sizes")
+    return _resized(node, given, wanted, mode, coordinates, rounding)
+
+
+def _resized(
+    node: Node, scales: list[float], sizes: list[int] | None, mode: str, coordinates: str, rounding: str
+) -> Apply:
+    rank = node.x.rank
+    if len(scales) != rank or not all(math.isfinite(s) and s > 0 for s in scales):
+        node.refuse(f"its scales {scales} do not fit an input with {rank} axes")
+    if mode not in ("nearest", "linear"):
+        node.refuse(f"its mode is {mode!r} (nearest and linear are read)")
+    changed: dict[int, tuple[int, int, float]] = {}
+    for axis, (scale, whole) in enumerate(zip(scales, node.x.shape, strict=True)):
+        if scale == 1 and (sizes is None or whole.per_image or sizes[axis] == whole.fixed):
+            continue
+        if not whole.constant:
+            node.refuse("it changes the number of images")
+        target = math.floor(whole.fixed * scale) if sizes is None else sizes[axis]
+        if target < 1 or target > 2**20:
+            node.refuse(f"axis {axis} would have {target} entries")
+        changed[axis] = (whole.fixed, target, scale)
+    whole_factors = all(target == size * round(scale) for size, target, scale in changed.values())
+    spatial = bool(changed) and min(changed) >= 2 and rank in (3, 4, 5)
+    wanted = [changed[a][1] if a in changed else node.x.shape[a].fixed for a in range(2, rank)] if spatial else []
+    if spatial and mode == "nearest" and whole_factors:
+        enlarged = all(scale == round(scale) and scale >= 1 for _, _, scale in changed.values())
+        same = coordinates in ("asymmetric",) and rounding == "floor"
+        if enlarged and (same or (coordinates == "half_pixel" and "round" in rounding)):
+            return apply(nn.Upsample(size=tuple(wanted), mode="nearest"), node.x)
+    kinds = {3: "linear", 4: "bilinear", 5: "trilinear"}
+    if spatial and mode == "linear" and coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners"):
+        exact = all(target == size * scale for size, target, scale in changed.values())
+        single = any(target == 1 for _, target, _ in changed.values())
+        if exact and not single:
+            corners = coordinates == "align_corners"
+            return apply(nn.Upsample(size=tuple(wanted), mode=kinds[rank], align_corners=corners), node.x)
+    indices = {axis: _sources(node, *c, coordinates) for axis, c in changed.items()}
+    if mode == "nearest":
+        places = {a: _nearest(node, s, rounding).clamp(0, changed[a][0] - 1) for a, s in indices.items()}
+        return apply(_select, node.x, list(places), [Value(node.name, (p, p)) for p in places.values()])
+    matrices = {a: _weights(s, changed[a][0]) for a, s in indices.items()}
+    return apply(_interpolate, node.x, list(matrices), [Value(node.name, (m, m)) for m in matrices.values()])
+
+
+def _sources(node: Node, size: int, target: int, scale: float, coordinates: str) -> Tensor:
+    """Where in the input each entry of the result lies."""
+    places = torch.arange(target, dtype=torch.float64)
+    if coordinates == "asymmetric":
+        return places / scale
+    if coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and target > 1):
+        return (places + 0.5) / scale - 0.5
+    if coordinates == "pytorch_half_pixel":
+        return torch.zeros_like(places)
+    if coordinates == "align_corners":
+        return places * (size - 1) / (target - 1) if target > 1 else torch.zeros_like(places)
+    if coordinates == "half_pixel_symmetric":
+        adjustment = target / (scale * size)
+        return size / 2 * (1 - adjustment) + (places + 0.5) / scale - 0.5
+    if coordinates == "tf_half_pixel_for_nn":
+        return (places + 0.5) / scale
+    node.refuse(f"its coordinate_transformation_mode is {coordinates!r}")
+
+
+def _nearest(node: Node, places: Tensor, rounding: str) -> Tensor:
+    if rounding == "floor":
+        return places.floor().long()
+    if rounding == "ceil":
+        return places.ceil().long()
+    if rounding == "round_prefer_floor":
+        return (places - 0.5).ceil().long()
+    if rounding == "round_prefer_ceil":
+        return (places + 0.5).floor().long()
+    node.refuse(f"its nearest_mode is {rounding!r}")
+
+
+def _weights(places: Tensor, size: int) -> Tensor:
+    """The matrix (target, size) of linear interpolation; beyond the ends, the end."""
+    places = places.clamp(0, size - 1)
+    low = places.floor().long().clamp(0, max(size - 2, 0))
+    share = places - low
+    matrix = torch.zeros(len(places), size, dtype=torch.float64)
+    rows = torch.arange(len(places))
+    matrix[rows, low] += 1 - share
+    matrix[rows, (low + 1).clamp(max=size - 1)] += share
+    return matrix.float()
+
+
+def _select(x: Tensor, axes: list[int], places: list[Tensor]) -> Tensor:
+    for axis, index in zip(axes, places, strict=True):
+        x = x.index_select(axis, index)
+    return x
+
+
+def _interpolate(x: Tensor, axes: list[int], matrices: list[Tensor]) -> Tensor:
+    for axis, matrix in zip(axes, matrices, strict=True):
+        x = torch.matmul(x.movedim(axis, -1), matrix.mT).movedim(-1, axis)
+    return x

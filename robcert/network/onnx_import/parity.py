@@ -1,0 +1,136 @@
+"""Whether the network that was read answers as onnxruntime does; if not, from which node on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robcert.errors import EvaluationError
+from robcert.network.onnx_import.network import OnnxNetwork
+from robcert.network.onnx_import.runtime import Runtime
+from robcert.network.onnx_import.signature import Signature
+
+TOLERANCE = 1e-4
+"""Relative to the largest |logit| of the images: float32 executions agree to 1e-6, other networks do not."""
+
+HALF = 2e-2
+"""The same where the file computes with half precision, and robcert with float32."""
+
+IMAGES = 16
+
+
+def check_parity(
+    network: OnnxNetwork, model: Any, found: Signature, path: Path, box: tuple[float, float], images: Tensor | None
+) -> float:
+    """Compares the logits of up to 16 images, and those of each image alone.
+
+    Returns:
+        The largest difference, relative to the largest |logit|.
+
+    Raises:
+        EvaluationError: they differ by more than the tolerance; the first node that does is named.
+    """
+    x = sample(found.input_shape, box, images)
+    deployed = Runtime(with_outputs(model, [found.logits]), found.name, found.fixed)
+    (expected,) = deployed(as_declared(x, found), [found.logits])
+    half = _half(model)
+    tolerance = HALF if half else TOLERANCE
+    with torch.no_grad():
+        batches = [x] if len(x) == 1 else [x, x[:1]]
+        answers = [_run(network, batch, path) for batch in batches]
+    difference = max(relative(a, expected[: len(a)]) for a in answers)
+    if half:
+        network.notices = (
+            *network.notices,
+            f"the model computes with half precision, robcert with float32; their logits differ by {difference:.1e} "
+            "of the largest. --verify-with onnxruntime checks examples on the model itself.",
+        )
+    if not difference <= tolerance:
+        raise EvaluationError(
+            f"{path} answers differently in onnxruntime and in robcert, by {difference:.1e} of the largest |logit| "
+            f"(allowed: {tolerance:g}). {first_difference(network, model, found, x)}",
+            "Verdicts would not be about your model, so none are given. Please report the node.",
+        )
+    return difference
+
+
+def sample(shape: tuple[int, ...], box: tuple[float, float], images: Tensor | None) -> Tensor:
+    """Up to 16 images: those that are given, else random ones in the box."""
+    if images is not None and len(images):
+        return images[:IMAGES].detach().cpu().float()
+    generator = torch.Generator().manual_seed(3)
+    low, high = box
+    return low + (high - low) * torch.rand(IMAGES, *shape, generator=generator)
+
+
+def as_declared(x: Tensor, found: Signature) -> Tensor:
+    """Images in the order of axes that the file has."""
+    return x.movedim(1, -1) if found.channels_last else x
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The largest |difference| over the largest |entry| of ``expected``; infinite for NaN where none belongs."""
+    if found.shape != expected.shape:
+        return float("inf")
+    found, expected = found.double(), expected.double()
+    same = (found == expected) | (found.isnan() & expected.isnan())
+    scale = expected[expected.isfinite()].abs().max() if expected.isfinite().any() else torch.tensor(0.0)
+    difference = torch.where(same, torch.zeros_like(found), (found - expected).abs())
+    worst = float(torch.nan_to_num(difference, float("inf")).max()) if difference.numel() else 0.0
+    return worst / max(float(scale), 1e-30) if worst else 0.0
+
+
+def with_outputs(model: Any, names: list[str]) -> Any:
+    """A copy of the model that returns these tensors."""
+    import onnx
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    known = {v.name: v for v in (*copied.graph.output, *copied.graph.value_info, *copied.graph.input)}
+    wanted = [known[name] if name in known else onnx.ValueInfoProto(name=name) for name in names]
+    wanted = [
+        onnx.ValueInfoProto(name=v.name) if v.name not in {o.name for o in model.graph.output} else v for v in wanted
+    ]
+    del copied.graph.output[:]
+    copied.graph.output.extend(wanted)
+    return copied
+
+
+def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tensor) -> str:
+    """A sentence that names the first node at which the two executions part."""
+    names = [name for node in model.graph.node for name in node.output if name in network.slots]
+    try:
+        deployed = Runtime(with_outputs(model, names), found.name, found.fixed, optimise=False)
+        one = x[: found.fixed or 1]
+        expected = dict(zip(names, deployed(as_declared(one, found), names), strict=True))
+        ours = network.everything(one)
+    except Exception as error:
+        return f"Where they part could not be found: {str(error).splitlines()[0][:200]}"
+    for node in model.graph.node:
+        for name in node.output:
+            if name in expected and not relative(ours[network.slots[name]], expected[name]) <= TOLERANCE:
+                return (
+                    f"They part at node {node.name or name!r} ({node.op_type}), whose result {name!r} differs by "
+                    f"{relative(ours[network.slots[name]], expected[name]):.1e}."
+                )
+    return "No single node differs by that much: rounding adds up, or only whole batches differ."
+
+
+def _half(model: Any) -> bool:
+    kinds = {t.data_type for t in model.graph.initializer} | {i.type.tensor_type.elem_type for i in model.graph.input}
+    return bool(kinds & {10, 16})
+
+
+def _run(network: OnnxNetwork, x: Tensor, path: Path) -> Tensor:
+    try:
+        return network(x)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise EvaluationError(
+            f"{path} does not run on {len(x)} image(s) in robcert: "
+            f"{lines[-1][:300] if lines else type(error).__name__}",
+            "Export the model with a dynamic batch dimension; if it has one, please report this.",
+        ) from error

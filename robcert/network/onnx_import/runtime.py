@@ -1,0 +1,85 @@
+"""onnxruntime: the network that is deployed, to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robcert.errors import EvaluationError
+
+
+class Runtime:
+    """A session of onnxruntime over a model in memory.
+
+    Args:
+        model: the ``onnx.ModelProto``, with all data inside.
+        input_name: the input that takes the images.
+        fixed: the number of images that the graph is written for, or None.
+        device: "cpu", or "cuda" for the CUDA provider where there is one.
+        optimise: as a deployed model is run; False keeps every tensor of the graph.
+
+    Attributes:
+        provider: the provider that really runs the graph.
+
+    Raises:
+        EvaluationError: onnxruntime does not take the model.
+    """
+
+    def __init__(
+        self, model: Any, input_name: str, fixed: int | None, *, device: str = "cpu", optimise: bool = True
+    ) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        providers = ["CPUExecutionProvider"]
+        if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            preload = getattr(onnxruntime, "preload_dlls", None)  # the libraries of CUDA that torch brought
+            if preload is not None:
+                preload()
+            # TF32 multiplies with ten bits: that would be another network.
+            providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))  # pyright: ignore[reportArgumentType]
+        try:
+            self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        except Exception as error:  # onnxruntime has exceptions of its own for every failure
+            raise EvaluationError(f"onnxruntime does not take the model: {_first(error)}") from error
+        self.provider = str(self.session.get_providers()[0])
+        self.input_name = input_name
+        self.fixed = fixed
+        kind = self.session.get_inputs()[0].type
+        self.dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kind, np.float32)
+
+    def __call__(self, x: Tensor, outputs: Sequence[str]) -> list[Tensor]:
+        """The tensors of these names for images as the graph takes them.
+
+        Images are given one after the other to a graph for one image; its answers are put together again.
+
+        Raises:
+            EvaluationError: onnxruntime cannot execute the graph.
+        """
+        array = x.detach().cpu().numpy().astype(self.dtype)
+        size = self.fixed or len(array)
+        rest = (-len(array)) % size
+        padded = np.concatenate([array, np.repeat(array[-1:], rest, axis=0)]) if rest else array
+        try:
+            parts = [
+                self.session.run(list(outputs), {self.input_name: padded[i : i + size]})
+                for i in range(0, len(padded), size)
+            ]
+        except Exception as error:
+            raise EvaluationError(f"onnxruntime cannot execute the model: {_first(error)}") from error
+        columns = [[torch.from_numpy(np.atleast_1d(np.asarray(p[k]))) for p in parts] for k in range(len(outputs))]
+        return [torch.cat(column)[: len(array)] if self.fixed else column[0] for column in columns]
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

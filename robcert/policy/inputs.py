@@ -1,0 +1,117 @@
+"""The models and images of a policy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from robcert.data import load_dataset, subset
+from robcert.errors import EvaluationError, RobcertError, UsageError
+from robcert.network import load_model, peek_card
+from robcert.policy.load import Source
+from robcert.policy.schema import ModelEntry
+from robcert.types import Dataset, LoadedModel
+
+_PATHS = ("npz", "folder")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Models by the names that they go by, the images, and how many there are in the whole data set."""
+
+    models: list[LoadedModel]
+    data: Dataset
+    of: int
+
+
+def load_policy_inputs(source: Source, device: str, data_dir: Path | None, download: bool) -> Inputs:
+    """Load what a policy names; its paths are relative to it.
+
+    Raises:
+        UsageError: something does not exist or does not fit, with the line of the policy.
+        EvaluationError: a file cannot be evaluated.
+    """
+    policy = source.policy
+    references = [_reference(source, entry.path) for entry in policy.models]
+    name = policy.data or _data_of_card(source, references)
+    kind, colon, path = name.partition(":")
+    if colon and kind in _PATHS and source.beside(path).exists():
+        name = f"{kind}:{source.beside(path)}"
+    with _at(source, "data"):
+        whole = load_dataset(name, split=policy.split, data_dir=data_dir, download=download)
+        data = subset(whole, policy.n, policy.seed)
+    data = replace(data, name=policy.data or name)
+    models: list[LoadedModel] = []
+    for entry, reference in zip(policy.models, references, strict=True):
+        with _at(source, "models"):
+            models.append(_load(entry, reference, data, device))
+            _fit(models[-1], data)
+    if twice := [name for name, count in Counter(model.name for model in models).items() if count > 1]:
+        raise UsageError(
+            f"{source.place('models')}: two models are called {twice[0]!r}",
+            'Give each a name of its own: models = [{ path = "...", name = "..." }]',
+        )
+    moved = replace(data, x=data.x.to(device), y=data.y.to(device), index=data.index.to(device))
+    return Inputs(models, moved, len(whole))
+
+
+def _load(entry: ModelEntry, reference: str, data: Dataset, device: str) -> LoadedModel:
+    card = peek_card(reference)
+    shape, classes = entry.input_shape, entry.classes
+    if card is None or card.input_shape is None:
+        shape = shape or data.shape
+    if card is None or card.num_classes is None:
+        classes = classes or max(len(data.classes), 2)
+    model = load_model(
+        reference,
+        arch=entry.arch,
+        input_shape=shape,
+        num_classes=classes,
+        mean=entry.mean,
+        std=entry.std,
+        box=data.box,
+        device=device,
+    )
+    return replace(model, name=entry.name) if entry.name else model
+
+
+def _fit(model: LoadedModel, data: Dataset) -> None:
+    if tuple(model.input_shape) != data.shape:
+        raise UsageError(f"{model.name} takes inputs of shape {model.input_shape}, but {data.name} has {data.shape}")
+    if int(data.y.max()) >= model.num_classes:
+        raise UsageError(f"{model.name} has {model.num_classes} classes, but {data.name} has {int(data.y.max()) + 1}")
+
+
+def _reference(source: Source, path: str) -> str:
+    try:
+        beside = source.beside(path)
+        return str(beside) if beside.exists() else path
+    except (OSError, ValueError):
+        return path
+
+
+def _data_of_card(source: Source, references: list[str]) -> str:
+    with _at(source, "models"):
+        card = peek_card(references[0])
+    if card is None or not card.data:
+        raise UsageError(
+            f"{source.place('models')}: {references[0]} has no card that names its data, so data is missing",
+            'Add a line to [gate], e.g. data = "npz:images.npz"',
+        )
+    return card.data
+
+
+class _at:
+    """Puts the line of the policy in front of what is wrong there."""
+
+    def __init__(self, source: Source, key: str) -> None:
+        self.place = source.place(key)
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RobcertError):
+            family = UsageError if error.exit_code == 2 else EvaluationError
+            raise family(f"{self.place}: {error.found}", error.do) from None

@@ -1,0 +1,131 @@
+"""Kinds of requirements; one file a kind, each registered by its decorator under the key of the policy.
+
+A kind either measures something at once (`Measured`) or asks a question that attacks answer (`Attacked`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+
+from robcert.engine.batching import default_slots, logits_of
+from robcert.gate import Grade, Mask, Question
+from robcert.policy.schema import Requirement
+from robcert.registry import Registry
+from robcert.runs.execute import misclassified
+from robcert.runs.proof import Proof, prove
+from robcert.types import Dataset, LoadedModel, Norm, Threat
+
+
+@dataclass(eq=False)
+class Subject:
+    """A model and the images on which it is judged; what several requirements need is computed once.
+
+    Attributes:
+        model: the network.
+        data: the images.
+        sample: whether there are more images in the data set than these.
+        baseline: by requirement name, what stood in the baseline: image index to answer; None without a baseline.
+    """
+
+    model: LoadedModel
+    data: Dataset
+    sample: bool
+    baseline: Mapping[str, Mapping[int, bool]] | None = None
+    _proofs: dict[tuple[str, Norm, float], Proof] = field(default_factory=dict)
+
+    @cached_property
+    def correct(self) -> Mask:
+        """(n,) bool: the clean image is answered rightly."""
+        return ~misclassified(self.model, self.data, default_slots(self.data.x[0].numel())).numpy()
+
+    @cached_property
+    def gaps(self) -> torch.Tensor:
+        """(n,) float64: the largest logit less the second largest."""
+        slots = default_slots(self.data.x[0].numel())
+        two = logits_of(self.model.module, self.data.x, slots).cpu().double().topk(2, dim=1).values
+        return two[:, 0] - two[:, 1]
+
+    def proof(self, method: str, norm: Norm, eps: float) -> Proof:
+        """Certified radii; whether they exceed eps is what counts."""
+        key = (method, norm, eps)
+        if key not in self._proofs:
+            self._proofs[key] = prove(method, self.model, self.data, Threat(norm, (eps,), self.data.box))
+        return self._proofs[key]
+
+    def certified(self, method: str, norm: Norm, eps: float) -> Mask:
+        """(n,) bool: the radius exceeds eps."""
+        return (self.proof(method, norm, eps).radius > eps).numpy().astype(np.bool_)
+
+    def confidence(self, requirement: Requirement) -> float | None:
+        """What the policy asks for on a sample; None where all images were seen."""
+        return requirement.confidence if self.sample else None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a kind that needs no attack found.
+
+    Attributes:
+        grade: the verdict.
+        value: the figure.
+        bounds: one-sided bounds on it, where it is a share of a sample.
+        right: (n,) bool, the images that count, where the figure is a share.
+        question: what was asked about them.
+        note: what a reader should know.
+    """
+
+    grade: Grade
+    value: float
+    bounds: tuple[float, float] | None = None
+    right: Mask | None = None
+    question: Question | None = None
+    note: str = ""
+
+
+class Kind(Protocol):
+    """What all kinds say of themselves.
+
+    Attributes:
+        title: as a sentence says it ("attacked accuracy").
+        sign: whether the limit is the least or the most.
+        needs: keys that a requirement must have; ``takes``: further ones that it may.
+        largest: the largest limit that makes sense.
+    """
+
+    title: ClassVar[str]
+    sign: ClassVar[Literal["at least", "at most"]]
+    needs: ClassVar[frozenset[str]]
+    takes: ClassVar[frozenset[str]]
+    largest: ClassVar[float]
+
+
+class Measured(Kind, Protocol):
+    """Measured at once, without an attack."""
+
+    def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
+        """Measure and judge."""
+        ...
+
+
+class Attacked(Kind, Protocol):
+    """Answered by a run of attacks."""
+
+    def eps(self, requirement: Requirement) -> float:
+        """The budget of the attacks."""
+        ...
+
+    def question(self, requirement: Requirement, subject: Subject) -> Question:
+        """What is asked about the images that stand."""
+        ...
+
+
+kinds: Registry[Kind] = Registry("requirement", "robcert.policy.kinds")
+"""Keys of a policy to what they mean."""
+
+requirement = kinds.register

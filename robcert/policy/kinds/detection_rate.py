@@ -1,0 +1,66 @@
+"""``detection_rate``: the share of adversarial examples that a detector rejects, at a given rate of false positives.
+
+Half of the images fix the threshold, the other half are attacked. The rate is that of the attack that is detected
+least; for an attack on the detector itself it counts images for which no example passes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+
+from robcert.gate import Grade, Mask, Share, judge, overall
+from robcert.policy.kinds import Measurement, Subject, requirement
+from robcert.policy.schema import Requirement
+from robcert.runs.plan import build, parse_plan
+from robcert.sensitivity.detection import Caught, Trial, detect, divide, fix_threshold
+
+PLAN = "cw:100,evasive-cw:100"
+_STATISTIC = "probability"
+
+
+class DetectionRate:
+    """At least such a share of examples is detected, whichever attack of the plan made them."""
+
+    title: ClassVar[str] = "detection rate"
+    sign: ClassVar[Literal["at least", "at most"]] = "at least"
+    needs: ClassVar[frozenset[str]] = frozenset({"false_positive_rate"})
+    takes: ClassVar[frozenset[str]] = frozenset({"plan", "options", "statistic"})
+    largest: ClassVar[float] = 1.0
+
+    def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
+        """See `Measured`."""
+        seed = subject.data.seed or 0
+        calibration, test = divide(subject.data, len(subject.data) // 2, None, seed)
+        statistic = requirement.statistic or _STATISTIC
+        threshold = fix_threshold(subject.model, calibration, statistic, requirement.false_positive_rate, seed)
+        options = cast("dict[str, dict[str, Any]]", requirement.options)
+        legs = parse_plan(requirement.plan or PLAN)
+        trials = [Trial(str(leg), build(leg, "l2", options), leg.restarts) for leg in legs]
+        found = detect(subject.model, test, threshold, trials, seed=seed)
+        tested = [one for one in found.caught if one.tried]
+        false = f"{found.rejected} of {len(test)} other clean images are rejected too"
+        if not tested:
+            return Measurement("inconclusive", math.nan, note=f"no attack found an example; {false}")
+        grade = overall(_grade(one, requirement) for one in tested)
+        worst = min(tested, key=lambda one: one.detected / one.tried)
+        told = ", ".join(f"{one.name} {one.detected} of {one.tried}" for one in tested)
+        blind = "" if any(one.adaptive for one in tested) else "; no attack on the detector itself was run"
+        question = Share(worst.tried, requirement.limit, requirement.confidence)
+        bounds = question.bounds(_mask(worst))
+        return Measurement(grade, worst.detected / worst.tried, bounds, note=f"detected: {told}; {false}{blind}")
+
+
+def _grade(caught: Caught, requirement: Requirement) -> Grade:
+    question = Share(caught.tried, requirement.limit, requirement.confidence)
+    # Nothing is certified about a detector.
+    return judge(question, np.zeros(caught.tried, dtype=np.bool_), _mask(caught), finished=True).grade
+
+
+def _mask(caught: Caught) -> Mask:
+    return np.arange(caught.tried) < caught.detected
+
+
+requirement("detection_rate")(DetectionRate())

@@ -1,0 +1,143 @@
+"""What a gate says: what ``robcert gate --format json`` prints, published as the schema robcert.gate/1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from robcert.gate import PASSING, Grade
+from robcert.runs.record import DataRecord, Interval, LegRecord, PlateauRecord, Strict, Versions
+from robcert.types import Norm
+
+SCHEMA: Literal["robcert.gate/1"] = "robcert.gate/1"
+
+
+class CountsRecord(Strict):
+    """Images by what is known of them. What is open was not broken and is not certified."""
+
+    n: int
+    wrong: int
+    broken: int
+    certified: int
+    open: int
+    pass_at: int | None = Field(description="the smallest number of standing images that shows the requirement")
+    fail_at: int | None = Field(description="the largest number of standing images that excludes it")
+
+
+class PairsRecord(Strict):
+    """The same images, now and in the baseline."""
+
+    before: int = Field(description="images that stood in the baseline")
+    lost: int = Field(description="images that stood and do not any more")
+    won: int = Field(description="images that did not stand and do now")
+    mcnemar: float = Field(description="McNemar's exact one-sided p-value of no drop")
+    newly_broken: list[int] = Field(description="their indices in the data set")
+
+
+class WitnessRecord(Strict):
+    """A verified adversarial example within eps."""
+
+    index: int
+    label: int
+    adversarial_label: int | None
+    distance: float | None
+    attack: str | None
+
+
+class RunUse(Strict):
+    """One run of attacks on one model, shared by the requirements that ask for it."""
+
+    model: str
+    norm: Norm
+    eps: float
+    plan: str
+    certify: str
+    legs: list[LegRecord]
+    forwards: int = Field(description="images passed forward")
+    backwards: int = Field(description="images passed backward")
+    seconds: float
+    stopped: str | None = Field(description="why the plan was not run to its end")
+    plateau: PlateauRecord | None
+    directory: str | None
+
+
+class RequirementRecord(Strict):
+    """The verdict on one requirement for one model."""
+
+    model: str
+    name: str
+    kind: str
+    title: str
+    sign: Literal["at least", "at most"]
+    limit: float
+    norm: Norm | None
+    eps: float | None
+    line: int = Field(description="of the requirement in the policy")
+    verdict: Grade
+    reason: str = Field(description="a sentence for a person")
+    value: float | None = Field(description="the figure; null where it is not finite")
+    bounds: Interval | None = Field(description="one-sided exact bounds, each at the asked confidence")
+    confidence: float | None = Field(description="null where the images are all there are")
+    counts: CountsRecord | None
+    pairs: PairsRecord | None
+    converged: bool | None = Field(description="whether the sweep is flat; null where undecided or not measured")
+    needed: int | None = Field(description="images that would decide, where it is inconclusive")
+    run: int | None = Field(description="position in runs")
+    forwards: int
+    backwards: int
+    witnesses: list[WitnessRecord]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it holds."""
+        return self.verdict in PASSING
+
+
+class GatedModel(Strict):
+    """Which network."""
+
+    name: str
+    sha256: str
+
+
+class PolicyRecord(Strict):
+    """Which policy."""
+
+    path: str
+    sha256: str
+
+
+class GateRecord(Strict):
+    """A whole evaluation of a policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Literal["robcert.gate/1"] = Field(default=SCHEMA, alias="schema")
+    command: Literal["gate"] = "gate"
+    verdict: Grade = Field(description="the worst of all")
+    passed: bool = Field(description="whether the exit code is 0")
+    policy: PolicyRecord
+    data: DataRecord
+    of: int = Field(description="images in the whole data set")
+    models: list[GatedModel]
+    requirements: list[RequirementRecord]
+    runs: list[RunUse]
+    versions: Versions
+    device: str
+    seconds: float
+
+    def to_json(self) -> str:
+        """The JSON text that ``--format json`` prints."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
+
+def schema() -> str:
+    """The JSON schema of `GateRecord`: docs/schemas/gate-1.json, as ``python -m robcert.policy.record`` prints it."""
+    return json.dumps(GateRecord.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

@@ -1,0 +1,233 @@
+"""What a policy may say. An unknown key, a wrong type or a number out of range is an error."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from robcert.attacks import attacks
+from robcert.certify import certificates
+from robcert.engine.plateau import FLAT
+from robcert.errors import RobcertError, did_you_mean
+from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
+from robcert.types import NORMS, Norm
+
+ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
+"""Keys that a requirement answered by attacks may have."""
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(value: Any) -> float:
+    """Seconds from "90s", "10m", "2h" or a number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        found = float(value)
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*", str(value))
+        if match is None:
+            raise ValueError(f'{value!r} is no duration: write "90s", "10m" or "2h"')
+        found = float(match[1]) * _UNITS[match[2]]
+    if not (math.isfinite(found) and found > 0):
+        raise ValueError(f"{value!r} is no duration: it has to be positive")
+    return found
+
+
+def budget(value: Any) -> float:
+    """0.5, or a fraction such as "8/255"."""
+    if isinstance(value, str):
+        try:
+            found = float(Fraction(value))
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f'{value!r} is no budget: write 0.5 or "8/255"') from None
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        found = float(value)
+    else:
+        raise ValueError(f"{value!r} is no number")
+    if not (math.isfinite(found) and found > 0):
+        raise ValueError(f"a budget is a positive finite number, in the units of the data, not {found:g}")
+    return found
+
+
+def strict(value: Any) -> float:
+    """A number, and no text that looks like one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+Number = Annotated[float, BeforeValidator(strict)]
+
+
+class Table(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelEntry(Table):
+    """A model: a name of the zoo or a file, with what a file without a card does not say."""
+
+    path: str = Field(min_length=1)
+    name: str | None = Field(default=None, min_length=1)
+    arch: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    classes: int | None = Field(default=None, ge=2)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+class Requirement(Table):
+    """One thing that has to hold. ``kind`` and ``limit`` are the key and the value of ``[[gate.require]]``."""
+
+    kind: str
+    limit: Number
+    name: str = Field(min_length=1)
+    norm: Norm | None = None
+    eps: Annotated[float, BeforeValidator(budget)] | None = None
+    plan: str | None = None
+    certify: str = "gap"
+    options: dict[str, dict[str, str | int | float | bool]] = Field(default_factory=dict)
+    confidence: Number = Field(default=0.95, gt=0.5, lt=1)
+    require_converged: bool = Field(default=False, strict=True)
+    flat: Number = Field(default=FLAT, ge=0, le=1)
+    false_positive_rate: Number = Field(default=0.05, gt=0, lt=1)
+    statistic: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of(cls, given: Any) -> Any:
+        from robcert.policy.kinds import kinds
+
+        if not isinstance(given, dict) or "kind" in given:
+            return given
+        asked = [key for key in given if key in kinds]
+        unknown = [key for key in given if key not in kinds and key not in cls.model_fields]
+        if unknown:
+            raise ValueError(
+                f"unknown key {unknown[0]!r}\n{did_you_mean(unknown[0], [*keys(), *kinds.names()])}",
+            )
+        if len(asked) != 1:
+            found = "nothing" if not asked else " and ".join(asked)
+            raise ValueError(
+                f"a requirement asks for one thing, this one for {found}\nOne of: {', '.join(kinds.names())}"
+            )
+        rest = {key: value for key, value in given.items() if key != asked[0]}
+        return {**rest, "kind": asked[0], "limit": given[asked[0]], "name": given.get("name", asked[0])}
+
+    @field_validator("norm", mode="before")
+    @classmethod
+    def _known_norm(cls, norm: Any) -> Any:
+        if norm not in NORMS:
+            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), NORMS)}")
+        return norm
+
+    @field_validator("certify")
+    @classmethod
+    def _known_certificate(cls, name: str) -> str:
+        if name != "none" and name not in certificates:
+            raise ValueError(f"unknown certificate {name!r}\n{did_you_mean(name, [*certificates.names(), 'none'])}")
+        if name == "smoothing":
+            raise ValueError(
+                "smoothing certifies another classifier, with a probability: it proves nothing about this one\nUse best"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> Requirement:
+        from robcert.policy.kinds import kinds
+
+        kind = kinds.get(self.kind)
+        given = self.model_fields_set - {"kind", "limit", "name", "confidence"}
+        if missing := sorted(kind.needs - given):
+            raise ValueError(f"{self.kind} needs {' and '.join(missing)}")
+        if extra := sorted(given - kind.needs - kind.takes):
+            raise ValueError(f"{self.kind} takes no {extra[0]}")
+        if not 0 < self.limit <= kind.largest and not (kind.sign == "at most" and self.limit == 0):
+            reach = "positive" if math.isinf(kind.largest) else f"above 0 and at most {kind.largest:g}"
+            raise ValueError(f"{self.kind} = {self.limit:g}: expected a number {reach}")
+        if "plan" in kind.takes:
+            try:
+                self.legs()
+            except RobcertError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    def threat(self) -> tuple[Norm, float]:
+        """Norm and eps, of a kind that needs both."""
+        assert self.norm is not None
+        assert self.eps is not None
+        return self.norm, self.eps
+
+    def legs(self) -> list[LegPlan]:
+        """The plan, cheapest leg first; equally dear ones as they are written.
+
+        Raises:
+            UsageError: it cannot be read, or an attack does not support the norm or an option.
+        """
+        norm = self.norm or "l2"
+        plan = default_plan(norm) if self.plan is None else parse_plan(self.plan)
+        for leg in plan:
+            build(leg, norm, self.options)
+        if self.require_converged and not _sweeps(plan):
+            raise ValueError(
+                f"require_converged needs a sweep: an attack at some iterations and at ten times as many\n"
+                f'Example: plan = "{plan[0].attack}:{plan[0].iterations},{10 * plan[0].iterations}"'
+            )
+        return sorted(plan, key=_cost)
+
+
+def keys() -> list[str]:
+    """The keys of a requirement that are of no kind."""
+    return [name for name in Requirement.model_fields if name not in ("kind", "limit")]
+
+
+class Policy(Table):
+    """``[gate]``: which models, on which images, and what has to hold."""
+
+    models: tuple[ModelEntry, ...]
+    require: tuple[Requirement, ...]
+    data: str | None = Field(default=None, min_length=1)
+    split: str = "test"
+    n: int | None = Field(default=None, ge=1, strict=True, description="images: a stratified sample; none: all")
+    seed: int = Field(default=0, ge=0, strict=True)
+    time_budget: Annotated[float, BeforeValidator(seconds)] | None = None
+    baseline: str | None = Field(default=None, min_length=1)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, (list, tuple)) or not given:
+            raise ValueError(f'expected a list of models, found {given!r}\nExample: models = ["digits-l2nnn"]')
+        return [{"path": entry} if isinstance(entry, str) else entry for entry in given]
+
+    @field_validator("require", mode="before")
+    @classmethod
+    def _some(cls, given: Any) -> Any:
+        if not isinstance(given, (list, tuple)) or not given:
+            raise ValueError("nothing is required\nAdd a [[gate.require]] table, e.g. with natural_accuracy = 0.9")
+        return given
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Policy:
+        names = [requirement.name for requirement in self.require]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two requirements are called {twice[0]!r}\nGive each a name of its own: name = ...")
+        if self.baseline is None and any(r.kind == "attacked_accuracy_drop" for r in self.require):
+            raise ValueError('a drop is measured against a baseline\nAdd baseline = "baseline.json" to [gate]')
+        return self
+
+
+def _sweeps(plan: list[LegPlan]) -> bool:
+    return any(
+        a.attack == b.attack and a.restarts == b.restarts and b.iterations >= 10 * a.iterations
+        for a in plan
+        for b in plan
+    )
+
+
+def _cost(leg: LegPlan) -> int:
+    cost = attacks.get(leg.attack).cost
+    return leg.iterations * leg.restarts * max(1, cost.forwards + cost.backwards)

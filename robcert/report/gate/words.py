@@ -1,0 +1,47 @@
+"""Sentences that several formats share."""
+
+from __future__ import annotations
+
+from robcert.policy.record import GateRecord, RequirementRecord
+
+
+def asked(one: RequirementRecord) -> str:
+    """What was asked for: "accuracy under attack at least 0.8 (l2 eps 0.25)"."""
+    where = " ".join([*([one.norm] if one.norm else []), *([f"eps {one.eps:g}"] if one.eps is not None else [])])
+    return f"{one.title} {one.sign} {one.limit:g}{f' ({where})' if where else ''}"
+
+
+def figure(one: RequirementRecord) -> str:
+    """What was found: "0.843 [0.812, 0.871]", or both ends of the bracket where attacks were asked for."""
+    if one.run is not None and one.counts is not None and one.pairs is None:
+        counts = one.counts
+        return f"{counts.certified} certified, {counts.certified + counts.open} standing of {counts.n}"
+    if one.value is None:
+        return "none"
+    shown = f"{one.value:.4g}"
+    if one.bounds is None or one.bounds[0] == one.bounds[1]:
+        return shown
+    return f"{shown} [{one.bounds[0]:.4g}, {one.bounds[1]:.4g}]"
+
+
+def grade(one: RequirementRecord) -> str:
+    """The verdict, with what qualifies it."""
+    return f"{one.verdict}, not converged" if one.verdict == "empirical" and one.converged is False else one.verdict
+
+
+def images(record: GateRecord) -> str:
+    """Which images: "digits test, 300 of 1797 images (seed 0)"."""
+    data = record.data
+    if data.n >= record.of:
+        return f"{data.name} {data.split}, all {data.n} images"
+    return f"{data.name} {data.split}, {data.n} of {record.of} images (seed {data.seed})"
+
+
+def spent(record: GateRecord) -> str:
+    """What it cost."""
+    forwards, backwards = sum(run.forwards for run in record.runs), sum(run.backwards for run in record.runs)
+    early = sum(1 for run in record.runs if run.stopped)
+    said = f", {early} of {len(record.runs)} runs of attacks ended early" if early else ""
+    return (
+        f"{forwards:,} forwards and {backwards:,} backwards (images), {record.seconds:.1f} s on {record.device}{said}"
+    )

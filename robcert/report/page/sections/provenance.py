@@ -1,0 +1,64 @@
+"""Exactly what was run: specification, digests, versions, seeds, and the command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+
+from robcert.report.page.parts import Cell, Section, Table, cells
+from robcert.report.page.sources import Run, Sources
+from robcert.runs.plan import LegPlan
+
+
+def provenance(sources: Sources) -> Section | None:
+    """A table a run or file, and the commands."""
+    tables: list[Table] = []
+    for run in sources.runs:
+        tables.append(Table(f"Run {run.name}", ("what", "value"), _rows(run)))
+    for name, record in sources.certificates:
+        digests = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
+        data = f"{record.data.name} {record.data.split}, n {record.data.n}, sha256 {record.data.sha256}"
+        tables.append(Table(f"File {name}", ("what", "value"), [cells("data", data), *digests]))
+    for name, record in sources.norms:
+        rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
+        tables.append(Table(f"File {name}", ("what", "value"), rows))
+    for name, record in sources.jacobians:
+        rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
+        tables.append(Table(f"File {name}", ("what", "value"), rows))
+    return Section(
+        "What was run",
+        "Digests of everything that decides the result, and the command that repeats it.",
+        tables=tables,
+        code="\n".join(command(run) for run in sources.runs),
+    )
+
+
+def command(run: Run) -> str:
+    """The command that repeats a run, with every setting that decides its result."""
+    spec = run.spec
+    plan = ",".join(str(LegPlan(leg.attack, leg.iterations, leg.restarts)) for leg in spec.plan)
+    words = ["robcert", "attack", *(model.name for model in spec.models)]
+    words += ["--norm", spec.threat.norm, "--eps", ",".join(f"{eps:.17g}" for eps in spec.threat.eps)]
+    words += ["--data", spec.data.name, "--split", spec.data.split, "--n", str(spec.data.n), "--seed", str(spec.seed)]
+    words += ["--plan", plan, "--goal", spec.goal, "--certify", spec.certify, "--flat", f"{spec.flat:g}"]
+    for attack, options in spec.options.items():
+        for name, value in options.items():
+            words += ["--option", f"{attack}.{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    return shlex.join(words)
+
+
+def _rows(run: Run) -> list[list[Cell]]:
+    record, spec = run.record, run.spec
+    versions = ", ".join(f"{name} {value}" for name, value in record.versions.model_dump().items())
+    seconds = sum(leg.seconds for model in record.models for leg in model.legs)
+    return [
+        cells("specification", f"sha256 {record.spec_sha256}"),
+        *(cells(f"model {model.name}", f"sha256 {model.sha256}") for model in record.models),
+        cells("data", f"{record.data.name} {record.data.split}, n {record.data.n}, seed {record.data.seed}"),
+        cells("images and labels", f"sha256 {record.data.sha256}"),
+        cells("threat", f"{record.threat.norm}, eps {record.threat.eps}, box {list(record.threat.box)}"),
+        cells("goal, certificate", f"{record.goal}, {spec.certify}"),
+        cells("seed", Cell(str(record.seed), f"{run.name}: seed", record.seed)),
+        cells("versions", versions),
+        cells("device", record.device),
+        cells("seconds of attacks", f"{seconds:.1f}"),
+    ]

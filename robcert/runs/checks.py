@@ -1,0 +1,136 @@
+"""Signs that an attack failed rather than that the model held, which no attack sees by itself.
+
+Carlini et al. 2019, section 4: an unbounded attack must reach 0 %; gradient-free attacks and one-step attacks must not
+beat iterative gradient attacks; a network must answer the same question twice the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robcert.attacks.objectives import margin
+from robcert.attacks.pgd import PGD
+from robcert.engine.batching import logits_of
+from robcert.engine.leg import Leg
+from robcert.engine.plateau import judge
+from robcert.engine.witnesses import Witnesses
+from robcert.runs.record import LegRecord
+from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
+from robcert.types import Batch, Dataset, LoadedModel, Threat
+
+Notes = dict[str, list[int]]
+
+SAMPLE = 16
+"""So many open images are attacked without a budget."""
+STEPS = 50
+_TINY = 1e-3
+"""Logits that spread less give a softmax that is uniform to within this."""
+_ITERATIVE = 10
+"""From so many gradient steps on an attack counts as iterative."""
+
+
+@torch.no_grad()
+def check_answers(model: LoadedModel, data: Dataset, slots: int) -> Notes:
+    """What the answers to the clean images give away, by the position of the images.
+
+    - ``random``: two identical calls differ by more than the stated rounding bound;
+    - ``probabilities``: every row lies in [0, 1] and sums to one: a softmax, not logits;
+    - ``tiny``: all logits within a thousandth of each other, so that the softmax is uniform;
+    - ``saturated``: the gradient of the cross-entropy by the logits is exactly 0 in float32.
+    """
+    if not len(data):
+        return {}
+    logits, again = (logits_of(model.module, data.x, slots).cpu() for _ in range(2))
+    y = data.y.cpu()
+    size = logits.abs().amax(dim=1)
+    random = (logits - again).abs().amax(dim=1) > model.rounding * size
+    row = (logits >= 0).all(dim=1) & (logits <= 1).all(dim=1) & ((logits.double().sum(dim=1) - 1).abs() < 1e-4)
+    tiny = logits.amax(dim=1) - logits.amin(dim=1) < _TINY
+    weights = logits.softmax(dim=1).scatter_add(1, y.view(-1, 1), -torch.ones(len(y), 1))
+    saturated = (weights == 0).all(dim=1) & (margin(logits, y) < 0)
+    found = {"random": random, "tiny": tiny & ~row, "saturated": saturated}
+    if bool(row.all()):
+        found["probabilities"] = row
+    return {name: mask.nonzero().flatten().tolist() for name, mask in found.items()}
+
+
+@dataclass(frozen=True)
+class Unbounded:
+    """What an attack without a budget found: notes, and a leg where it broke images within the budget by the way."""
+
+    notes: Notes = field(default_factory=dict)
+    leg: LegRecord | None = None
+
+
+def check_unbounded(
+    model: LoadedModel,
+    images: Batch,
+    threat: Threat,
+    wrong: Tensor,
+    witnesses: Witnesses,
+    radius: Tensor,
+    seed: int,
+    slots: int,
+) -> Unbounded:
+    """Attack up to `SAMPLE` open images, spread over the run, with the whole box as the budget (PGD on the margin).
+
+    Every point of the box may be used, so whatever stands is either a network that gives one answer everywhere, or an
+    attack that has nothing to follow. ``unbounded``: the positions that stand.
+    """
+    standing = ~wrong & (witnesses.distance > threat.largest) & (radius <= threat.largest)
+    standing = standing & witnesses.distance.isinf()
+    rows = standing.nonzero().flatten()
+    rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()].tolist() if len(rows) else []
+    if not rows:
+        return Unbounded()
+    low, high = threat.box
+    entries = images.x[0].numel()
+    span = (high - low) * {"linf": 1.0, "l2": entries**0.5, "l1": float(entries)}[threat.norm]
+    free = Threat(threat.norm, (span,), threat.box)
+    own = Witnesses(images.x)
+    attack = PGD(iterations=STEPS, objective="margin")
+    leg = Leg(model, attack, "pgd", images, own, free, "decide", seed, rows, 1, slots)
+    leg.run()
+    notes = {"unbounded": [row for row in rows if not bool(own.distance[row].isfinite())]}
+    before = attacked_correct(wrong, witnesses, threat)
+    for row in rows:
+        found = own.found[row]
+        if found is not None and float(own.distance[row]) <= threat.largest:
+            witnesses.put(row, own.x[row], float(own.distance[row]), found)
+    after = attacked_correct(wrong, witnesses, threat)
+    if before == after:
+        return Unbounded(notes)
+    record = LegRecord(
+        attack="pgd",
+        iterations=STEPS,
+        restarts=1,
+        entered=len(rows),
+        attacked_correct=scalar_or_list(after),
+        newly_broken=scalar_or_list([a - b for a, b in zip(before, after, strict=True)]),
+        interval=leg_interval(after, len(images)),
+        forwards=leg.spent.forwards,
+        backwards=leg.spent.backwards,
+        seconds=round(leg.spent.seconds, 3),
+    )
+    return Unbounded(notes, record)
+
+
+def compare_legs(legs: list[LegRecord], notes: list[Notes]) -> Notes:
+    """``gradient_free`` and ``one_step``: what such a leg broke after iterative gradient attacks had failed on it.
+
+    Told only where it is more than chance: where the share of the images the leg attacked is, by its exact one-sided
+    95 % bound, above 1 %.
+    """
+    found: dict[str, set[int]] = {"gradient_free": set(), "one_step": set()}
+    iterative = False
+    for leg, note in zip(legs, notes, strict=False):
+        broke = note.get("broke", [])
+        free = leg.backwards == 0 and leg.forwards > 0
+        single = leg.attack == "fgsm" or (leg.backwards > 0 and leg.iterations == 1)
+        if iterative and (free or single) and judge(leg.entered, len(broke))[0] == "falling":
+            found["gradient_free" if free else "one_step"].update(broke)
+        iterative = iterative or (not free and not single and leg.iterations >= _ITERATIVE and leg.entered > 0)
+    return {name: sorted(positions) for name, positions in found.items()}

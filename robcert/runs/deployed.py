@@ -1,0 +1,62 @@
+"""Whether the examples of a run also fool the model where it is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from robcert.errors import UsageError
+from robcert.network.deployed import Deployed
+from robcert.runs.files import explained, write_atomically
+from robcert.runs.products import product_name
+from robcert.runs.record import DeployedRecord, ModelRecord, RunRecord
+from robcert.runs.store import read_spec
+from robcert.types import LoadedModel
+
+
+def verify(record: RunRecord, models: list[LoadedModel], device: str = "cpu") -> RunRecord:
+    """The record with a count, for each model, of the examples that onnxruntime gets wrong too.
+
+    It replaces the record in the run directory.
+
+    Args:
+        record: of a finished run that was stored.
+        models: its models, in its order; those that are no ONNX files are exported for this.
+        device: "cuda" asks for the GPU provider; the record says what really ran.
+
+    Raises:
+        UsageError: the run was kept in memory.
+        EvaluationError: onnxruntime cannot execute a model, or a model cannot be exported.
+    """
+    if record.run is None:
+        raise UsageError("the examples of this run were not stored", "Name a run directory: run=... or --run")
+    directory = Path(record.run)
+    spec = read_spec(directory)
+    found: list[ModelRecord] = []
+    for number, (model, given) in enumerate(zip(record.models, models, strict=True)):
+        examples = directory / f"adversarials-{product_name(spec, number)}.safetensors"
+        found.append(model.model_copy(update={"deployed": _deployed(examples, given, device)}))
+    record = record.model_copy(update={"models": found})
+    with explained(directory):
+        write_atomically(directory / "record.json", lambda path: path.write_text(record.to_json(), encoding="utf-8"))
+    return record
+
+
+def _deployed(examples: Path, model: LoadedModel, device: str) -> DeployedRecord:
+    import onnxruntime
+
+    tensors = load_file(examples)
+    labels = tensors["label"]
+    deployed = Deployed.of(model, device)
+    answers = deployed(tensors["adversarial"]).argmax(dim=1) if len(labels) else labels
+    held = answers == labels
+    return DeployedRecord(
+        version=str(onnxruntime.__version__),
+        provider=deployed.provider,
+        asked=deployed.asked,
+        exported=deployed.exported,
+        examples=len(labels),
+        fooled=int((~held).sum()),
+        failed=tensors["index"][held].tolist(),
+    )

@@ -1,0 +1,127 @@
+"""Named warnings: the signs that an attack failed rather than that the model held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robcert.runs.proof import Proof
+from robcert.runs.record import PlateauRecord, WarningRecord
+from robcert.types import Dataset, LoadedModel, Status
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """What a leg notes of an image under ``note``, and how it is told; ``only_open``: of open images alone."""
+
+    note: str
+    name: str
+    message: str
+    advice: str
+    only_open: bool = False
+
+
+_SIGNS = (
+    _Sign(
+        "zero_gradient",
+        "zero-gradients",
+        "{count} open images gave a gradient of exactly zero in half of the steps or more",
+        "their verdict says little: the attack had no direction (saturated or quantised network?)",
+        only_open=True,
+    ),
+    _Sign(
+        "non_finite",
+        "non-finite",
+        "the model answered NaN or infinity near {count} images",
+        "such points count as not broken; look for overflow in the network",
+    ),
+    _Sign(
+        "unconfirmed",
+        "unconfirmed",
+        "the verifier refused examples that the search had found, for {count} images",
+        "the network answers differently to the same input (randomised, or on the very boundary)",
+    ),
+    _Sign(
+        "random",
+        "non-deterministic",
+        "two identical calls gave different answers to {count} images",
+        "one draw proves little: average the gradients and the verdicts over draws with --eot 20",
+    ),
+    _Sign(
+        "probabilities",
+        "probabilities",
+        "the model answers {count} images with probabilities (a softmax), not with logits",
+        "gradients vanish where a softmax is sure: give the network without it",
+    ),
+    _Sign(
+        "saturated",
+        "saturated-logits",
+        "the gradient of the cross-entropy is exactly 0 in float32 for {count} images, so large are the logits",
+        "robcert's attacks take it at a temperature; other tools stand still there and report robustness",
+    ),
+    _Sign(
+        "tiny",
+        "tiny-logits",
+        "the logits of {count} images lie within 0.001 of each other, so their softmax is uniform",
+        "robcert's attacks take the cross-entropy at a temperature; other tools lose the gradient to rounding",
+    ),
+    _Sign(
+        "unbounded",
+        "unbounded-attack-fails",
+        "with the whole box as the budget {count} of the images that were tried still stand",
+        "their verdict says nothing: gradients are masked, or the model gives one answer everywhere; try square",
+    ),
+    _Sign(
+        "gradient_free",
+        "gradient-free-wins",
+        "an attack without gradients broke {count} images that iterative gradient attacks had left open",
+        "gradients are masked: trust only gradient-free attacks here (square, boundary), or smooth the network",
+    ),
+    _Sign(
+        "one_step",
+        "one-step-wins",
+        "a one-step attack broke {count} images that iterative attacks had left open",
+        "the loss is rugged or the iterations are wasted: another step size, more restarts, square",
+    ),
+)
+
+
+def warnings(
+    model: LoadedModel,
+    data: Dataset,
+    statuses: list[list[Status]],
+    proof: Proof,
+    notes: list[dict[str, list[int]]],
+    verdict: PlateauRecord | None,
+) -> list[WarningRecord]:
+    """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
+    given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
+
+    if proof.refused:
+        given.append(
+            WarningRecord(
+                name="no-certificate",
+                message=f"nothing could be certified: {proof.refused}",
+                advice="every image is attacked; --certify none leaves this warning out",
+                images=[],
+            )
+        )
+
+    def noted(name: str, only_open: bool) -> list[int]:
+        positions = sorted({position for note in notes for position in note.get(name, [])})
+        still = [position for position in positions if not only_open or "open" in statuses[position]]
+        return [int(data.index[position]) for position in still]
+
+    for sign in _SIGNS:
+        if images := noted(sign.note, sign.only_open):
+            message = sign.message.format(count=len(images))
+            given.append(WarningRecord(name=sign.name, message=message, advice=sign.advice, images=images))
+    if verdict is not None and verdict.verdict == "falling":
+        given.append(
+            WarningRecord(
+                name="not-converged",
+                message=f"the sweep is still falling at its last leg ({verdict.attack}, {verdict.after} iterations)",
+                advice="attacked accuracy is an upper bound that more iterations would lower: lengthen the sweep",
+                images=[],
+            )
+        )
+    return given

@@ -1,0 +1,278 @@
+r"""Detection of adversarial examples by the size of a gradient (paper E, section 7).
+
+An image is rejected where a statistic of `robcert.sensitivity.gradients` exceeds a threshold; by default
+:math:`\|\nabla p(x)\|_{2,\infty}` with the softmax p, the paper's eq. 7.1. Attacks that know nothing of it end where
+two classes are about equally likely, and there the softmax is steep. An adversary who knows it goes further, to where
+the network is sure of the wrong answer: what counts is how much further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from sklearn.metrics import roc_auc_score, roc_curve
+from torch import Tensor, nn
+
+from robcert.attacks import Attack
+from robcert.data.pictures import read_pictures
+from robcert.data.subset import stratified_order
+from robcert.engine.batching import default_slots, logits_of
+from robcert.engine.leg import Leg
+from robcert.engine.witnesses import Witnesses
+from robcert.errors import UsageError
+from robcert.sensitivity.gradients import measure
+from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
+from robcert.types import Batch, Dataset, LoadedModel, Threat
+
+_PAST = 1e-4
+"""How far below the threshold an example must be to count as undetected, relative to it: room for rounding."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A network's detector: rejects images whose statistic exceeds the threshold."""
+
+    module: nn.Module
+    statistic: str
+    threshold: float
+
+    def values(self, x: Tensor) -> Tensor:
+        """The statistic of every image, with the network's own answers as labels: (n,) float64 on the CPU."""
+        return measure(self.module, x, None, (self.statistic,))[self.statistic].double().cpu()
+
+    def rejects(self, values: Tensor) -> Tensor:
+        """(n,) bool; a statistic that is NaN is rejected."""
+        return ~(values <= self.threshold)
+
+    def passes(self, x: Tensor) -> Tensor:
+        """(n,) bool, on the device of ``x``: what an adversary has to reach (see `robcert.engine.oracle.Guard`)."""
+        return (self.values(x) <= self.threshold * (1 - _PAST)).to(x.device)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An attack to detect: its name in a table, the attack, and how often it is restarted."""
+
+    name: str
+    attack: Attack
+    restarts: int = 1
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it attacks the detector too."""
+        return bool(getattr(self.attack, "evades", False))
+
+
+@dataclass(frozen=True)
+class Caught:
+    """What one attack found, and what the detector says to it.
+
+    Attributes:
+        name: of the attack.
+        adaptive: whether it attacked the detector too: only examples that pass the detector count as found then.
+        attacked: images that were attacked.
+        distance: (attacked,) float64, l2; inf where nothing was found.
+        values: (found,) float64, the statistic of the examples.
+        detected: examples that are rejected; for an adaptive attack, images for which no example passes.
+        area: under the ROC curve of clean images against the examples; None where nothing was found, and for an
+            adaptive attack, whose examples were made for the one threshold.
+    """
+
+    name: str
+    adaptive: bool
+    attacked: int
+    distance: Tensor
+    values: Tensor
+    detected: int
+    area: float | None
+
+    @property
+    def found(self) -> int:
+        """Images for which an example was found."""
+        return len(self.values)
+
+    @property
+    def tried(self) -> int:
+        """Out of how many ``detected`` counts."""
+        return self.attacked if self.adaptive else self.found
+
+
+@dataclass(frozen=True)
+class Detection:
+    """All of it: ``clean`` (n,) float64 holds the statistic of the clean test images, ``rejected`` how many fail."""
+
+    threshold: Threshold
+    clean: Tensor
+    rejected: int
+    right: int
+    caught: tuple[Caught, ...]
+
+
+def divide(data: Dataset, calibration: int, n: int | None, seed: int) -> tuple[Dataset, Dataset]:
+    """Disjoint stratified parts of a data set: calibration images, and at most ``n`` others.
+
+    Raises:
+        UsageError: nothing is left to test on.
+    """
+    order = stratified_order(data.y.cpu(), seed)
+    rest = order[calibration:] if n is None else order[calibration : calibration + n]
+    if not len(rest):
+        raise UsageError(
+            f"{data.name} ({data.split}) has {len(data)} images: after {calibration} calibration images none is left "
+            "to test on",
+            f"Calibrate on fewer: --calibration {max(1, len(data) // 2)}",
+        )
+    return _part(data, order[:calibration], seed), _part(data, rest, seed)
+
+
+def fix_threshold(
+    model: LoadedModel, calibration: Dataset, statistic: str = "probability", rate: float = 0.05, seed: int = 0
+) -> Threshold:
+    """The threshold at which a share ``rate`` of clean images is rejected.
+
+    Args:
+        model: the network.
+        calibration: clean images, used neither for training nor for testing.
+        statistic: what is measured.
+        rate: of false positives.
+        seed: chose the images (kept in the threshold, so that the same images are not tested on later).
+
+    Raises:
+        UsageError: an unknown statistic, no images, or too few of them.
+    """
+    check_statistic(statistic)
+    if not len(calibration):
+        raise UsageError("there are no clean calibration images", "Give some: --calibration 250")
+    value, rank = calibrate(Detector(model.module, statistic, 0.0).values(calibration.x), rate)
+    return Threshold(
+        statistic=statistic,
+        value=value,
+        rate=rate,
+        n=len(calibration),
+        rank=rank,
+        data=calibration.name,
+        split=calibration.split,
+        seed=seed,
+        model=model.name,
+        sha256=model.source.sha256,
+    )
+
+
+def detect(
+    model: LoadedModel,
+    test: Dataset,
+    threshold: Threshold,
+    trials: Sequence[Trial],
+    attacked: int | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Detection:
+    """Screen clean images, attack those that are right, and screen the examples.
+
+    Args:
+        model: the network.
+        test: clean images that the threshold was not fixed on.
+        threshold: of the detector.
+        trials: the attacks, l2, each looking for the closest example; adaptive ones for the closest that passes.
+        attacked: at most so many images are attacked; None: all that are right.
+        seed: of the attacks' random starts.
+        advance: is told how many attacks on an image have ended since the last call.
+
+    Raises:
+        UsageError: no clean test image; none that the network gets right.
+    """
+    if not len(test):
+        raise UsageError("there are no clean test images", "Give some: --n 250")
+    detector = Detector(model.module, threshold.statistic, threshold.value)
+    slots = default_slots(test.x[0].numel())
+    clean = detector.values(test.x)
+    right = (logits_of(model.module, test.x, slots).argmax(dim=1) == test.y).nonzero().flatten()
+    if trials and not len(right):
+        raise UsageError(f"{model.name} gets none of {len(test)} test images right: there is nothing to attack")
+    rows = right[:attacked]
+    images = Batch(test.x[rows], test.y[rows], test.index[rows])
+    threat = Threat("l2", (scale(model, images),), test.box) if len(rows) else None
+    caught: list[Caught] = []
+    for trial in trials:
+        assert threat is not None
+        witnesses = Witnesses(images.x)
+        leg = Leg(
+            model=model,
+            attack=trial.attack,
+            name=trial.name,
+            images=images,
+            witnesses=witnesses,
+            threat=threat,
+            goal="minimize",
+            seed=seed,
+            entrants=list(range(len(images))),
+            restarts=trial.restarts,
+            slots=slots,
+            guard=detector.passes if trial.adaptive else None,
+        )
+        ended = 0
+
+        def look(leg: Leg) -> None:
+            nonlocal ended
+            advance(leg.left - ended)
+            ended = leg.left
+
+        leg.run(look)
+        caught.append(_caught(trial, detector, clean, witnesses))
+    return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(caught))
+
+
+def screen(model: LoadedModel, threshold: Threshold, folder: Path) -> tuple[list[Path], list[str], list[float]]:
+    """What a detector says to image files: the files, the model's answers, and the statistic of each.
+
+    Raises:
+        UsageError: no folder, or no image in it.
+        EvaluationError: a file is no image, or not of the model's size.
+    """
+    files, x = read_pictures(folder, model.input_shape)
+    device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), None)
+    x = x if device is None else x.to(device)
+    answers = logits_of(model.module, x, default_slots(x[0].numel())).argmax(dim=1)
+    values = Detector(model.module, threshold.statistic, threshold.value).values(x)
+    return files, [str(int(answer)) for answer in answers], values.tolist()
+
+
+def scale(model: LoadedModel, images: Batch) -> float:
+    """A distance at which attacks may begin: twice the median of the linearised distances; never 0."""
+    found = measure(model.module, images.x, images.y, ("gap", "margin"))
+    linear = (found["gap"].clamp_min(0) / found["margin"].clamp_min(1e-12)).double()
+    low, high = model.box
+    widest = (high - low) * images.x[0].numel() ** 0.5
+    return float((2 * linear.median()).clamp(1e-3 * widest, widest))
+
+
+def roc(clean: Tensor, values: Tensor) -> tuple[list[float], list[float]]:
+    """False and true positive rates over all thresholds, both rising from 0 to 1."""
+    labels = [0] * len(clean) + [1] * len(values)
+    false, true, _ = roc_curve(labels, torch.cat([clean, values]).numpy())
+    return false.tolist(), true.tolist()
+
+
+def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesses) -> Caught:
+    positions = sorted(witnesses.x)
+    attacked = len(witnesses.found)
+    values = clean.new_zeros(0)
+    area: float | None = None
+    if positions:
+        device = next((t.device for t in (*detector.module.parameters(), *detector.module.buffers())), None)
+        examples = torch.stack([witnesses.x[position] for position in positions])
+        values = detector.values(examples.to(device) if device is not None else examples)
+    if positions and not trial.adaptive:
+        labels = [0] * len(clean) + [1] * len(values)
+        area = float(roc_auc_score(labels, torch.cat([clean, values]).numpy()))
+    rejected = int(detector.rejects(values).sum())
+    missing = attacked - len(positions) if trial.adaptive else 0
+    return Caught(trial.name, trial.adaptive, attacked, witnesses.distance, values, rejected + missing, area)
+
+
+def _part(data: Dataset, rows: Tensor, seed: int) -> Dataset:
+    rows = rows.to(data.y.device)
+    return replace(data, x=data.x[rows], y=data.y[rows], index=data.index[rows], seed=seed)

@@ -1,0 +1,80 @@
+"""`robcert gate` with baselines, time budgets, a sample that is too small, and a first policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .conftest import Call
+
+_HEAD = '[gate]\nmodels = ["digits-l2nnn"]\ndata = "digits"\nn = 100\n'
+_HOLDS = '[[gate.require]]\nname = "holds"\nnorm = "l2"\neps = 0.6\nattacked_accuracy = 0.4\nplan = "pgd:10"\n'
+_UNSURE = '[[gate.require]]\nname = "unsure"\nnatural_accuracy = 0.97\n'
+
+
+def _policy(folder: Path, *parts: str, name: str = "robcert.toml") -> Path:
+    (folder / name).write_text("\n".join(parts))
+    return folder / name
+
+
+def test_the_same_gate_again_attacks_nothing(call: Call, tmp_path: Path) -> None:
+    _policy(tmp_path, _HEAD, _HOLDS)
+    first, second = (call("gate", "--format", "json") for _ in range(2))
+    assert (first.code, second.code) == (0, 0), first.out
+    assert json.loads(first.out)["requirements"] == json.loads(second.out)["requirements"]
+    assert "finished already" in second.err
+
+
+def test_inconclusive_is_1_or_a_warning(call: Call, tmp_path: Path) -> None:
+    _policy(tmp_path, _HEAD, _UNSURE)
+    done = call("gate")
+    assert done.code == 1
+    assert "inconclusive" in done.out
+    assert "images would decide" in " ".join(done.out.split())
+    assert call("gate", "--inconclusive", "warn").code == 0
+
+
+def test_a_baseline_and_a_worse_model(call: Call, tmp_path: Path) -> None:
+    drop = (
+        '[[gate.require]]\nname = "no regression"\nnorm = "l2"\neps = 0.5\nattacked_accuracy_drop = 0.05\n'
+        'plan = "pgd:10"\n'
+    )
+    head = _HEAD.replace('["digits-l2nnn"]', '[{ path = "digits-at", name = "ours" }]') + 'baseline = "base.json"\n'
+    _policy(tmp_path, head, drop)
+    missing = call("gate")
+    assert missing.code == 2
+    assert "--update-baseline" in missing.err
+    assert call("gate", "--update-baseline").code == 0
+    same = call("gate", "--format", "json")
+    one = json.loads(same.out)["requirements"][0]
+    assert same.code == 0, one
+    assert (one["pairs"]["lost"], one["pairs"]["won"], one["verdict"]) == (0, 0, "empirical")
+    worse = call("gate", "digits-plain", "--format", "json")
+    one = json.loads(worse.out)["requirements"][0]
+    assert (worse.code, one["model"], one["verdict"]) == (1, "ours", "failed")
+    assert one["pairs"]["lost"] == len(one["pairs"]["newly_broken"]) > 0
+    assert one["pairs"]["mcnemar"] < 0.001
+    other = call("gate", "--policy", _policy(tmp_path, head.replace("n = 100", "n = 90"), drop, name="o.toml"))
+    assert other.code == 2
+    assert "90 of digits" in other.err
+
+
+def test_a_time_budget_that_is_spent_is_inconclusive(call: Call, tmp_path: Path) -> None:
+    _policy(tmp_path, _HEAD + 'time_budget = "0.1s"\n', _HOLDS.replace("pgd:10", "pgd:100000"))
+    done = call("gate", "--format", "json")
+    one: dict[str, Any] = json.loads(done.out)["requirements"][0]
+    assert (done.code, one["verdict"], one["needed"]) == (1, "inconclusive", None)
+    assert "time budget" in one["reason"]
+
+
+def test_init_writes_a_policy_that_holds(call: Call, tmp_path: Path) -> None:
+    done = call("gate", "--init", "digits-at")
+    assert done.code == 0, done.err
+    text = (tmp_path / "robcert.toml").read_text()
+    assert text.count("#") > 5
+    held = call("gate")
+    assert held.code == 0, held.out + text
+    twice = call("gate", "--init", "digits-at")
+    assert twice.code == 2
+    assert (tmp_path / "robcert.toml").read_text() == text

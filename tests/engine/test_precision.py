@@ -1,0 +1,201 @@
+"""A search in bfloat16 finds the same, and what it finds is what the float32 network says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import run_leg
+
+from robcert.attacks.objectives import margin
+from robcert.attacks.protocol import Problem
+from robcert.data import load_dataset
+from robcert.engine import precision
+from robcert.engine.oracle import ModelOracle
+from robcert.engine.precision import Lowered, fastest, search_network
+from robcert.errors import UsageError
+from robcert.network import load_model
+from robcert.types import Norm, Threat
+
+
+def small(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 3))
+    return net.eval().requires_grad_(False)
+
+
+def problem(x: Tensor, y: Tensor) -> Problem:
+    zeros = torch.zeros_like(y)
+    return Problem(
+        x=x.clone(),
+        y=y,
+        index=zeros,
+        restart=zeros,
+        best=torch.full((len(y),), float("inf")),
+        rivals=zeros[:, None],
+        threat=Threat("l2", (10.0,)),
+        goal="minimize",
+        seed=0,
+    )
+
+
+def test_the_first_layer_sees_a_perturbation_that_bfloat16_rounds_away() -> None:
+    net, x = small(), torch.full((1, 1, 8, 8), 0.75)
+    moved = x + 2.0**-12
+    assert torch.equal(x.bfloat16(), moved.bfloat16())
+    low = Lowered(net, x)
+    assert not low.cast
+    assert next(low.network[4].parameters()).dtype == torch.bfloat16  # type: ignore[index]
+    big = 2.0**8  # in units in which the change of the first layer is one that bfloat16 can hold
+    net[0].weight.mul_(big)  # type: ignore[union-attr]
+    assert not torch.equal(Lowered(net, x).network[0](x), Lowered(net, x).network[0](moved))  # type: ignore[index]
+
+
+def test_the_copy_leaves_the_network_as_it_was() -> None:
+    net, x = small(), torch.rand(4, 1, 8, 8)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    answers = net(x)
+    low = Lowered(net, x)(x)
+    assert low.dtype == torch.float32
+    assert torch.allclose(low, answers, rtol=0.05, atol=0.05 * float(answers.abs().max()))
+    assert torch.equal(net(x), answers)
+    for key, value in net.state_dict().items():
+        assert value.dtype == before[key].dtype
+        assert torch.equal(value, before[key])
+
+
+def test_without_modules_of_layers_the_input_is_cast() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(16, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ self.weight
+
+    low = Lowered(Bare(), torch.rand(1, 1, 4, 4))
+    assert low.cast
+    assert low(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+
+
+def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
+    net, x = small(), torch.rand(12, 1, 8, 8)
+    y = net(x).argmax(1)
+
+    class Other(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * net(x) + 1
+
+    oracle = ModelOracle(net, problem(x, y), 2.0**-20, Other())
+    oracle.coarse = torch.tensor([i % 3 == 0 for i in range(12)])
+    found = oracle.value_and_grad(margin, x)
+    expected = torch.where(oracle.coarse[:, None], 2 * net(x) + 1, net(x))
+    assert torch.allclose(found.logits, expected, rtol=1e-5, atol=1e-6)
+    plain = ModelOracle(net, problem(x, y), 2.0**-20).value_and_grad(margin, x)
+    factor = torch.where(oracle.coarse, 2.0, 1.0)[:, None, None, None]
+    assert torch.allclose(found.gradient, factor * plain.gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
+    net, x = small(), torch.rand(8, 1, 8, 8)
+    y = net(x).argmax(1)
+
+    class Liar(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -net(x)
+
+    oracle = ModelOracle(net, problem(x, y), 2.0**-20, Liar())
+    oracle.coarse = torch.ones(8, dtype=torch.bool)
+    near = x + 1e-4 * torch.randn_like(x)
+    assert bool((margin(oracle.logits(near), y) > 0).all()), "it lies about every image"
+    assert bool(oracle.problem.best.isinf().all())
+    assert oracle.confirmed == 8, "and every lie was looked into"
+
+
+@pytest.mark.parametrize("name", ["pgd", "cw"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_same_verdicts_on_real_images(name: str, norm: Norm) -> None:
+    _same_verdicts(name, norm, n=60, least=0.98)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pgd", "cw"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_same_verdicts_on_500_images(name: str, norm: Norm) -> None:
+    _same_verdicts(name, norm, n=500, least=0.99)
+
+
+def _same_verdicts(name: str, norm: Norm, n: int, least: float) -> None:
+    model, data = load_model("digits-plain"), load_dataset("digits", n=n)
+    with torch.no_grad():
+        y = model.module(data.x).argmax(1)
+    eps = 0.5 if norm == "l2" else 0.08
+    threat, low = Threat(norm, (eps,)), Lowered(model.module, data.x[:1])
+    verdicts: list[Tensor] = []
+    for search in (None, low):
+        witnesses, _ = run_leg(model, data.x, y, threat, name, iterations=50, search=search)
+        for k, example in witnesses.x.items():
+            assert int(model.module(example[None]).argmax()) != int(y[k]), "float32 confirms every verdict"
+        verdicts.append(witnesses.distance <= eps)
+    assert 0 < int(verdicts[0].sum()) < n, "the comparison means something"
+    assert float((verdicts[0] == verdicts[1]).double().mean()) >= least
+
+
+def test_what_a_minimisation_reaches() -> None:
+    model, data = load_model("digits-plain"), load_dataset("digits", n=40)
+    with torch.no_grad():
+        y = model.module(data.x).argmax(1)
+    threat, low = Threat("l2", (0.5,)), Lowered(model.module, data.x[:1])
+    wide, narrow = (
+        run_leg(model, data.x, y, threat, "cw", "minimize", iterations=100, search=search)[0].distance
+        for search in (None, low)
+    )
+    assert float((narrow / wide).median()) <= 1.005
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "lowered"), [(3e-3, 1e-3, False), (9e-3, 8e-3, False), (9e-3, 5e-3, True), (9e-3, 1.0, False)]
+)
+def test_auto_asks_the_clock(wide: float, narrow: float, lowered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "fastest", lambda networks, x, seconds: [wide, narrow][: len(networks)])
+    chosen = search_network(small(), torch.rand(8, 1, 8, 8), "auto")
+    assert (chosen is not None) == lowered, "clearly faster, and not a step that is mostly overhead"
+
+
+def test_the_clock_runs_every_network() -> None:
+    first, second = fastest([small(), small(1)], torch.rand(8, 1, 8, 8), 0.0)
+    assert 0 < first < float("inf")
+    assert 0 < second < float("inf")
+
+
+def test_a_network_that_cannot_is_named() -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+            self.other = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.other(self.linear(x).float())
+
+    x = torch.rand(8, 4)
+    assert search_network(Picky(), x, "auto") is None
+    with pytest.raises(UsageError, match="bfloat16"):
+        search_network(Picky(), x, "bfloat16")
+    with pytest.raises(UsageError, match="precision"):
+        search_network(Picky(), x, "half")  # type: ignore[arg-type]
+
+
+def test_a_network_that_bfloat16_spoils_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.last = nn.Linear(4, 2, bias=False)
+            self.last.weight.data = torch.tensor([[1e4, 0.0, 0.0, 0.0], [-1e4, 0.0, 0.0, 0.0]])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.linear(x) + 1000.0 - 1000.0)
+
+    monkeypatch.setattr(precision, "fastest", lambda networks, x, seconds: [1.0, 0.1][: len(networks)])
+    assert search_network(Fine().eval(), torch.randn(64, 4), "auto") is None

@@ -1,0 +1,167 @@
+"""Every kind of requirement, on both sides of what is measured in another way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import robcert
+from robcert.certify import certificates
+from robcert.gate import Grade
+from robcert.lipschitz.graph import lipschitz_bound
+from robcert.policy.evaluate import OUT_OF_TIME, How, evaluate
+from robcert.policy.kinds import Subject, kinds
+from robcert.policy.load import load_policy
+from robcert.policy.record import RequirementRecord
+from robcert.policy.schema import Requirement
+from robcert.sensitivity.jacobian import jacobian
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return Subject(robcert.load_model("digits-l2nnn"), robcert.load_dataset("digits", n=60), sample=False)
+
+
+def _measure(subject: Subject, kind: str, limit: float, **more: Any) -> tuple[Grade, float]:
+    found: Any = kinds.get(kind)
+    result = found.measure(Requirement(kind=kind, limit=limit, name="x", **more), subject)
+    return result.grade, result.value
+
+
+def _beside(value: float) -> tuple[float, float]:
+    return value * (1 - 1e-9), value * (1 + 1e-9)
+
+
+def test_all_kinds_of_the_issue_are_there() -> None:
+    assert set(kinds.names()) == {
+        "attacked_accuracy", "attacked_accuracy_drop", "certified_accuracy", "detection_rate", "lipschitz",
+        "max_jacobian", "mean_gap", "median_distance", "natural_accuracy",
+    }  # fmt: skip
+
+
+def test_natural_and_certified_accuracy_and_the_mean_gap(subject: Subject) -> None:
+    data, module = subject.data, subject.model.module
+    with torch.no_grad():
+        two = module(data.x).double().topk(2, dim=1)
+    right = int((two.indices[:, 0] == data.y).sum())
+    proven = certificates.get("gap")(subject.model, data.x, data.y, "l2")
+    certified = int((proven.radius > 0.25).sum())
+    gap = float((two.values[:, 0] - two.values[:, 1]).mean())
+    assert 0 < certified < right <= 60
+    assert _measure(subject, "natural_accuracy", right / 60) == ("proven", right / 60)
+    assert _measure(subject, "natural_accuracy", min(1.0, (right + 1) / 60))[0] == (
+        "failed" if right < 60 else "proven"
+    )
+    threat = {"norm": "l2", "eps": 0.25}
+    assert _measure(subject, "certified_accuracy", certified / 60, **threat) == ("proven", certified / 60)
+    assert _measure(subject, "certified_accuracy", (certified + 1) / 60, **threat)[0] == "failed"
+    low, high = _beside(gap)
+    assert _measure(subject, "mean_gap", low - 1e-5)[0] == "proven"
+    assert _measure(subject, "mean_gap", high + 1e-5)[0] == "failed"
+    sampled = Subject(subject.model, data, sample=True)
+    assert _measure(sampled, "mean_gap", low - 1e-5)[0] == "empirical", "a mean of a sample proves nothing"
+
+
+def test_lipschitz_and_the_largest_jacobian(subject: Subject) -> None:
+    bound = lipschitz_bound(subject.model, "l2").whole
+    low, high = _beside(bound)
+    assert _measure(subject, "lipschitz", high, norm="l2")[0] == "proven"
+    assert _measure(subject, "lipschitz", low, norm="l2")[0] == "failed"
+    # The largest singular value of the Jacobian that autograd gives, image by image.
+    rows = torch.autograd.functional.jacobian(
+        lambda x: subject.model.module(x).sum(0), subject.data.x[:20], vectorize=True
+    )
+    sigma = torch.linalg.svdvals(rows.movedim(0, 1).flatten(2)).amax(1).max()
+    few = Subject(
+        subject.model,
+        robcert.Dataset(
+            **{
+                **vars(subject.data),
+                "x": subject.data.x[:20],
+                "y": subject.data.y[:20],
+                "index": subject.data.index[:20],
+            }
+        ),
+        sample=True,
+    )
+    assert jacobian(few.model, few.data, "l2").upper.measured_whole == pytest.approx(float(sigma), rel=1e-4)
+    assert _measure(few, "max_jacobian", float(sigma) * 1.001, norm="l2")[0] == "empirical"
+    assert _measure(few, "max_jacobian", float(sigma) * 0.999, norm="l2")[0] == "failed"
+    assert _measure(few, "max_jacobian", bound * 1.001, norm="l2")[0] == "proven"
+
+
+def test_a_detector_is_judged_by_the_attack_that_it_detects_least() -> None:
+    plain = Subject(robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=120), sample=True)
+    more = {"false_positive_rate": 0.1, "plan": "cw:30,evasive-cw:30"}
+    found: Any = kinds.get("detection_rate")
+    result = found.measure(Requirement(kind="detection_rate", limit=0.05, name="x", **more), plain)
+    assert "cw:30" in result.note
+    assert "evasive-cw:30" in result.note
+    assert "attack on the detector" not in result.note
+    assert _measure(plain, "detection_rate", 0.999, **more)[0] in ("failed", "inconclusive")
+    blind = found.measure(
+        Requirement(kind="detection_rate", limit=0.05, name="x", false_positive_rate=0.1, plan="cw:30"), plain
+    )
+    assert "no attack on the detector itself was run" in blind.note
+    assert blind.value >= result.value
+
+
+def _gate(tmp_path: Path, text: str, **how: Any) -> dict[str, RequirementRecord]:
+    path = tmp_path / "p.toml"
+    path.write_text('[gate]\nmodels = ["digits-l2nnn"]\ndata = "digits"\nn = 80\n' + text)
+    record = evaluate(load_policy(path), How(runs=None, **how))
+    return {one.name: one for one in record.requirements}
+
+
+def test_the_median_distance_is_the_share_of_one_half(tmp_path: Path) -> None:
+    """The same verdict as an accuracy of 1/2 at that budget; decided by certificates where they reach it."""
+    found = _gate(
+        tmp_path,
+        '[[gate.require]]\nname = "near"\nnorm = "l2"\nmedian_distance = 0.05\n'
+        '[[gate.require]]\nname = "far"\nnorm = "l2"\nmedian_distance = 3.0\nplan = "pgd:10"\n'
+        '[[gate.require]]\nname = "half"\nnorm = "l2"\neps = 3.0\nattacked_accuracy = 0.5\nplan = "pgd:10"\n',
+    )
+    assert (found["near"].verdict, found["near"].backwards) == ("proven", 0)
+    assert found["far"].verdict == found["half"].verdict == "failed"
+    assert found["far"].run == found["half"].run, "one run answers both"
+    assert found["far"].counts == found["half"].counts
+
+
+def test_an_early_end_saves_work_and_changes_no_verdict(tmp_path: Path) -> None:
+    text = "".join(
+        f'[[gate.require]]\nname = "{limit}"\nnorm = "l2"\neps = 1.0\nattacked_accuracy = {limit}\n'
+        'plan = "pgd:5,pgd:20x2"\n'
+        for limit in (0.95, 0.3, 0.05)
+    )
+    early, whole = _gate(tmp_path, text), _gate(tmp_path, text, full=True)
+    assert {name: one.verdict for name, one in early.items()} == {name: one.verdict for name, one in whole.items()}
+    one = text.replace(text[text.index('[[gate.require]]\nname = "0.3"') :], "")
+    assert _gate(tmp_path, one)["0.95"].forwards < whole["0.95"].forwards
+
+
+def test_without_time_nothing_is_claimed(tmp_path: Path) -> None:
+    ticks = iter(np.arange(0.0, 1e6, 10.0))
+    text = (
+        'time_budget = "15s"\n[[gate.require]]\nname = "x"\nnorm = "l2"\neps = 0.5\nattacked_accuracy = 0.4\n'
+        'plan = "cw:1k"\n'
+    )
+    found = _gate(tmp_path, text, clock=lambda: float(next(ticks)))["x"]
+    assert found.verdict == "inconclusive"
+    assert OUT_OF_TIME in found.reason
+    assert found.needed is None
+
+
+def test_a_sweep_that_still_falls_is_told(tmp_path: Path) -> None:
+    text = (
+        '[[gate.require]]\nname = "{}"\nnorm = "l2"\neps = 0.6\nattacked_accuracy = 0.3\nplan = "pgd:1,10"\n'
+        "options.pgd.step_size = 0.05\n"
+    )
+    both = text.format("told") + text.format("required") + "require_converged = true\n"
+    found = _gate(tmp_path, both)
+    assert (found["told"].verdict, found["told"].converged) == ("empirical", False)
+    assert "still falling" in found["told"].reason
+    assert found["required"].verdict == "failed"

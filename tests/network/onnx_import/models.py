@@ -1,0 +1,74 @@
+"""ONNX models in a few lines, run by robcert and by onnxruntime (or the reference of ONNX, where that has no kernel)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from robcert.network.onnx_import.build import Builder
+from robcert.network.onnx_import.network import OnnxNetwork
+
+Nodes = Sequence[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]]
+
+
+def model_of(
+    nodes: Nodes,
+    shape: Sequence[int | str | None],
+    opset: int,
+    constants: Mapping[str, np.ndarray] | None = None,
+    output: str = "y",
+    output_type: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """A model of one float input ``x``."""
+    graph = helper.make_graph(
+        [helper.make_node(op, list(ins), list(outs), name=f"{op}_{i}", **attributes)
+         for i, (op, ins, outs, attributes) in enumerate(nodes)],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info(output, output_type, None)],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in (constants or {}).items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def network_of(model: onnx.ModelProto, output: str = "y", fixed: int | None = None) -> OnnxNetwork:
+    """The network that robcert reads, whatever the shape of its answer."""
+    shape = tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:])
+    builder = Builder({(f.domain, f.name): f for f in model.functions}, shape, fixed)
+    scope = {t.name: builder.constant(t) for t in model.graph.initializer} | {"x": builder.images}
+    builder.nodes(model.graph.node, scope, {o.domain: o.version for o in model.opset_import})
+    return builder.network(scope[output], shape, channels_last=False)
+
+
+def deployed(model: onnx.ModelProto, x: np.ndarray) -> tuple[np.ndarray, str]:
+    """What onnxruntime answers, or where it has no kernel the reference implementation of ONNX; and which it was."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": x})[0], "onnxruntime"
+    except Exception:
+        from onnx.reference import ReferenceEvaluator
+
+        return np.asarray(ReferenceEvaluator(model).run(None, {"x": x})[0]), "reference"
+
+
+def answer(network: OnnxNetwork, x: np.ndarray) -> Tensor:
+    """What robcert answers."""
+    with torch.no_grad():
+        return network(torch.from_numpy(x))
+
+
+def normal_classifier() -> onnx.ModelProto:
+    """A small linear classifier of 1 x 4 x 4 images, in opset 13."""
+    weight = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    nodes: Nodes = [("Relu", ["x"], ["r"], {}), ("Flatten", ["r"], ["f"], {}), ("MatMul", ["f", "w"], ["y"], {})]
+    return model_of(nodes, ("n", 1, 4, 4), 13, {"w": weight})

@@ -1,0 +1,61 @@
+"""A few hundred damaged files of every format: an error message or a correct load, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FILES = 400
+
+# Work in progress, see tests/network/onnx_import/conftest.py.
+pytestmark = pytest.mark.slow
+
+
+def fuzz() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
+    spec = importlib.util.spec_from_file_location("fuzz", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_damaged_files_of_every_format() -> None:
+    said: list[str] = []
+    assert fuzz().run(FILES, seed=2026, say=said.append) == []
+    loaded = sum(int(line.split()[2]) for line in said[:-1])
+    refused = sum(int(line.split()[4]) for line in said[:-1])
+    assert loaded + refused == FILES
+    assert loaded >= 10
+    assert refused >= FILES // 3
+
+
+@pytest.mark.parametrize("fault", ["raises", "writes", "sleeps", "dies"])
+def test_faults_are_seen(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness itself: a reader that misbehaves is caught."""
+    code = {
+        "raises": "raise KeyError('x')",
+        "writes": "open('elsewhere', 'w').close()",
+        "sleeps": "time.sleep(0.3)",
+        "dies": "os.abort()",
+    }[fault]
+    source = (Path(__file__).parents[2] / "benchmarks" / "fuzz.py").read_text(encoding="utf-8")
+    changed = source.replace(
+        "    import torch\n\n    from robcert.network import load_model\n", f"    {code}\n    return\n", 1
+    )
+    changed = changed.replace(
+        "MOST_SECONDS = 10.0", "MOST_SECONDS = 0.2" if fault == "sleeps" else "MOST_SECONDS = 10.0"
+    )
+    assert changed != source
+    copy = tmp_path / "fuzz.py"
+    copy.write_text(changed)
+    spec = importlib.util.spec_from_file_location("changed", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.run(2, seed=0, say=lambda _: None)

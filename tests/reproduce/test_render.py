@@ -1,0 +1,68 @@
+"""Records of reproductions: cells keep their kind, and a page keeps its other sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from robcert.errors import UsageError
+from robcert.reproduce import Column, ReproduceRecord, Table
+from robcert.reproduce.record import schema
+from robcert.reproduce.render import console_text, markdown, write_section
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "reproduce-1.json"
+COLUMNS = [
+    Column(name="MaxIter", source="label", kind="text"),
+    Column(name="mnist-plain"),
+    Column(name="Model 1", source="paper"),
+    Column(name="gap", kind="number"),
+]
+
+
+def record(name: str = "a-table", share: float | None = 0.25) -> ReproduceRecord:
+    rows: list[list[str | float | None]] = [["100", share, 0.0005, 2.8], ["1M", None, 0.0, 0.5]]
+    return ReproduceRecord(
+        name=name,
+        title="A table",
+        command=f"robcert reproduce {name} --n 10",
+        tables=[Table(title="Accuracy", columns=COLUMNS, rows=rows)],
+        differences=["networks"],
+        verdicts=["mnist-plain: flat"],
+        runs=["runs/one"],
+    )
+
+
+def test_the_schema_is_the_published_one() -> None:
+    assert PUBLISHED.read_text() == schema(), "write robcert.reproduce.record.schema() there"
+
+
+def test_json_reads_back() -> None:
+    assert ReproduceRecord.model_validate_json(record().to_json()) == record()
+
+
+@pytest.mark.parametrize("row", [["100", 0.5, 0.5], [0.5, 0.5, 0.5, 0.5], ["100", "0.5", 0.5, 0.5]])
+def test_cells_fit_their_columns(row: list[str | float | None]) -> None:
+    with pytest.raises(ValidationError):
+        Table(title="", columns=COLUMNS, rows=[row])
+
+
+def test_text_shows_every_cell_and_who_says_it() -> None:
+    for text in (console_text(record()), markdown(record())):
+        for part in ("Model 1 (paper)", "25.0 %", "0.05 %", "0.0 %", "2.8", " - ", "networks", "mnist-plain: flat"):
+            assert part in text
+    assert "| 1M | - | 0.0 % | 0.5 |" in markdown(record())
+
+
+def test_a_page_keeps_its_other_sections(tmp_path: Path) -> None:
+    page = tmp_path / "RESULTS.md"
+    write_section(record("one"), page)
+    write_section(record("two"), page)
+    before = page.read_text()
+    write_section(record("one", share=0.75), page)
+    after = page.read_text()
+    assert after == before.replace("25.0 %", "75.0 %", 1)
+    assert after.count("robcert reproduce one") == after.count("robcert reproduce two") == 1
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_section(record(), tmp_path / "nowhere" / "RESULTS.md")

@@ -1,0 +1,156 @@
+"""Properties: sat with a counterexample that onnxruntime confirms, unsat with a proof, unknown otherwise."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from robcert.errors import EvaluationError, UsageError
+from robcert.network import export_onnx, from_module
+from robcert.vnnlib import Region
+from robcert.vnnlib.parse import read_vnnlib
+from robcert.vnnlib.search import bounds32
+from robcert.vnnlib.solve import solve
+
+
+def linear_net() -> nn.Module:
+    """f_0 = x_0 + x_1, f_1 = x_2 - x_3."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    layer = net[1]
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, -1]]))
+        layer.bias.zero_()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("vnnlib") / "a.onnx"
+    return str(export_onnx(from_module(linear_net(), (1, 2, 2), 2), path))
+
+
+def write(path: Path, low: float, high: float, *constraints: str) -> Path:
+    lines = [f"(declare-const X_{i} Real)" for i in range(4)] + [f"(declare-const Y_{i} Real)" for i in range(2)]
+    lines += [f"(assert (>= X_{i} {low}))  ; a comment\n(assert (<= X_{i} {high}))" for i in range(4)]
+    path.write_text("\n".join([*lines, *constraints]))
+    return path
+
+
+def test_sat_with_a_counterexample_that_onnxruntime_confirms(model: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    # f_0 <= f_1: true at x = (0.1, 0.1, 0.9, 0.1), false at the centre and at most corners
+    path = write(tmp_path / "p.vnnlib", 0.1, 0.9, "(assert (<= Y_0 Y_1))")
+    found = solve(model, path)
+    assert (found.result, found.checked) == ("sat", "CPUExecutionProvider")
+    text = found.as_text()
+    assert text.startswith("sat\n((X_0 ")
+    values = {name: float(value) for name, value in re.findall(r"\(([XY]_\d+) (\S+?)\)", text)}
+    x = torch.tensor([values[f"X_{i}"] for i in range(4)], dtype=torch.float32)
+    assert bool((x.double() >= 0.1).all() & (x.double() <= 0.9).all())
+    (y,) = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(
+        None, {onnxruntime.InferenceSession(model).get_inputs()[0].name: x.reshape(1, 1, 2, 2).numpy()}
+    )
+    assert y[0, 0] <= y[0, 1]
+    assert [values["Y_0"], values["Y_1"]] == pytest.approx(y[0].tolist(), abs=1e-6)
+
+
+def test_unsat_by_a_lipschitz_bound(model: str, tmp_path: Path) -> None:
+    # in the box of side 0.02 around 0.5, f_0 is near 1 and f_1 near 0
+    path = write(tmp_path / "p.vnnlib", 0.49, 0.51, "(assert (<= Y_0 Y_1))")
+    assert solve(model, path).result == "unsat"
+    both = "(assert (or (and (<= Y_0 Y_1)) (and (<= Y_0 0.5) (>= Y_1 0.2)) (and (>= Y_1 3.0))))"
+    assert solve(model, write(tmp_path / "q.vnnlib", 0.49, 0.51, both)).result == "unsat"
+    impossible = write(tmp_path / "r.vnnlib", 0.49, 0.51, "(assert (<= X_0 0.1))", "(assert (<= Y_0 9.0))")
+    assert solve(model, impossible).result == "unsat"
+
+
+def test_unsat_on_an_l2_nonexpansive_network(tmp_path: Path) -> None:
+    import robcert
+
+    data = robcert.load_dataset("digits", n=20, seed=0)
+    x, label = data.x[0].flatten().tolist(), int(data.y[0])
+    other = (label + 1) % 10
+    lines = [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{i} Real)" for i in range(10)]
+    lines += [f"(assert (>= X_{i} {v - 1e-3:.9f}))\n(assert (<= X_{i} {v + 1e-3:.9f}))" for i, v in enumerate(x)]
+    path = tmp_path / "p.vnnlib"
+    path.write_text("\n".join([*lines, f"(assert (>= Y_{other} Y_{label}))"]))
+    assert solve("digits-l2nnn", path, iterations=20, restarts=4).result == "unsat"
+    assert solve("digits-plain", path, iterations=20, restarts=4).result == "unknown"
+
+
+def test_unknown_where_neither_is_found(model: str, tmp_path: Path) -> None:
+    # f_0 - f_1 is at least 0.2 - 0.8 + ... = -0.6 in [0.1, 0.9]; a sum is no difference of two logits: not proven,
+    # and not true: f_0 + f_1 >= 0.2 - 0.8 = -0.6
+    path = write(tmp_path / "p.vnnlib", 0.1, 0.9, "(assert (<= (+ Y_0 Y_1) -0.61))")
+    assert solve(model, path, iterations=20, restarts=4).result == "unknown"
+    tight = write(tmp_path / "q.vnnlib", 0.1, 0.9, "(assert (<= (+ Y_0 Y_1) -0.58))")
+    assert solve(model, tight).result == "sat"
+
+
+CASES = [
+    ("(assert (<= Y_0 Y_1)", "never closed"),
+    ("(assert (<= Y_0 Y_7))", "Y_7 is not declared"),
+    ("(assert (<= (* Y_0 Y_1) 1))", "multiplies two variables"),
+    ("(assert (<= (+ X_0 Y_0) 1))", "only boxes of inputs"),
+    ("(assert (maybe Y_0))", "is no constraint"),
+    ("(declare-fun f)", "what does"),
+    ("(assert (<= Y_0 nan))", "no finite number"),
+    (")", "never opened"),
+    ("(" * 200, "nested"),
+    ("(assert (and " + "(or (<= Y_0 1) (<= Y_0 2)) " * 40 + "))", "more than 100,000 cases"),
+]
+
+
+@pytest.mark.parametrize(("text", "match"), CASES, ids=[match for _, match in CASES])
+def test_bad_properties_are_explained(tmp_path: Path, text: str, match: str) -> None:
+    path = write(tmp_path / "p.vnnlib", 0.0, 1.0, text)
+    with pytest.raises(EvaluationError, match=match):
+        read_vnnlib(path)
+
+
+def test_bounds_and_sizes_are_needed(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.vnnlib"
+    path.write_text("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (<= Y_0 1))")
+    with pytest.raises(EvaluationError, match="X_0 has no lower or no upper bound"):
+        read_vnnlib(path)
+    path.write_text("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (>= X_0 0))")
+    with pytest.raises(UsageError, match="about 1 inputs and 1 outputs"):
+        solve(model, path)
+
+
+_TERMS = st.floats(-2, 2, width=32).map(lambda v: round(v, 3))
+
+
+@given(st.lists(st.lists(st.tuples(_TERMS, _TERMS, _TERMS), min_size=1, max_size=3), min_size=1, max_size=3))
+def test_cases_mean_what_the_formula_means(
+    tmp_path_factory: pytest.TempPathFactory, clauses: list[list[tuple[float, float, float]]]
+) -> None:
+    """Conjunctions of disjunctions, against the formula itself at a grid of outputs."""
+    path = tmp_path_factory.mktemp("p") / "p.vnnlib"
+    atoms = [" ".join(f"(<= (+ (* {a} Y_0) (* {b} Y_1)) {c})" for a, b, c in clause) for clause in clauses]
+    prop = read_vnnlib(write(path, 0.0, 1.0, *(f"(assert (or {clause}))" for clause in atoms)))
+    from robcert.vnnlib.search import holds
+
+    for y in itertools.product((-1.37, -0.21, 0.48, 1.71), repeat=2):
+        wanted = all(any(a * y[0] + b * y[1] <= c for a, b, c in clause) for clause in clauses)
+        point = torch.tensor([y], dtype=torch.float64)
+        assert any(bool(holds(region, point)[0]) for region in prop.regions) == wanted
+
+
+@given(st.lists(st.tuples(st.floats(-2, 2), st.floats(0, 1)), min_size=1, max_size=4))
+def test_the_searched_box_lies_in_the_box(ends: list[tuple[float, float]]) -> None:
+    low, high = tuple(a for a, _ in ends), tuple(a + b for a, b in ends)
+    found_low, found_high = bounds32(Region(low, high, ()), (len(ends),))
+    for a, b, c, d in zip(low, high, found_low.double().tolist(), found_high.double().tolist(), strict=True):
+        if c < d:
+            assert a <= c <= d <= b
+        assert abs(c - a) <= 2e-7 * max(1, abs(a)) or a <= c <= b
