@@ -13,7 +13,7 @@ from robcert.attacks import attacks
 from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import load_model
-from robcert.runs.execute import product_name
+from robcert.runs.products import product_name
 from robcert.runs.record import DataRecord, ImageRecord, ModelRecord, RunRecord
 from robcert.runs.spec import data_record
 from robcert.runs.standing import read_record, skipped

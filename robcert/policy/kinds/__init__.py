@@ -17,7 +17,7 @@ from robcert.engine.batching import default_slots, logits_of
 from robcert.gate import Grade, Mask, Question
 from robcert.policy.schema import Requirement
 from robcert.registry import Registry
-from robcert.runs.execute import misclassified
+from robcert.runs.images import misclassified
 from robcert.runs.proof import Proof, prove
 from robcert.types import Dataset, LoadedModel, Norm, Threat
 

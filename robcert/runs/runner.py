@@ -1,0 +1,234 @@
+"""One run in progress: a model through its certificates, the legs of the plan, and the checks after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robcert.engine.expectation import averaged, single_draw
+from robcert.engine.leg import Leg
+from robcert.engine.precision import PRECISIONS, SearchPrecision, search_network
+from robcert.engine.verifier import Verifier
+from robcert.engine.witnesses import Found, Witnesses
+from robcert.errors import EvaluationError, Interrupted
+from robcert.runs import summary
+from robcert.runs.checks import check_answers, check_unbounded, compare_legs
+from robcert.runs.early import Enough, Standing, Stopped
+from robcert.runs.images import entrants, misclassified
+from robcert.runs.plan import LegPlan, build
+from robcert.runs.products import product_name, write_contradiction, write_products
+from robcert.runs.proof import Proof, prove
+from robcert.runs.record import LegRecord, ModelRecord, RunSpec
+from robcert.runs.reporter import Reporter
+from robcert.runs.store import Progress, RunStore
+from robcert.types import Batch, Dataset, LoadedModel, Threat
+
+
+class Runner:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        spec: RunSpec,
+        threat: Threat,
+        plan: list[LegPlan],
+        store: RunStore | None,
+        reporter: Reporter,
+        slots: int,
+        checkpoint_seconds: float,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.data, self.spec, self.threat, self.plan = data, spec, threat, plan
+        self.store, self.reporter = store, reporter
+        self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
+        self.images = Batch(data.x, data.y, data.index)
+        self.slots = slots
+        self.search_precision: SearchPrecision = "auto"
+        self.enough: Enough | None = None
+
+    def model(self, number: int, model: LoadedModel) -> ModelRecord:
+        """Attack one model through the whole plan."""
+        model = averaged(model, self.spec.eot)
+        wrong = misclassified(model, self.data, self.slots)
+        witnesses = Witnesses(self.data.x)
+        progress = self.store.progress(number, witnesses) if self.store else Progress()
+        proof = prove(self.spec.certify, single_draw(model), self.data, self.threat)
+        if not progress.legs:
+            self._offer(model, witnesses, proof)
+        self._contradictions(number, model, witnesses, proof)
+        search: nn.Module | None = None
+        self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
+        stopped: str | None = None
+        first = len(progress.legs)
+        for k in range(first, len(self.plan)):
+            # A leg that was interrupted is taken up first, so that its cost is in the record.
+            if progress.snapshot is None and (stopped := self._seen_enough(wrong, witnesses, proof)) is not None:
+                break
+            search = self._search(number, model) if k == first else search
+            record, signs, stopped = self._leg(number, model, search, k, wrong, witnesses, progress, proof)
+            self._contradictions(number, model, witnesses, proof)
+            progress.legs.append(record)
+            progress.notes.append(signs)
+            self.reporter.leg_done(record)
+            if stopped is not None:
+                break
+            if self.store:
+                self.store.finish_leg(number, k, witnesses, record, signs)
+        notes = progress.notes
+        if stopped is None:
+            notes = [*notes, *self._checks(model, wrong, witnesses, proof, progress)]
+        record = summary.summarize(
+            model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
+        ).model_copy(update={"search_precision": "float32" if search is None else "bfloat16"})
+        if self.store:
+            name = product_name(self.spec, number)
+            write_products(self.store, name, model, self.data, self.threat, record, witnesses)
+        return record
+
+    def _checks(
+        self, model: LoadedModel, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
+    ) -> list[dict[str, list[int]]]:
+        """What speaks for an attack that failed rather than a model that held."""
+        answers = check_answers(model, self.data, self.slots)
+        beyond = check_unbounded(
+            model, self.images, self.threat, wrong, witnesses, proof.radius, self.spec.seed, self.slots
+        )
+        if beyond.leg is not None:
+            progress.legs.append(beyond.leg)
+        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes)]
+
+    def _search(self, number: int, model: LoadedModel) -> nn.Module | None:
+        # A run that goes on keeps its precision, as it keeps its number of threads.
+        key, asked = f"search precision {number}", self.search_precision
+        kept = self.store.setting(key, None if asked == "auto" else asked) if self.store else None
+        if kept in PRECISIONS:
+            asked = kept
+        search = search_network(model.module, self.data.x[: self.slots], asked)
+        if self.store:
+            self.store.setting(key, "float32" if search is None else "bfloat16")
+        return search
+
+    def _offer(self, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
+        """Examples that a certificate came upon (branch and bound) are verified like all others."""
+        examples = None if proof.certificates is None else proof.certificates.examples
+        if examples is None:
+            return
+        rows = torch.isfinite(examples.flatten(1)).all(dim=1).nonzero().flatten()
+        if not len(rows):
+            return
+        at = rows.to(self.data.x.device)
+        given = examples[rows].to(self.data.x.device)
+        verified = Verifier(model, self.threat, self.slots)(given, self.data.x[at], self.data.y[at])
+        for k, position in enumerate(rows.tolist()):
+            witnesses.offer(position, k, verified, Found(proof.method, 0, 0, 0, int(verified.label[k])))
+
+    def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
+        """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
+        against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
+        if not against:
+            return
+        where = "nothing was stored"
+        if self.store:
+            name = f"contradiction-{product_name(self.spec, number)}.safetensors"
+            write_contradiction(self.store, name, self.data, self.threat, against, witnesses, proof)
+            where = f"both witnesses are in {self.store.directory / name}"
+        first = against[0]
+        raise EvaluationError(
+            f"{model.name}: {len(against)} verified adversarial examples lie inside certified radii (image "
+            f"{int(self.data.index[first])}: distance {float(witnesses.distance[first]):.9g}, certified "
+            f"{float(proof.radius[first]):.9g}); {where}",
+            "This is a defect of robcert: please report it with the run directory",
+        )
+
+    def _leg(
+        self,
+        number: int,
+        model: LoadedModel,
+        search: nn.Module | None,
+        k: int,
+        wrong: Tensor,
+        witnesses: Witnesses,
+        progress: Progress,
+        proof: Proof,
+    ) -> tuple[LegRecord, dict[str, list[int]], str | None]:
+        plan = self.plan[k]
+        snapshot, progress.snapshot = progress.snapshot, None
+        # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
+        natural = [int((~wrong).sum())] * len(self.threat.eps)
+        standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else natural
+        leg = Leg(
+            model=model,
+            attack=build(plan, self.threat.norm, self.spec.options),
+            name=plan.attack,
+            images=self.images,
+            witnesses=witnesses,
+            threat=self.threat,
+            goal=self.spec.goal,
+            seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
+            entrants=entrants(wrong, witnesses, proof, self.threat, self.spec.goal == "minimize"),
+            restarts=plan.restarts,
+            slots=self.slots,
+            snapshot=snapshot,
+            search=search,
+        )
+        self.reporter.leg(model.name, plan, leg.work)
+        saved = time.monotonic()
+
+        def look(leg: Leg) -> None:
+            nonlocal saved
+            stop = self.interrupted()
+            reason = self._seen_enough(wrong, witnesses, proof) if leg.slots.remaining else None
+            due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
+            if self.store and leg.slots.remaining and due:
+                self.store.checkpoint(number, k, witnesses, leg.snapshot())
+                saved = time.monotonic()
+            if stop and leg.slots.remaining:
+                kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
+                raise Interrupted(
+                    f"interrupted during {plan} of {model.name}; {kept}",
+                    "Run the same command again to go on",
+                )
+            self.reporter.look(leg)
+            if reason is not None:
+                raise Stopped(reason)
+
+        stopped: str | None = None
+        try:
+            if snapshot is not None:
+                look(leg)
+            leg.run(look)
+        except Stopped as end:
+            stopped = end.reason
+        correct = summary.attacked_correct(wrong, witnesses, self.threat)
+        record = LegRecord(
+            attack=plan.attack,
+            iterations=leg.attack.iterations,
+            restarts=plan.restarts,
+            entered=leg.entered,
+            attacked_correct=summary.scalar_or_list(correct),
+            newly_broken=summary.scalar_or_list([a - b for a, b in zip(standing, correct, strict=True)]),
+            interval=summary.leg_interval(correct, len(self.data)),
+            forwards=leg.spent.forwards,
+            backwards=leg.spent.backwards,
+            seconds=round(leg.spent.seconds, 3),
+            stopped=stopped is not None,
+        )
+        notes = {
+            "zero_gradient": sorted(leg.zero_gradient),
+            "non_finite": sorted(leg.non_finite),
+            "unconfirmed": sorted(leg.unconfirmed),
+            "broke": sorted(leg.broke),
+        }
+        return record, notes, stopped
+
+    def _seen_enough(self, wrong: Tensor, witnesses: Witnesses, proof: Proof) -> str | None:
+        if self.enough is None:
+            return None
+        eps = torch.tensor(self.threat.eps, dtype=torch.float64)[:, None]
+        return self.enough(
+            Standing((proof.radius > eps).numpy(), (~wrong & (witnesses.distance > eps)).numpy()),
+        )
