@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
-from contenders import Contender, Setting, peers
+from contender import Contender, Setting
+from contenders import peers
 from rich.table import Table
 from task import Task
 
@@ -19,66 +21,88 @@ from robcert.attacks.objectives import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model
-from robcert.types import Threat
+from robcert.types import Dataset, Threat
 
-RESTARTS, STEPS, EPS = 5, 100, 0.08
-SEQUENCE = f"{RESTARTS} restarts of linf PGD with {STEPS} steps, eps {EPS}"
 TARGET = 0.5
+"""Of the fastest peer's time."""
 
 
-def decide_all(quick: bool, clock: Callable[[], float], rounds: int) -> list[tuple[Table, list[str]]]:
-    """Seconds and broken images of robcert and each peer, on two zoo models."""
-    table = Table(title=f"Time to decide all images: {SEQUENCE}")
-    for column in ("model", "by", "seconds", "broken"):
-        table.add_column(column, justify="left" if column in ("model", "by") else "right")
-    lines: list[str] = []
-    n = 16 if quick else 200
-    contenders = [c for c in peers()[0] if c.family == "pgd linf"]
+@dataclass(frozen=True)
+class Case:
+    """A network, its images, and the linf PGD that decides them: restarts, steps, eps."""
+
+    name: str
+    task: Task
+    restarts: int
+    steps: int
+    eps: float
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.restarts} x {self.steps} steps, eps {self.eps:.3g}"
+
+
+def zoo_cases(n: int) -> list[Case]:
+    """Two models of the zoo and the digits that they get right."""
+    cases: list[Case] = []
     for name in ("digits-plain", "digits-at"):
         model, data = load_model(name), load_dataset("digits", n=n)
         with torch.no_grad():
             right = model.module(data.x).argmax(1) == data.y
-        task = Task(data.name, model, 0, 1.0, data.x[right], data.y[right])
+        cases.append(Case(name, Task(data.name, model, 0, 1.0, data.x[right], data.y[right]), 5, 100, 0.08))
+    return cases
+
+
+def decide_all(cases: list[Case], clock: Callable[[], float], rounds: int) -> tuple[Table, list[str]]:
+    """Seconds and broken images of robcert and each peer."""
+    table = Table(title="Time to decide all images with linf PGD")
+    for column in ("case", "by", "seconds", "broken"):
+        table.add_column(column, justify="left" if column in ("case", "by") else "right")
+    lines: list[str] = []
+    contenders = {c.library: c for c in peers(("pgd linf",))[0]}
+    for case in cases:
         seconds: dict[str, list[float]] = {}
         broken: dict[str, int] = {}
-        for _ in range(rounds):
-            began = clock()
-            record = attack(
-                model,
-                data,
-                Threat("linf", (EPS,)),
-                f"pgd:{STEPS}x{RESTARTS}",
-                certify="none",
-                cpu_threads=torch.get_num_threads(),
-            )
-            seconds.setdefault("robcert", []).append(clock() - began)
-            broken["robcert"] = sum(image.status == "broken" for image in record.models[0].images)
-            for contender in contenders:
+        for number in range(rounds):
+            names = ["robcert", *contenders]
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 began = clock()
-                broken[contender.library] = _peer(contender, task)
-                seconds.setdefault(contender.library, []).append(clock() - began)
-        middle = {library: statistics.median(values) for library, values in seconds.items()}
-        for library, value in middle.items():
-            table.add_row(name, library, f"{value:.2f}", str(broken[library]))
+                broken[name] = _robcert(case) if name == "robcert" else _peer(contenders[name], case)
+                seconds.setdefault(name, []).append(clock() - began)
+        middle = {name: statistics.median(seconds[name]) for name in ["robcert", *contenders]}
+        for name, value in middle.items():
+            table.add_row(str(case), name, f"{value:.2f}", f"{broken[name]} of {len(case.task.x)}")
         table.add_section()
-        if len(middle) > 1:
-            fastest = min(value for library, value in middle.items() if library != "robcert")
-            ratio = middle["robcert"] / fastest
+        if contenders:
+            ratio = middle["robcert"] / min(middle[name] for name in contenders)
             met = "met" if ratio <= TARGET else "NOT MET"
-            lines.append(f"{met:8} {name}: {ratio:.2f} of the fastest peer (at most {TARGET})")
-    return [(table, lines)]
+            lines.append(f"{met:8} {case.name}: {ratio:.2f} of the fastest peer (at most {TARGET})")
+    return table, lines
 
 
-def _peer(contender: Contender, task: Task) -> int:
+def _robcert(case: Case) -> int:
+    data = Dataset(case.task.data, "test", case.task.x, case.task.y, torch.arange(len(case.task.x)))
+    record = attack(
+        case.task.model,
+        data,
+        Threat("linf", (case.eps,)),
+        f"pgd:{case.steps}x{case.restarts}",
+        certify="none",
+        cpu_threads=torch.get_num_threads(),
+    )
+    return sum(image.status == "broken" for image in record.models[0].images)
+
+
+def _peer(contender: Contender, case: Case) -> int:
     """How many images it breaks; judged like everybody's, and only the rest is attacked again."""
+    task = case.task
     standing = torch.arange(len(task.x))
-    for restart in range(RESTARTS):
+    for restart in range(case.restarts):
         if not len(standing):
             break
         torch.manual_seed(restart)
-        part = Task(task.data, task.model, 0, 1.0, task.x[standing], task.y[standing])
-        found = contender.run(part.counted(), part, Setting(STEPS, 1, EPS, timing=False)).detach().clamp(0, 1)
+        part = replace(task, x=task.x[standing], y=task.y[standing])
+        found = contender.run(part.counted(), part, Setting(case.steps, 1, case.eps, timing=False)).detach().clamp(0, 1)
         with torch.no_grad():
             fooled = margin(task.model.module(found), part.y) > 0
-        standing = standing[~(fooled & (distance(found, part.x, "linf") <= EPS * (1 + 1e-5)))]
+        standing = standing[~(fooled & (distance(found, part.x, "linf") <= case.eps * (1 + 1e-5)))]
     return len(task.x) - len(standing)

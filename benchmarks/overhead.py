@@ -18,7 +18,7 @@ import sys
 import time
 
 import torch
-from contenders import computes_weight_gradients, own, peers
+from contenders import BASIC, computes_weight_gradients, own, peers
 from measure import Row, Target, targets, timings, worth
 from rich.console import Console
 from show import notes, print_head, print_notes, print_targets, print_timings, print_worth, record
@@ -72,8 +72,8 @@ def main(arguments: list[str]) -> int:
     keep_memory()  # for the whole process, so for the bare loop and the peers too
     progress.print("training the network ...")
     task = make_task(options.batch, options.quick)
-    others, missing = peers() if options.peers else ([], [])
-    rows = [Row(c, computes_weight_gradients(c, task), {}) for c in own() + others]
+    others, missing = peers(BASIC) if options.peers else ([], [])
+    rows = [Row(c, computes_weight_gradients(c, task), {}) for c in own(BASIC) + others]
 
     judged: list[Target] = []
     clock = time.process_time if options.clock == "cpu" else time.perf_counter

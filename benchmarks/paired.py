@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from measure import Worth
+from measure import MINIMISING, Worth
 from scipy.stats import binomtest
 
 _LONGER = 1.005
@@ -22,7 +22,7 @@ def no_worse(family: str, mine: Worth | None, others: list[Worth]) -> list[str]:
         f"(only robcert {won}, only the peer {lost}, p = {p:.2g})"
     ]
     shortest = min(worth.median for worth in others)
-    if family.startswith("cw") and shortest < float("inf"):
+    if family in MINIMISING and shortest < float("inf"):
         met = "met" if mine.median <= _LONGER * shortest else "NOT MET"
         lines.append(
             f"{met:8} {family}: median distance {mine.median:.4f}, the best peer {shortest:.4f} (at most {_LONGER})"

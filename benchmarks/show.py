@@ -8,7 +8,8 @@ import statistics
 from typing import Any
 
 import torch
-from contenders import FAMILIES, Missing
+from contender import Missing
+from contenders import BASIC
 from measure import BUDGET, LIMITS, Row, Target
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +47,7 @@ def print_timings(console: Console, rows: list[Row], notes: list[int], clock: st
         bare = statistics.median(b for row in rows if row.timings for b in row.timings[threads].bare)
         cells += [f"{1e3 * bare:.1f}", "1", ""]
     table.add_row("bare loop", f"torch {torch.__version__}", *cells, "", "")
-    for family in FAMILIES:
+    for family in BASIC:
         table.add_section()
         for row, note in zip(rows, notes, strict=True):
             contender = row.contender
@@ -80,7 +81,7 @@ def print_worth(console: Console, rows: list[Row], steps: int, searches: int) ->
         table.add_column(name, no_wrap=True)
     for name in ("eps", "success", "median distance", "gradient steps"):
         table.add_column(name, justify="right", no_wrap=True)
-    for family in FAMILIES:
+    for family in BASIC:
         table.add_section()
         for row in rows:
             if row.contender.family != family or row.worth is None:

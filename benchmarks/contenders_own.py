@@ -1,0 +1,97 @@
+"""robcert's own attacks, through its engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from contender import Attack, Contender, Setting
+from task import Counted, Task
+from torch import Tensor
+
+from robcert import __version__
+from robcert.attacks import attacks
+from robcert.engine.leg import Leg
+from robcert.engine.witnesses import Witnesses
+from robcert.types import Batch, Goal, Norm, Threat
+
+
+def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, setting: Setting, **extra: Any) -> Tensor:
+    options: dict[str, Any] = {"iterations": setting.steps, **extra}
+    if name == "cw":
+        options |= {"search_steps": setting.searches, "abort_early": False}
+    n = len(task.x)
+    images = Batch(task.x, task.y, torch.arange(n))
+    witnesses = Witnesses(task.x)
+    leg = Leg(
+        task.loaded(counted),
+        attacks.get(name)(**options),
+        name,
+        images,
+        witnesses,
+        Threat(norm, (setting.eps,)),
+        goal,
+        seed=0,
+        entrants=list(range(n)),
+        restarts=1,
+        slots=n,
+        search=None if task.search is None else counted.also(task.search),
+    )
+    leg.run()
+    found = task.x.clone()
+    for position, example in witnesses.x.items():
+        found[position] = example
+    return found
+
+
+def _decide(name: str, norm: Norm, **extra: Any) -> Attack:
+    return lambda counted, task, setting: _robcert(name, norm, "decide", counted, task, setting, **extra)
+
+
+def _cw(counted: Counted, task: Task, setting: Setting) -> Tensor:
+    goal: Goal = "decide" if setting.timing else "minimize"
+    return _robcert("cw", "l2", goal, counted, task, setting)
+
+
+_OWN = (
+    "through the engine: keeps the closest misclassified point of every image, watches for zero and "
+    "non-finite gradients, has per-image counters and random streams, verifies every result in float32 and "
+    "float64"
+)
+
+
+_WIDE = 2.0
+"""eps of the timing of cw, minimize: most images break within it."""
+
+
+def _ddn(counted: Counted, task: Task, setting: Setting) -> Tensor:
+    wide = replace(setting, eps=_WIDE) if setting.timing else setting
+    return _robcert("ddn", "l2", "minimize", counted, task, wide)
+
+
+def own_attacks() -> list[Contender]:
+    """robcert's attacks."""
+    return [
+        Contender("robcert", __version__, "pgd l2", "pgd", _OWN, _decide("pgd", "l2")),
+        Contender("robcert", __version__, "pgd linf", "pgd", _OWN, _decide("pgd", "linf")),
+        Contender("robcert", __version__, "cw l2", "cw", _OWN + "; first c and rate per image", _cw),
+        Contender(
+            "robcert",
+            __version__,
+            "cw l2",
+            "cw, minimize",
+            "as cw, on images that break: timed with the writes of better points and the final bisection",
+            lambda counted, task, setting: _robcert("cw", "l2", "minimize", counted, task, replace(setting, eps=_WIDE)),
+            judged=False,
+        ),
+        Contender("robcert", __version__, "apgd linf", "apgd, DLR", _OWN, _decide("apgd", "linf", objective="dlr")),
+        Contender(
+            "robcert",
+            __version__,
+            "ddn l2",
+            "ddn",
+            _OWN,
+            _ddn,
+        ),
+    ]
