@@ -80,7 +80,10 @@ def decide_all(cases: list[Case], clock: Callable[[], float], rounds: int) -> tu
 
 
 def _robcert(case: Case) -> int:
-    data = Dataset(case.task.data, "test", case.task.x, case.task.y, torch.arange(len(case.task.x)))
+    count = torch.arange(len(case.task.x))
+    data = Dataset(
+        case.task.data, "test", case.task.x, case.task.y, count, tuple(map(str, range(case.task.model.num_classes)))
+    )
     record = attack(
         case.task.model,
         data,

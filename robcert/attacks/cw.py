@@ -121,8 +121,6 @@ class CW:
         tau = torch.full_like(number, problem.threat.largest)
         if problem.goal == "minimize":
             tau = torch.where(problem.best.isfinite(), 0.9 * problem.best, tau)
-        else:
-            pass
         return CWState(
             w=start,
             mean=torch.zeros_like(start),
@@ -155,7 +153,6 @@ class CW:
         evaluation = oracle.value_and_grad(objective, self._clamp(problem, state.tau, x) if infinity else x)
         gap = (self.confidence - evaluation.value).clamp_min(0)
         fooled = gap <= 0
-        pull = torch.where(fooled, torch.zeros_like(gap), torch.ones_like(gap))
         first = state.c <= 0
         c, reach, c_first = state.c, state.reach, state.c_first
         # Once an image is enough; only a CPU may look whether any image needs it, see ModelOracle.on_host.
@@ -166,14 +163,14 @@ class CW:
             c_first = torch.where(first, c, c_first)
         delta = x - problem.x
         if problem.threat.norm == "l2":
-            loss = delta.flatten(1).square().sum(dim=1) + c * gap
+            loss = vector_norm(delta, "l2").square_().addcmul_(c, gap)
             gradient = delta.mul_(2)
         else:
             beyond = (delta.abs() - per_image(state.tau, delta)).clamp_min_(0)
             loss = beyond.flatten(1).sum(dim=1) + c * gap
             gradient = delta.sign().mul_(beyond > 0)
         # dx/dw = half (1 - tanh^2); the gradient of the gap is minus that of the margin.
-        gradient.addcmul_(evaluation.gradient, per_image(c * pull, delta), value=-1)
+        gradient.addcmul_(evaluation.gradient, per_image(c.masked_fill(fooled, 0), delta), value=-1)
         slope = torch.addcmul(scalar + half, tanh, tanh, value=-half)
         gradient.mul_(slope)
         iteration = state.iteration + 1
