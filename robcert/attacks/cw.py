@@ -13,15 +13,12 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
 from robcert.math.norms import dual, per_image, vector_norm
-from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
 
-_BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
-_INSIDE = 1 - 1e-3
-"""How far inside the box the start lies: closer, and a black pixel needs hundreds of steps to leave black."""
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
 
@@ -117,14 +114,14 @@ class CW:
         """At the clean image; a restart begins at a random point of the ball."""
         number = torch.zeros_like(problem.best)
         infinite = torch.full_like(number, float("inf"))
-        start = self._start(problem)
+        begin = self._start(problem)
         tau = torch.full_like(number, problem.threat.largest)
         if problem.goal == "minimize":
             tau = torch.where(problem.best.isfinite(), 0.9 * problem.best, tau)
         return CWState(
-            w=start,
-            mean=torch.zeros_like(start),
-            square=torch.zeros_like(start),
+            w=begin,
+            mean=torch.zeros_like(begin),
+            square=torch.zeros_like(begin),
             iteration=number.clone(),
             search_step=torch.zeros_like(problem.y),
             c=number.clone(),
@@ -174,14 +171,8 @@ class CW:
         slope = torch.addcmul(scalar + half, tanh, tanh, value=-half)
         gradient.mul_(slope)
         iteration = state.iteration + 1
-        state.mean.lerp_(gradient, 1 - _BETA1)
-        state.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-        root = state.square.sqrt().add_(_ADAM_EPS)
-        # A rate in x over the slope is a rate in w: an entry at the edge of the box moves as far in x as a grey one.
-        rate = per_image(self._rate(problem, state.tau if infinity else reach, state.iteration), slope)
-        rate = torch.div(rate, slope).clamp_max_(self.learning_rate)
-        size = torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
-        state.w.addcdiv_(rate.mul_(state.mean).mul_(per_image(-size, rate)), root)
+        rate = self._rate(problem, state.tau if infinity else reach, state.iteration)
+        adam(state.w, state.mean, state.square, gradient, slope, rate, self.learning_rate, iteration)
         return replace(
             state,
             c=c,
@@ -220,8 +211,7 @@ class CW:
 
     def proposal(self, problem: Problem, state: CWState) -> Tensor:
         """Where the last step led."""
-        low, high = problem.threat.box
-        x = low + (high - low) / 2 * (torch.tanh(state.w) + 1)
+        x = to_box(state.w, problem.threat.box)
         return self._clamp(problem, state.tau, x) if problem.threat.norm == "linf" else x
 
     @staticmethod
@@ -233,10 +223,7 @@ class CW:
         failed = ended & ~state.hit
         lower = torch.where(failed, torch.maximum(state.c_lower, state.c), state.c_lower)
         upper = torch.where(ended & state.hit, torch.minimum(state.c_upper, state.c), state.c_upper)
-        bracketed = upper.isfinite()
-        # A lower end of 0 says nothing about scale: go down by tens then, and by geometric means inside a bracket.
-        inside = torch.where(lower > 0, torch.sqrt(lower * torch.where(bracketed, upper, lower)), 0.1 * upper)
-        c = torch.where(ended, torch.where(bracketed, inside, 10 * state.c), state.c)
+        c = torch.where(ended, next_weight(state.c, lower, upper), state.c)
         search_step = state.search_step + ended
         state = replace(state, c=c, c_lower=lower, c_upper=upper, search_step=search_step)
         done = state.done | (ended & (search_step >= self.search_steps))
@@ -300,9 +287,4 @@ class CW:
         return typical * begin * (end / begin) ** (iteration / self.iterations)
 
     def _start(self, problem: Problem) -> Tensor:
-        low, high = problem.threat.box
-        threat = problem.threat
-        unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
-        eps = torch.full_like(problem.best, threat.largest) * (problem.restart > 0)
-        delta = project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
-        return torch.atanh(((problem.x + delta - low) * (2 / (high - low)) - 1).clamp(-1, 1) * _INSIDE)
+        return start(problem)

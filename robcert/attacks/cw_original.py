@@ -12,6 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.cw import CW, CWState
 from robcert.attacks.protocol import Problem
+from robcert.attacks.tanh_space import from_box
 from robcert.types import Norm
 
 _INSIDE = 0.999999
@@ -62,5 +63,4 @@ class CWOriginal(CW):
         return self._restart(state, ended, self._start(problem))
 
     def _start(self, problem: Problem) -> Tensor:
-        low, high = problem.threat.box
-        return torch.atanh(((problem.x - low) * (2 / (high - low)) - 1).clamp(-1, 1) * _INSIDE)
+        return from_box(problem.x, problem.threat.box, _INSIDE)

@@ -13,13 +13,11 @@ from torch.nn import functional
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.errors import UsageError
 from robcert.math.norms import per_image, vector_norm
-from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
 
-_BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
-_INSIDE = 1 - 1e-3
 _RATE = 3.0, 0.01
 """Adam's first and last rate, relative to a typical entry of the perturbation (as in cw)."""
 _FASTEST = 0.3
@@ -112,12 +110,12 @@ class EvasiveCW:
         """At the clean image; a restart begins at a random point of the ball."""
         number = torch.zeros_like(problem.best)
         infinite = torch.full_like(number, float("inf"))
-        start = _start(problem)
+        begin = start(problem)
         no = torch.zeros_like(problem.y, dtype=torch.bool)
         return EvasiveState(
-            w=start,
-            mean=torch.zeros_like(start),
-            square=torch.zeros_like(start),
+            w=begin,
+            mean=torch.zeros_like(begin),
+            square=torch.zeros_like(begin),
             iteration=number.clone(),
             search_step=torch.zeros_like(problem.y),
             c=number.clone(),
@@ -154,18 +152,12 @@ class EvasiveCW:
         slope = half * (1 - tanh.square())
         gradient = gradient * slope
         iteration = state.iteration + 1
-        mean = torch.lerp(state.mean, gradient, 1 - _BETA1)
-        square = _BETA2 * state.square + (1 - _BETA2) * gradient.square()
         begin, end = _RATE
         typical = reach / math.sqrt(problem.x[0].numel())
         rate = typical * begin * (end / begin) ** (state.iteration / self.iterations)
-        correction = torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
-        length = (per_image(rate, slope) / slope).clamp_max(_FASTEST) * per_image(correction, slope)
+        adam(state.w, state.mean, state.square, gradient, slope, rate, _FASTEST, iteration)
         return replace(
             state,
-            w=state.w - length * mean / (square.sqrt() + _ADAM_EPS),
-            mean=mean,
-            square=square,
             iteration=iteration,
             c=c,
             penalty=penalty,
@@ -188,9 +180,7 @@ class EvasiveCW:
         failed = ended & ~success
         lower = torch.where(failed, torch.maximum(state.penalty_lower, state.penalty), state.penalty_lower)
         upper = torch.where(success, torch.minimum(state.penalty_upper, state.penalty), state.penalty_upper)
-        bracketed = upper.isfinite()
-        inside = torch.where(lower > 0, torch.sqrt(lower * torch.where(bracketed, upper, lower)), 0.1 * upper)
-        penalty = torch.where(ended, torch.where(bracketed, inside, 10 * state.penalty), state.penalty)
+        penalty = torch.where(ended, next_weight(state.penalty, lower, upper), state.penalty)
         search_step = state.search_step + ended
         wide, zero = per_image(ended, state.w), torch.zeros_like(state.w)
         # With a smaller penalty the way on leads back from where the last one ended; after a failure, from the start.
@@ -198,7 +188,7 @@ class EvasiveCW:
         infinite = torch.full_like(state.loss, float("inf"))
         return replace(
             state,
-            w=torch.where(anew, _start(problem), state.w),
+            w=torch.where(anew, start(problem), state.w),
             mean=torch.where(wide, zero, state.mean),
             square=torch.where(wide, zero, state.square),
             iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
@@ -216,8 +206,7 @@ class EvasiveCW:
 
     def proposal(self, problem: Problem, state: EvasiveState) -> Tensor:
         """Where the last step led."""
-        low, high = problem.threat.box
-        return low + (high - low) / 2 * (torch.tanh(state.w) + 1)
+        return to_box(state.w, problem.threat.box)
 
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The reach, c and the first penalty, (n,) each. Without a gradient: the budget, 1 and 1."""
@@ -235,12 +224,3 @@ def answer_loss(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy (n,) of the largest logit but that of the label: of the answer, where the model is fooled."""
     answer = logits.detach().scatter(1, y.view(-1, 1), float("-inf")).argmax(dim=1)
     return functional.cross_entropy(logits, answer, reduction="none")
-
-
-def _start(problem: Problem) -> Tensor:
-    low, high = problem.threat.box
-    threat = problem.threat
-    unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
-    eps = torch.full_like(problem.best, threat.largest) * (problem.restart > 0)
-    delta = project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
-    return torch.atanh(((problem.x + delta - low) * (2 / (high - low)) - 1).clamp(-1, 1) * _INSIDE)

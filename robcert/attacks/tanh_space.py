@@ -1,0 +1,74 @@
+"""The change of variables of Carlini & Wagner: a point of the box is tanh(w), and Adam moves w at a rate in x."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robcert.attacks.protocol import Problem
+from robcert.math.norms import per_image
+from robcert.math.projections import project_ball_and_box
+
+_BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
+INSIDE = 1 - 1e-3
+"""How far inside the box a search begins: closer, and a black pixel needs hundreds of steps to leave black."""
+
+
+def to_box(w: Tensor, box: tuple[float, float]) -> Tensor:
+    """The point (n, *shape) of the box that w stands for."""
+    low, high = box
+    return low + (high - low) / 2 * (torch.tanh(w) + 1)
+
+
+def from_box(x: Tensor, box: tuple[float, float], inside: float = INSIDE) -> Tensor:
+    """The w (n, *shape) of a point of the box, moved inwards by ``inside``, without which an edge is at infinity."""
+    low, high = box
+    return torch.atanh(((x - low) * (2 / (high - low)) - 1).clamp(-1, 1) * inside)
+
+
+def start(problem: Problem) -> Tensor:
+    """The w (n, *shape) of the clean image; in a restart, of a random point of the ball."""
+    threat = problem.threat
+    unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
+    eps = torch.full_like(problem.best, threat.largest) * (problem.restart > 0)
+    delta = project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
+    return from_box(problem.x + delta, threat.box)
+
+
+def adam(
+    w: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    gradient: Tensor,
+    slope: Tensor,
+    rate: Tensor,
+    fastest: float,
+    iteration: Tensor,
+) -> None:
+    """One step of Adam, in place in w, mean and square.
+
+    Args:
+        w, mean, square: (n, *shape), the point and Adam's moments.
+        gradient: (n, *shape), of the loss to w.
+        slope: (n, *shape), dx/dw.
+        rate: (n,), in x. Over the slope it is a rate in w: an entry at the edge of the box moves as far in x as a
+            grey one.
+        fastest: the most that an entry of w moves.
+        iteration: (n,), counted from 1.
+    """
+    mean.lerp_(gradient, 1 - _BETA1)
+    square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+    root = square.sqrt().add_(_ADAM_EPS)
+    length = torch.div(per_image(rate, slope), slope).clamp_max_(fastest)
+    size = torch.sqrt(1 - _BETA2**iteration) / (1 - _BETA1**iteration)
+    w.addcdiv_(length.mul_(mean).mul_(per_image(-size, length)), root)
+
+
+def next_weight(weight: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """The next weight (n,) of a term that is searched: up by tens until it is bracketed, then into its bracket.
+
+    A lower end of 0 says nothing about scale: down by tens then, and by geometric means inside a bracket.
+    """
+    bracketed = upper.isfinite()
+    inside = torch.where(lower > 0, torch.sqrt(lower * torch.where(bracketed, upper, lower)), 0.1 * upper)
+    return torch.where(bracketed, inside, 10 * weight)
