@@ -118,8 +118,10 @@ def divide(data: Dataset, calibration: int, n: int | None, seed: int) -> tuple[D
     """Disjoint stratified parts of a data set: calibration images, and at most ``n`` others.
 
     Raises:
-        UsageError: nothing is left to test on.
+        UsageError: nothing is asked for, or left, to test on.
     """
+    if n == 0:
+        raise UsageError("there are no clean test images", "Give some: --n 250")
     order = stratified_order(data.y.cpu(), seed)
     rest = order[calibration:] if n is None else order[calibration : calibration + n]
     if not len(rest):

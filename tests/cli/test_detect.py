@@ -120,7 +120,7 @@ def test_bad_input(call: Call, tmp_path: Path) -> None:
     refused(call(*one, "--calibrate-on", "train", "--calibration", "30"), 2, "no training part")
     refused(call(*one, "--calibration", "60"), 2, "none is left to test on")
     refused(call("detect", "digits-plain", "--calibration", "0"), 2, "no clean calibration images")
-    refused(call("detect", "digits-plain", "--n", "0"), 2, "none is left to test on")
+    refused(call("detect", "digits-plain", "--n", "0"), 2, "no clean test images", "--n 250")
     refused(call("detect", "digits-plain", "--calibration", "10"), 2, "10 clean calibration images", "At least 19")
     refused(call("detect", "digits-plain", "--threshold-from", "no.json"), 2, "no threshold", "--store")
     refused(call("detect", "digits-plain", "--statistic", "spectrum"), 2, "unknown statistic", "'spectral'")
