@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +21,8 @@ _ANEW = "Write it anew: robcert gate --update-baseline"
 class BaselineEntry(Strict):
     """What stood in one model under the attacks of one requirement."""
 
-    model: str
-    sha256: str
+    model: str = Field(description="the name by which a later gate finds it")
+    sha256: str = Field(description="of the model's file")
     requirement: str
     norm: Norm
     eps: float
@@ -30,12 +32,12 @@ class BaselineEntry(Strict):
 
 
 class Baseline(Strict):
-    """Images and what stood."""
+    """What ``robcert gate --update-baseline`` writes: images, and which of them stood."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["robcert.baseline/1"] = Field(default="robcert.baseline/1", alias="schema")
-    version: str
+    version: str = Field(description="of robcert, that wrote it")
     data: DataRecord
     index: list[int] = Field(description="of all images")
     entries: list[BaselineEntry]
@@ -101,3 +103,12 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
 def stood(image: ImageRecord) -> bool:
     """Whether an image of a run at one budget stands."""
     return image.status in ("certified", "open")
+
+
+def schema() -> str:
+    """The JSON schema of `Baseline`: docs/schemas/baseline-1.json, as ``python -m robcert.policy.baseline`` prints."""
+    return json.dumps(Baseline.model_json_schema(by_alias=True), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

@@ -21,17 +21,17 @@ from robcert.policy.finding import Asked, attacked, measured
 from robcert.policy.inputs import Inputs, load_policy_inputs
 from robcert.policy.kinds import Attacked, Measured, Subject, kinds
 from robcert.policy.load import Source
+from robcert.policy.meter import Meter
 from robcert.policy.record import GatedModel, GateRecord, PolicyRecord, RequirementRecord, RunUse
 from robcert.policy.schema import Requirement
 from robcert.runs.api import attack
-from robcert.runs.early import Enough, Standing
+from robcert.runs.early import OUT_OF_TIME, Enough, Standing
 from robcert.runs.record import ModelRecord, RunRecord, Versions
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record
 from robcert.types import Norm, Threat
 
 SETTLED = "the verdict cannot change any more"
-OUT_OF_TIME = "the time budget is spent before the attacks ran to their end"
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def evaluate(source: Source, how: How | None = None) -> GateRecord:
         Interrupted: Ctrl-C, after saving.
     """
     how = how or How()
-    began = how.clock()
+    began, late = how.clock(), _deadline(source, how)
     inputs = load_policy_inputs(source, how.device, how.data_dir, how.download)
-    subjects = _subjects(source, inputs)
+    subjects = _subjects(source, inputs, late)
     found: dict[tuple[int, int], RequirementRecord] = {}
     runs: list[RunUse] = []
     for number, subject in enumerate(subjects):
@@ -103,8 +103,9 @@ def evaluate(source: Source, how: How | None = None) -> GateRecord:
                 found[number, place[one.requirement.name]] = measured(one, result)
         for group in _groups(asked):
             questions = [_question(one) for one in group.asked]
-            record = _run(group, subject, source, how, began, questions)
-            use = _use(record, group)
+            meter = Meter(how.reporter)
+            record = _run(group, subject, source, replace(how, reporter=meter), questions, meter.settle)
+            use = _use(record, group, meter if how.full else None)
             for one, question in zip(group.asked, questions, strict=True):
                 result = attacked(one, question, record.models[0], len(runs), use)
                 found[number, place[one.requirement.name]] = result
@@ -142,16 +143,16 @@ def update_baseline(source: Source, how: How | None = None) -> Path:
         EvaluationError: the time budget is too short for it.
     """
     how = replace(how or How(), full=True)
-    began = how.clock()
+    late = _deadline(source, how)
     if source.policy.baseline is None:
         raise UsageError(f"{source.path} names no baseline", 'Add baseline = "baseline.json" to [gate]')
     inputs = load_policy_inputs(source, how.device, how.data_dir, how.download)
     entries: list[BaselineEntry] = []
     for model in inputs.models:
-        subject = Subject(model, inputs.data, sample=len(inputs.data) < inputs.of)
+        subject = Subject(model, inputs.data, sample=len(inputs.data) < inputs.of, late=late)
         asked = [one for one in _asked(source, subject, inputs.of) if one.requirement.kind == "attacked_accuracy_drop"]
         for group in _groups(asked):
-            record = _run(group, subject, source, how, began, [])
+            record = _run(group, subject, source, how, [], lambda: None)
             if record.models[0].stopped is not None:
                 raise EvaluationError(f"no baseline was written: {record.models[0].stopped}", "Raise time_budget")
             standing = [image.index for image in record.models[0].images if stood(image)]
@@ -178,7 +179,7 @@ def update_baseline(source: Source, how: How | None = None) -> Path:
     return path
 
 
-def _subjects(source: Source, inputs: Inputs) -> list[Subject]:
+def _subjects(source: Source, inputs: Inputs, late: Callable[[], bool]) -> list[Subject]:
     policy = source.policy
     drops = [one for one in policy.require if one.kind == "attacked_accuracy_drop"]
     baseline = None
@@ -191,7 +192,7 @@ def _subjects(source: Source, inputs: Inputs) -> list[Subject]:
             plan = ",".join(str(leg) for leg in one.legs())
             if (before := cast(Baseline, baseline).of(model.name, one, plan, policy.seed)) is not None:
                 known[one.name] = before
-        subjects.append(Subject(model, inputs.data, len(inputs.data) < inputs.of, known))
+        subjects.append(Subject(model, inputs.data, len(inputs.data) < inputs.of, known, late))
     return subjects
 
 
@@ -222,17 +223,24 @@ def _question(asked: Asked) -> Any:
     return cast(Attacked, kinds.get(asked.requirement.kind)).question(asked.requirement, asked.subject)
 
 
-def _run(group: _Group, subject: Subject, source: Source, how: How, began: float, questions: list[Any]) -> RunRecord:
-    first, budget = group.first, source.policy.time_budget
+def _deadline(source: Source, how: How) -> Callable[[], bool]:
+    """Whether the time budget, which begins now, is spent."""
+    began, budget = how.clock(), source.policy.time_budget
+    return lambda: budget is not None and how.clock() - began > budget
+
+
+def _run(
+    group: _Group, subject: Subject, source: Source, how: How, questions: list[Any], settle: Callable[[], None]
+) -> RunRecord:
+    first = group.first
 
     def enough(known: Standing) -> str | None:
-        if questions and not how.full:
-            worst, best = known.certified[0], known.standing[0]
-            if all(judge(question, worst, best, finished=False).settled for question in questions):
+        worst, best = known.certified[0], known.standing[0]
+        if questions and all(judge(question, worst, best, finished=False).settled for question in questions):
+            settle()
+            if not how.full:
                 return SETTLED
-        if budget is not None and how.clock() - began > budget:
-            return OUT_OF_TIME
-        return None
+        return OUT_OF_TIME if subject.late() else None
 
     stop: Enough = enough
     return attack(
@@ -251,7 +259,7 @@ def _run(group: _Group, subject: Subject, source: Source, how: How, began: float
     )
 
 
-def _use(record: RunRecord, group: _Group) -> RunUse:
+def _use(record: RunRecord, group: _Group, meter: Meter | None) -> RunUse:
     model: ModelRecord = record.models[0]
     return RunUse(
         model=model.name,
@@ -264,6 +272,7 @@ def _use(record: RunRecord, group: _Group) -> RunUse:
         backwards=sum(leg.backwards for leg in model.legs),
         seconds=round(sum(leg.seconds for leg in model.legs), 3),
         stopped=model.stopped,
+        settled=meter.within(model.legs) if meter else None,
         plateau=model.plateau,
         directory=record.run,
     )

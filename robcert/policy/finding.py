@@ -42,6 +42,8 @@ def measured(asked: Asked, found: Measurement) -> RequirementRecord:
             found.grade, counts, found.bounds, confidence, requirement.limit, attacked=False, converged=None,
             stopped=None, needed=needed, of=asked.of,
         )  # fmt: skip
+    elif math.isnan(found.value):
+        reason = f"the {kind.title} is not known"
     else:
         reason = f"{kind.title} is {found.value:.6g}, {kind.sign} {requirement.limit:g} is asked for"
     return _record(
@@ -53,6 +55,8 @@ def measured(asked: Asked, found: Measurement) -> RequirementRecord:
         confidence=confidence,
         counts=counts,
         needed=needed,
+        forwards=found.forwards,
+        backwards=found.backwards,
     )
 
 

@@ -30,10 +30,10 @@ def reason_of_counts(
     low, high = bounds
     if not attacked:
         end = {
-            "proven": f"at least {percent(low)} {sure}",
-            "failed": f"at most {percent(high)} {sure}",
-        }.get(verdict, f"between {percent(low)} and {percent(high)} {sure}")
-        return f"{standing} of {counts.n} images: {end}{_needed(verdict, needed, of)}"
+            "proven": f"at least {percent(low)}",
+            "failed": f"at most {percent(high)}",
+        }.get(verdict, f"between {percent(low)} and {percent(high)}")
+        return f"{standing} of {counts.n} images: {end}, {sure}{_needed(verdict, needed, of)}"
     if verdict == "proven":
         return f"{counts.certified} of {counts.n} images are certified; {counts.pass_at} are enough for {limit:g}"
     if verdict == "failed" and standing <= (counts.fail_at or -1):
@@ -50,7 +50,7 @@ def reason_of_counts(
         return f"{stand}; {stopped}"
     if standing >= (counts.pass_at or 0):
         return f"{stand}, but whether more iterations would break more is undecided"
-    bracket = f"the share is {percent(low)} to {percent(high)} {sure}"
+    bracket = f"the share is {percent(low)} to {percent(high)}, {sure}"
     return f"{stand}: {bracket}{_needed(verdict, needed, of)}"
 
 
@@ -75,7 +75,7 @@ def reason_of_pairs(
         return f"{what}: the drop is at most {percent(high)}, {sure}; {how}"
     if stopped is not None and needed is None:
         return f"{what}; {stopped}"
-    return f"{what}: the drop is {percent(low)} to {percent(high)} {sure}{_needed(verdict, needed, of)}"
+    return f"{what}: the drop is {percent(low)} to {percent(high)}, {sure}{_needed(verdict, needed, of)}"
 
 
 def _needed(verdict: Grade, needed: int | None, of: int) -> str:

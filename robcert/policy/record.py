@@ -60,6 +60,10 @@ class RunUse(Strict):
     backwards: int = Field(description="images passed backward")
     seconds: float
     stopped: str | None = Field(description="why the plan was not run to its end")
+    settled: int | None = Field(
+        default=None,
+        description="with --full: forwards after which no verdict could change any more; null where that was the end",
+    )
     plateau: PlateauRecord | None
     directory: str | None
 
@@ -86,7 +90,7 @@ class RequirementRecord(Strict):
     converged: bool | None = Field(description="whether the sweep is flat; null where undecided or not measured")
     needed: int | None = Field(description="images that would decide, where it is inconclusive")
     run: int | None = Field(description="position in runs")
-    forwards: int
+    forwards: int = Field(description="of the run that answers it, or of the attacks that it needs for itself")
     backwards: int
     witnesses: list[WitnessRecord]
 

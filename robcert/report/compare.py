@@ -20,6 +20,8 @@ from robcert.runs.record import DataRecord
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.types import Norm
 
+_COLUMNS = 3
+"""Lines beside each other: with names of 20 characters a table is 110 wide."""
 PREDICTORS = ("loss-l2", "probability", "row", "margin")
 """The norms whose ratios are compared with that of the distances."""
 
@@ -76,26 +78,9 @@ def compare_record(found: Comparison) -> CompareRecord:
 def render_compare(record: CompareRecord, console: Console) -> None:
     """Table 5 of paper E: actual improvement beside the predicted ones; a column a line."""
     data = record.data
-    table = Table(title=f"Comparison, {record.norm}, {data.name} {data.split}, n {data.n}", title_justify="left")
-    table.add_column("")
-    for line in record.lines:
-        table.add_column(line.label, justify="right", overflow="fold")
-    table.add_row("median distance", *(_text(line.median_distance, "not known") for line in record.lines))
-    table.add_row("actual improvement", *(_times(line.improvement) for line in record.lines))
-    if any(line.predicted for line in record.lines):
-        table.add_section()
-        for name in PREDICTORS:
-            for kind in ("mean", "max"):
-                cells = [_times(getattr(line.predicted[name], kind)) for line in record.lines]
-                table.add_row(f"predicted, {kind} {STATISTICS[name]}", *cells)
-    table.add_section()
-    table.add_row("median calls to it", *(_text(line.median_calls, "-") for line in record.lines))
-    titles = {"loss": "loss estimate", "margin": "margin estimate", "gap": "confidence gap"}
-    for name, title in titles.items():
-        if any(line.rank_correlation for line in record.lines):
-            cells = [_text(line.rank_correlation.get(name), "-") for line in record.lines]
-            table.add_row(f"rank correlation, {title}", *cells)
-    console.print(table)
+    title = f"Comparison, {record.norm}, {data.name} {data.split}, n {data.n}"
+    for first in range(0, len(record.lines), _COLUMNS):
+        console.print(_table(title, record, record.lines[first : first + _COLUMNS]))
     for line in record.lines:
         if line.limit is not None:
             console.print(
@@ -108,6 +93,30 @@ def render_compare(record: CompareRecord, console: Console) -> None:
     )
 
 
+def _table(title: str, record: CompareRecord, lines: list[LineRecord]) -> Table:
+    """Some of the lines, a column each; the same rows for all of the record."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for line in lines:
+        table.add_column(line.label, justify="right", overflow="fold")
+    table.add_row("median distance", *(_text(line.median_distance, "not known") for line in lines))
+    table.add_row("actual improvement", *(_times(line.improvement) for line in lines))
+    if any(line.predicted for line in record.lines):
+        table.add_section()
+        for name in PREDICTORS:
+            for kind in ("mean", "max"):
+                cells = [_times(getattr(line.predicted[name], kind)) for line in lines]
+                table.add_row(f"predicted, {kind} {STATISTICS[name]}", *cells)
+    table.add_section()
+    table.add_row("median calls to it", *(_text(line.median_calls, "-") for line in lines))
+    titles = {"loss": "loss estimate", "margin": "margin estimate", "gap": "confidence gap"}
+    for name, title in titles.items():
+        if any(line.rank_correlation for line in record.lines):
+            cells = [_text(line.rank_correlation.get(name), "-") for line in lines]
+            table.add_row(f"rank correlation, {title}", *cells)
+    return table
+
+
 def draw_curves(found: Comparison, output: Path) -> None:
     """Error curves, a line a model or attack (paper E, figures 2 and 3), with the uncertified share above, dashed.
 
@@ -116,8 +125,9 @@ def draw_curves(found: Comparison, output: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axis = figure.subplots()
+    drawn: list[tuple[str, list[float]]] = []
     every = torch.cat([line.distance[line.distance <= min(line.limit, 1e300)] for line in found.lines])
     most = float(every.max()) if len(every) and float(every.max()) > 0 else 1.0
     for k, line in enumerate(found.lines):
@@ -129,7 +139,12 @@ def draw_curves(found: Comparison, output: Path) -> None:
             eps = torch.cat([torch.zeros(1).double(), inside, torch.tensor([end]).double()])
             shares = line.error(eps) if style == "-" else line.uncertified(eps)
             assert shares is not None
-            label = line.label if style == "-" else f"{line.label}: not certified"
+            # Several attacks on one model leave the same images uncertified: one line for all of them.
+            same = (line.model, values.tolist())
+            if style == "--" and same in drawn:
+                continue
+            drawn += [same] if style == "--" else []
+            label = line.label if style == "-" else f"{line.model}: not certified"
             axis.step(eps.numpy(), shares.numpy(), where="post", color=f"C{k}", linestyle=style, label=label)
     axis.axhline(0.5, color="grey", linewidth=0.6)
     axis.set_xlim(0, most)
@@ -138,7 +153,7 @@ def draw_curves(found: Comparison, output: Path) -> None:
     axis.set_xlabel(f"{found.norm} distance")
     axis.set_ylabel("share of images that are wrong or broken")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     save(figure, output)
 
 

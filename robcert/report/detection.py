@@ -51,6 +51,8 @@ class CaughtRecord(_Strict):
         description="under the ROC curve of clean images against the examples; null for an adaptive attack"
     )
     roc: tuple[list[float], list[float]] | None = Field(description="false and true positive rates")
+    forwards: int = Field(description="images passed forward by the attack, verification included")
+    backwards: int
 
 
 class DetectRecord(_Strict):
@@ -223,6 +225,8 @@ def _caught(one: Caught, found: Detection) -> CaughtRecord:
         median_distance=median if median < float("inf") else None,
         area=one.area,
         roc=roc(found.clean, one.values) if one.area is not None else None,
+        forwards=one.forwards,
+        backwards=one.backwards,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robcert.report.figures import save
+from robcert.report.figures import logarithmic, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +59,6 @@ def outlines(axis: Axes, title: str, groups: Mapping[str, Sequence[float]], thre
         axis.hist(inside, bins=list(edges), weights=weights, histtype="step", linewidth=1.5, label=name)
     if threshold is not None:
         axis.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3g}")
-    axis.set_xscale("log")
+    logarithmic(axis, float(edges[0]), float(edges[-1]))
     axis.set_xlabel(title)
     axis.set_ylabel("share of images")

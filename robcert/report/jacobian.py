@@ -23,6 +23,9 @@ from robcert.sensitivity.jacobian import Sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
 from robcert.types import Dataset, LoadedModel, Norm
 
+_MODELS = 3
+"""Models beside each other, two columns each: a table of 100 characters."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -111,31 +114,48 @@ def jacobian_record(
 
 def render_jacobian(record: JacobianRecord, console: Console) -> None:
     """A row a statistic, mean and maximum for each model; then bounds, estimates and correlations."""
-    data = record.data
-    table = Table(title=f"Gradient norms, {data.name} {data.split}, n {data.n}", title_justify="left")
-    table.add_column("")
-    for model in record.models:
-        for column in ("mean", "max"):
-            table.add_column(f"{model.name}\n{column}", justify="right", overflow="fold")
-    for name, title in STATISTICS.items():
-        cells = [_text(v) for m in record.models for v in (m.statistics[name].mean, m.statistics[name].max)]
-        table.add_row(title, *cells)
-    if record.norm != "l2":
-        for name, title in ((n, t) for n, t in _dual_rows(record.norm) if n in record.models[0].statistics):
-            cells = [_text(v) for m in record.models for v in (m.statistics[name].mean, m.statistics[name].max)]
-            table.add_row(title, *cells)
-    console.print(table)
-    bounds = Table(title=f"Largest on the data and bound of the graph, {record.norm}", title_justify="left")
-    bounds.add_column("")
-    for model in record.models:
-        for column in ("measured", "bound"):
-            bounds.add_column(f"{model.name}\n{column}", justify="right", overflow="fold")
-    for title, pick in ((f"J, {record.norm} to {record.norm}", "operator"), ("a logit", "logit")):
-        at: list[BoundRecord] = [getattr(model, pick) for model in record.models]
-        bounds.add_row(title, *(_text(value) for one in at for value in (one.measured, one.bound)))
-    console.print(bounds)
+    for first in range(0, len(record.models), _MODELS):
+        some = record.models[first : first + _MODELS]
+        console.print(_statistics(record, some))
+        console.print(_bounds(record, some))
     for model in record.models:
         _lines(model, record, console)
+
+
+def _statistics(record: JacobianRecord, models: list[SensitiveModel]) -> Table:
+    data = record.data
+    rows = list(STATISTICS.items())
+    if record.norm != "l2":
+        rows += [(name, title) for name, title in _dual_rows(record.norm) if name in models[0].statistics]
+    cells = {
+        title: [_text(v) for m in models for v in (m.statistics[name].mean, m.statistics[name].max)]
+        for name, title in rows
+    }
+    return _table(f"Gradient norms, {data.name} {data.split}, n {data.n}", models, ("mean", "max"), cells)
+
+
+def _bounds(record: JacobianRecord, models: list[SensitiveModel]) -> Table:
+    norm = record.norm
+    cells = {
+        title: [_text(v) for one in at for v in (one.measured, one.bound)]
+        for title, at in (
+            (f"J, {norm} to {norm}", [model.operator for model in models]),
+            ("a logit", [model.logit for model in models]),
+        )
+    }
+    return _table(f"Largest on the data and bound of the graph, {norm}", models, ("measured", "bound"), cells)
+
+
+def _table(title: str, models: list[SensitiveModel], ends: tuple[str, str], rows: dict[str, list[str]]) -> Table:
+    """Two columns a model."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for model in models:
+        for column in ends:
+            table.add_column(f"{model.name}\n{column}", justify="right", overflow="fold")
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    return table
 
 
 def _lines(model: SensitiveModel, record: JacobianRecord, console: Console) -> None:

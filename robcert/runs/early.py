@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+OUT_OF_TIME = "the time budget is spent before the attacks ran to their end"
+
 
 @dataclass(frozen=True, eq=False)
 class Standing:

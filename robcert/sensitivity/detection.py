@@ -20,7 +20,7 @@ from robcert.attacks import Attack
 from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
 from robcert.engine.batching import default_slots, logits_of
-from robcert.engine.leg import Leg
+from robcert.engine.leg import Leg, Spent
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import UsageError
 from robcert.sensitivity.gradients import measure
@@ -79,6 +79,7 @@ class Caught:
         detected: examples that are rejected; for an adaptive attack, images for which no example passes.
         area: under the ROC curve of clean images against the examples; None where nothing was found, and for an
             adaptive attack, whose examples were made for the one threshold.
+        forwards, backwards: that the attack took, in images.
     """
 
     name: str
@@ -88,6 +89,8 @@ class Caught:
     values: Tensor
     detected: int
     area: float | None
+    forwards: int
+    backwards: int
 
     @property
     def found(self) -> int:
@@ -115,8 +118,10 @@ def divide(data: Dataset, calibration: int, n: int | None, seed: int) -> tuple[D
     """Disjoint stratified parts of a data set: calibration images, and at most ``n`` others.
 
     Raises:
-        UsageError: nothing is left to test on.
+        UsageError: nothing is asked for, or left, to test on.
     """
+    if n == 0:
+        raise UsageError("there are no clean test images", "Give some: --n 250")
     order = stratified_order(data.y.cpu(), seed)
     rest = order[calibration:] if n is None else order[calibration : calibration + n]
     if not len(rest):
@@ -221,7 +226,7 @@ def detect(
             ended = leg.left
 
         leg.run(look)
-        caught.append(_caught(trial, detector, clean, witnesses))
+        caught.append(_caught(trial, detector, clean, witnesses, leg.spent))
     return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(caught))
 
 
@@ -256,7 +261,7 @@ def roc(clean: Tensor, values: Tensor) -> tuple[list[float], list[float]]:
     return false.tolist(), true.tolist()
 
 
-def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesses) -> Caught:
+def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesses, spent: Spent) -> Caught:
     positions = sorted(witnesses.x)
     attacked = len(witnesses.found)
     values = clean.new_zeros(0)
@@ -270,7 +275,17 @@ def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesse
         area = float(roc_auc_score(labels, torch.cat([clean, values]).numpy()))
     rejected = int(detector.rejects(values).sum())
     missing = attacked - len(positions) if trial.adaptive else 0
-    return Caught(trial.name, trial.adaptive, attacked, witnesses.distance, values, rejected + missing, area)
+    return Caught(
+        name=trial.name,
+        adaptive=trial.adaptive,
+        attacked=attacked,
+        distance=witnesses.distance,
+        values=values,
+        detected=rejected + missing,
+        area=area,
+        forwards=spent.forwards,
+        backwards=spent.backwards,
+    )
 
 
 def _part(data: Dataset, rows: Tensor, seed: int) -> Dataset:

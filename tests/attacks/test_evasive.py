@@ -115,6 +115,22 @@ def test_it_evades_a_detector_and_has_to_go_further() -> None:
     assert float(evasive.distance.median()) > float(plain.distance.median())
 
 
+@pytest.mark.parametrize("name", ["pgd-t", "cw-t", "evasive-cw"])
+def test_examples_of_the_new_attacks_pass_the_verifier(name: str) -> None:
+    """Boundary has the same test in its own file."""
+    model, data = load_model("digits-plain"), load_dataset("digits", n=24)
+    right = (model.module(data.x).argmax(dim=1) == data.y).nonzero().flatten()[:8]
+    x, y = data.x[right], data.y[right]
+    threat = Threat("l2", (1.0,))
+    found, _ = run_leg(model, x, y, threat, name, "minimize", 20, restarts=9 if name.endswith("-t") else 1)
+    assert bool(found.distance.isfinite().all())
+    examples = torch.stack([found.x[k] for k in range(len(y))])
+    verified = Verifier(model, threat, 128)(examples, x, y)
+    assert bool(verified.accepted.all())
+    torch.testing.assert_close(verified.distance, found.distance, rtol=0, atol=0)
+    assert bool((model.module(examples).argmax(dim=1) != y).all())
+
+
 def test_without_a_detector_the_penalty_fades() -> None:
     model, data = load_model("digits-plain"), load_dataset("digits", n=24)
     right = (model.module(data.x).argmax(dim=1) == data.y).nonzero().flatten()[:6]

@@ -120,7 +120,7 @@ def test_bad_input(call: Call, tmp_path: Path) -> None:
     refused(call(*one, "--calibrate-on", "train", "--calibration", "30"), 2, "no training part")
     refused(call(*one, "--calibration", "60"), 2, "none is left to test on")
     refused(call("detect", "digits-plain", "--calibration", "0"), 2, "no clean calibration images")
-    refused(call("detect", "digits-plain", "--n", "0"), 2, "none is left to test on")
+    refused(call("detect", "digits-plain", "--n", "0"), 2, "no clean test images", "--n 250")
     refused(call("detect", "digits-plain", "--calibration", "10"), 2, "10 clean calibration images", "At least 19")
     refused(call("detect", "digits-plain", "--threshold-from", "no.json"), 2, "no threshold", "--store")
     refused(call("detect", "digits-plain", "--statistic", "spectrum"), 2, "unknown statistic", "'spectral'")
@@ -130,3 +130,19 @@ def test_bad_input(call: Call, tmp_path: Path) -> None:
     done = call("detect", "digits-plain", "--calibrate-on", "train", "--plan", "pgd:2", "--attacked", "2", "--n", "50")
     assert done.code == 0, done.err
     assert "digits train" in done.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_table_6_of_paper_e(call: Call, seed: int) -> None:
+    """The command as the documentation has it: what paper E finds on CIFAR-10 holds on the digits."""
+    answer = call("detect", "digits-plain", "--seed", seed, "--format", "json")
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    low, high = record["clean"]["predicted"]
+    assert low <= record["clean"]["rejected"] <= high
+    rows = {row["attack"].partition(":")[0]: row for row in record["attacks"]}
+    assert list(rows) == ["pgd", "boundary", "cw", "evasive-cw"]
+    cw, evasive = rows["cw"], rows["evasive-cw"]
+    assert evasive["detected"] / evasive["tried"] < cw["detected"] / cw["tried"]
+    assert evasive["median_distance"] > cw["median_distance"]

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .conftest import Call
 
 _HEAD = '[gate]\nmodels = ["digits-l2nnn"]\ndata = "digits"\nn = 100\n'
@@ -68,13 +70,33 @@ def test_a_time_budget_that_is_spent_is_inconclusive(call: Call, tmp_path: Path)
     assert "time budget" in one["reason"]
 
 
-def test_init_writes_a_policy_that_holds(call: Call, tmp_path: Path) -> None:
-    done = call("gate", "--init", "digits-at")
+def test_init_writes_a_policy_that_holds(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every requirement as written, on all the images, with a sweep that is ten times shorter."""
+    monkeypatch.setattr("robcert.policy.template.QUICK", 100)
+    done = call("gate", "--init", "digits-l2nnn")
     assert done.code == 0, done.err
     text = (tmp_path / "robcert.toml").read_text()
     assert text.count("#") > 5
-    held = call("gate")
+    assert text.count("cw:100,1k") == 2
+    (tmp_path / "robcert.toml").write_text(text.replace("cw:100,1k", "cw:10,100"))
+    held = call("gate", "--format", "json")
     assert held.code == 0, held.out + text
-    twice = call("gate", "--init", "digits-at")
+    record = json.loads(held.out)
+    assert record["data"]["n"] == 500
+    assert [one["kind"] for one in record["requirements"]] == [
+        "natural_accuracy", "attacked_accuracy", "certified_accuracy",
+    ]  # fmt: skip
+    assert record["requirements"][1]["counts"]["broken"] > 0, "eps is one at which attacks do something"
+    (tmp_path / "robcert.toml").write_text(text)
+    twice = call("gate", "--init", "digits-l2nnn")
     assert twice.code == 2
     assert (tmp_path / "robcert.toml").read_text() == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["digits-plain", "digits-at", "digits-l2nnn"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_init_writes_a_policy_that_holds_as_it_is(call: Call, tmp_path: Path, model: str, norm: str) -> None:
+    assert call("gate", "--init", model, "--norm", norm).code == 0
+    held = call("gate")
+    assert held.code == 0, held.out + (tmp_path / "robcert.toml").read_text()

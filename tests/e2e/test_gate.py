@@ -49,6 +49,7 @@ def test_exit_1_and_the_early_end(robcert: Robcert, place: Path) -> None:
     whole = robcert("gate", "--format", "json", "--runs", "b", "--full", cwd=place)
     assert (early.returncode, whole.returncode) == (1, 1)
     first, second = (json.loads(done.stdout)["requirements"][0] for done in (early, whole))
+    assert json.loads(whole.stdout)["runs"][0]["settled"] == first["forwards"], "a full run says where it could end"
     assert first["verdict"] == second["verdict"] == "failed"
     print(f"forwards: {first['forwards']} of {second['forwards']}")
     assert first["forwards"] < second["forwards"]

@@ -12,6 +12,7 @@ from robcert.lipschitz.graph import graph_bound
 from robcert.report.certificates import CertifyRecord, certified_model
 from robcert.report.jacobian import jacobian_record
 from robcert.report.norms import norms_record
+from robcert.report.page.report import write_report
 from robcert.runs.spec import data_record, threat_record
 from robcert.sensitivity.jacobian import jacobian
 
@@ -36,3 +37,10 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = [(model, jacobian(model, data, "l2"), None) for model in models[1:]]
     (folder / "jacobian.json").write_text(jacobian_record(found, data, "l2").to_json())
     return {name: folder / name for name in ("run", "certify.json", "norms.json", "jacobian.json")}
+
+
+@pytest.fixture(scope="session")
+def page(three: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("page") / "report.html"
+    assert "sections" in write_report(list(three.values()), output)
+    return output

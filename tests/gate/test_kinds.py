@@ -13,11 +13,13 @@ import robcert
 from robcert.certify import certificates
 from robcert.gate import Grade
 from robcert.lipschitz.graph import lipschitz_bound
-from robcert.policy.evaluate import OUT_OF_TIME, How, evaluate
+from robcert.policy.evaluate import How, evaluate
 from robcert.policy.kinds import Subject, kinds
 from robcert.policy.load import load_policy
-from robcert.policy.record import RequirementRecord
+from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.policy.schema import Requirement
+from robcert.report.gate.words import spent
+from robcert.runs.early import OUT_OF_TIME
 from robcert.sensitivity.jacobian import jacobian
 
 
@@ -98,11 +100,11 @@ def test_a_detector_is_judged_by_the_attack_that_it_detects_least() -> None:
     plain = Subject(robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=120), sample=True)
     more = {"false_positive_rate": 0.1, "plan": "cw:30,evasive-cw:30"}
     found: Any = kinds.get("detection_rate")
-    result = found.measure(Requirement(kind="detection_rate", limit=0.05, name="x", **more), plain)
+    result = found.measure(Requirement(kind="detection_rate", limit=0.999, name="x", **more), plain)
     assert "cw:30" in result.note
     assert "evasive-cw:30" in result.note
     assert "attack on the detector" not in result.note
-    assert _measure(plain, "detection_rate", 0.999, **more)[0] in ("failed", "inconclusive")
+    assert result.grade in ("failed", "inconclusive")
     blind = found.measure(
         Requirement(kind="detection_rate", limit=0.05, name="x", false_positive_rate=0.1, plan="cw:30"), plain
     )
@@ -110,11 +112,35 @@ def test_a_detector_is_judged_by_the_attack_that_it_detects_least() -> None:
     assert blind.value >= result.value
 
 
-def _gate(tmp_path: Path, text: str, **how: Any) -> dict[str, RequirementRecord]:
+def test_the_attacks_on_a_detector_are_counted(tmp_path: Path) -> None:
+    text = '[[gate.require]]\nname = "seen"\ndetection_rate = 0.5\nfalse_positive_rate = 0.1\nplan = "pgd:5"\n'
+    record = _record(tmp_path, text)
+    one = record.requirements[0]
+    # Half of the images are attacked; pgd with "minimize" makes at least one search step of five iterations each.
+    assert one.forwards >= 5 * 35
+    assert one.backwards >= 5 * 35
+    assert spent(record).startswith(f"{one.forwards:,} forwards and {one.backwards:,} backwards")
+
+
+def test_a_detector_has_the_time_budget_too(tmp_path: Path) -> None:
+    ticks = iter(np.arange(0.0, 1e6, 10.0))
+    text = (
+        'time_budget = "15s"\n[[gate.require]]\nname = "seen"\ndetection_rate = 0.5\nfalse_positive_rate = 0.1\n'
+        'plan = "cw:100,evasive-cw:1k"\n'
+    )
+    found = _gate(tmp_path, text, clock=lambda: float(next(ticks)))["seen"]
+    assert (found.verdict, found.value) == ("inconclusive", None)
+    assert found.reason == f"the detection rate is not known; {OUT_OF_TIME}"
+
+
+def _record(tmp_path: Path, text: str, **how: Any) -> GateRecord:
     path = tmp_path / "p.toml"
     path.write_text('[gate]\nmodels = ["digits-l2nnn"]\ndata = "digits"\nn = 80\n' + text)
-    record = evaluate(load_policy(path), How(runs=None, **how))
-    return {one.name: one for one in record.requirements}
+    return evaluate(load_policy(path), How(runs=None, **how))
+
+
+def _gate(tmp_path: Path, text: str, **how: Any) -> dict[str, RequirementRecord]:
+    return {one.name: one for one in _record(tmp_path, text, **how).requirements}
 
 
 def test_the_median_distance_is_the_share_of_one_half(tmp_path: Path) -> None:
@@ -140,7 +166,12 @@ def test_an_early_end_saves_work_and_changes_no_verdict(tmp_path: Path) -> None:
     early, whole = _gate(tmp_path, text), _gate(tmp_path, text, full=True)
     assert {name: one.verdict for name, one in early.items()} == {name: one.verdict for name, one in whole.items()}
     one = text.replace(text[text.index('[[gate.require]]\nname = "0.3"') :], "")
-    assert _gate(tmp_path, one)["0.95"].forwards < whole["0.95"].forwards
+    short, full = _record(tmp_path, one), _record(tmp_path, one, full=True)
+    assert short.requirements[0].forwards < full.requirements[0].forwards == whole["0.95"].forwards
+    # A full run knows where it could have ended: there the short one did.
+    assert (short.runs[0].settled, full.runs[0].settled) == (None, short.runs[0].forwards)
+    assert f"{full.runs[0].forwards:,} forwards of whole plans, {short.runs[0].forwards:,} settled" in spent(full)
+    assert "1 of 1 runs of attacks ended early" in spent(short)
 
 
 def test_without_time_nothing_is_claimed(tmp_path: Path) -> None:

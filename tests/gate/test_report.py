@@ -6,8 +6,6 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -59,13 +57,6 @@ class Page(HTMLParser):
             self.numbers[self._key[0]] = (self._key[1], data)
 
 
-@pytest.fixture(scope="session")
-def page(three: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("page") / "report.html"
-    assert "sections" in write_report(list(three.values()), output)
-    return output
-
-
 def _at(content: Any, path: str) -> Any:
     for part in path.split("/"):
         content = content[int(part)] if isinstance(content, list) else content[part]
@@ -110,15 +101,26 @@ def test_curves_count_the_images_of_the_json(page: Path, three: dict[str, Path])
         rows = re.findall(r"<th scope=\"row\">(.*?)</th>(.*?)</tr>", table[0])
         assert len(rows) == 21
         for eps, cells in rows[1:-1:5]:
-            counts = [int(cell) for cell in re.findall(r"<td>(\d+) \(", cells)]
+            counts = [None if cell == "not known" else int(cell.split(" (")[0]) for cell in _cells(cells)]
+            assert len(counts) == 3
             close = [
                 sorted(float(one["distance"] or one["radius"] or 0) for one in model["images"]) for model in models
             ]
             for name, count in zip(head, counts, strict=True):
                 model = next(one for one in models if one["name"] == name)
+                skipped = any(one["distance"] is None and (one["radius"] or 0) > 0.75 for one in model["images"])
+                if count is None:
+                    assert (title, skipped) == ("Error found by attacks", True)
+                    assert float(eps) > 0.75, "beyond the largest budget certified images were not attacked"
+                    continue
+                assert title != "Error found by attacks" or not skipped or float(eps) <= 0.75
                 expected = sum(counted(one, float(eps)) for one in model["images"])
                 assert abs(count - expected) <= 1, (title, eps, name, close[0][:3])  # eps is printed with four digits
     assert text.count("<figure>") >= 8
+
+
+def _cells(row: str) -> list[str]:
+    return re.findall(r"<td>(.*?)</td>", row)
 
 
 def test_it_refers_to_nothing_outside(page: Path) -> None:
@@ -161,9 +163,10 @@ def test_what_was_run_can_be_repeated(page: Path, three: dict[str, Path], tmp_pa
     from robcert.runs.plan import parse_plan
     from robcert.runs.store import read_spec
 
-    command = re.search(r"<pre><code>(robcert attack .*?)</code>", page.read_text(encoding="utf-8"))
+    command = re.search(r"<pre><code>(robcert attack .*?)</code>", page.read_text(encoding="utf-8"), re.DOTALL)
     assert command is not None
-    words = shlex.split(command[1])
+    words = shlex.split(command[1].replace("\\\n", ""))
+    assert words[2:5] == ["digits-plain", "digits-at", "digits-l2nnn"]
     spec = read_spec(three["run"])
     given = dict(itertools.pairwise(words))
     assert [float(eps) for eps in given["--eps"].split(",")] == spec.threat.eps
@@ -220,69 +223,3 @@ def test_what_is_no_run_is_refused(tmp_path: Path, three: dict[str, Path]) -> No
             write_report([path], tmp_path / "page.html")
     with pytest.raises(UsageError, match="cannot write"):
         write_report([three["norms.json"]], tmp_path / "no" / "page.html")
-
-
-def _chromium() -> str | None:
-    return next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
-def test_in_a_browser(page: Path, scheme: Any, width: int, tmp_path: Path) -> None:
-    """No request but the page itself, nothing on the console, nothing wider than the screen, readable colours."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    if (chromium := _chromium()) is None:
-        pytest.skip("there is no chromium on the path")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        view = context.new_page()
-        requests: list[str] = []
-        said: list[str] = []
-        view.on("request", lambda request: requests.append(request.url))
-        view.on("console", lambda message: said.append(message.text))
-        view.on("pageerror", lambda error: said.append(str(error)))
-        view.goto(page.as_uri())
-        assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
-        assert said == []
-        assert view.evaluate("document.documentElement.scrollWidth") <= width
-        ink, paper = view.evaluate(
-            "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number))"
-        )
-        assert _contrast(ink, paper) >= 7
-        text = view.evaluate(
-            "getComputedStyle(document.querySelector('.plot svg text')).fill.match(/\\d+/g).map(Number)"
-        )
-        assert _contrast(text, paper) >= 4.5
-        assert (sum(paper) < 200) == (scheme == "dark")
-        shown = view.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-        assert shown
-        context.close()
-        browser.close()
-
-
-def _contrast(first: list[int], second: list[int]) -> float:
-    """The contrast of two colours as WCAG 2 defines it."""
-
-    def luminance(color: list[int]) -> float:
-        parts = [value / 255 for value in color[:3]]
-        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
-    return (bright + 0.05) / (dark + 0.05)
-
-
-def test_the_browser_test_is_not_lost() -> None:
-    """It is deselected by default, so that it is never skipped without being asked for."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "browser", __file__],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    # One line a test, or with another -q in the configuration one line a file with their number.
-    assert done.stdout.count("test_in_a_browser") == 4 or "test_report.py: 4" in done.stdout

@@ -5,7 +5,7 @@ A kind either measures something at once (`Measured`) or asks a question that at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol
@@ -31,12 +31,14 @@ class Subject:
         data: the images.
         sample: whether there are more images in the data set than these.
         baseline: by requirement name, what stood in the baseline: image index to answer; None without a baseline.
+        late: whether the time budget is spent.
     """
 
     model: LoadedModel
     data: Dataset
     sample: bool
     baseline: Mapping[str, Mapping[int, bool]] | None = None
+    late: Callable[[], bool] = lambda: False
     _proofs: dict[tuple[str, Norm, float], Proof] = field(default_factory=dict)
 
     @cached_property
@@ -78,6 +80,7 @@ class Measurement:
         right: (n,) bool, the images that count, where the figure is a share.
         question: what was asked about them.
         note: what a reader should know.
+        forwards, backwards: of the attacks that it needed, in images.
     """
 
     grade: Grade
@@ -86,6 +89,8 @@ class Measurement:
     right: Mask | None = None
     question: Question | None = None
     note: str = ""
+    forwards: int = 0
+    backwards: int = 0
 
 
 class Kind(Protocol):

@@ -7,6 +7,7 @@ least; for an attack on the detector itself it counts images for which no exampl
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -14,8 +15,9 @@ import numpy as np
 from robcert.gate import Grade, Mask, Share, judge, overall
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
+from robcert.runs.early import OUT_OF_TIME, Stopped
 from robcert.runs.plan import build, parse_plan
-from robcert.sensitivity.detection import Caught, Trial, detect, divide, fix_threshold
+from robcert.sensitivity.detection import Caught, Detection, Trial, detect, divide, fix_threshold
 
 PLAN = "cw:100,evasive-cw:100"
 _STATISTIC = "probability"
@@ -39,18 +41,35 @@ class DetectionRate:
         options = cast("dict[str, dict[str, Any]]", requirement.options)
         legs = parse_plan(requirement.plan or PLAN)
         trials = [Trial(str(leg), build(leg, "l2", options), leg.restarts) for leg in legs]
-        found = detect(subject.model, test, threshold, trials, seed=seed)
-        tested = [one for one in found.caught if one.tried]
-        false = f"{found.rejected} of {len(test)} other clean images are rejected too"
-        if not tested:
-            return Measurement("inconclusive", math.nan, note=f"no attack found an example; {false}")
-        grade = overall(_grade(one, requirement) for one in tested)
-        worst = min(tested, key=lambda one: one.detected / one.tried)
-        told = ", ".join(f"{one.name} {one.detected} of {one.tried}" for one in tested)
-        blind = "" if any(one.adaptive for one in tested) else "; no attack on the detector itself was run"
-        question = Share(worst.tried, requirement.limit, requirement.confidence)
-        bounds = question.bounds(_mask(worst))
-        return Measurement(grade, worst.detected / worst.tried, bounds, note=f"detected: {told}; {false}{blind}")
+
+        def look(_: int) -> None:
+            if subject.late():
+                raise Stopped(OUT_OF_TIME)
+
+        try:
+            found = detect(subject.model, test, threshold, trials, seed=seed, advance=look)
+        except Stopped as end:
+            return Measurement("inconclusive", math.nan, note=end.reason)
+        return replace(
+            _judged(found, requirement, len(test)),
+            forwards=sum(one.forwards for one in found.caught),
+            backwards=sum(one.backwards for one in found.caught),
+        )
+
+
+def _judged(found: Detection, requirement: Requirement, clean: int) -> Measurement:
+    """The attack that is detected least decides."""
+    tested = [one for one in found.caught if one.tried]
+    false = f"{found.rejected} of {clean} other clean images are rejected too"
+    if not tested:
+        return Measurement("inconclusive", math.nan, note=f"no attack found an example; {false}")
+    grade = overall(_grade(one, requirement) for one in tested)
+    worst = min(tested, key=lambda one: one.detected / one.tried)
+    told = ", ".join(f"{one.name} {one.detected} of {one.tried}" for one in tested)
+    blind = "" if any(one.adaptive for one in tested) else "; no attack on the detector itself was run"
+    bounds = Share(worst.tried, requirement.limit, requirement.confidence).bounds(_mask(worst))
+    note = f"detected: {told}; {false}{blind}"
+    return Measurement(grade, worst.detected / worst.tried, bounds, note=note)
 
 
 def _grade(caught: Caught, requirement: Requirement) -> Grade:

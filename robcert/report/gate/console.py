@@ -27,11 +27,12 @@ def render(record: GateRecord) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=color, no_color=not color, width=width, highlight=False, emoji=False)
     table = Table(title=Text(f"{plain(record.policy.path)} on {plain(images(record))}"), title_justify="left")
+    rows = [(plain(one.model), plain(one.name), asked(one), figure(one), grade(one)) for one in record.requirements]
     for column in ("model", "requirement", "asked", "found", "verdict"):
-        table.add_column(column, overflow="fold")
-    for one in record.requirements:
-        cells = (plain(one.model), plain(one.name), asked(one), figure(one))
-        table.add_row(*(Text(cell) for cell in cells), Text(grade(one), _STYLES[one.verdict]))
+        fixed = _width([row[1] for row in rows]) if column == "requirement" else None
+        table.add_column(column, overflow="fold", width=fixed)
+    for one, row in zip(record.requirements, rows, strict=True):
+        table.add_row(*(Text(cell) for cell in row[:-1]), Text(row[-1], _STYLES[one.verdict]))
     console.print(table)
     for one in record.requirements:
         head = Text(f"{one.verdict}: ", f"bold {_STYLES[one.verdict]}")
@@ -44,6 +45,12 @@ def render(record: GateRecord) -> str:
     said = "passed" if record.passed else "not passed"
     console.print(Text(f"Gate {said}: {record.verdict}", f"bold {'green' if record.passed else 'red'}"))
     return text.getvalue().rstrip("\n")
+
+
+def _width(names: list[str]) -> int:
+    """Of the column of names: that no word of up to 22 characters (the longest kind of requirement) is broken."""
+    longest = max((len(word) for name in names for word in name.split()), default=0)
+    return max(min(22, longest), min(16, max((len(name) for name in names), default=0)), len("requirement"))
 
 
 def _more(one: RequirementRecord) -> str:

@@ -28,15 +28,15 @@ def _verdicts(record: GateRecord) -> Section:
     rows = [
         cells(
             one.model,
+            Cell(grade(one), tone=_TONES[one.verdict]),  # on a telephone two columns are in sight
             one.name,
             asked(one),
             Cell(figure(one), f"requirements/{k}/value", one.value),
-            Cell(grade(one), tone=_TONES[one.verdict]),
             one.reason,
         )
         for k, one in enumerate(record.requirements)
     ]
-    head = ("model", "requirement", "asked", "found", "verdict", "why")
+    head = ("model", "verdict", "requirement", "asked", "found", "why")
     return Section(
         "Verdicts",
         "Proven: certified images alone reach it. Empirical: the attacks ran to the end of their plan and it still "

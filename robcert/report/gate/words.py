@@ -39,9 +39,16 @@ def images(record: GateRecord) -> str:
 
 def spent(record: GateRecord) -> str:
     """What it cost."""
-    forwards, backwards = sum(run.forwards for run in record.runs), sum(run.backwards for run in record.runs)
+    # A requirement without a run of its own may have attacked all the same: a detector.
+    alone = [one for one in record.requirements if one.run is None]
+    forwards = sum(run.forwards for run in record.runs) + sum(one.forwards for one in alone)
+    backwards = sum(run.backwards for run in record.runs) + sum(one.backwards for one in alone)
     early = sum(1 for run in record.runs if run.stopped)
     said = f", {early} of {len(record.runs)} runs of attacks ended early" if early else ""
+    settled = [run for run in record.runs if run.settled is not None]
+    if settled:
+        enough, all_of_it = sum(run.settled or 0 for run in settled), sum(run.forwards for run in settled)
+        said += f"; of {all_of_it:,} forwards of whole plans, {enough:,} settled the verdicts"
     return (
         f"{forwards:,} forwards and {backwards:,} backwards (images), {record.seconds:.1f} s on {record.device}{said}"
     )

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robcert.report.figures import logarithmic
+
 COLORS = ("#2f7ed8", "#d9622b", "#2e9e5b", "#a259c4", "#b58900", "#c2417c", "#1397a6", "#7f7f7f")
 DASHES = ("-", "--", "-.", ":")
 _INK = "#000000"
@@ -55,7 +57,7 @@ def lines(
     if share:
         axis.set_ylim(-0.03, 1.03)
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    return _finish(figure, axis, xlabel, ylabel, salt, len(series))
+    return _finish(figure, axis, xlabel, ylabel, salt)
 
 
 def brackets(rows: Sequence[tuple[str, float, float]], xlabel: str, salt: str) -> str:
@@ -69,18 +71,22 @@ def brackets(rows: Sequence[tuple[str, float, float]], xlabel: str, salt: str) -
     axis.invert_yaxis()
     axis.set_xlim(-0.02, 1.02)
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    return _finish(figure, axis, xlabel, "", salt, 1)
+    return _finish(figure, axis, xlabel, "", salt)
 
 
-def histogram(series: Sequence[tuple[str, Sequence[float]]], edges: Sequence[float], xlabel: str, salt: str) -> str:
-    """Shares of values in bins, a staircase a series."""
+def histogram(
+    series: Sequence[tuple[str, Sequence[float]]], edges: Sequence[float], xlabel: str, salt: str, *, log: bool = False
+) -> str:
+    """Shares of values in bins, a staircase a series; ``log`` draws the axis of the values logarithmically."""
     figure, axis = _canvas()
     for k, (name, shares) in enumerate(series):
         axis.stairs(
             shares, edges, color=COLORS[k % len(COLORS)], linestyle=DASHES[k % 4], linewidth=1.8, label=_name(name)
         )
     axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    return _finish(figure, axis, xlabel, "share of images", salt, len(series))
+    if log:
+        logarithmic(axis, edges[0], edges[-1])
+    return _finish(figure, axis, xlabel, "share of images", salt)
 
 
 def _canvas(width: float = 5.4, height: float = 3.1) -> tuple[Any, Any]:
@@ -93,7 +99,7 @@ def _canvas(width: float = 5.4, height: float = 3.1) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def _finish(figure: Any, axis: Any, xlabel: str, ylabel: str, salt: str, series: int) -> str:
+def _finish(figure: Any, axis: Any, xlabel: str, ylabel: str, salt: str) -> str:
     import matplotlib
 
     axis.set_xlabel(xlabel)
@@ -102,7 +108,7 @@ def _finish(figure: Any, axis: Any, xlabel: str, ylabel: str, salt: str, series:
     axis.set_facecolor("none")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    if series > 1:
+    if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, fontsize=9)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):

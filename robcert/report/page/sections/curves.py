@@ -24,7 +24,8 @@ def attacked_error(sources: Sources) -> Section | None:
         "Error curves",
         "The share of images that are wrong, or have a verified adversarial example within the distance: a lower bound "
         "of the robust error. A run with one budget and the goal to decide stops at its first example within it, so "
-        "its curve is a lower bound for smaller budgets too, but a loose one.",
+        "its curve is a lower bound for smaller budgets too, but a loose one. Images that are certified beyond the "
+        "largest budget are not attacked, so that beyond it nothing is known of them: there the line ends.",
         figures=figures,
     )
 
@@ -36,9 +37,7 @@ def certified(sources: Sources) -> Section | None:
         models = [model for model in run.record.models if model.certificate is not None]
         if models:
             limit = _reach([one.radius for model in models for one in model.images])
-            figures.append(
-                _curve(run.name, run.record.threat.norm, models, limit, _certified_at, "certified accuracy", "radius")
-            )
+            figures.append(_curve(run, models, [limit] * len(models), _certified_at, "certified accuracy", "radius"))
     for name, record in sources.certificates:
         series: list[charts.Line] = []
         rows: list[list[Cell]] = []
@@ -110,30 +109,43 @@ def _errors(run: Run) -> Figure | None:
     record = run.record
     far = [one.distance for model in record.models for one in model.images if one.distance]
     limit = max(_reach(far), record.threat.eps[-1]) if record.goal == "minimize" else record.threat.eps[-1]
-    return _curve(run.name, record.threat.norm, record.models, limit, _broken_at, "error found by attacks", "distance")
+    ends = [_known_to(model, record.threat.eps[-1], limit) for model in record.models]
+    return _curve(run, record.models, ends, _broken_at, "error found by attacks", "distance")
+
+
+def _known_to(model: ModelRecord, largest: float, limit: float) -> float:
+    """Up to which distance a curve of errors is known: images certified beyond the largest budget are not attacked."""
+    skipped = any(one.distance is None and (one.radius or 0.0) > largest for one in model.images)
+    return min(limit, largest) if skipped else limit
 
 
 def _curve(
-    name: str,
-    norm: str,
+    run: Run,
     models: Sequence[ModelRecord],
-    limit: float,
+    ends: Sequence[float],
     share: Callable[[Sequence[ImageRecord], float], int],
     what: str,
     of: str,
 ) -> Figure:
-    points = np.linspace(0.0, limit, _POINTS).tolist()
-    counts = [[share(model.images, value) for value in points] for model in models]
-    series = [
-        charts.Line(model.name, points, [count / max(model.n, 1) for count in found])
-        for model, found in zip(models, counts, strict=True)
-    ]
+    """A line a model, up to where each ends, and the same as a table."""
+    norm = run.record.threat.norm
+    points = np.linspace(0.0, max(ends), _POINTS).tolist()
+    series: list[charts.Line] = []
+    for model, end in zip(models, ends, strict=True):
+        at = [value for value in points if value < end] + [end]
+        series.append(charts.Line(model.name, at, [share(model.images, value) / max(model.n, 1) for value in at]))
     rows = [
-        cells(f"{value:.4g}", *(_share(counts[m][p], models[m].n) for m in range(len(models))))
-        for p, value in enumerate(points)
+        cells(
+            f"{value:.4g}",
+            *(
+                _share(share(model.images, value), model.n) if value <= end else "not known"
+                for model, end in zip(models, ends, strict=True)
+            ),
+        )
+        for value in points
     ]
     table = Table(f"{what.capitalize()} by {norm} {of}", (f"{norm} {of}", *(model.name for model in models)), rows)
-    svg = charts.lines(series, f"{norm} {of}", what, f"{what}-{name}")
+    svg = charts.lines(series, f"{norm} {of}", what, f"{what}-{run.name}")
     return Figure(svg, f"{what.capitalize()} over the {norm} {of}.", table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from robcert.network import zoo_names
 from robcert.report.page.parts import Cell, Section, Table, cells
 from robcert.report.page.sources import Run, Sources
 from robcert.runs.plan import LegPlan
@@ -24,10 +25,15 @@ def provenance(sources: Sources) -> Section | None:
     for name, record in sources.jacobians:
         rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
         tables.append(Table(f"File {name}", ("what", "value"), rows))
+    foreign = sorted({m.name for run in sources.runs for m in run.spec.models} - set(zoo_names()))
     return Section(
         "What was run",
         "Digests of everything that decides the result, and the command that repeats it.",
         tables=tables,
+        notes=[
+            f"{name} is not a model of the zoo: in the command, put its file in the place of its name."
+            for name in foreign
+        ],
         code="\n".join(command(run) for run in sources.runs),
     )
 
@@ -40,10 +46,12 @@ def command(run: Run) -> str:
     words += ["--norm", spec.threat.norm, "--eps", ",".join(f"{eps:.17g}" for eps in spec.threat.eps)]
     words += ["--data", spec.data.name, "--split", spec.data.split, "--n", str(spec.data.n), "--seed", str(spec.seed)]
     words += ["--plan", plan, "--goal", spec.goal, "--certify", spec.certify, "--flat", f"{spec.flat:g}"]
+    words += ["--eot", str(spec.eot)] if spec.eot != 1 else []
     for attack, options in spec.options.items():
         for name, value in options.items():
             words += ["--option", f"{attack}.{name}={str(value).lower() if isinstance(value, bool) else value}"]
-    return shlex.join(words)
+    # A line for every option: a browser would break a long one after the first dash of "--".
+    return "".join((" \\\n  " if word.startswith("--") else " ") + shlex.quote(word) for word in words).strip()
 
 
 def _rows(run: Run) -> list[list[Cell]]:
