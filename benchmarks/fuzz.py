@@ -3,8 +3,9 @@
     python benchmarks/fuzz.py                       # 10,000 files
     python benchmarks/fuzz.py --files 300 --seed 1
 
-A good file of each format is damaged in a reproducible way (bytes, lengths, truncation, parts twice, texts swapped) and
-given to the function that reads it, in a process of its own. A fault is: any exception that is no RobcertError, a
+A good file of each format is damaged in a reproducible way (bytes, lengths, truncation, parts twice, texts swapped; in
+archives also a file inside, with its checksum made right) and given to the function that reads it, in a process of its
+own. The first file of each format is undamaged, and must load. A fault is: any exception that is no RobcertError, a
 process that ends, more than 10 s for a file, more than 2 GB of memory, a file that appears where none may, or code from
 a file that ran (every pickle among the good files would create a folder). Exit code 1 if there is one.
 """
@@ -12,6 +13,7 @@ a file that ran (every pickle among the good files would create a folder). Exit 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import pickle
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +147,21 @@ def _external_onnx(source: Path, target: Path) -> None:
 
 
 def mutate(content: bytes, draw: random.Random) -> bytes:
-    """One of several kinds of damage."""
+    """Damage to the file, or to one file in an archive: whole again, so that what is in it is read."""
+    if not content.startswith(b"PK") or draw.random() < 0.3:
+        return damage(content, draw)
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(written, "w") as copy:
+        names = [info.filename for info in archive.infolist() if info.file_size]
+        chosen = draw.choice(names)
+        for name in archive.namelist():
+            inside = archive.read(name)
+            copy.writestr(name, damage(inside, draw) if name == chosen else inside)
+    return written.getvalue()
+
+
+def damage(content: bytes, draw: random.Random) -> bytes:
+    """One of several kinds."""
     data = bytearray(content)
     kind = draw.randrange(8)
     if kind == 0:
@@ -221,7 +238,7 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
         draw = random.Random(f"{seed} {number}")
         content = Path(files[kind]).read_bytes()
         path = folder / f"case{Path(files[kind]).suffix}"
-        path.write_bytes(content if draw.random() < 0.02 else mutate(content, draw))
+        path.write_bytes(content if number < len(kinds) else mutate(content, draw))
         began = time.monotonic()
         print(json.dumps({"number": number, "kind": kind, "began": True}), flush=True)
         try:
@@ -229,7 +246,9 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
             result, fault = "loaded", ""
         except RobcertError as error:
             result = "refused"
-            fault = "" if str(error).strip() else "an empty message"
+            whole = number < len(kinds) and not kind.startswith("trap")
+            fault = f"undamaged, and refused: {str(error)[:300]}" if whole else ""
+            fault = fault or ("" if str(error).strip() else "an empty message")
         except BaseException as error:
             result, fault = "fault", f"{type(error).__name__}: {str(error)[:300]}"
         seconds = time.monotonic() - began

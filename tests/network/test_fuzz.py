@@ -10,9 +10,6 @@ import pytest
 
 FILES = 400
 
-# Work in progress, see tests/network/onnx_import/conftest.py.
-pytestmark = pytest.mark.slow
-
 
 def fuzz() -> ModuleType:
     path = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"

@@ -19,7 +19,6 @@ from robcert.network.onnx_import.table import find
 from robcert.network.onnx_import.values import PROBES, Apply, Extent, Origin, Unsupported, Value, flat, known
 
 _DOMAINS = ("", "ai.onnx")
-_DEEPEST = 64
 
 Scope = dict[str, Value]
 
@@ -45,7 +44,6 @@ class Builder:
         self.values: list[Value] = []
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._held: dict[int, tuple[str, Tensor]] = {}
-        self._read = 0
         self._constants = 0
         with self.fake:
             two, three = (torch.empty(n, *input_shape) for n in PROBES)
@@ -58,12 +56,9 @@ class Builder:
             Unsupported: a node cannot become a layer.
             EvaluationError: the graph asks for more than the limits allow.
         """
-        if depth > _DEEPEST:
-            raise Unsupported(f"functions and branches are nested more than {_DEEPEST} deep")
+        if depth > limits.DEEPEST:
+            raise Unsupported(f"functions and branches are nested more than {limits.DEEPEST} deep")
         for proto in nodes:
-            self._read += 1
-            if self._read > limits.MOST_NODES:
-                raise Unsupported(f"the graph has more than {limits.MOST_NODES:,} nodes")
             missing = [name for name in proto.input if name and name not in scope]
             if missing:
                 raise Unsupported(f"node {label(proto)} reads {missing[0]!r}, which nothing computes")
@@ -160,6 +155,7 @@ class Builder:
         columns: list[list[Tensor]] = [list(p) if several else [p] for p in probes]
         pairs = [(column, column) for column in columns[0]] if alike else list(zip(*columns, strict=True))
         if not computed:
+            pairs = [(two, two if torch.equal(two, three) else three) for two, three in pairs]
             return [
                 Value(n, pair, None, origin) for n, pair in zip(names_of(outputs, name, len(pairs)), pairs, strict=True)
             ]
