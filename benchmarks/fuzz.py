@@ -89,7 +89,7 @@ def good_files(folder: Path) -> dict[str, Path]:
     files["toml"] = write_toml(card, folder / "model.toml")
     files["policy"] = folder / "policy.toml"
     files["policy"].write_text(
-        '[gate]\nmodels = "digits-plain"\ndata = "digits"\nn = 20\ntime_budget = "10m"\n\n[[gate.require]]\n'
+        '[gate]\nmodels = ["digits-plain"]\ndata = "digits"\nn = 20\ntime_budget = "10m"\n\n[[gate.require]]\n'
         'name = "robust"\nnorm = "linf"\neps = "8/255"\nattacked_accuracy = 0.5\nplan = "pgd:10"\n',
         encoding="utf-8",
     )

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from robcert.network.card import Card
     from robcert.network.convert import export_model
     from robcert.network.export import export_pt2
-    from robcert.network.onnx_export import export_onnx
     from robcert.network.load import from_module, load_model, peek_card
+    from robcert.network.onnx_export import export_onnx
     from robcert.network.save import save_model
     from robcert.network.zoo import zoo_names, zoo_path
 
