@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import pickle
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -221,18 +223,22 @@ def read(kind: str, path: Path) -> None:
 
 
 def worker(seed: int, first: int, last: int, folder: Path) -> None:
-    """Files ``first`` to ``last``; one line of JSON for each."""
+    """Files ``first`` to ``last``; one line of JSON for each, on a channel that no library prints to."""
     warnings.simplefilter("ignore")
     import torch
 
     from robcert.errors import RobcertError
 
     torch.set_num_threads(1)
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     files = json.loads((folder / "files.json").read_text())
     kinds = sorted(files)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)  # so that a fault does not take the machine with it
+    resource.setrlimit(resource.RLIMIT_DATA, (base + 2 * MOST_MEMORY, hard))
     for number in range(first, last):
         kind = kinds[number % len(kinds)]
         draw = random.Random(f"{seed} {number}")
@@ -240,7 +246,8 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
         path = folder / f"case{Path(files[kind]).suffix}"
         path.write_bytes(content if number < len(kinds) else mutate(content, draw))
         began = time.monotonic()
-        print(json.dumps({"number": number, "kind": kind, "began": True}), flush=True)
+        signal.alarm(math.ceil(3 * MOST_SECONDS))  # ends the process, also where it hangs outside of Python
+        print(json.dumps({"number": number, "kind": kind, "began": True}), file=channel)
         try:
             read(kind, path)
             result, fault = "loaded", ""
@@ -257,7 +264,7 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
         fault = fault or (f"{memory / 1e9:.1f} GB" if memory > MOST_MEMORY else "")
         fault = fault or ("code of the file ran" if (folder / SPRUNG).exists() else "")
         print(json.dumps({"number": number, "kind": kind, "result": result, "fault": fault,
-                          "seconds": seconds, "memory": memory}), flush=True)  # fmt: skip
+                          "seconds": seconds, "memory": memory}), file=channel)  # fmt: skip
 
 
 def run(files: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
@@ -274,7 +281,7 @@ def run(files: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
         first = 0
         while first < files:
             command = [sys.executable, __file__, "--worker", str(seed), str(first), str(files), name]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
                 assert process.stdout is not None
                 begun: dict[str, Any] = {}
                 for line in process.stdout:
