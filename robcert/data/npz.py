@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def read_npz(request: Request) -> Images:
                     )
             x, y = _tensor(archive["x"], f"x of {path}"), _tensor(archive["y"], f"y of {path}")
             classes = tuple(str(name) for name in archive["classes"]) if "classes" in names else ()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TokenError, NotImplementedError) as error:
         raise EvaluationError(f"{path} cannot be read as a NumPy archive: {error}", _EXAMPLE) from error
     return Images(_channels_first(x), y, classes)
 

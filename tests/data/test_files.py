@@ -81,6 +81,7 @@ BAD = {
     "fewer labels": (GOOD, Y[:3], "3 labels for 4 images"),
     "one-hot": (GOOD, np.eye(4), "one label for each image"),
     "floats as labels": (GOOD, Y.astype("float32"), "integer labels"),
+    "a label out of all proportion": (GOOD, Y * 10**12, "at most 1,048,576"),
     "negative labels": (GOOD, Y - 1, "from -1 to 1"),
 }
 

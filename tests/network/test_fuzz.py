@@ -37,7 +37,7 @@ def test_faults_are_seen(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     code = {
         "raises": "raise KeyError('x')",
         "writes": "open('elsewhere', 'w').close()",
-        "sleeps": "time.sleep(0.3)",
+        "sleeps": "end = time.process_time() + 0.3\n    while time.process_time() < end: pass",
         "dies": "os.abort()",
     }[fault]
     source = (Path(__file__).parents[2] / "benchmarks" / "fuzz.py").read_text(encoding="utf-8")

@@ -240,6 +240,11 @@ SHAPES = [
     C("Slice", constants={"a": ints(-1), "b": ints(-(2**62)), "c": ints(2), "d": ints(-1)}, versions=(10, 11, 13)),
     C("Gather", {"axis": 1}, {"i": ints(2, 0, -1)}), C("Gather", {"axis": 2}, {"i": np.int64(3)}),
     C("Gather", {"axis": 1}, {"i": ints(1, 2)}), C("Gather", {"axis": 3}, {"i": np.array([[0, 1], [5, 2]])}),
+    C("Gather", nodes=_flat(("Gather", ("s", "zero"), ("n",), {}), ("Range", ("zero", "n", "one"), ("r",), {}),  # as_strided
+      ("Mul", ("r", "entries"), ("o",), {}), ("Reshape", ("o", "column"), ("u",), {}), ("Add", ("u", "inner"), ("i",), {}),
+      ("Reshape", ("x", "line"), ("f",), {}), ("Gather", ("f", "i"), ("y",), {})),
+      constants={"zero": np.int64(0), "one": np.int64(1), "entries": np.int64(144), "column": ints(-1, 1, 1),
+                 "inner": np.arange(144).reshape(1, 4, 36), "line": ints(-1)}, versions=(13,)),
     C("GatherElements", nodes=_flat(("Slice", ("s", "zero", "one"), ("n",), {}), ("Concat", ("n", "rest"), ("t",), {"axis": 0}),
       ("Expand", ("i", "t"), ("j",), {}), ("GatherElements", ("x", "j"), ("y",), {"axis": 1})),
       constants={"zero": ints(0), "one": ints(1), "rest": ints(2, 6, 6), "i": np.array([[[[1]], [[-1]]]])}),

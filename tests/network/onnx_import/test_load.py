@@ -236,6 +236,15 @@ def test_deep_and_exponential_graphs(tmp_path: Path) -> None:
     refused(save(model, path), "more than 20,000 nodes")
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    model = normal_classifier()
+    content = model.SerializeToString()
+    for name in (b"Relu", b"Flatten"):
+        path = tmp_path / "a.onnx"
+        path.write_bytes(content.replace(name, b"\xff" + name[1:]))
+        refused(path, "is no UTF-8")
+
+
 def _varint(value: int) -> bytes:
     found = bytearray()
     while value > 127:

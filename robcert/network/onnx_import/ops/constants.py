@@ -12,7 +12,7 @@ from robcert.network.onnx_import import limits
 from robcert.network.onnx_import.decode import dtype_of
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import PROBES, Apply, Value, apply, known
+from robcert.network.onnx_import.values import PROBES, Apply, Extent, Value, apply, known
 
 
 @op("Constant", 1, 9, 11, 12, 13, 19, 21, 23, 24, 25)
@@ -42,7 +42,7 @@ def _full(sizes: list[int], number: Any, dtype: torch.dtype) -> Tensor:
 
 
 @op("Range", 11, 27)
-def progression(node: Node) -> Apply:
+def progression(node: Node) -> Apply | Value:
     """Start, start + delta, ... below limit."""
     dtype = node.x.probes[0].dtype
     if dtype.is_floating_point:
@@ -56,6 +56,9 @@ def progression(node: Node) -> Apply:
     if not math.isfinite(count):
         node.refuse(f"it runs from {start} to {limit} in steps of {delta}")
     limits.check(max(0, math.ceil(count)), limits.MOST_CONSTANTS, f"the range {node.name}")
+    if any(isinstance(end, Extent) and not end.constant for end in ends):  # known for every number of images
+        two, three = (_range(*(end.at(n) for end in ends), dtype) for n in PROBES)
+        return Value(node.name, (two, three))
     return apply(_range, *ends, dtype)
 
 
