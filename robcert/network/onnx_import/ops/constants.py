@@ -57,7 +57,8 @@ def progression(node: Node) -> Apply | Value:
         node.refuse(f"it runs from {start} to {limit} in steps of {delta}")
     limits.check(max(0, math.ceil(count)), limits.MOST_CONSTANTS, f"the range {node.name}")
     if any(isinstance(end, Extent) and not end.constant for end in ends):  # known for every number of images
-        two, three = (_range(*(end.at(n) for end in ends), dtype) for n in PROBES)
+        first, last, step = ends
+        two, three = (_range(first.at(n), last.at(n), step.at(n), dtype) for n in PROBES)
         return Value(node.name, (two, three))
     return apply(_range, *ends, dtype)
 
