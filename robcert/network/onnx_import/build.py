@@ -15,10 +15,8 @@ from robcert.network.onnx_import.decode import attributes, tensor_of
 from robcert.network.onnx_import.network import OnnxNetwork, Slot, Step, Weight, parameter
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.parts import bound, free_name, label, names_of, with_last_uses
-from robcert.network.onnx_import.table import find
+from robcert.network.onnx_import.table import DOMAINS, find
 from robcert.network.onnx_import.values import PROBES, Apply, Extent, Origin, Unsupported, Value, flat, known
-
-_DOMAINS = ("", "ai.onnx")
 
 Scope = dict[str, Value]
 
@@ -65,7 +63,7 @@ class Builder:
             function = self.functions.get((proto.domain, proto.op_type))
             if function is not None:
                 results = self._function(function, proto, scope, depth)
-            elif proto.domain not in _DOMAINS:
+            elif proto.domain not in DOMAINS:
                 raise Unsupported(
                     f"node {label(proto)} is of the domain {proto.domain!r}, and only standard ONNX ops are read",
                     "Export it again without custom ops.",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -181,6 +182,20 @@ def test_other_opsets_and_domains(tmp_path: Path) -> None:
     model.opset_import[0].version = 13
     model.graph.node[0].domain = "com.microsoft"
     refused(save(model, tmp_path / "a.onnx"), "of the domain 'com.microsoft'")
+
+
+def test_an_opset_that_onnxruntime_does_not_read_yet(tmp_path: Path) -> None:
+    model = normal_classifier()
+    model.opset_import[0].version = onnx.defs.onnx_opset_version()
+    assert load_model(save(model, tmp_path / "a.onnx")).num_classes == 3
+    model.graph.node[0].op_type = "Celu"  # which got another form in 28
+    path = save(model, tmp_path / "a.onnx")
+    try:
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception:
+        refused(path, r"onnxruntime reads opsets up to \d+, and the model uses Celu of a newer one")
+    else:
+        assert load_model(path).num_classes == 3
 
 
 def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
