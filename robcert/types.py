@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robcert.errors import UsageError, did_you_mean
@@ -19,6 +20,26 @@ GOALS: tuple[Goal, ...] = get_args(Goal)
 
 Status = Literal["wrong", "broken", "certified", "open"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+def budget(value: Any) -> float:
+    """A budget of a file, in the units of the data: 0.5, or a fraction such as "8/255".
+
+    Raises:
+        ValueError: it is no positive finite number.
+    """
+    if isinstance(value, str):
+        try:
+            found = float(Fraction(value))
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f'{value!r} is no budget: write 0.5 or "8/255"') from None
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        found = float(value)
+    else:
+        raise ValueError(f"{value!r} is no number")
+    if not (math.isfinite(found) and found > 0):
+        raise ValueError(f"a budget is a positive finite number, in the units of the data, not {found:g}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from robcert.errors import EvaluationError
 
 _LISTED = 3
 
+MOST_CLASSES = 2**20
+"""Every class gets a name; the largest data sets of images have some 10^4 of them."""
+
 
 def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     """The images as float32, all entries finite and inside the box.
@@ -83,6 +86,11 @@ def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tenso
         )
     y = y.to(torch.int64)
     low, high = int(y.min()), int(y.max())
+    if classes is None and high >= MOST_CLASSES:
+        raise EvaluationError(
+            f"{name} has a label {high}, which would make {high + 1:,} classes; at most {MOST_CLASSES:,} are read",
+            "Number the classes from 0.",
+        )
     if low < 0 or (classes is not None and high >= classes):
         expected = "0 or more" if classes is None else f"0 to {classes - 1} ({classes} classes)"
         raise EvaluationError(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 
+from robcert.data.archive import check_archive
 from robcert.data.source import Images, Request, dataset
 from robcert.errors import EvaluationError, UsageError
 
@@ -49,16 +52,17 @@ def read_npz(request: Request) -> Images:
 
     Raises:
         UsageError: no such file.
-        EvaluationError: not an archive, damaged, or an array is missing.
+        EvaluationError: not an archive, damaged, an array is missing, or declares more than the file holds.
     """
     path = _file(request)
     if not path.is_file():
         raise UsageError(f"there is no file {path}", _EXAMPLE)
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise EvaluationError(f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE)
-        with loaded as archive:
+        with path.open("rb") as file:
+            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                raise EvaluationError(f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE)
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
             for name in ("x", "y"):
                 if name not in names:
@@ -67,7 +71,7 @@ def read_npz(request: Request) -> Images:
                     )
             x, y = _tensor(archive["x"], f"x of {path}"), _tensor(archive["y"], f"y of {path}")
             classes = tuple(str(name) for name in archive["classes"]) if "classes" in names else ()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TokenError, NotImplementedError) as error:
         raise EvaluationError(f"{path} cannot be read as a NumPy archive: {error}", _EXAMPLE) from error
     return Images(_channels_first(x), y, classes)
 

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from robcert.network.card import Card
     from robcert.network.convert import export_model
     from robcert.network.export import export_pt2
-    from robcert.network.export_onnx import export_onnx
     from robcert.network.load import from_module, load_model, peek_card
+    from robcert.network.onnx_export import export_onnx
     from robcert.network.save import save_model
     from robcert.network.zoo import zoo_names, zoo_path
 
 _PUBLIC = {
     "Card": "card",
     "export_model": "convert",
-    "export_onnx": "export_onnx",
+    "export_onnx": "onnx_export",
     "export_pt2": "export",
     "from_module": "load",
     "load_model": "load",

@@ -11,8 +11,8 @@ from robcert.errors import EvaluationError, UsageError
 from robcert.network.card import Card
 from robcert.network.digest import sha256_file
 from robcert.network.export import export_pt2, same_answers
-from robcert.network.export_onnx import export_onnx
 from robcert.network.load import load_model, read_weights
+from robcert.network.onnx_export import export_onnx
 from robcert.network.save import save_model
 from robcert.types import LoadedModel
 

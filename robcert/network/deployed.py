@@ -52,7 +52,7 @@ class Deployed:
         with TemporaryDirectory() as folder:
             path = Path(model.source.path)
             if exported:
-                from robcert.network.export_onnx import export_onnx
+                from robcert.network.onnx_export import export_onnx
 
                 path = export_onnx(model, Path(folder) / "model.onnx")
             proto = read_onnx(path)

@@ -16,6 +16,7 @@ from torch.export.pt2_archive._package import load_pt2
 
 from robcert.errors import EvaluationError
 from robcert.network.detect import REEXPORT, members
+from robcert.network.storages import check_storages
 from robcert.network.vet import vetted
 
 
@@ -93,6 +94,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
         EvaluationError: the archive is damaged, or its code reads or writes files.
     """
     _no_file_access(path)
+    check_storages(path)
     try:
         with without_deprecations():
             return torch.jit.load(str(path), map_location="cpu")

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from robcert.errors import EvaluationError
 from robcert.network.card import PT_KEY
-from robcert.network.detect import REEXPORT, UNPACKED, members
+from robcert.network.detect import REEXPORT, UNPACKED
+from robcert.network.storages import check_storages
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
@@ -61,7 +62,7 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any]:
         EvaluationError: the file holds Python objects, is damaged, or is no dictionary.
     """
     if zipfile.is_zipfile(path):
-        members(path)  # refuses what unpacks to far more than it is
+        check_storages(path)  # refuses also what unpacks to far more than it is
     try:
         lazy = not data and zipfile.is_zipfile(path)
         with warnings.catch_warnings():

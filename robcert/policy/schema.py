@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -14,7 +13,7 @@ from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
 from robcert.errors import RobcertError, did_you_mean
 from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
-from robcert.types import NORMS, Norm
+from robcert.types import NORMS, Norm, budget
 
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
 """Keys that a requirement answered by attacks may have."""
@@ -32,22 +31,6 @@ def seconds(value: Any) -> float:
         found = float(match[1]) * _UNITS[match[2]]
     if not (math.isfinite(found) and found > 0):
         raise ValueError(f"{value!r} is no duration: it has to be positive")
-    return found
-
-
-def budget(value: Any) -> float:
-    """0.5, or a fraction such as "8/255"."""
-    if isinstance(value, str):
-        try:
-            found = float(Fraction(value))
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f'{value!r} is no budget: write 0.5 or "8/255"') from None
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        found = float(value)
-    else:
-        raise ValueError(f"{value!r} is no number")
-    if not (math.isfinite(found) and found > 0):
-        raise ValueError(f"a budget is a positive finite number, in the units of the data, not {found:g}")
     return found
 
 

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from robcert.errors import UsageError, did_you_mean
+from robcert.types import budget
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,7 +51,7 @@ class Adversary(_Table):
     """
 
     norm: Literal["l2", "linf"]
-    eps: float = Field(gt=0)
+    eps: Annotated[float, BeforeValidator(budget)]
     steps: int = Field(default=10, ge=1)
     step: float = Field(default=0.25, gt=0)
     warm_up: float = Field(default=0.0, ge=0, le=1)

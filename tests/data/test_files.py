@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 from PIL import Image
 
 from robcert.data import load_dataset
@@ -78,6 +81,7 @@ BAD = {
     "fewer labels": (GOOD, Y[:3], "3 labels for 4 images"),
     "one-hot": (GOOD, np.eye(4), "one label for each image"),
     "floats as labels": (GOOD, Y.astype("float32"), "integer labels"),
+    "a label out of all proportion": (GOOD, Y * 10**12, "at most 1,048,576"),
     "negative labels": (GOOD, Y - 1, "from -1 to 1"),
 }
 
@@ -93,6 +97,20 @@ def test_bad_arrays(tmp_path: Path, case: str) -> None:
 def test_labels_beyond_the_named_classes(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"0 to 1 \(2 classes\)"):
         load_dataset(archive(tmp_path / "a.npz", x=GOOD, y=Y, classes=["a", "b"]))
+
+
+def test_an_archive_that_declares_more_than_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"shape": (10**14,), "fortran_order": False, "descr": "<f8"})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("x.npy", header.getvalue() + bytes(64))
+    with pytest.raises(EvaluationError, match=r"x.npy .* float64 entries of shape \(100000000000000,\), and holds 64"):
+        load_dataset(f"npz:{tmp_path / 'a.npz'}")
+    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((400, 100, 100)), y=np.arange(400))
+    assert len(load_dataset(f"npz:{tmp_path / 'bomb.npz'}").y) == 400
+    monkeypatch.setattr("robcert.data.archive._FREE", 2**20)
+    with pytest.raises(EvaluationError, match="would unpack to 32,00"):
+        load_dataset(f"npz:{tmp_path / 'bomb.npz'}")
 
 
 def test_bad_archives(tmp_path: Path) -> None:

@@ -13,10 +13,7 @@ from robcert.lipschitz.graph import graph_bound
 from robcert.network import export_model, load_model
 from robcert.types import NORMS
 
-from .conftest import images, small_net
-
-# Work in progress, see tests/network/onnx_import/conftest.py.
-pytestmark = pytest.mark.slow
+from .conftest import SHAPE, images, small_net
 
 
 @pytest.mark.parametrize("name", ["digits-l2nnn", "digits-plain"])
@@ -56,23 +53,24 @@ def test_verdicts_are_the_same(tmp_path: Path) -> None:
 
 
 def test_graphs_go_to_graphs_and_weights_to_weights(tmp_path: Path, factory: str) -> None:
-    torch.save(small_net().state_dict(), tmp_path / "a.pt")
+    net = small_net()
+    torch.save(net.state_dict(), tmp_path / "a.pt")
     done = export_model(
-        str(tmp_path / "a.pt"), tmp_path / "b.safetensors", arch=factory, input_shape=(1, 6, 6), mean=(0.5,), std=(0.5,)
+        str(tmp_path / "a.pt"), tmp_path / "b.safetensors", arch=factory, input_shape=SHAPE, mean=(0.5,), std=(0.5,)
     )
     assert load_model(done.path).card["mean"] == [0.5]  # pyright: ignore
     on = export_model(done.path, tmp_path / "c.onnx")
     again = export_model(on.path, tmp_path / "d.pt2")
     last = export_model(again.path, tmp_path / "e.onnx")
     x = images()
-    assert torch.allclose(load_model(last.path).module(x), small_net()((x - 0.5) / 0.5), atol=1e-5)
+    assert torch.allclose(load_model(last.path).module(x), net((x - 0.5) / 0.5), atol=1e-5)
     with pytest.raises(UsageError, match=r"robcert export .*c\.onnx .*f\.onnx"):
         export_model(on.path, tmp_path / "f.safetensors")
     with pytest.raises(UsageError, match=r"\.onnx, \.pt2, \.safetensors"):
         export_model(on.path, tmp_path / "f.h5")
     torch.jit.save(torch.jit.script(small_net()), str(tmp_path / "s.pt"))
     with pytest.raises(EvaluationError, match="TorchScript"):
-        export_model(str(tmp_path / "s.pt"), tmp_path / "g.onnx", input_shape=(1, 6, 6))
+        export_model(str(tmp_path / "s.pt"), tmp_path / "g.onnx", input_shape=SHAPE)
 
 
 def test_no_path_of_this_machine_is_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from robcert.errors import UsageError
 from robcert.train import read_recipe
-from robcert.train.recipe import L2NNN, CrossEntropy
+from robcert.train.recipe import L2NNN, Adversarial, CrossEntropy
 
 GOOD = """
 name = "tiny"
@@ -58,6 +58,10 @@ BAD = {
         "'objective.adversary.eps' is missing",
     ),
     "unknown objective": (GOOD + '[objective]\nname = "l2n"', "l2nnn"),
+    "a budget that is none": (
+        GOOD + '[objective]\nname = "adversarial"\nnorm = "linf"\neps = "8/0"',
+        "eps.*'8/0' is no budget",
+    ),
     "missing key": ('name = "x"\nepochs = 1', "'architecture' is missing"),
     "out of range": (GOOD.replace("epochs = 2", "epochs = 0"), "epochs.*greater than or equal to 1.*found 0"),
     "no number": (GOOD.replace("epochs = 2", 'epochs = "many"'), "epochs.*integer.*found 'many'"),
@@ -72,6 +76,13 @@ def test_bad_recipes(tmp_path: Path, case: str) -> None:
     text, message = BAD[case]
     with pytest.raises(UsageError, match=rf"(?s){message}"):
         read_recipe(written(tmp_path, text))
+
+
+def test_budgets_may_be_fractions(tmp_path: Path) -> None:
+    text = GOOD + '[objective]\nname = "adversarial"\nnorm = "linf"\neps = "8/255"'
+    objective = read_recipe(written(tmp_path, text)).objective
+    assert isinstance(objective, Adversarial)
+    assert objective.eps == 8 / 255
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_unsat_on_an_l2_nonexpansive_network(tmp_path: Path) -> None:
     x, label = data.x[0].flatten().tolist(), int(data.y[0])
     other = (label + 1) % 10
     lines = [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{i} Real)" for i in range(10)]
-    lines += [f"(assert (>= X_{i} {v - 1e-3:.9f}))\n(assert (<= X_{i} {v + 1e-3:.9f}))" for i, v in enumerate(x)]
+    lines += [f"(assert (>= X_{i} {v - 0.01:.9f}))\n(assert (<= X_{i} {v + 0.01:.9f}))" for i, v in enumerate(x)]
     path = tmp_path / "p.vnnlib"
     path.write_text("\n".join([*lines, f"(assert (>= Y_{other} Y_{label}))"]))
     assert solve("digits-l2nnn", path, iterations=20, restarts=4).result == "unsat"
@@ -88,12 +88,14 @@ def test_unsat_on_an_l2_nonexpansive_network(tmp_path: Path) -> None:
 
 
 def test_unknown_where_neither_is_found(model: str, tmp_path: Path) -> None:
-    # f_0 - f_1 is at least 0.2 - 0.8 + ... = -0.6 in [0.1, 0.9]; a sum is no difference of two logits: not proven,
-    # and not true: f_0 + f_1 >= 0.2 - 0.8 = -0.6
-    path = write(tmp_path / "p.vnnlib", 0.1, 0.9, "(assert (<= (+ Y_0 Y_1) -0.61))")
+    # In [0.1, 0.9], f_0 is at least 0.2 and f_1 at least -0.8. Each of the two constraints can hold; together they
+    # want f_0 <= 0.175. The proof looks at one constraint at a time, so it says nothing.
+    both = ("(assert (<= (+ Y_0 Y_1) -0.5))", "(assert (<= (+ Y_0 (* -1 Y_1)) 0.85))")
+    path = write(tmp_path / "p.vnnlib", 0.1, 0.9, *both)
     assert solve(model, path, iterations=20, restarts=4).result == "unknown"
-    tight = write(tmp_path / "q.vnnlib", 0.1, 0.9, "(assert (<= (+ Y_0 Y_1) -0.58))")
-    assert solve(model, tight).result == "sat"
+    for bound, answer in ((-0.61, "unsat"), (-0.58, "sat")):  # the smallest sum is -0.6
+        one = write(tmp_path / "q.vnnlib", 0.1, 0.9, f"(assert (<= (+ Y_0 Y_1) {bound}))")
+        assert solve(model, one).result == answer
 
 
 CASES = [

@@ -15,11 +15,8 @@ from robcert.network.onnx_import.decode import attributes, tensor_of
 from robcert.network.onnx_import.network import OnnxNetwork, Slot, Step, Weight, parameter
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.parts import bound, free_name, label, names_of, with_last_uses
-from robcert.network.onnx_import.table import find
+from robcert.network.onnx_import.table import DOMAINS, find
 from robcert.network.onnx_import.values import PROBES, Apply, Extent, Origin, Unsupported, Value, flat, known
-
-_DOMAINS = ("", "ai.onnx")
-_DEEPEST = 64
 
 Scope = dict[str, Value]
 
@@ -45,7 +42,6 @@ class Builder:
         self.values: list[Value] = []
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._held: dict[int, tuple[str, Tensor]] = {}
-        self._read = 0
         self._constants = 0
         with self.fake:
             two, three = (torch.empty(n, *input_shape) for n in PROBES)
@@ -58,19 +54,16 @@ class Builder:
             Unsupported: a node cannot become a layer.
             EvaluationError: the graph asks for more than the limits allow.
         """
-        if depth > _DEEPEST:
-            raise Unsupported(f"functions and branches are nested more than {_DEEPEST} deep")
+        if depth > limits.DEEPEST:
+            raise Unsupported(f"functions and branches are nested more than {limits.DEEPEST} deep")
         for proto in nodes:
-            self._read += 1
-            if self._read > limits.MOST_NODES:
-                raise Unsupported(f"the graph has more than {limits.MOST_NODES:,} nodes")
             missing = [name for name in proto.input if name and name not in scope]
             if missing:
                 raise Unsupported(f"node {label(proto)} reads {missing[0]!r}, which nothing computes")
             function = self.functions.get((proto.domain, proto.op_type))
             if function is not None:
                 results = self._function(function, proto, scope, depth)
-            elif proto.domain not in _DOMAINS:
+            elif proto.domain not in DOMAINS:
                 raise Unsupported(
                     f"node {label(proto)} is of the domain {proto.domain!r}, and only standard ONNX ops are read",
                     "Export it again without custom ops.",
@@ -160,6 +153,7 @@ class Builder:
         columns: list[list[Tensor]] = [list(p) if several else [p] for p in probes]
         pairs = [(column, column) for column in columns[0]] if alike else list(zip(*columns, strict=True))
         if not computed:
+            pairs = [(two, two if torch.equal(two, three) else three) for two, three in pairs]
             return [
                 Value(n, pair, None, origin) for n, pair in zip(names_of(outputs, name, len(pairs)), pairs, strict=True)
             ]

@@ -20,8 +20,12 @@ MOST_ACTIVATIONS = 2**26
 MOST_CONSTANTS = 2**27
 """Entries of all tensors together that are computed from constants while a file is read."""
 
-MOST_NODES = 100_000
-"""Nodes, with functions written out; a ResNet has hundreds, a large transformer a few thousand."""
+MOST_NODES = 20_000
+"""Nodes, with functions written out; a ResNet has hundreds, a large transformer a few thousand. Reading one takes
+about a millisecond."""
+
+DEEPEST = 64
+"""Functions that call functions, and branches in branches."""
 
 MOST_BYTES = 2**31 - 1
 """Of an ONNX file with its external data: what protobuf can hold."""

@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from robcert.errors import EvaluationError
+from robcert.network.onnx_import import limits
 from robcert.network.onnx_import.build import Builder
 from robcert.network.onnx_import.network import OnnxNetwork
 from robcert.network.onnx_import.parity import check_parity
+from robcert.network.onnx_import.parts import written_out
 from robcert.network.onnx_import.read import read_onnx
 from robcert.network.onnx_import.signature import Signature, signature
 from robcert.network.onnx_import.values import Unsupported
@@ -50,6 +52,9 @@ def build(model: Any, found: Signature, path: Path) -> OnnxNetwork:
     """
     functions = {(f.domain, f.name): f for f in model.functions}
     try:
+        count = written_out(model.graph.node, functions)
+        if count > limits.MOST_NODES:
+            raise Unsupported(f"the graph has more than {limits.MOST_NODES:,} nodes ({count:,})")
         builder = Builder(functions, found.declared, found.fixed)
         scope = {t.name: builder.constant(t) for t in model.graph.initializer} | {found.name: builder.images}
         builder.nodes(model.graph.node, scope, {o.domain: o.version for o in model.opset_import})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from robcert.network.onnx_import import limits
 from robcert.network.onnx_import.network import Slot, Step
-from robcert.network.onnx_import.values import flat
+from robcert.network.onnx_import.values import Unsupported, flat
 
 
 def bound(node: Any, values: Mapping[str, Any]) -> Any:
@@ -27,6 +28,38 @@ def bound(node: Any, values: Mapping[str, Any]) -> Any:
             copied.attribute.append(values[attribute.ref_attr_name])
             copied.attribute[-1].name = attribute.name
     return copied
+
+
+def every_node(nodes: Iterable[Any]) -> Iterator[Any]:
+    """The nodes of a graph, and those in their branches."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from every_node(attribute.g.node)
+
+
+def written_out(nodes: Iterable[Any], functions: Mapping[tuple[str, str], Any]) -> int:
+    """The number of nodes with every call of a function in its place, without writing them out.
+
+    Raises:
+        Unsupported: functions call each other more than 64 deep, or in a circle.
+    """
+    counts: dict[tuple[str, str], int] = {}
+
+    def total(body: Iterable[Any], depth: int) -> int:
+        if depth > limits.DEEPEST:
+            raise Unsupported(f"functions and branches are nested more than {limits.DEEPEST} deep")
+        found = 0
+        for node in body:
+            key = (node.domain, node.op_type)
+            if key in functions and key not in counts:
+                counts[key] = total(functions[key].node, depth + 1)
+            inner = max((total(a.g.node, depth + 1) for a in node.attribute if a.HasField("g")), default=0)
+            found += 1 + counts.get(key, 0) + inner
+        return found
+
+    return total(nodes, 0)
 
 
 def with_last_uses(steps: list[Step], logits: int) -> list[Step]:

@@ -43,12 +43,31 @@ def _parse(path: Path) -> Any:
     if size > limits.MOST_BYTES:
         raise EvaluationError(f"{path} has {size:,} bytes, more than protobuf can hold ({limits.MOST_BYTES:,})")
     try:
-        return onnx.ModelProto.FromString(path.read_bytes())
+        model = onnx.ModelProto.FromString(path.read_bytes())
+        _check_texts(model)
+        return model
     except (DecodeError, RecursionError, ValueError) as error:
         raise EvaluationError(
             f"{path} looks like ONNX but cannot be read: {error}",
             "It is damaged, truncated or nested too deeply: copy, download or export it again.",
         ) from None
+
+
+def _check_texts(message: Any) -> None:
+    """Protobuf hands out a name that is no UTF-8 as bytes, which nothing behind this point expects.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for field, value in message.ListFields():
+        several = (value,) if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        if field.type == field.TYPE_STRING:
+            wrong = next((text for text in several if isinstance(text, bytes)), None)
+            if wrong is not None:
+                raise ValueError(f"the text {wrong[:40]!r} of its field {field.name!r} is no UTF-8")
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in several:
+                _check_texts(inner)
 
 
 def _check_opset(model: Any, path: Path) -> None:

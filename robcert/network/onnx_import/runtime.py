@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from robcert.errors import EvaluationError
+from robcert.network.onnx_import.parts import every_node
+from robcert.network.onnx_import.table import DOMAINS, version_of
 
 
 class Runtime:
@@ -47,8 +50,20 @@ class Runtime:
                 preload()
             # TF32 multiplies with ten bits: that would be another network.
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))  # pyright: ignore[reportArgumentType]
+
+        def start(proto: Any) -> Any:
+            return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
+
         try:
-            self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+            try:
+                self.session = start(model)
+            except Exception as error:
+                older = _older(model, str(error))
+                if older is None:
+                    raise
+                self.session = start(older)
+        except EvaluationError:
+            raise
         except Exception as error:  # onnxruntime has exceptions of its own for every failure
             raise EvaluationError(f"onnxruntime does not take the model: {_first(error)}") from error
         self.provider = str(self.session.get_providers()[0])
@@ -78,6 +93,33 @@ class Runtime:
             raise EvaluationError(f"onnxruntime cannot execute the model: {_first(error)}") from error
         columns = [[torch.from_numpy(np.atleast_1d(np.asarray(p[k]))) for p in parts] for k in range(len(outputs))]
         return [torch.cat(column)[: len(array)] if self.fixed else column[0] for column in columns]
+
+
+def _older(model: Any, said: str) -> Any | None:
+    """The same model in the newest opset that onnxruntime reads; None where it failed for another reason.
+
+    A number in front of a graph changes nothing for ops that kept their form.
+
+    Raises:
+        EvaluationError: an op has got another form since.
+    """
+    found = re.search(r"official support for domain ai\.onnx is till opset (\d+)", said)
+    if found is None:
+        return None
+    newest, lowered = int(found[1]), type(model)()
+    lowered.CopyFrom(model)
+    for holder in (lowered, *lowered.functions):
+        opset = next((entry for entry in holder.opset_import if entry.domain in DOMAINS), None)
+        if opset is None or opset.version <= newest:
+            continue
+        for node in every_node(holder.graph.node if holder is lowered else holder.node):
+            if node.domain in DOMAINS and version_of(node.op_type, opset.version) > newest:
+                raise EvaluationError(
+                    f"onnxruntime reads opsets up to {newest}, and the model uses {node.op_type} of a newer one",
+                    f"Export it with opset {newest} or less.",
+                )
+        opset.version = newest
+    return lowered
 
 
 def _first(error: Exception) -> str:

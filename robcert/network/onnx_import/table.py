@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from robcert.network.onnx_import.values import Unsupported
 from robcert.registry import Registry
 
+DOMAINS = ("", "ai.onnx")
+"""What the standard calls itself."""
+
 OLDEST = 7
 """The oldest opset that is read: ONNX 1.2, with numpy's broadcasting."""
 

@@ -29,6 +29,8 @@ class Case:
         nodes: the whole graph, where the op alone cannot be one; otherwise ``y = op(x, *constants)``.
         gradient: whether it has one that finite differences can see.
         positive: whether the input must be positive.
+        mixes: whether the answer for one image depends on the others.
+        judge: an equal graph of other ops, where nobody has a kernel for this one.
     """
 
     op: str
@@ -39,6 +41,8 @@ class Case:
     nodes: tuple[Any, ...] | None = None
     gradient: bool = True
     positive: bool = False
+    mixes: bool = False
+    judge: Case | None = None
 
 
 C = Case
@@ -70,6 +74,8 @@ ACTIVATIONS = [
 
 _UNARY = ("Abs", "Neg", "Exp", "Erf", "Sin", "Cos", "Tan", "Atan", "Asinh")
 _POSITIVE = ("Log", "Sqrt", "Reciprocal")
+# In version 6 all inputs have one shape.
+_VARIADIC = {"Sum": (8, 13), "Max": (8, 12, 13), "Min": (8, 12, 13), "Mean": (8, 13)}
 ARITHMETIC = [
     *(C(n) for n in _UNARY), *(C(n, positive=True) for n in _POSITIVE),
     *(C(n, **_PICK) for n in ("Sign", "Floor", "Ceil", "Round")),
@@ -85,7 +91,10 @@ ARITHMETIC = [
     C("Pow", constants={"p": np.float32(0.5)}, positive=True),
     C("Pow", constants={"p": np.abs(normal(6)) + 1}, positive=True),
     C("Mod", {"fmod": 1}, {"c": np.float32(0.7)}, **_PICK),
-    *(C(n, constants={"c": normal(6)}, **_PICK) for n in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")),
+    *(C(n, constants={"c": normal(6)}, **_PICK) for n in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")),
+    C("Equal", constants={"c": normal(6)}, versions=(11, 13, 19), **_PICK),
+    C("Equal", nodes=(("Cast", ("x",), ("i",), {"to": 7}), ("Equal", ("i", "c"), ("y",), {})), constants={"c": ints(0)},
+      versions=(7,), **_PICK),
     *(C(n, nodes=(("Greater", ("x", "c"), ("a",), {}), ("Less", ("x", "d"), ("b",), {}), (n, ("a", "b"), ("y",), {})),
         constants={"c": np.float32(-0.5), "d": np.float32(0.5)}, **_PICK) for n in ("And", "Or", "Xor")),
     C("Not", nodes=(("Greater", ("x", "c"), ("a",), {}), ("Not", ("a",), ("y",), {})), constants={"c": np.float32(0)},
@@ -94,9 +103,11 @@ ARITHMETIC = [
     C("Where", nodes=(("Greater", ("x", "c"), ("a",), {}), ("Where", ("a", "x", "d"), ("y",), {})),
       constants={"c": np.float32(0), "d": np.float32(0.2)}, gradient=False),
     C("Where", nodes=(("Where", ("m", "x", "d"), ("y",), {}),), constants={"m": normal(6) > 0, "d": normal(6)}),
-    *(C(n, nodes=((n, ("x", "c", "d"), ("y",), {}),), constants={"c": normal(6), "d": normal(4, 6, 6)})
-      for n in ("Sum", "Max", "Min", "Mean")),
-    *(C(n, nodes=((n, ("x", "c"), ("y",), {}),), constants={"c": normal(6)}) for n in ("Sum", "Max", "Min")),
+    *(C(n, nodes=((n, ("x", "c", "d"), ("y",), {}),), constants={"c": normal(6), "d": normal(4, 6, 6)}, versions=v)
+      for n, v in _VARIADIC.items()),
+    *(C(n, nodes=((n, ("x", "c"), ("y",), {}),), constants={"c": normal(6)}, versions=v) for n, v in _VARIADIC.items()),
+    *(C(n, nodes=(("Tanh", ("x",), ("t",), {}), ("Sin", ("x",), ("s",), {}), (n, ("x", "t", "s"), ("y",), {})))
+      for n in _VARIADIC),
 ]  # fmt: skip
 
 LINEAR = [
@@ -153,10 +164,18 @@ POOLING = [
     C("LpPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
     C("LpPool", {"kernel_shape": [3, 3], "p": 1, "pads": [1, 1, 1, 1]}),
     C("LpPool", {"kernel_shape": [2, 2], "p": 3}), C("LpPool", {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"}),
-    C("GlobalAveragePool"), C("GlobalMaxPool"), C("GlobalLpPool"), C("GlobalLpPool", {"p": 1}),
+    C("GlobalAveragePool"), C("GlobalMaxPool"),
+    *(C("GlobalLpPool", {"p": p}, judge=C(f"ReduceL{p}", constants={"axes": ints(2, 3)})) for p in (1, 2)),
 ]  # fmt: skip
 
 _CHANNELS = {"scale": normal(4), "bias": normal(4)}
+# Of channel c the window is c and c + 1.
+_EVEN_LRN = C("LRN", nodes=(
+    ("Mul", ("x", "x"), ("q",), {}), ("Pad", ("q", "p"), ("w",), {}), ("Slice", ("w", "one", "five", "one"), ("r",), {}),
+    ("Add", ("q", "r"), ("s",), {}), ("Mul", ("s", "share"), ("m",), {}), ("Add", ("m", "bias"), ("d",), {}),
+    ("Sqrt", ("d",), ("e",), {}), ("Div", ("x", "e"), ("y",), {}),
+), constants={"p": ints(0, 0, 0, 0, 0, 1, 0, 0), "one": ints(1), "five": ints(5), "share": np.float32(0.1),
+              "bias": np.float32(2)})  # fmt: skip
 NORMALISATION = [
     C("BatchNormalization", {"epsilon": 1e-3}, {**_CHANNELS, "mean": normal(4), "var": np.abs(normal(4))}),
     C("BatchNormalization", {}, {**_CHANNELS, "mean": normal(4), "var": np.abs(normal(4))}, shape=(4,)),
@@ -168,8 +187,8 @@ NORMALISATION = [
     C("GroupNormalization", {"num_groups": 2}, {"scale": normal(2), "bias": normal(2)}, versions=(18,)),
     C("GroupNormalization", {"num_groups": 2}, _CHANNELS, versions=(21,)),
     C("LRN", {"size": 3, "alpha": 0.1}),
-    C("LRN", {"size": 2, "alpha": 0.2, "beta": 0.5, "bias": 2.0}),
-    C("MeanVarianceNormalization"),
+    C("LRN", {"size": 2, "alpha": 0.2, "beta": 0.5, "bias": 2.0}, judge=_EVEN_LRN),
+    C("MeanVarianceNormalization", mixes=True),
     C("MeanVarianceNormalization", {"axes": [2, 3]}),
     C("LpNormalization", {"axis": 1}),
     C("LpNormalization", {"axis": -1, "p": 1}),
@@ -198,7 +217,7 @@ def _flat(*middle: Any) -> tuple[Any, ...]:
 
 
 SHAPES = [
-    C("Flatten"), C("Flatten", {"axis": 2}), C("Transpose", {"perm": [0, 2, 3, 1]}), C("Transpose", shape=(5,)),
+    C("Flatten"), C("Flatten", {"axis": 2}), C("Transpose", {"perm": [0, 2, 3, 1]}), C("Transpose", shape=(5,), mixes=True),
     C("Reshape", constants={"s": ints(0, -1)}), C("Reshape", constants={"s": ints(-1, 2, 72)}),
     C("Reshape", constants={"s": ints(0, 0, 36)}),
     C("Reshape", nodes=_flat(("Gather", ("s", "zero"), ("n",), {}), ("Unsqueeze", ("n",), ("m",), {"axes": [0]}),
@@ -214,15 +233,23 @@ SHAPES = [
     C("Split", nodes=(("Split", ("x",), ("a", "y"), {"axis": 2}),), versions=(2, 11, 13)),
     C("Split", nodes=(("Split", ("x", "s"), ("y", "b"), {"axis": -1}),), constants={"s": ints(2, 4)},
       versions=(13, 18)),
-    C("Split", nodes=(("Split", ("x",), ("a", "b", "c", "y"), {"axis": 2, "num_outputs": 4}),), versions=(18,)),
+    C("Split", nodes=(("Split", ("x",), ("a", "b", "c", "y"), {"axis": 2, "num_outputs": 4}),), versions=(18,),
+      shape=(4, 7, 6)),
     C("Slice", {"starts": [1, -3], "ends": [3, 99], "axes": [1, 2]}, versions=(1,)),
     C("Slice", constants={"a": ints(1, 5), "b": ints(99, 0), "c": ints(1, 3), "d": ints(2, -2)}, versions=(10, 11, 13)),
     C("Slice", constants={"a": ints(-1), "b": ints(-(2**62)), "c": ints(2), "d": ints(-1)}, versions=(10, 11, 13)),
     C("Gather", {"axis": 1}, {"i": ints(2, 0, -1)}), C("Gather", {"axis": 2}, {"i": np.int64(3)}),
     C("Gather", {"axis": 1}, {"i": ints(1, 2)}), C("Gather", {"axis": 3}, {"i": np.array([[0, 1], [5, 2]])}),
-    C("GatherElements", {"axis": 1}, nodes=(("Slice", ("x", "z", "o", "z"), ("u",), {}), ("Expand", ("i", "s"), ("j",), {}),
-      ("GatherElements", ("x", "j"), ("y",), {"axis": 1})), constants={"z": ints(0), "o": ints(99), "s": ints(3, 2, 6, 6),
-      "i": np.array([[[[1]], [[-1]]]])}) ,
+    C("Gather", nodes=_flat(("Gather", ("s", "zero"), ("n",), {}), ("Range", ("zero", "n", "one"), ("r",), {}),  # as_strided
+      ("Mul", ("r", "entries"), ("o",), {}), ("Reshape", ("o", "column"), ("u",), {}), ("Add", ("u", "inner"), ("i",), {}),
+      ("Reshape", ("x", "line"), ("f",), {}), ("Gather", ("f", "i"), ("y",), {})),
+      constants={"zero": np.int64(0), "one": np.int64(1), "entries": np.int64(144), "column": ints(-1, 1, 1),
+                 "inner": np.arange(144).reshape(1, 4, 36), "line": ints(-1)}, versions=(13,)),
+    C("GatherElements", nodes=_flat(("Slice", ("s", "zero", "one"), ("n",), {}), ("Concat", ("n", "rest"), ("t",), {"axis": 0}),
+      ("Expand", ("i", "t"), ("j",), {}), ("GatherElements", ("x", "j"), ("y",), {"axis": 1})),
+      constants={"zero": ints(0), "one": ints(1), "rest": ints(2, 6, 6), "i": np.array([[[[1]], [[-1]]]])}),
+    C("GatherElements", nodes=(("TopK", ("x", "k"), ("v", "i"), {"axis": 2}),
+      ("GatherElements", ("x", "i"), ("y",), {"axis": 2})), constants={"k": ints(3)}),
     C("Pad", {"pads": [0, 0, 1, 2, 0, 1, 0, 1], "value": 0.5}, versions=(2,)),
     C("Pad", {"pads": [0, 0, 1, 2, 0, 0, 1, 1], "mode": "reflect"}, versions=(2,)),
     C("Pad", constants={"p": ints(0, 0, 1, 2, 0, 1, 0, -1), "v": np.float32(0.5)}, versions=(11, 13, 18, 19, 21, 23, 24, 25)),
@@ -265,10 +292,11 @@ def _resizes() -> list[Case]:
             attributes = {"coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
             for scales in (_UP, _DOWN):
                 found.append(C("Resize", attributes, {**_NONE, **scales}, versions=new))
-    sizes = {"s": ints(2, 4, 9, 4)}
-    node = ("Resize", ("x", "", "", "s"), ("y",), {**_LINEAR, "coordinate_transformation_mode": "half_pixel"})
+    sizes = {"zero": ints(0), "two": ints(2), "rest": ints(9, 4)}
+    whole = _flat(("Slice", ("s", "zero", "two"), ("n",), {}), ("Concat", ("n", "rest"), ("t",), {"axis": 0}))
+    node = ("Resize", ("x", "", "", "t"), ("y",), {**_LINEAR, "coordinate_transformation_mode": "half_pixel"})
     axes = ("Resize", ("x", "", "", "s"), ("y",), {**_LINEAR, "axes": [2, 3]})
-    found.append(C("Resize", nodes=(node,), constants=sizes, versions=(13, 18, 19)))
+    found.append(C("Resize", nodes=(*whole, node), constants=sizes, versions=(13, 18, 19)))
     found.append(C("Resize", nodes=(axes,), constants={"s": ints(9, 4)}, versions=(18, 19)))
     return found
 
@@ -283,8 +311,10 @@ CONSTANTS = [
           ("Add", ("x", "c"), ("y",), {})),
     _with("Range", ("Range", ("a", "b", "c"), ("r",), {}), ("Add", ("x", "r"), ("y",), {}),
           a=np.float32(0), b=np.float32(3), c=np.float32(0.5)),
-    _with("Shape", ("Shape", ("x",), ("s",), {}), ("Cast", ("s",), ("f",), {"to": 1}),
-          ("ReduceMax", ("f",), ("m",), {"keepdims": 0}), ("Mul", ("x", "m"), ("y",), {})),
+    _with("Range", ("Range", ("a", "b", "c"), ("r",), {}), ("Gather", ("x", "r"), ("y",), {"axis": 2}),
+          a=np.int64(5), b=np.int64(0), c=np.int64(-2)),
+    _with("Shape", ("Shape", ("x",), ("s",), {}), ("Gather", ("s", "last"), ("w",), {}), ("Cast", ("w",), ("f",), {"to": 1}),
+          ("Sqrt", ("f",), ("m",), {}), ("Mul", ("x", "m"), ("y",), {}), last=np.int64(-1)),
     _with("Size", ("Relu", ("k",), ("r",), {}), ("Size", ("r",), ("s",), {}), ("Cast", ("s",), ("f",), {"to": 1}),
           ("Mul", ("x", "f"), ("y",), {}), k=normal(3, 5)),
     _with("EyeLike", ("EyeLike", ("k",), ("e",), {"k": 1}), ("MatMul", ("x", "e"), ("y",), {}), k=normal(6, 6)),

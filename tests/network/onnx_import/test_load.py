@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -158,7 +159,8 @@ UNREADABLE: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "missing input": ([("Relu", ["nothing"], ["y"], {})], {}, "which nothing computes"),
     "no logits": ([("Relu", ["x"], ["y"], {})], {}, "expected \\(n, classes\\)"),
     "constant": ([("Relu", ["w"], ["y"], {})], {"w": np.ones((1, 3), np.float32)}, "do not depend on the images"),
-    "huge": ([("Expand", ["x", "s"], ["y"], {})], {"s": np.array([1, 10**6, 10**5, 4])}, "entries, more than"),
+    "huge": ([("Expand", ["x", "s"], ["y"], {})], {"s": np.array([1, 10**9, 4, 4])}, "entries, more than"),
+    "no fit": ([("Expand", ["x", "s"], ["y"], {})], {"s": np.array([1, 1, 5, 4])}, "axis 2 has 4, not 5"),
     "huge constant": ([("ConstantOfShape", ["s"], ["y"], {})], {"s": np.array([10**15])}, "entries, more than"),
     "images mixed": ([("ReduceSum", ["x"], ["y"], {"keepdims": 1})], {}, "expected \\(n, classes\\)"),
     "sliced images": ([("Slice", ["x", "s", "e"], ["y"], {})], {"s": np.array([0]), "e": np.array([1])}, "some of the images"),
@@ -180,6 +182,20 @@ def test_other_opsets_and_domains(tmp_path: Path) -> None:
     model.opset_import[0].version = 13
     model.graph.node[0].domain = "com.microsoft"
     refused(save(model, tmp_path / "a.onnx"), "of the domain 'com.microsoft'")
+
+
+def test_an_opset_that_onnxruntime_does_not_read_yet(tmp_path: Path) -> None:
+    model = normal_classifier()
+    model.opset_import[0].version = onnx.defs.onnx_opset_version()
+    assert load_model(save(model, tmp_path / "a.onnx")).num_classes == 3
+    model.graph.node[0].op_type = "Celu"  # which got another form in 28
+    path = save(model, tmp_path / "a.onnx")
+    try:
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception:
+        refused(path, r"onnxruntime reads opsets up to \d+, and the model uses Celu of a newer one")
+    else:
+        assert load_model(path).num_classes == 3
 
 
 def test_a_header_that_claims_too_much(tmp_path: Path) -> None:
@@ -232,7 +248,16 @@ def test_deep_and_exponential_graphs(tmp_path: Path) -> None:
             helper.make_opsetid("", 13), helper.make_opsetid("local", 1)]))  # fmt: skip
     model.opset_import.append(helper.make_opsetid("local", 1))
     model.graph.node[0].CopyFrom(helper.make_node("f39", ["x"], ["r"], domain="local"))
-    refused(save(model, path), "more than 100,000 nodes")
+    refused(save(model, path), "more than 20,000 nodes")
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    model = normal_classifier()
+    content = model.SerializeToString()
+    for name in (b"Relu", b"Flatten"):
+        path = tmp_path / "a.onnx"
+        path.write_bytes(content.replace(name, b"\xff" + name[1:]))
+        refused(path, "is no UTF-8")
 
 
 def _varint(value: int) -> bytes:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robcert.network.onnx_import import limits
 from robcert.network.onnx_import.decode import dtype_of
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import Apply, Value, apply, known
+from robcert.network.onnx_import.values import PROBES, Apply, Extent, Value, apply, known
 
 
 @op("Constant", 1, 9, 11, 12, 13, 19, 21, 23, 24, 25)
@@ -40,14 +42,30 @@ def _full(sizes: list[int], number: Any, dtype: torch.dtype) -> Tensor:
 
 
 @op("Range", 11, 27)
-def progression(node: Node) -> Apply:
+def progression(node: Node) -> Apply | Value:
     """Start, start + delta, ... below limit."""
-    return apply(_range, [node.input(i) for i in range(3)])
+    dtype = node.x.probes[0].dtype
+    if dtype.is_floating_point:
+        start, limit, delta = (node.tensor(i, "range").item() for i in range(3))
+        ends: list[Any] = [start, limit, delta]
+        count = (limit - start) / delta if delta else math.inf
+    else:
+        ends = [node.extents(i, "range")[0] for i in range(3)]
+        start, limit, delta = (end.at(PROBES[-1]) for end in ends)
+        count = (limit - start) / delta if delta else math.inf
+    if not math.isfinite(count):
+        node.refuse(f"it runs from {start} to {limit} in steps of {delta}")
+    limits.check(max(0, math.ceil(count)), limits.MOST_CONSTANTS, f"the range {node.name}")
+    if any(isinstance(end, Extent) and not end.constant for end in ends):  # known for every number of images
+        first, last, step = ends
+        two, three = (_range(first.at(n), last.at(n), step.at(n), dtype) for n in PROBES)
+        return Value(node.name, (two, three))
+    return apply(_range, *ends, dtype)
 
 
-def _range(ends: list[Tensor]) -> Tensor:
-    start, limit, delta = (end.item() for end in ends)
-    return torch.arange(start, limit, delta, dtype=ends[0].dtype)
+def _range(start: float, limit: float, delta: float, dtype: torch.dtype) -> Tensor:
+    runs = (limit - start) * delta > 0
+    return torch.arange(start, limit if runs else start, delta, dtype=dtype)
 
 
 @op("EyeLike", 9, 22)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from robcert.network.onnx_import.node import Node
+from robcert.network.onnx_import.ops.shapes import reshaped
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import Apply, Extent, apply
+from robcert.network.onnx_import.values import Apply, Extent, Value, apply
 
 _END = 2**31
 
@@ -77,6 +78,8 @@ def gather(node: Node) -> Apply:
     """Whole slices along an axis, by constant indices of any shape."""
     axis = node.axis(int(node.get("axis", 0)))
     size = node.x.shape[axis]
+    if _in_order(node.x, node.input(1)):
+        return reshaped(node, list(node.input(1).shape))
     index = node.tensor(1, "indices")
     if not size.constant:
         lifted = node.fixed == 1 and index.numel() == 1 and int(index) in (0, -1)
@@ -90,6 +93,16 @@ def gather(node: Node) -> Apply:
     if torch.equal(run, places) and index.dim() == 1:
         return apply(torch.narrow, node.x, axis, int(places[0]) if len(places) else 0, len(places))
     return apply(_gather, node.x, axis, places.tolist(), list(index.shape))
+
+
+def _in_order(x: Value, index: Value) -> bool:
+    """Whether the indices are all entries of a flat tensor one after the other, as torch writes ``as_strided``."""
+    if x.rank != 1 or not x.computed or index.computed:
+        return False
+    return all(
+        torch.equal(places.reshape(-1), torch.arange(len(flat)))
+        for flat, places in zip(x.probes, index.probes, strict=True)
+    )
 
 
 def _gather(x: Tensor, axis: int, places: list[int], shape: list[int]) -> Tensor:

@@ -24,14 +24,14 @@ def upsample(node: Node) -> Apply:
     return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()])
 
 
-def _upsample(node: Node, scales: list[float]) -> Apply:
-    return _resized(node, scales, None, node.get("mode", "nearest"), "asymmetric", "floor")
+def _upsample(node: Node, scales: list[float], rounding: str = "floor") -> Apply:
+    return _resized(node, scales, None, node.get("mode", "nearest"), "asymmetric", rounding)
 
 
 @op("Resize", 10)
 def resize_old(node: Node) -> Apply:
-    """As Upsample, also to smaller sizes."""
-    return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()])
+    """As Upsample, also to smaller sizes; the standard left rounding open, and this is how onnxruntime rounds."""
+    return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()], "ceil_of_smaller")
 
 
 @op("Resize", 11, 13, 18, 19)
@@ -92,7 +92,7 @@ def _resized(
     wanted = [changed[a][1] if a in changed else node.x.shape[a].fixed for a in range(2, rank)] if spatial else []
     if spatial and mode == "nearest" and whole_factors:
         enlarged = all(scale == round(scale) and scale >= 1 for _, _, scale in changed.values())
-        same = coordinates in ("asymmetric",) and rounding == "floor"
+        same = coordinates == "asymmetric" and rounding in ("floor", "ceil_of_smaller")
         if enlarged and (same or (coordinates == "half_pixel" and "round" in rounding)):
             return apply(nn.Upsample(size=tuple(wanted), mode="nearest"), node.x)
     kinds = {3: "linear", 4: "bilinear", 5: "trilinear"}
@@ -104,15 +104,19 @@ def _resized(
             return apply(nn.Upsample(size=tuple(wanted), mode=kinds[rank], align_corners=corners), node.x)
     indices = {axis: _sources(node, *c, coordinates) for axis, c in changed.items()}
     if mode == "nearest":
-        places = {a: _nearest(node, s, rounding).clamp(0, changed[a][0] - 1) for a, s in indices.items()}
+        places = {a: _nearest(node, s, rounding, changed[a][2]).clamp(0, changed[a][0] - 1) for a, s in indices.items()}
         return apply(_select, node.x, list(places), [Value(node.name, (p, p)) for p in places.values()])
     matrices = {a: _weights(s, changed[a][0]) for a, s in indices.items()}
     return apply(_interpolate, node.x, list(matrices), [Value(node.name, (m, m)) for m in matrices.values()])
 
 
 def _sources(node: Node, size: int, target: int, scale: float, coordinates: str) -> Tensor:
-    """Where in the input each entry of the result lies."""
-    places = torch.arange(target, dtype=torch.float64)
+    """Where in the input each entry of the result lies.
+
+    In float32, as onnxruntime computes it: whether an entry lies just below or just above the middle of two others
+    decides which one is the nearest.
+    """
+    places = torch.arange(target, dtype=torch.float32)
     if coordinates == "asymmetric":
         return places / scale
     if coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and target > 1):
@@ -129,7 +133,9 @@ def _sources(node: Node, size: int, target: int, scale: float, coordinates: str)
     node.refuse(f"its coordinate_transformation_mode is {coordinates!r}")
 
 
-def _nearest(node: Node, places: Tensor, rounding: str) -> Tensor:
+def _nearest(node: Node, places: Tensor, rounding: str, scale: float) -> Tensor:
+    if rounding == "ceil_of_smaller":
+        return places.ceil().long() if scale < 1 else places.floor().long()
     if rounding == "floor":
         return places.floor().long()
     if rounding == "ceil":
@@ -146,11 +152,11 @@ def _weights(places: Tensor, size: int) -> Tensor:
     places = places.clamp(0, size - 1)
     low = places.floor().long().clamp(0, max(size - 2, 0))
     share = places - low
-    matrix = torch.zeros(len(places), size, dtype=torch.float64)
+    matrix = torch.zeros(len(places), size)
     rows = torch.arange(len(places))
     matrix[rows, low] += 1 - share
     matrix[rows, (low + 1).clamp(max=size - 1)] += share
-    return matrix.float()
+    return matrix
 
 
 def _select(x: Tensor, axes: list[int], places: list[Tensor]) -> Tensor:

@@ -135,6 +135,10 @@ def expand(node: Node) -> Apply:
     one = Extent(0, 1)
     left = [one] * (rank - len(shape)) + shape
     right = [one] * (rank - len(wanted)) + wanted
+    for axis, (a, b) in enumerate(zip(left, right, strict=True)):
+        written = a.per_image and b == Extent(0, a.at(node.fixed or 0))  # the batch that the graph was written for
+        if one not in (a, b) and a != b and not written:
+            node.refuse(f"axis {axis} has {a.fixed if a.constant else 'one entry an image'}, not {b.fixed}")
     sizes = [b if a == one else a for a, b in zip(left, right, strict=True)]
     return apply(_expand, node.x, sizes)
 
