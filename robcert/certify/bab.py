@@ -16,10 +16,11 @@ from torch import Tensor
 from robcert.certify import Certificates, Search, certificate
 from robcert.certify.bab_search import decide, splittable
 from robcert.certify.margins import ITERATIONS, improved, pairs
-from robcert.certify.relax.bounds import lower_bound, relax
+from robcert.certify.relax.backward import lower_bound
+from robcert.certify.relax.bounds import relax
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import program
-from robcert.certify.relax.steps import Rows
+from robcert.certify.relax.rows import Rows
 from robcert.certify.rounding import logits64
 from robcert.certify.search import Found, Trials, certificates_of, clean
 from robcert.errors import EvaluationError

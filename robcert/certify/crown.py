@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robcert.certify import Certificates, Search, certificate
 from robcert.certify.margins import ITERATIONS, margins
-from robcert.certify.relax.bounds import ENTRIES, Mode
+from robcert.certify.relax.backward import ENTRIES
+from robcert.certify.relax.bounds import Mode
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import Program, program
 from robcert.certify.search import Probe, Trials, certificates_of, clean

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from robcert.certify.relax.bounds import Mode, lower_bound, relax
+from robcert.certify.relax.backward import lower_bound
+from robcert.certify.relax.bounds import Mode, relax
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import Program, program
-from robcert.certify.relax.steps import Rows
+from robcert.certify.relax.rows import Rows
 from robcert.errors import EvaluationError
 from robcert.math.norms import vector_norm
 from robcert.math.projections import project_ball_and_box
