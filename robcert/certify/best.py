@@ -35,6 +35,7 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
     methods = [name for name in LADDER if name != "bab" or _branches(model, search)]
     best: Certificates | None = None
     alone: dict[str, Certificates] = {}
+    gained: dict[str, tuple[int, ...]] = {}
     refused: list[EvaluationError] = []
     examples: Tensor | None = None
     for name in methods:
@@ -59,10 +60,17 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
         if found.examples is not None:
             examples = torch.full(tuple(x.shape), float("nan"))
             examples[rows] = found.examples
+        before = _certified(best, search)
         best = _larger(best, found, rows, name, len(x))
+        gained[name] = tuple(now - old for now, old in zip(_certified(best, search), before, strict=True))
     if best is None:
         raise refused[0]
-    return replace(best, method="best", alone=alone, examples=examples, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return replace(best, method="best", alone=alone, gained=gained, examples=examples, seconds=seconds)
+
+
+def _certified(best: Certificates | None, search: Search) -> list[int]:
+    return [0 if best is None else int((best.radius > eps).sum()) for eps in search.eps]
 
 
 def _branches(model: LoadedModel, search: Search) -> bool:

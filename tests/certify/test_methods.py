@@ -107,6 +107,8 @@ def test_the_command_has_a_column_for_each_method(call) -> None:  # noqa: ANN001
     for k in range(2):
         assert best["certified_correct"][k] >= max(m["certified_correct"][k] for m in single)
     assert best["steps"][0]["method"] == "gap"
+    for k in range(2):
+        assert sum(step["first"][k] for step in best["steps"]) == best["certified_correct"][k]
     text = call(*given, "gap,ibp").out
     assert "digits-l2nnn gap" in text and "digits-l2nnn ibp" in text and "ms an image" in text
 
