@@ -11,6 +11,7 @@ from torch import Tensor
 from robcert.certify import Certificates, Search, certificate, certificates
 from robcert.certify.bab_search import splittable
 from robcert.certify.relax.program import program
+from robcert.certify.search import OUT_OF_TIME
 from robcert.errors import EvaluationError
 from robcert.types import LoadedModel, Norm
 
@@ -37,6 +38,7 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
     alone: dict[str, Certificates] = {}
     gained: dict[str, tuple[int, ...]] = {}
     refused: list[EvaluationError] = []
+    late = 0
     examples: Tensor | None = None
     for name in methods:
         rows = _undecided(best, y, search)
@@ -44,6 +46,7 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
             break
         left = None if search.seconds is None else search.seconds * len(x) - (time.monotonic() - began)
         if left is not None and left <= 0:
+            late = max(late, len(rows))
             break
         inner = replace(
             search,
@@ -57,6 +60,7 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
             refused.append(error)
             continue
         alone[name] = found
+        late = max(late, int(found.constants.get(OUT_OF_TIME, 0)))
         if found.examples is not None:
             examples = torch.full(tuple(x.shape), float("nan"))
             examples[rows] = found.examples
@@ -66,6 +70,7 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
     if best is None:
         raise refused[0]
     seconds = time.monotonic() - began
+    best = replace(best, constants={**best.constants, OUT_OF_TIME: float(late)})
     return replace(best, method="best", alone=alone, gained=gained, examples=examples, seconds=seconds)
 
 

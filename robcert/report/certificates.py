@@ -186,21 +186,32 @@ def render_certify(record: CertifyRecord, console: Console) -> None:
     threat = record.threat
     title = f"Certified accuracy ({record.method}), {threat.norm}, {record.data_line}"
     console.print(title, style="italic")
-    table = Table()
-    table.add_column("eps")
-    several = len({model.method for model in record.models}) > 1
-    for model in record.models:
-        head = f"{model.name} {model.method}" if several else model.name
-        table.add_column(head, justify="right", overflow="fold")
-    table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in record.models), end_section=True)
-    for k, eps in enumerate(threat.eps):
-        table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in record.models))
-        reals = [_cell(m.certified_correct_real[k], m.n) for m in record.models]
-        if any(m.certified_correct_real[k] != m.certified_correct[k] for m in record.models):
-            table.add_row("  real arithmetic", *reals)
-    console.print(table)
+    if len({model.method for model in record.models}) > 1:
+        for name in dict.fromkeys(model.name for model in record.models):
+            own = [model for model in record.models if model.name == name]
+            console.print(_accuracy(own, threat, [model.method for model in own], name))
+    else:
+        console.print(_accuracy(record.models, threat, [model.name for model in record.models], None))
     for model in record.models:
         _print_model(model, console)
+
+
+def _accuracy(models: list[CertifiedModel], threat: ThreatRecord, heads: list[str], title: str | None) -> Table:
+    """A row an eps, a column a model (or a method, with its time)."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("eps")
+    for head in heads:
+        table.add_column(head, justify="right", overflow="fold")
+    table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in models), end_section=True)
+    for k, eps in enumerate(threat.eps):
+        table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in models))
+        reals = [_cell(m.certified_correct_real[k], m.n) for m in models]
+        if any(m.certified_correct_real[k] != m.certified_correct[k] for m in models):
+            table.add_row("  real arithmetic", *reals)
+    if title is not None:
+        table.add_section()
+        table.add_row("ms an image", *(f"{1000 * m.seconds / max(1, m.n):.3g}" for m in models))
+    return table
 
 
 def _print_model(model: CertifiedModel, console: Console) -> None:
@@ -225,6 +236,8 @@ def _print_model(model: CertifiedModel, console: Console) -> None:
     if "looser_than_ibp_alone" in model.constants:
         notes.append(f"linear bounds looser than intervals for {100 * model.constants['looser_than_ibp_alone']:.2g}%")
     console.print(f"{name}: {', '.join(notes)}")
+    if late := model.constants.get("out_of_time"):
+        console.print(f"{name}: the time was up for {late:.0f} of {model.n} images; --time-per-image gives more")
     if model.refused:
         console.print(
             f"{name}: nothing is claimed about the network as float32 executes it, only about the one in real "
