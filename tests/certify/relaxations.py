@@ -27,13 +27,15 @@ SHAPE = (2, 5, 5)
 
 
 def random_program(seed: int) -> tuple[LoadedModel, Program, str] | None:
-    """A random network of everything that has a Lipschitz rule; None where some op has no relaxation."""
+    """A random network of everything that has a Lipschitz rule; None where some op has no relaxation, or one class is left."""
     r = random.Random(seed)
     steps = [r.choice([name for name in sorted(STEPS) if name != "normalisation"]) for _ in range(r.randint(2, 8))]
     head = r.choice(HEADS)
     net = random_network(steps, head, seed, SHAPE)
     with torch.no_grad():
         classes = net(torch.rand(2, *SHAPE)).shape[1]
+    if classes < 2:
+        return None
     model = from_module(net, SHAPE, classes)
     try:
         return model, program(model), f"{steps} {head} {seed}"

@@ -53,20 +53,41 @@ def relax(program: Program, region: Region, mode: Mode, *, fixed: dict[str, Inte
 
 
 def _refined(found: Relaxation, step: Step, interval: Interval) -> Interval:
-    """The interval of a target, met with linear bounds of those entries for which they matter; image by image."""
+    """The interval of a target, met with linear bounds of those entries for which they matter."""
     wanted = _wanted(found, step.node, interval)
+    n, most = len(wanted), int(wanted.flatten(1).sum(1).max())
     lower, upper = interval.lower.clone(), interval.upper.clone()
     better = worse = 0
-    for k in wanted.flatten(1).any(1).nonzero().flatten().tolist():
-        one = found.image(k)
-        flat_low, flat_high = lower[k].view(-1), upper[k].view(-1)
-        for at, low, high in _bounds(one, step, wanted[k]):
-            worse += int((low < flat_low[at]).sum() + (high > flat_high[at]).sum())
-            better += 2 * len(at)
-            flat_low[at] = torch.maximum(flat_low[at], low)
-            flat_high[at] = torch.minimum(flat_high[at], high)
+    if not _picture(step) and 2 * n * most * found.program.widest <= _CHUNK:
+        parts = [_together(found, step, wanted, most)] if most else []
+    else:
+        parts = (
+            (torch.full_like(at, k), at, low, high)
+            for k in wanted.flatten(1).any(1).nonzero().flatten().tolist()
+            for at, low, high in _one_by_one(found.image(k), step, wanted[k])
+        )
+    for k, at, low, high in parts:
+        flat_low, flat_high = lower.flatten(1), upper.flatten(1)
+        worse += int((low < flat_low[k, at]).sum() + (high > flat_high[k, at]).sum())
+        better += 2 * len(at)
+        flat_low[k, at] = torch.maximum(flat_low[k, at], low)
+        flat_high[k, at] = torch.minimum(flat_high[k, at], high)
     found.tightened = (found.tightened[0] + better, found.tightened[1] + worse)
     return Interval(lower, torch.maximum(lower, upper), interval.spread, interval.here)
+
+
+def _picture(step: Step) -> bool:
+    return len(step.shape) == 3 and step.windows and step.shape[1] * step.shape[2] > 1
+
+
+def _together(found: Relaxation, step: Step, wanted: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Linear bounds of the wanted entries of all images: images, positions, lower and upper bounds, each (entries,)."""
+    flat = wanted.flatten(1)
+    order = flat.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :most]
+    units = torch.zeros(len(flat), most, flat.shape[1], dtype=torch.float64).scatter_(2, order.unsqueeze(2), 1.0)
+    low, high = _both(found, step.node, Rows(units.unflatten(2, step.shape)))
+    image, row = flat.gather(1, order).nonzero().unbind(1)  # images with fewer wanted entries have other ones behind
+    return image, order[image, row], low[image, row], high[image, row]
 
 
 def _wanted(found: Relaxation, node: str, interval: Interval) -> Tensor:
@@ -118,16 +139,17 @@ def _in_order(step: Moved) -> bool:
     return torch.equal(step.function(numbers.view(1, *step.in_shape)).flatten(), numbers)
 
 
-def _bounds(one: Relaxation, step: Step, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _one_by_one(one: Relaxation, step: Step, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Linear bounds of the wanted entries (*shape) of one image: positions, lower and upper bounds, each (entries,)."""
-    if len(step.shape) == 3 and step.windows and step.shape[1] * step.shape[2] > 1:
+    if _picture(step):
         yield from _by_place(one, step, wanted)
         return
     positions = wanted.flatten().nonzero().flatten()
     for at in positions.split(max(1, _CHUNK // (2 * one.program.widest))):
         units = torch.zeros(1, len(at), wanted.numel(), dtype=torch.float64)
         units[0, torch.arange(len(at)), at] = 1.0
-        yield at, *_both(one, step.node, Rows(units.unflatten(2, step.shape)))
+        low, high = _both(one, step.node, Rows(units.unflatten(2, step.shape)))
+        yield at, low[0], high[0]
 
 
 def _by_place(one: Relaxation, step: Step, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -146,15 +168,17 @@ def _by_place(one: Relaxation, step: Step, wanted: Tensor) -> Iterator[tuple[Ten
             if isinstance(step, Convolution) and step.groups == 1:
                 # A convolution's result is the kernel itself, and the bias: one rounding.
                 low, high = _both(one, step.sources[0], step.unit_rows(window, used))
-                low, high = low + step.bias[channel], high + step.bias[channel]
+                low, high = low[0] + step.bias[channel], high[0] + step.bias[channel]
                 slack = 4 * 2.0**-53
                 yield at, low - slack * low.abs(), high + slack * high.abs()
             else:
                 units = torch.nn.functional.one_hot(used, here.numel()).double().view(1, -1, channels, tall, broad)
-                yield at, *_both(one, step.node, Rows(units, window))
+                low, high = _both(one, step.node, Rows(units, window))
+                yield at, low[0], high[0]
 
 
-def _both(one: Relaxation, node: str, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds of rows . value, (rows,) each, of one image."""
-    bound = lower_bound(one, node, Rows(torch.cat([rows.a, -rows.a], 1), rows.window), fused=True)[0]
-    return bound[: rows.a.shape[1]], -bound[rows.a.shape[1] :]
+def _both(found: Relaxation, node: str, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of rows . value, (n, rows) each."""
+    count = rows.a.shape[1]
+    bound = lower_bound(found, node, Rows(torch.cat([rows.a, -rows.a], 1), rows.window), fused=True)
+    return bound[:, :count], -bound[:, count:]
