@@ -27,7 +27,7 @@ SHAPE = (2, 5, 5)
 
 
 def random_program(seed: int) -> tuple[LoadedModel, Program, str] | None:
-    """A random network of everything that has a Lipschitz rule; None where some op has no relaxation, or one class is left."""
+    """A random network of everything that has a Lipschitz rule; None without relaxation or classes."""
     r = random.Random(seed)
     steps = [r.choice([name for name in sorted(STEPS) if name != "normalisation"]) for _ in range(r.randint(2, 8))]
     head = r.choice(HEADS)
