@@ -31,6 +31,7 @@ class Certificates:
         refused: why nothing is claimed about the executed network, where that is so: then every ``radius`` is 0, and
             ``radius_real`` stands.
         alone: the same of every method that took part, by name, where there are several.
+        gained: by the same names, how many images the method was the first to certify, at each budget of the search.
         examples: (n, *shape) float32, inputs that the method says are answered wrongly; NaN where it has none.
         confidence: of every single radius; None for a proof. A radius with a confidence speaks of the smoothed
             classifier, not of the network.
@@ -47,6 +48,7 @@ class Certificates:
     seconds: float
     refused: str = ""
     alone: dict[str, Certificates] = field(default_factory=dict[str, "Certificates"])
+    gained: dict[str, tuple[int, ...]] = field(default_factory=dict[str, "tuple[int, ...]"])
     examples: Tensor | None = None
     confidence: float | None = None
 

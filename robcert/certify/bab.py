@@ -16,12 +16,13 @@ from torch import Tensor
 from robcert.certify import Certificates, Search, certificate
 from robcert.certify.bab_search import decide, splittable
 from robcert.certify.margins import ITERATIONS, improved, pairs
-from robcert.certify.relax.bounds import lower_bound, relax
+from robcert.certify.relax.backward import lower_bound
+from robcert.certify.relax.bounds import relax
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import program
-from robcert.certify.relax.steps import Rows
+from robcert.certify.relax.rows import Rows
 from robcert.certify.rounding import logits64
-from robcert.certify.search import Found, Trials, certificates_of, clean
+from robcert.certify.search import OUT_OF_TIME, Found, Trials, certificates_of, clean
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
 from robcert.types import LoadedModel, Norm
@@ -90,7 +91,7 @@ def branched(
     deadline = None if search.seconds is None else began + search.seconds * len(x)
     trials = Trials(model, x, norm, images, probe, 1, deadline, known, tight=True)
     found = trials.run(search)
-    made = certificates_of("bab", norm, images, found, began, {})
+    made = certificates_of("bab", norm, images, found, began, {OUT_OF_TIME: float(trials.late.sum())})
     return replace(made, examples=examples)
 
 

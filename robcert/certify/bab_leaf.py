@@ -7,8 +7,8 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from robcert.certify.relax.bounds import Relaxation, lower_bound, pull_back
-from robcert.certify.relax.steps import Rows
+from robcert.certify.relax.backward import Relaxation, lower_bound, pull_back
+from robcert.certify.relax.rows import Rows
 
 _PENALTY = 1e4
 """Price of violating a condition, relative to the function: an empty subproblem has a large minimum instead of none."""
@@ -32,7 +32,7 @@ def solve_leaf(found: Relaxation, row: Tensor, splits: dict[str, Tensor]) -> tup
     names = [name for name, sign in splits.items() if bool(sign.any())]
     rows = Rows(row.view(1, 1, -1))
     with torch.no_grad():
-        objective = pull_back(found, program.logits, rows).rows[program.images].flatten().numpy()
+        objective = pull_back(found, program.logits, rows).rows[program.images].a.flatten().numpy()
         conditions: list[np.ndarray] = []
         offsets: list[np.ndarray] = []
         places: list[tuple[str, Tensor]] = []
@@ -42,7 +42,7 @@ def solve_leaf(found: Relaxation, row: Tensor, splits: dict[str, Tensor]) -> tup
             one = torch.zeros(1, len(at), len(sign), dtype=torch.float64)
             one[0, torch.arange(len(at)), at] = sign[at].double()
             back = pull_back(found, name, Rows(one.unflatten(2, program.shapes[name])))
-            conditions.append(back.rows[program.images].flatten(2)[0].numpy())
+            conditions.append(back.rows[program.images].a.flatten(2)[0].numpy())
             offsets.append(back.constant[0].numpy())
             places.append((name, at))
     lower, upper = (side.flatten().numpy() for side in (region.lower, region.upper))

@@ -25,11 +25,13 @@ import torch
 from torch import Tensor
 
 from robcert.certify.bab_leaf import solve_leaf
-from robcert.certify.relax.bounds import ENTRIES, Relaxation, concretised, pull_back, relax
+from robcert.certify.relax.backward import ENTRIES, Relaxation, concretised, pull_back
+from robcert.certify.relax.bounds import relax
 from robcert.certify.relax.inputs import Region
 from robcert.certify.relax.lines import Bent
 from robcert.certify.relax.program import Program
-from robcert.certify.relax.steps import Interval, Rows
+from robcert.certify.relax.rows import Rows
+from robcert.certify.relax.steps import Interval, Step
 
 Status = Literal["certified", "broken", "open"]
 Splits = dict[str, Tensor]
@@ -182,7 +184,7 @@ class _Search:
         slopes: dict[str, Tensor] = {}
         for step in self.program.steps:
             if isinstance(step, Bent):
-                slopes[step.node] = found.relaxed[step.node].lower_slope.unsqueeze(1).clone().requires_grad_()
+                slopes[step.node] = found.lines(step).lower_slope.unsqueeze(1).clone().requires_grad_()
         betas = {
             name: torch.zeros(n, 1, *sign.shape[1:], dtype=torch.float64, requires_grad=True)
             for name, sign in splits.items()
@@ -193,11 +195,11 @@ class _Search:
         best = torch.full((n,), -float("inf"), dtype=torch.float64)
         scores: dict[str, Tensor] = {}
 
-        def watch(name: str, a: Tensor) -> None:
-            relaxed = found.relaxed[name]
+        def watch(step: Step, a: Tensor) -> None:
+            relaxed = found.lines(step)
             a = a.detach()[:, 0]
             gap = relaxed.upper_shift  # of the chord; the lower line loses less than that
-            scores[name] = -a.clamp_max(0) * gap + a.clamp_min(0) * gap * 0.5
+            scores[step.node] = -a.clamp_max(0) * gap + a.clamp_min(0) * gap * 0.5
 
         for _ in range(_ITERATIONS):
             extra = {name: -splits[name].double().unsqueeze(1) * beta for name, beta in betas.items()}
@@ -218,11 +220,11 @@ class _Search:
                     beta.clamp_(min=0)
         return best, scores
 
-    def _try(self, region: Region, a: Tensor | None) -> None:
+    def _try(self, region: Region, rows: Rows | None) -> None:
         """The minimisers of the linear bounds as adversarial examples."""
-        if a is None:
+        if rows is None:
             return
-        a = a.detach()[:, 0]
+        a = rows.whole(region.x.shape[1:]).a.detach()[:, 0]
         if region.norm == "l2":
             length = a.flatten(1).norm(dim=1).clamp_min(1e-290)
             points = region.x - a * (region.eps / length).view(-1, *([1] * (a.dim() - 1)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from robcert.certify import Certificates, Search, certificate, certificates
 from robcert.certify.bab_search import splittable
 from robcert.certify.relax.program import program
+from robcert.certify.search import OUT_OF_TIME
 from robcert.errors import EvaluationError
 from robcert.types import LoadedModel, Norm
 
@@ -35,7 +36,9 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
     methods = [name for name in LADDER if name != "bab" or _branches(model, search)]
     best: Certificates | None = None
     alone: dict[str, Certificates] = {}
+    gained: dict[str, tuple[int, ...]] = {}
     refused: list[EvaluationError] = []
+    late = 0
     examples: Tensor | None = None
     for name in methods:
         rows = _undecided(best, y, search)
@@ -43,6 +46,7 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
             break
         left = None if search.seconds is None else search.seconds * len(x) - (time.monotonic() - began)
         if left is not None and left <= 0:
+            late = max(late, len(rows))
             break
         inner = replace(
             search,
@@ -56,13 +60,22 @@ def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: S
             refused.append(error)
             continue
         alone[name] = found
+        late = max(late, int(found.constants.get(OUT_OF_TIME, 0)))
         if found.examples is not None:
             examples = torch.full(tuple(x.shape), float("nan"))
             examples[rows] = found.examples
+        before = _certified(best, search)
         best = _larger(best, found, rows, name, len(x))
+        gained[name] = tuple(now - old for now, old in zip(_certified(best, search), before, strict=True))
     if best is None:
         raise refused[0]
-    return replace(best, method="best", alone=alone, examples=examples, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    best = replace(best, constants={**best.constants, OUT_OF_TIME: float(late)})
+    return replace(best, method="best", alone=alone, gained=gained, examples=examples, seconds=seconds)
+
+
+def _certified(best: Certificates | None, search: Search) -> list[int]:
+    return [0 if best is None else int((best.radius > eps).sum()) for eps in search.eps]
 
 
 def _branches(model: LoadedModel, search: Search) -> bool:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from robcert.certify import Certificates, Search, certificate
 from robcert.certify.margins import ITERATIONS, margins
-from robcert.certify.relax.bounds import ENTRIES, Mode
+from robcert.certify.relax.backward import ENTRIES
+from robcert.certify.relax.bounds import Mode
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import Program, program
-from robcert.certify.search import Probe, Trials, certificates_of, clean
+from robcert.certify.search import OUT_OF_TIME, Probe, Trials, certificates_of, clean
 from robcert.types import LoadedModel, Norm
 
 
@@ -73,8 +74,9 @@ def certified(
     iterations = int(search.options.get("iterations", ITERATIONS)) if alpha else 0
     probe = prober(network, model, x, y, norm, mode, iterations, counts)
     deadline = None if search.seconds is None else began + search.seconds * len(x)
-    found = Trials(model, x, norm, images, probe, batch_size(network, mode), deadline).run(search)
-    constants: dict[str, float] = {}
+    trials = Trials(model, x, norm, images, probe, batch_size(network, mode), deadline)
+    found = trials.run(search)
+    constants = {OUT_OF_TIME: float(trials.late.sum())}
     if counts["bounds"]:
         constants["looser_than_ibp_alone"] = counts["looser"] / counts["bounds"]
     return certificates_of(name, norm, images, found, began, constants)

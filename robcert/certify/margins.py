@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.certify.relax.bounds import Mode, Relaxation, lower_bound, relax
+from robcert.certify.relax.backward import Relaxation, lower_bound
+from robcert.certify.relax.bounds import Mode, relax
 from robcert.certify.relax.inputs import Region
 from robcert.certify.relax.lines import Bent
 from robcert.certify.relax.program import Program
-from robcert.certify.relax.steps import Rows
+from robcert.certify.relax.rows import Rows
 
 ITERATIONS = 20
 """Steps of alpha-CROWN."""
@@ -112,6 +113,6 @@ def initial_slopes(found: Relaxation, count: int) -> dict[str, Tensor]:
             continue
         interval = found.intervals[step.sources[0]]
         if bool(((interval.lower < 0) & (interval.upper > 0)).any()):
-            own = found.relaxed[step.node].lower_slope.unsqueeze(1)
+            own = found.lines(step).lower_slope.unsqueeze(1)
             slopes[step.node] = own.expand(-1, count, *own.shape[2:]).clone().requires_grad_()
     return slopes

@@ -24,6 +24,9 @@ from robcert.types import LoadedModel, Norm
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (m,), eps (m,), margin that is enough (m,)) -> lower bounds of the smallest margin (m,)."""
 
+OUT_OF_TIME = "out_of_time"
+"""Among the constants of a method: images that were not tried at some radius because the time was up."""
+
 _DOUBLINGS = 12
 
 
@@ -72,6 +75,8 @@ class Found:
 class Trials:
     """Trials of one method on the images of one model.
 
+    ``late`` (n,) is True for images that were not tried at some radius because the time was up.
+
     Args:
         model: the network.
         x: (n, *shape).
@@ -101,6 +106,7 @@ class Trials:
         self.probe, self.batch, self.deadline = probe, batch, deadline
         self.found = Found.nothing(len(x)) if found is None else found
         self.tight = tight
+        self.late = torch.zeros(len(x), dtype=torch.bool)
 
     def run(self, search: Search) -> Found:
         """Decide the budgets, then look for the largest radius where that is asked for."""
@@ -123,7 +129,10 @@ class Trials:
         found = self.found
         for part in rows.split(self.batch):
             late = self.deadline is not None and time.monotonic() > self.deadline
-            if late or not len(part):
+            if late:
+                self.late[part] = True
+                continue
+            if not len(part):
                 return
             tried = eps[part]
             needed = torch.full_like(tried, 2 * self.images.executed)

@@ -65,20 +65,21 @@ def certify(
     `robcert certify digits-l2nnn --eps 0.25 --method gap --fallback digits-plain --switch sweep`
     """
     import io
+    import itertools
 
     from rich.console import Console
 
     from robcert.certify import Search, certificates
     from robcert.certify.hybrid import hybrid, thresholds
-    from robcert.cli.inputs import Foreign, load_inputs
+    from robcert.cli.inputs import Foreign, data_of_cards, load_inputs
     from robcert.cli.parse import numbers, write
     from robcert.engine.allocator import keep_memory
     from robcert.engine.batching import logits_of
     from robcert.errors import UsageError, did_you_mean
     from robcert.report.certificates import CertifyRecord, certified_model, render_certify
-    from robcert.runs.spec import data_record, threat_record
+    from robcert.runs.spec import threat_record
     from robcert.runs.standing import standing
-    from robcert.types import NORMS, Threat
+    from robcert.types import NORMS, Dataset, LoadedModel, Threat
 
     if norm not in NORMS:
         raise UsageError(f"unknown norm {norm!r}", did_you_mean(norm, NORMS))
@@ -92,19 +93,28 @@ def certify(
     provers = [certificates.get(name) for name in methods]
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)
-    loaded, images = load_inputs(
-        [*models, *([fallback] if fallback else [])],
-        data,
-        split=split,
-        n=n,
-        seed=seed,
-        data_dir=data_dir,
-        download=download,
-        device="cpu",
-        foreign=Foreign(arch),
-    )
-    other = loaded.pop() if fallback else None
-    threat = Threat(norm, budgets, images.box)
+    references = [*models, *([fallback] if fallback else [])]
+    # Without --data every model is certified on the data of its own card; a fallback answers for the same images.
+    sets = dict.fromkeys(references, data) if data or fallback else data_of_cards(references)
+    loaded: list[tuple[LoadedModel, Dataset]] = []
+    for name in dict.fromkeys(sets.values()):
+        these, images = load_inputs(
+            [reference for reference in references if sets[reference] == name],
+            name,
+            split=split,
+            n=n,
+            seed=seed,
+            data_dir=data_dir,
+            download=download,
+            device="cpu",
+            foreign=Foreign(arch),
+        )
+        loaded += [(model, images) for model in these]
+    other = loaded.pop()[0] if fallback else None
+    boxes = {images.box for _, images in loaded}
+    if len(boxes) > 1:
+        raise UsageError(f"the data sets have different boxes {sorted(boxes)}", "Certify these models one at a time")
+    threat = Threat(norm, budgets, boxes.pop())
     keep_memory()
     records = []
     search = Search(
@@ -114,7 +124,7 @@ def certify(
         seed=seed,
         options={"sigma": sigma, "samples": samples, "confidence": confidence},
     )
-    for model, prove in ((model, prove) for model in loaded for prove in provers):
+    for (model, images), prove in itertools.product(loaded, provers):
         found = prove(model, images.x, images.y, norm, search)
         switches = []
         if other is not None:
@@ -126,7 +136,6 @@ def certify(
     record = CertifyRecord(
         method=",".join(methods),
         threat=threat_record(threat),
-        data=data_record(images),
         models=records,
     )
     if output_format == "json":

@@ -41,7 +41,7 @@ def load_inputs(
         EvaluationError: a file cannot be evaluated.
     """
     where = choose_device(device)
-    name = data or _data_of_cards(references)
+    name = data or _one_data_set(references)
     images = load_dataset(name, split=split, n=n, seed=seed, data_dir=data_dir, download=download)
     loaded: list[LoadedModel] = []
     for reference in references:
@@ -86,7 +86,12 @@ def choose_device(name: str) -> str:
     return name
 
 
-def _data_of_cards(references: list[str]) -> str:
+def data_of_cards(references: list[str]) -> dict[str, str]:
+    """Model -> the data set that its card names.
+
+    Raises:
+        UsageError: a model has no card, or the card names none.
+    """
     named: dict[str, str] = {}
     for reference in references:
         card = peek_card(reference)
@@ -97,6 +102,11 @@ def _data_of_cards(references: list[str]) -> str:
                 "--data npz:images.npz --norm l2 --eps 1.5",
             )
         named[reference] = card.data
+    return named
+
+
+def _one_data_set(references: list[str]) -> str:
+    named = data_of_cards(references)
     if len(set(named.values())) > 1:
         listed = ", ".join(f"{reference} on {data}" for reference, data in named.items())
         raise UsageError(f"these models were trained on different data ({listed})", "Name one data set with --data")

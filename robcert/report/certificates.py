@@ -17,6 +17,7 @@ from robcert.certify.bins import Bin, gap_bins
 from robcert.certify.hybrid import Switch
 from robcert.math.binomial import interval
 from robcert.runs.record import DataRecord, Interval, ThreatRecord
+from robcert.runs.spec import data_record
 from robcert.types import Dataset, LoadedModel, Threat
 
 
@@ -61,7 +62,8 @@ class MethodRecord(_Strict):
 
     method: str
     images: int = Field(description="that it was asked about")
-    certified: list[int] = Field(description="of these, at each eps")
+    certified: list[int] = Field(description="of these, at each eps, by it or by a method before it")
+    first: list[int] = Field(description="of these, at each eps, by it and no method before it")
     seconds: float
 
 
@@ -69,6 +71,7 @@ class CertifiedModel(_Strict):
     """What is proven about one model by one method. Lists are in the order of eps."""
 
     name: str
+    data: DataRecord
     method: str
     confidence: float | None = Field(
         description="null for a proof; else every single radius holds with this confidence, for the smoothed classifier"
@@ -100,8 +103,13 @@ class CertifyRecord(_Strict):
     schema_: Literal["robcert.certify/1"] = Field(default="robcert.certify/1", alias="schema")
     method: str
     threat: ThreatRecord
-    data: DataRecord
-    models: list[CertifiedModel]
+    models: list[CertifiedModel] = Field(description="each with its own data, where their cards name different sets")
+
+    @property
+    def data_line(self) -> str:
+        """All data sets in words."""
+        parts = [f"{m.data.name} {m.data.split}, n {m.data.n}" for m in self.models]
+        return "; ".join(dict.fromkeys(parts))
 
     def to_json(self) -> str:
         """The JSON text."""
@@ -128,6 +136,7 @@ def certified_model(
     kinds = [kind for kind in found.binding if kind]
     return CertifiedModel(
         name=model.name,
+        data=data_record(data),
         method=found.method,
         confidence=found.confidence,
         steps=[
@@ -135,6 +144,7 @@ def certified_model(
                 method=name,
                 images=len(part.radius),
                 certified=[int((part.radius > eps).sum()) for eps in threat.eps],
+                first=list(found.gained.get(name, ())),
                 seconds=round(part.seconds, 3),
             )
             for name, part in found.alone.items()
@@ -173,24 +183,35 @@ def certified_model(
 
 def render_certify(record: CertifyRecord, console: Console) -> None:
     """The table of certified accuracy, the radii, and bins and switches where they were asked for."""
-    data, threat = record.data, record.threat
-    title = f"Certified accuracy ({record.method}), {threat.norm}, {data.name} {data.split}, n {data.n}"
+    threat = record.threat
+    title = f"Certified accuracy ({record.method}), {threat.norm}, {record.data_line}"
     console.print(title, style="italic")
-    table = Table()
-    table.add_column("eps")
-    several = len({model.method for model in record.models}) > 1
-    for model in record.models:
-        head = f"{model.name} {model.method}" if several else model.name
-        table.add_column(head, justify="right", overflow="fold")
-    table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in record.models), end_section=True)
-    for k, eps in enumerate(threat.eps):
-        table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in record.models))
-        reals = [_cell(m.certified_correct_real[k], m.n) for m in record.models]
-        if any(m.certified_correct_real[k] != m.certified_correct[k] for m in record.models):
-            table.add_row("  real arithmetic", *reals)
-    console.print(table)
+    if len({model.method for model in record.models}) > 1:
+        for name in dict.fromkeys(model.name for model in record.models):
+            own = [model for model in record.models if model.name == name]
+            console.print(_accuracy(own, threat, [model.method for model in own], name))
+    else:
+        console.print(_accuracy(record.models, threat, [model.name for model in record.models], None))
     for model in record.models:
         _print_model(model, console)
+
+
+def _accuracy(models: list[CertifiedModel], threat: ThreatRecord, heads: list[str], title: str | None) -> Table:
+    """A row an eps, a column a model (or a method, with its time)."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("eps")
+    for head in heads:
+        table.add_column(head, justify="right", overflow="fold")
+    table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in models), end_section=True)
+    for k, eps in enumerate(threat.eps):
+        table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in models))
+        reals = [_cell(m.certified_correct_real[k], m.n) for m in models]
+        if any(m.certified_correct_real[k] != m.certified_correct[k] for m in models):
+            table.add_row("  real arithmetic", *reals)
+    if title is not None:
+        table.add_section()
+        table.add_row("ms an image", *(f"{1000 * m.seconds / max(1, m.n):.3g}" for m in models))
+    return table
 
 
 def _print_model(model: CertifiedModel, console: Console) -> None:
@@ -215,6 +236,8 @@ def _print_model(model: CertifiedModel, console: Console) -> None:
     if "looser_than_ibp_alone" in model.constants:
         notes.append(f"linear bounds looser than intervals for {100 * model.constants['looser_than_ibp_alone']:.2g}%")
     console.print(f"{name}: {', '.join(notes)}")
+    if late := model.constants.get("out_of_time"):
+        console.print(f"{name}: the time was up for {late:.0f} of {model.n} images; --time-per-image gives more")
     if model.refused:
         console.print(
             f"{name}: nothing is claimed about the network as float32 executes it, only about the one in real "
@@ -222,10 +245,10 @@ def _print_model(model: CertifiedModel, console: Console) -> None:
         )
     if model.steps:
         table = Table(title=f"{name}, step by step", title_justify="left")
-        for column in ("method", "images", "certified", "ms an image"):
+        for column in ("method", "images", "first to certify", "ms an image"):
             table.add_column(column, justify="left" if column == "method" else "right")
         for step in model.steps:
-            counts = " / ".join(map(str, step.certified))
+            counts = " / ".join(map(str, step.first))
             table.add_row(step.method, str(step.images), counts, f"{1000 * step.seconds / max(1, step.images):.3g}")
         console.print(table)
     if model.bins:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from robcert.certify import Certificates, Search, certificates
+from robcert.engine.verifier import Verified, Verifier
+from robcert.engine.witnesses import Found, Witnesses
 from robcert.errors import EvaluationError
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -44,3 +46,37 @@ def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat) -> Pro
     except EvaluationError as error:
         return Proof(method, nothing, refused=error.found)
     return Proof(method, found.radius, found, found.refused)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Adversarial examples that a certificate came upon (branch and bound), verified like all others.
+
+    Attributes:
+        rows: positions of their images.
+        verified: what the verifier says of them, in that order; None where there are none.
+        distance: (n,) float64 of every image, infinite where there is no accepted example.
+    """
+
+    rows: list[int]
+    verified: Verified | None
+    distance: Tensor
+
+    def offer(self, witnesses: Witnesses, method: str) -> None:
+        """Keep them, as found by that certificate."""
+        if self.verified is not None:
+            for k, position in enumerate(self.rows):
+                witnesses.offer(position, k, self.verified, Found(method, 0, 0, 0, int(self.verified.label[k])))
+
+
+def come_upon(proof: Proof, model: LoadedModel, data: Dataset, threat: Threat, slots: int) -> Examples:
+    """Verify the examples of a certificate."""
+    distance = torch.full((len(data),), float("inf"), dtype=torch.float64)
+    examples = None if proof.certificates is None else proof.certificates.examples
+    rows = [] if examples is None else torch.isfinite(examples.flatten(1)).all(dim=1).nonzero().flatten().tolist()
+    if examples is None or not rows:
+        return Examples([], None, distance)
+    at = torch.tensor(rows, device=data.x.device)
+    verified = Verifier(model, threat, slots)(examples[rows].to(data.x.device), data.x[at], data.y[at])
+    distance[rows] = torch.where(verified.accepted, verified.distance, torch.inf).cpu()
+    return Examples(rows, verified, distance)

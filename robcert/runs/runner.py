@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.leg import Leg
 from robcert.engine.precision import PRECISIONS, SearchPrecision, search_network
-from robcert.engine.verifier import Verifier
-from robcert.engine.witnesses import Found, Witnesses
+from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
@@ -20,7 +19,7 @@ from robcert.runs.early import Enough, Standing, Stopped
 from robcert.runs.images import entrants, misclassified
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import product_name, write_contradiction, write_products
-from robcert.runs.proof import Proof, prove
+from robcert.runs.proof import Proof, come_upon, prove
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec
 from robcert.runs.reporter import Reporter
 from robcert.runs.store import Progress, RunStore
@@ -49,6 +48,7 @@ class Runner:
         self.slots = slots
         self.search_precision: SearchPrecision = "auto"
         self.enough: Enough | None = None
+        self.before_attacks: list[int] = []
 
     def model(self, number: int, model: LoadedModel) -> ModelRecord:
         """Attack one model through the whole plan."""
@@ -57,8 +57,10 @@ class Runner:
         witnesses = Witnesses(self.data.x)
         progress = self.store.progress(number, witnesses) if self.store else Progress()
         proof = prove(self.spec.certify, single_draw(model), self.data, self.threat)
+        examples = come_upon(proof, model, self.data, self.threat, self.slots)
         if not progress.legs:
-            self._offer(model, witnesses, proof)
+            examples.offer(witnesses, proof.method)
+        self.before_attacks = [int((~wrong & (examples.distance > eps)).sum()) for eps in self.threat.eps]
         self._contradictions(number, model, witnesses, proof)
         search: nn.Module | None = None
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
@@ -112,20 +114,6 @@ class Runner:
             self.store.setting(key, "float32" if search is None else "bfloat16")
         return search
 
-    def _offer(self, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
-        """Examples that a certificate came upon (branch and bound) are verified like all others."""
-        examples = None if proof.certificates is None else proof.certificates.examples
-        if examples is None:
-            return
-        rows = torch.isfinite(examples.flatten(1)).all(dim=1).nonzero().flatten()
-        if not len(rows):
-            return
-        at = rows.to(self.data.x.device)
-        given = examples[rows].to(self.data.x.device)
-        verified = Verifier(model, self.threat, self.slots)(given, self.data.x[at], self.data.y[at])
-        for k, position in enumerate(rows.tolist()):
-            witnesses.offer(position, k, verified, Found(proof.method, 0, 0, 0, int(verified.label[k])))
-
     def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
         against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
@@ -158,8 +146,7 @@ class Runner:
         plan = self.plan[k]
         snapshot, progress.snapshot = progress.snapshot, None
         # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
-        natural = [int((~wrong).sum())] * len(self.threat.eps)
-        standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else natural
+        standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
         leg = Leg(
             model=model,
             attack=build(plan, self.threat.norm, self.spec.options),

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from robcert.certify.relax.bounds import Mode, lower_bound, relax
+from robcert.certify.relax.backward import lower_bound
+from robcert.certify.relax.bounds import Mode, relax
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import Program, program
-from robcert.certify.relax.steps import Rows
+from robcert.certify.relax.rows import Rows
 from robcert.errors import EvaluationError
 from robcert.math.norms import vector_norm
 from robcert.math.projections import project_ball_and_box
@@ -26,13 +27,15 @@ SHAPE = (2, 5, 5)
 
 
 def random_program(seed: int) -> tuple[LoadedModel, Program, str] | None:
-    """A random network of everything that has a Lipschitz rule; None where some op has no relaxation."""
+    """A random network of everything that has a Lipschitz rule; None without relaxation or classes."""
     r = random.Random(seed)
     steps = [r.choice([name for name in sorted(STEPS) if name != "normalisation"]) for _ in range(r.randint(2, 8))]
     head = r.choice(HEADS)
     net = random_network(steps, head, seed, SHAPE)
     with torch.no_grad():
         classes = net(torch.rand(2, *SHAPE)).shape[1]
+    if classes < 2:
+        return None
     model = from_module(net, SHAPE, classes)
     try:
         return model, program(model), f"{steps} {head} {seed}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from torch import Tensor, nn
 
+import robcert
 from robcert.certify import Search, certificates
 from robcert.certify.bab_search import decide
 from robcert.certify.relax.inputs import Region, region
 from robcert.certify.relax.program import program
 from robcert.errors import EvaluationError
 from robcert.network import from_module
+from robcert.types import Threat
 
 ROW = np.array([1.0, -1.0, 0.0])
 
@@ -163,6 +166,19 @@ def test_every_image_of_a_small_network_is_decided_and_examples_are_wrong() -> N
     wrong = model.module(found.examples[broken]).argmax(1) != y[broken]
     assert bool(wrong.all())
     assert float((found.examples[broken] - x[broken]).abs().max()) <= eps * (1 + 1e-5)
+
+
+def test_what_branch_and_bound_broke_is_not_counted_as_broken_by_an_attack() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    data = robcert.load_dataset("digits", n=20)
+    with torch.no_grad():
+        data = replace(data, y=net(data.x).argmax(1))
+    record = robcert.attack(from_module(net, (1, 8, 8), 10), data, Threat("linf", (0.05,)), "pgd:5", certify="best")
+    found = record.models[0]
+    broken = [image for image in found.images if image.status == "broken"]
+    assert broken and all(image.status in ("broken", "certified") for image in found.images)
+    assert found.legs[0].entered == 0 and found.legs[0].newly_broken == 0
 
 
 def test_other_nonlinearities_are_refused() -> None:

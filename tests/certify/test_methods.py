@@ -107,8 +107,14 @@ def test_the_command_has_a_column_for_each_method(call) -> None:  # noqa: ANN001
     for k in range(2):
         assert best["certified_correct"][k] >= max(m["certified_correct"][k] for m in single)
     assert best["steps"][0]["method"] == "gap"
+    for k in range(2):
+        assert sum(step["first"][k] for step in best["steps"]) == best["certified_correct"][k]
     text = call(*given, "gap,ibp").out
-    assert "digits-l2nnn gap" in text and "digits-l2nnn ibp" in text and "ms an image" in text
+    assert "digits-l2nnn (gap)" in text and "digits-l2nnn (ibp)" in text
+    head, times = next(line for line in text.splitlines() if "eps" in line and "gap" in line), "ms an image"
+    assert "ibp" in head and times in text
+    hurried = call(*given, "crown", "--time-per-image", "0").out
+    assert "the time was up for 6 of 6 images" in " ".join(hurried.split())
 
 
 def test_smoothing_is_labelled_probabilistic_and_no_end_of_a_bracket(call) -> None:  # noqa: ANN001, F811

@@ -12,10 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from robcert.certify.margins import margins, pairs
-from robcert.certify.relax.bounds import lower_bound, relax
+from robcert.certify.relax.backward import lower_bound
+from robcert.certify.relax.bounds import relax
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import program
-from robcert.certify.relax.steps import Interval, Rows
+from robcert.certify.relax.rows import Rows
+from robcert.certify.relax.steps import Interval
 from robcert.errors import EvaluationError
 from robcert.network import from_module
 from robcert.nn.activations import TwoSidedReLU
@@ -134,7 +136,7 @@ def test_lines_that_are_too_tight_are_caught() -> None:
     found = program(from_module(nn.Sequential(nn.ReLU(), nn.Flatten()), (1, 2, 2), None, box=(-9.0, 9.0)))
     around = region(torch.zeros(1, 1, 2, 2), torch.ones(1, dtype=torch.float64), "linf", (-9.0, 9.0))
     relaxed = relax(found, around, "crown-ibp")
-    relaxed.relaxed["relu"].upper_shift.mul_(0.9)
+    relaxed.lines(found.steps[0]).upper_shift.mul_(0.9)
     bound = lower_bound(relaxed, found.logits, Rows(-torch.eye(4, dtype=torch.float64).unsqueeze(0)))
     assert bool((bound > -1.0).all()), "ReLU reaches 1"
 
@@ -195,7 +197,7 @@ def test_a_ball_that_sticks_out_of_the_box_is_cut(norm: Norm) -> None:
     eps = 0.7 if norm == "l2" else 1.2
     a = torch.randn(4, 3, 6, generator=generator, dtype=torch.float64)
     around = region(x, torch.full((4,), eps, dtype=torch.float64), norm, (0.0, 1.0))
-    found = around.minimum(a)
+    found = around.minimum(Rows(a))
     for i in range(4):
         for k in range(3):
             cost, here = a[i, k].numpy(), x[i].double().numpy()

@@ -13,7 +13,7 @@ from robcert.report.certificates import CertifyRecord, certified_model
 from robcert.report.jacobian import jacobian_record
 from robcert.report.norms import norms_record
 from robcert.report.page.report import write_report
-from robcert.runs.spec import data_record, threat_record
+from robcert.runs.spec import threat_record
 from robcert.sensitivity.jacobian import jacobian
 
 
@@ -29,7 +29,6 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     record = CertifyRecord(
         method="gap",
         threat=threat_record(threat),
-        data=data_record(data),
         models=[certified_model(models[2], data, threat, found, 5, None, [])],
     )
     (folder / "certify.json").write_text(record.to_json())

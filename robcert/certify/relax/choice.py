@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from robcert.certify.relax.inputs import Region
-from robcert.certify.relax.steps import SLACK, Interval, Pulled, Rows, Window
+from robcert.certify.relax.rows import Rows, Window
+from robcert.certify.relax.steps import SLACK, Interval, Pulled
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,19 @@ class Choice:
             low_at, low_slope, low_shift = _put(mask, lower, (low_at, low_slope, low_shift))
             high_at, high_slope, high_shift = _put(mask, upper, (high_at, high_slope, high_shift))
         return Planes(low_at, low_slope, low_shift, high_at, high_slope, high_shift)
+
+    def contenders(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a maximum: which entries (n, *in_shape) may be the largest, and which of these have a rival."""
+        lower, upper = self._windows(low), self._windows(high)
+        may = upper > lower.amax(2, keepdim=True)
+        rival = may & (may.sum(2, keepdim=True) > 1)
+        where = self.index.clamp_min(0).flatten().expand(len(low), -1)
+        found: list[Tensor] = []
+        for mask in (may, rival):
+            mask = (mask & (self.index >= 0)).flatten(1).double()
+            counts = torch.zeros(len(low), math.prod(self.in_shape), dtype=torch.float64)
+            found.append(counts.scatter_add_(1, where, mask).view(len(low), *self.in_shape) > 0)
+        return found[0], found[1]
 
     def magnitude(self, given: list[Interval], relaxed: Planes) -> Tensor:
         """|slope| |x| + |shift|."""

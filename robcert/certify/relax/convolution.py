@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from robcert.certify.relax.inputs import Region
-from robcert.certify.relax.steps import Interval, Pulled, Rows, Window, batch, widened
+from robcert.certify.relax.rows import Rows, Window
+from robcert.certify.relax.steps import Interval, Pulled, batch, widened
 from robcert.math.rounding import gamma
 
 _FORWARD: dict[int, Callable[..., Tensor]] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -88,11 +89,9 @@ class Convolution:
         constant: Tensor | float = 0.0
         if bool(self.bias.any()):
             constant = rows.a.flatten(3).sum(3) @ self.bias
-        full = _ADJOINT[self.weight.dim() - 2](
-            rows.a.flatten(0, 1), self.weight, stride=self.stride, groups=self.groups, dilation=self.dilation
-        )
+        full = self._adjoint(rows.a.flatten(0, 1))
         if rows.window is not None:
-            found, window = self._inside(full, rows.window)
+            found, window = self.inside(full, (rows.window[0], rows.window[2]))
             return Pulled([Rows(found.unflatten(0, (n, count)), window)], constant)
         cropped = full.new_zeros(n * count, *self.in_shape)
         here: list[slice] = []
@@ -104,10 +103,40 @@ class Convolution:
         cropped[(slice(None), slice(None), *there)] = full[(slice(None), slice(None), *here)]
         return Pulled([Rows(cropped.unflatten(0, (n, count)))], constant)
 
-    def _inside(self, full: Tensor, window: Window) -> tuple[Tensor, Window]:
+    def unit_rows(self, place: Window, at: Tensor) -> Rows:
+        """What single results are made of: the kernel, where they read it; `pull` without any arithmetic or bias.
+
+        Args:
+            place: rows and columns of the results.
+            at: (rows,) which of the results, as positions in (channels, rows, columns).
+        """
+        high, wide = place[1] - place[0], place[3] - place[2]
+        (down, right), (apart, aside) = self.stride, self.dilation
+        _, into, tall, broad = self.weight.shape
+        reach = (tall - 1) * apart + 1, (broad - 1) * aside + 1
+        full = self.weight.new_zeros(len(at), into, (high - 1) * down + reach[0], (wide - 1) * right + reach[1])
+        for y in range(high):
+            for x in range(wide):
+                mine = (at % (high * wide) == y * wide + x).nonzero().flatten()
+                top, left = y * down, x * right
+                spots = slice(top, top + reach[0], apart), slice(left, left + reach[1], aside)
+                full[mine, :, spots[0], spots[1]] = self.weight[at[mine] // (high * wide)]
+        found, window = self.inside(full, (place[0], place[2]))
+        return Rows(found.unsqueeze(0), window)
+
+    def inside(self, full: Tensor, start: tuple[int, int]) -> tuple[Tensor, Window]:
+        """Coefficients of what is read, without those of the zeros around the image.
+
+        Args:
+            full: (m, in, h, w), of all that is read for results from ``start`` on.
+            start: row and column of the first result.
+
+        Returns:
+            The coefficients in the image, and their window.
+        """
         found: list[int] = []
-        for axis, start in enumerate((window[0], window[2])):
-            first = start * self.stride[axis] - self.sides[axis][0]
+        for axis, place in enumerate(start):
+            first = place * self.stride[axis] - self.sides[axis][0]
             last = first + full.shape[2 + axis]
             low, high = max(first, 0), min(last, self.in_shape[1 + axis])
             if high <= low:  # the window sees zeros only
@@ -117,6 +146,28 @@ class Convolution:
                 full = full.narrow(2 + axis, low - first, high - low)
             found += [low, high]
         return full, (found[0], found[1], found[2], found[3])
+
+    def _adjoint(self, a: Tensor) -> Tensor:
+        """Coefficients (m, out, *sizes) of results -> of all that they read, zeros around included.
+
+        In float64 torch has no fast kernel for it. For images this is one matrix product a kernel row, with all rows of
+        coefficients side by side, added where the taps lie.
+        """
+        if self.weight.dim() != 4 or self.groups != 1 or a.requires_grad:
+            options = {"stride": self.stride, "groups": self.groups, "dilation": self.dilation}
+            return _ADJOINT[self.weight.dim() - 2](a, self.weight, **options)
+        m, _, high, wide = a.shape
+        out, into, tall, broad = self.weight.shape
+        (down, right), (apart, aside) = self.stride, self.dilation
+        reach = (high - 1) * down + 1, (wide - 1) * right + 1
+        moved = a.permute(1, 2, 3, 0).reshape(out, -1)
+        full = a.new_zeros(into, reach[0] + (tall - 1) * apart, reach[1] + (broad - 1) * aside, m)
+        for y in range(tall):
+            taps = (self.weight[:, :, y].permute(2, 1, 0).reshape(-1, out) @ moved).view(broad, into, high, wide, m)
+            for x in range(broad):
+                top, left = y * apart, x * aside
+                full[:, top : top + reach[0] : down, left : left + reach[1] : right] += taps[x]
+        return full.permute(3, 0, 1, 2).contiguous()
 
     def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
         padding = [p for pair in reversed(self.sides) for p in pair]

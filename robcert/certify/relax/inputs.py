@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robcert.certify.relax.rows import Rows
 from robcert.math.rounding import gamma
 from robcert.types import Norm
 
@@ -39,17 +40,23 @@ class Region:
     def __len__(self) -> int:
         return len(self.x)
 
-    def minimum(self, a: Tensor) -> Tensor:
+    def image(self, k: int) -> Region:
+        """Of one image alone."""
+        one = slice(k, k + 1)
+        return Region(self.x[one], self.eps[one], self.norm, self.lower[one], self.upper[one])
+
+    def minimum(self, rows: Rows) -> Tensor:
         """A lower bound of min a . x' for every row, rounding included.
 
         Args:
-            a: (n, rows, *shape) float64.
+            rows: of the images; entries outside a window have no coefficient, so they are not looked at.
 
         Returns:
             (n, rows) float64.
         """
-        flat, x = a.flatten(2), self.x.flatten(1)
-        low, high = (side.flatten(1) - x for side in (self.lower, self.upper))
+        flat = rows.a.flatten(2)
+        x, low, high = (rows.cut(side).flatten(1) for side in (self.x, self.lower, self.upper))
+        low, high = low - x, high - x
         count = x.shape[1]
         centre = torch.bmm(flat, (x + (low + high) / 2).unsqueeze(2)).squeeze(2)
         size = flat.abs()
@@ -57,7 +64,7 @@ class Region:
         if self.norm != "linf":
             here = torch.bmm(flat, x.unsqueeze(2)).squeeze(2)
             capacity = torch.where(flat > 0, -low.unsqueeze(1), high.unsqueeze(1))
-            eps = self.eps.unsqueeze(1)
+            eps = self.eps.unsqueeze(1).expand(size.shape[:2])
             fall = _fall_l2(size, capacity, eps) if self.norm == "l2" else _fall_l1(size, capacity, eps)
             found = torch.maximum(found, here - fall)
         largest = torch.maximum(self.lower.abs(), self.upper.abs()).flatten(1).amax(1, keepdim=True)
@@ -87,20 +94,31 @@ def _fall_l2(size: Tensor, capacity: Tensor, eps: Tensor) -> Tensor:
     For any lambda > 0 it is at most sum_i max_{t <= c_i} (|a_i| t - lambda t^2) + lambda eps^2. The best lambda is
     ||a||_F / (2 sqrt(eps^2 - sum_{not F} c_i^2)), F the entries below their cap; F is found by repetition.
     """
-    tiny = 1e-290
+    size = size * (capacity > 0)  # what cannot move takes no part
     length = torch.linalg.vector_norm(size, dim=2)
+    fall = length * eps
+    # Without caps the maximiser is t = eps a / ||a||, and for most rows it is within them.
+    capped = (size * eps.unsqueeze(2) > capacity * length.unsqueeze(2)).any(2)
+    if bool(capped.any()):
+        least = _dual_l2(size[capped], capacity[capped], eps[capped], length[capped])
+        fall = fall.masked_scatter(capped, torch.minimum(least, fall[capped]))
+    return fall
+
+
+def _dual_l2(size: Tensor, capacity: Tensor, eps: Tensor, length: Tensor) -> Tensor:
+    """The same by lambda: rows (m, entries), eps and length (m,)."""
+    tiny = 1e-290
     multiplier = length / (2 * eps).clamp_min(1e-30)
     squares, caps = size.square(), capacity.square()
     for _ in range(_ROUNDS):
-        free = size <= 2 * multiplier.unsqueeze(2) * capacity
-        rest = eps.square() - (caps * ~free).sum(2)
-        wanted = ((squares * free).sum(2) / (4 * rest.clamp_min(tiny))).sqrt()
+        free = size <= 2 * multiplier.unsqueeze(1) * capacity
+        rest = eps.square() - (caps * ~free).sum(1)
+        wanted = ((squares * free).sum(1) / (4 * rest.clamp_min(tiny))).sqrt()
         multiplier = torch.where((rest > 0) & (wanted < multiplier), wanted, multiplier)
-    multiplier = multiplier.clamp_min(tiny).unsqueeze(2)
+    multiplier = multiplier.clamp_min(tiny).unsqueeze(1)
     t = torch.minimum(size / (2 * multiplier), capacity)
-    dual = (size * t - multiplier * t * t).sum(2) + multiplier.squeeze(2) * eps.square()
     # t is the maximiser up to rounding, where the function is flat: the loss is of second order, below the widening.
-    return torch.minimum(dual, length * eps)
+    return (size * t - multiplier * t * t).sum(1) + multiplier.squeeze(1) * eps.square()
 
 
 def _fall_l1(size: Tensor, capacity: Tensor, eps: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from robcert.certify.relax.inputs import Region
-from robcert.certify.relax.steps import SLACK, Interval, Pulled, Rows
+from robcert.certify.relax.rows import Rows
+from robcert.certify.relax.steps import SLACK, Interval, Pulled
 
 
 @dataclass(frozen=True, eq=False)

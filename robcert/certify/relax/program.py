@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import robcert.certify.relax.rules as rules_package
+from robcert.certify.relax.pooled import Pooled, pooled
 from robcert.certify.relax.rules import Ref, Site, relaxations
 from robcert.certify.relax.steps import Step
 from robcert.errors import EvaluationError
@@ -33,6 +34,7 @@ class Program:
         shapes: of every value, one image.
         targets: values whose intervals are worth refining by linear bounds before they go on: a nonlinear step depends
             on them, and interval arithmetic loses something in them. In the order of execution.
+        pooled: convolutions with ReLU and pooling, by the name of the pooled value.
     """
 
     images: str
@@ -40,6 +42,7 @@ class Program:
     logits: str
     shapes: dict[str, tuple[int, ...]]
     targets: frozenset[str]
+    pooled: dict[str, Pooled]
 
     def until(self, node: str) -> tuple[Step, ...]:
         """The steps up to that value."""
@@ -120,7 +123,8 @@ class _Compiler:
         steps = _needed(self.steps, found.name)
         names = {self.graph.images, *(step.node for step in steps)}
         shapes = {name: shape for name, shape in self.shapes.items() if name in names}
-        return Program(self.graph.images, steps, found.name, shapes, _targets(steps, self.graph.images))
+        targets = _targets(steps, self.graph.images)
+        return Program(self.graph.images, steps, found.name, shapes, targets, pooled(steps, found.name))
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.known[n.name])  # pyright: ignore

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from robcert.certify.relax.affine import Joined
 from robcert.certify.relax.choice import Choice, Grid
+from robcert.certify.relax.joined import Joined
 from robcert.certify.relax.lines import Curve
 from robcert.certify.relax.rules import Ref, Site, relaxation
 from robcert.certify.relax.rules.activations import clamped

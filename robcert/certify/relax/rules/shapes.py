@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from robcert.certify.relax.affine import Diagonal, Joined, Moved, Sum
+from robcert.certify.relax.affine import Diagonal, Moved, Sum
+from robcert.certify.relax.joined import Joined
 from robcert.certify.relax.rules import Ref, Site, number, relaxation
 from robcert.certify.relax.steps import Step
 from robcert.lipschitz.pooling import adaptive_average, average

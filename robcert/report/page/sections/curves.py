@@ -53,7 +53,7 @@ def certified(sources: Sources) -> Section | None:
                         model.name, f"{value:g}", Cell(f"{count} ({100 * count / max(model.n, 1):.1f}%)", where, count)
                     )
                 )
-        title = f"{record.threat.norm}, {record.method}, {record.data.name} {record.data.split}, n {record.data.n}"
+        title = f"{record.threat.norm}, {record.method}, {record.data_line}"
         svg = charts.lines(series, f"eps ({record.threat.norm})", "certified accuracy", f"certify-{name}")
         table = Table(f"Certified accuracy, {title}", ("model", "eps", "certified"), rows)
         figures.append(Figure(svg, f"Certified accuracy: {title}.", table))

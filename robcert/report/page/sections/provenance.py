@@ -16,9 +16,10 @@ def provenance(sources: Sources) -> Section | None:
     for run in sources.runs:
         tables.append(Table(f"Run {run.name}", ("what", "value"), _rows(run)))
     for name, record in sources.certificates:
-        digests = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
-        data = f"{record.data.name} {record.data.split}, n {record.data.n}, sha256 {record.data.sha256}"
-        tables.append(Table(f"File {name}", ("what", "value"), [cells("data", data), *digests]))
+        rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
+        for data in {model.data.sha256: model.data for model in record.models}.values():
+            rows.append(cells("data", f"{data.name} {data.split}, n {data.n}, sha256 {data.sha256}"))
+        tables.append(Table(f"File {name}", ("what", "value"), rows))
     for name, record in sources.norms:
         rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
         tables.append(Table(f"File {name}", ("what", "value"), rows))
