@@ -248,7 +248,7 @@ def test_a_contradiction_ends_the_run_with_both_witnesses(tmp_path, monkeypatch:
     def lies(method: str, model: LoadedModel, data: robcert.Dataset, threat: Threat) -> proof.Proof:
         return proof.Proof(method, torch.full((len(data),), 0.9, dtype=torch.float64))
 
-    monkeypatch.setattr("robcert.runs.execute.prove", lies)
+    monkeypatch.setattr("robcert.runs.runner.prove", lies)
     with pytest.raises(EvaluationError, match="inside certified radii") as raised:
         robcert.attack(model, data, Threat("l2", (1.0,)), "pgd:20", certify="gap", run=tmp_path / "run")
     assert raised.value.exit_code == 3

@@ -87,7 +87,7 @@ def test_parts_are_disjoint_stratified_and_reproducible() -> None:
     assert not torch.equal(divide(data, 200, None, 4)[0].index, clean.index)
     with pytest.raises(UsageError, match="none is left"):
         divide(data, 500, None, 0)
-    with pytest.raises(UsageError, match="none is left"):
+    with pytest.raises(UsageError, match="there are no clean test images"):
         divide(data, 100, 0, 0)
 
 
