@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import first_budget, inside, next_budget
+from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.attacks.sparse import sparse_step
@@ -32,7 +32,7 @@ _WIDE = ((0.3, 3.0), (0.6, 2.0))
 
 
 @dataclass(frozen=True)
-class APGDState:
+class APGDState(BudgetState):
     """Where the climb is, where it was best, and when it looks up next.
 
     Attributes:
@@ -43,7 +43,6 @@ class APGDState:
         rises: (n,), how many steps raised the objective since.
         checkpoint, wait: (n,), the iteration of the next checkpoint, and the wait before it.
         step: (n,), the step length, relative to the budget; ``keep``: (n,), l1: the share of entries that move.
-        iteration, eps, lower, search_step, done: as in `robcert.attacks.pgd.PGDState`.
     """
 
     delta: Tensor
@@ -59,11 +58,6 @@ class APGDState:
     wait: Tensor
     step: Tensor
     keep: Tensor
-    iteration: Tensor
-    eps: Tensor
-    lower: Tensor
-    search_step: Tensor
-    done: Tensor
 
 
 @attack("apgd")
@@ -192,17 +186,8 @@ class APGD:
 
     def phase(self, problem: Problem, state: APGDState) -> APGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""
-        spent = state.iteration >= self.iterations
-        if problem.goal == "decide":
-            return replace(state, done=spent)
-        ended = (spent | inside(problem, state.eps)) & ~state.done
-        if not bool(ended.any()):
-            return state
-        eps, lower, search_step, over = next_budget(
-            problem, state.eps, state.lower, state.search_step, ended, self.search_steps, self.tolerance
-        )
-        state = replace(state, eps=eps, lower=lower, search_step=search_step, done=state.done | over)
-        return self._begin(problem, state, ended)
+        state, ended = end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)
+        return self._begin(problem, state, ended) if bool(ended.any()) else state
 
     def proposal(self, problem: Problem, state: APGDState) -> Tensor:
         """Where the last step led."""

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from robcert.attacks.protocol import Problem
 from robcert.math.norms import nearly
+
+
+@dataclass(frozen=True)
+class BudgetState:
+    """The bisection of the budget, which the state of every such attack begins with.
+
+    Attributes:
+        iteration: (n,) float32, iterations of this search step.
+        eps: (n,), the budget of this search step.
+        lower: (n,), the largest budget at which the attack failed.
+        search_step: (n,) int64, search steps that were spent.
+        done: (n,) bool.
+    """
+
+    iteration: Tensor
+    eps: Tensor
+    lower: Tensor
+    search_step: Tensor
+    done: Tensor
+
+
+State = TypeVar("State", bound=BudgetState)
 
 
 def first_budget(problem: Problem) -> Tensor:
@@ -24,37 +48,42 @@ def inside(problem: Problem, eps: Tensor) -> Tensor:
     return problem.best <= nearly(eps, problem.threat, problem.x[0].numel())
 
 
-def next_budget(
-    problem: Problem,
-    eps: Tensor,
-    lower: Tensor,
-    search_step: Tensor,
-    ended: Tensor,
-    search_steps: int,
-    tolerance: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bisect between the largest budget that failed and the closest example; double while there is none.
+def end_search_steps(
+    problem: Problem, state: State, iterations: int, search_steps: int, tolerance: float
+) -> tuple[State, Tensor]:
+    """End the search steps whose iterations are spent.
+
+    With "minimize" also those that succeeded, and the next one begins at another budget: between the largest that
+    failed and the closest example, doubled while there is none.
 
     Args:
         problem: what is known.
-        eps: (n,), the budgets of the search step.
-        lower: (n,), the largest budgets at which the attack failed.
-        search_step: (n,) int64, search steps that were spent.
-        ended: (n,) bool, slots whose search step is over.
+        state: of the attack.
+        iterations: of one search step.
         search_steps: the most that are made.
         tolerance: the relative gap at which to stop.
 
     Returns:
-        The new eps, lower and search_step, and (n,) bool where the search is over.
+        The state with all of `BudgetState` brought forward, and (n,) bool where a search step begins anew.
     """
-    lower = torch.where(ended & ~inside(problem, eps), torch.maximum(lower, eps), lower)
+    spent = state.iteration >= iterations
+    if problem.goal == "decide":
+        return replace(state, done=spent), torch.zeros_like(spent)
+    reached = inside(problem, state.eps)
+    ended = (spent | reached) & ~state.done
+    if not bool(ended.any()):
+        return state, ended
+    lower = torch.where(ended & ~reached, torch.maximum(state.lower, state.eps), state.lower)
     known = problem.best.isfinite()
     between = 0.5 * (lower + torch.where(known, problem.best, torch.zeros_like(lower)))
-    eps = torch.where(ended, torch.where(known, between, 2 * eps), eps)
-    search_step = search_step + ended
+    eps = torch.where(ended, torch.where(known, between, 2 * state.eps), state.eps)
+    search_step = state.search_step + ended
     close = known & (problem.best - lower <= tolerance * problem.best)
     beyond = ~known & (eps > 2 * diameter(problem))
-    return eps, lower, search_step, ended & (close | beyond | (search_step >= search_steps))
+    over = ended & (close | beyond | (search_step >= search_steps))
+    iteration = torch.where(ended, torch.zeros_like(state.iteration), state.iteration)
+    done = state.done | over
+    return replace(state, iteration=iteration, eps=eps, lower=lower, search_step=search_step, done=done), ended
 
 
 def diameter(problem: Problem) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import first_budget, inside, next_budget
+from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
@@ -17,15 +17,10 @@ from robcert.types import Norm
 
 
 @dataclass(frozen=True)
-class NoiseState:
-    """As in `robcert.attacks.pgd.PGDState`, without a current point; ``draw`` (n,) int64 counts all points tried."""
+class NoiseState(BudgetState):
+    """The bisection alone; ``draw`` (n,) int64 counts all points tried."""
 
-    iteration: Tensor
     draw: Tensor
-    eps: Tensor
-    lower: Tensor
-    search_step: Tensor
-    done: Tensor
 
 
 @attack("noise")
@@ -78,21 +73,7 @@ class Noise:
 
     def phase(self, problem: Problem, state: NoiseState) -> NoiseState:
         """End search steps: with "minimize", go to the next budget of the bisection."""
-        spent = state.iteration >= self.iterations
-        if problem.goal == "decide":
-            return replace(state, done=spent)
-        ended = (spent | inside(problem, state.eps)) & ~state.done
-        eps, lower, search_step, over = next_budget(
-            problem, state.eps, state.lower, state.search_step, ended, self.search_steps, self.tolerance
-        )
-        return replace(
-            state,
-            eps=eps,
-            lower=lower,
-            search_step=search_step,
-            iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
-            done=state.done | over,
-        )
+        return end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)[0]
 
     def proposal(self, problem: Problem, state: NoiseState) -> Tensor:
         """The point that the next step tries."""

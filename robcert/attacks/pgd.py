@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import first_budget, inside, next_budget
+from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.attacks.steepest import steepest
@@ -22,24 +22,14 @@ from robcert.types import Norm
 
 
 @dataclass(frozen=True)
-class PGDState:
+class PGDState(BudgetState):
     """The current point and, for "minimize", the bisection.
 
     Attributes:
         delta: (n, *shape), the perturbation that is evaluated next.
-        iteration: (n,) float32, iterations of this search step.
-        eps: (n,), the budget of this search step.
-        lower: (n,), the largest budget at which the attack failed.
-        search_step: (n,) int64.
-        done: (n,) bool.
     """
 
     delta: Tensor
-    iteration: Tensor
-    eps: Tensor
-    lower: Tensor
-    search_step: Tensor
-    done: Tensor
 
 
 @attack("pgd")
@@ -131,23 +121,9 @@ class PGD:
 
     def phase(self, problem: Problem, state: PGDState) -> PGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""
-        spent = state.iteration >= self.iterations
-        if problem.goal == "decide":
-            return replace(state, done=spent)
-        ended = (spent | inside(problem, state.eps)) & ~state.done
+        state, ended = end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)
         if not bool(ended.any()):
             return state
-        eps, lower, search_step, over = next_budget(
-            problem, state.eps, state.lower, state.search_step, ended, self.search_steps, self.tolerance
-        )
-        state = replace(
-            state,
-            eps=eps,
-            lower=lower,
-            search_step=search_step,
-            iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
-            done=state.done | over,
-        )
         fresh = self._start(problem, state)
         return replace(state, delta=torch.where(per_image(ended, fresh), fresh, state.delta))
 

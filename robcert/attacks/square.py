@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import first_budget, inside, next_budget
+from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.attacks.windows import Window, bump, image_shape, window
@@ -25,24 +25,18 @@ _HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass(frozen=True)
-class SquareState:
+class SquareState(BudgetState):
     """The best perturbation and its margin.
 
     Attributes:
         delta: (n, *shape).
         value: (n,), the margin there; -inf before the first answer.
         draw: (n,) int64, all proposals so far.
-        iteration, eps, lower, search_step, done: as in `robcert.attacks.pgd.PGDState`.
     """
 
     delta: Tensor
     value: Tensor
     draw: Tensor
-    iteration: Tensor
-    eps: Tensor
-    lower: Tensor
-    search_step: Tensor
-    done: Tensor
 
 
 @attack("square")
@@ -112,22 +106,8 @@ class Square:
 
     def phase(self, problem: Problem, state: SquareState) -> SquareState:
         """End search steps: with "minimize", go to the next budget of the bisection."""
-        spent = state.iteration >= self.iterations
-        if problem.goal == "decide":
-            return replace(state, done=spent)
-        ended = (spent | inside(problem, state.eps)) & ~state.done
-        eps, lower, search_step, over = next_budget(
-            problem, state.eps, state.lower, state.search_step, ended, self.search_steps, self.tolerance
-        )
-        return replace(
-            state,
-            value=torch.where(ended, torch.full_like(state.value, -float("inf")), state.value),
-            iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
-            eps=eps,
-            lower=lower,
-            search_step=search_step,
-            done=state.done | over,
-        )
+        state, ended = end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)
+        return replace(state, value=torch.where(ended, torch.full_like(state.value, -float("inf")), state.value))
 
     def proposal(self, problem: Problem, state: SquareState) -> Tensor:
         """The point that the next step tries."""
