@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -47,7 +48,7 @@ class Dense:
         x = given[0]
         half = (x.upper - x.lower) / 2
         centre = functional.linear(x.lower + half, self.weight, self.bias)
-        reach = functional.linear(half, self.weight.abs())
+        reach = functional.linear(half, self._size)
         lower, upper = centre - reach, centre + reach
         if x.spread is not None and x.here is not None and region.norm != "linf" and len(self.shape) == 1:
             spread = x.spread.expand(1, *x.lower.shape[1:])
@@ -62,7 +63,17 @@ class Dense:
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| max_o sum |W_o| + max |b|."""
-        return given[0].largest * self.weight.abs().sum(1).amax() * 1.001 + self.bias.abs().amax()
+        slope, shift = self._largest
+        return given[0].largest * slope + shift
+
+    @cached_property
+    def _size(self) -> Tensor:
+        return self.weight.abs()
+
+    @cached_property
+    def _largest(self) -> tuple[Tensor, Tensor]:
+        """The largest sum of absolute coefficients, and the largest bias."""
+        return self._size.sum(1).amax() * 1.001, self.bias.abs().amax()
 
     def pull(self, rows: Rows, relaxed: None) -> Pulled:
         """A W, and A b."""

@@ -11,12 +11,15 @@ both planes read one entry. The bound is exact where one entry is above all othe
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from robcert.certify.relax.inputs import Region
 from robcert.certify.relax.rows import Rows, Window
@@ -80,8 +83,31 @@ class Choice:
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The entry of that rank among the lower ends, and among the upper ends."""
-        low, high = (self._ranked(side)[0].reshape(-1, *self.shape) for side in (given[0].lower, given[0].upper))
+        low, high = (self._values(side) for side in (given[0].lower, given[0].upper))
         return Interval(low, high)
+
+    def _values(self, x: Tensor) -> Tensor:
+        """(n, *in_shape) -> (n, *shape); where the windows allow it, from one shifted picture for each tap."""
+        if self.grid is None or not self._pooling:
+            return self._ranked(x)[0].reshape(-1, *self.shape)
+        (down, right), (above, before) = self.grid.stride, self.grid.padding
+        if above or before:
+            x = functional.pad(x, (before, before, above, above), value=-math.inf)
+        high, wide = ((size - 1) * step + 1 for size, step in zip(self.shape[1:], self.grid.stride, strict=True))
+        taps = itertools.product(*map(range, self.grid.kernel))
+        # Faster in float64 than torch's pooling, which also looks for where the largest entry is.
+        return functools.reduce(
+            torch.maximum, (x[..., i : i + high : down, j : j + wide : right] for i, j in taps)
+        ).contiguous()
+
+    @functools.cached_property
+    def _pooling(self) -> bool:
+        """Whether the windows have no holes, lie whole in the padded image, and it is the largest entry that counts."""
+        grid = self.grid
+        if grid is None or bool(self.rank.any()) or self.index.shape[1] != math.prod(grid.kernel):
+            return False
+        axes = zip(self.shape[1:], grid.size[1:], grid.kernel, grid.stride, grid.padding, strict=True)
+        return all(m == (n + 2 * p - k) // s + 1 for m, n, k, s, p in axes)
 
     def relax(self, given: list[Interval]) -> Planes:
         """See the head of the file; a rank in between takes constants, unless the order is certain."""

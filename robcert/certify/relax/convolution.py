@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -61,27 +62,44 @@ class Convolution:
         x = given[0]
         half = (x.upper - x.lower) / 2
         bias = self.bias.view(-1, *([1] * (self.weight.dim() - 2)))
-        centre = self._apply(x.lower + half, self.weight) + bias
-        size = self.weight.abs()
-        reach = self._apply(half, size)
+        centre, reach = self._apply(x.lower + half, self.weight) + bias, self._apply(half, self._size)
         lower, upper = centre - reach, centre + reach
         if x.spread is not None and x.here is not None and region.norm != "linf":
-            spread = x.spread.expand(1, *self.in_shape)
-            if region.norm == "l2":
-                length = self._apply(spread.square(), size.square()).sqrt()
-            else:
-                length = size.flatten(1).amax(1).view(bias.shape) * spread.amax()
-            here, reach = self._apply(x.here, self.weight) + bias, batch(region.eps, reach) * length
+            here = self._apply(x.here, self.weight) + bias
+            reach = batch(region.eps, reach) * self._length(x.spread, region)
             lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
         error = gamma(2 * self.roundings + 32) * 2 * self.magnitude(given, None) + 2.0**-900
         return widened(lower, upper, error)
+
+    def _length(self, spread: Tensor, region: Region) -> Tensor:
+        """The dual norm of the coefficients of each result, where the ball has a radius ``spread`` in each entry."""
+        if region.norm == "l1":
+            return self._size.flatten(1).amax(1).view(-1, *([1] * (self.weight.dim() - 2))) * spread.amax()
+        if spread.numel() == 1:
+            return self._unit_length * spread
+        return self._apply(spread.expand(1, *self.in_shape).square(), self._size.square()).sqrt()
+
+    @cached_property
+    def _size(self) -> Tensor:
+        return self.weight.abs()
+
+    @cached_property
+    def _unit_length(self) -> Tensor:
+        """The l2 norm of the coefficients of each result: (1, *shape)."""
+        return self._apply(torch.ones(1, *self.in_shape, dtype=torch.float64), self._size.square()).sqrt()
+
+    @cached_property
+    def _largest(self) -> tuple[Tensor, Tensor]:
+        """The largest sum of absolute coefficients, and the largest bias."""
+        return self._size.flatten(1).sum(1).amax() * 1.001, self.bias.abs().amax()
 
     def relax(self, given: list[Interval]) -> None:
         """Nothing."""
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| max_o sum |W_o| + max |b|."""
-        return given[0].largest * self.weight.abs().flatten(1).sum(1).amax() * 1.001 + self.bias.abs().amax()
+        slope, shift = self._largest
+        return given[0].largest * slope + shift
 
     def pull(self, rows: Rows, relaxed: None) -> Pulled:
         """The transposed convolution, of the window alone, without what falls on the zeros around."""
