@@ -148,7 +148,7 @@ class CW:
         target = aim(problem, self.targeted)
         objective = margin if target is None else partial(towards_margin, target=target)
         evaluation = oracle.value_and_grad(objective, self._clamp(problem, state.tau, x) if infinity else x)
-        gap = (self.confidence - evaluation.value).clamp_min(0)
+        gap = (self.confidence + evaluation.doubt - evaluation.value).clamp_min(0)
         fooled = gap <= 0
         first = state.c <= 0
         c, reach, c_first = state.c, state.reach, state.c_first

@@ -89,6 +89,10 @@ class DDN:
         delta = (problem.x + delta).clamp_(low, high) - problem.x
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)
 
+    def fine(self, problem: Problem, state: DDNState) -> Tensor:
+        """The last fifth of the iterations, in which the radius settles."""
+        return state.iteration >= 0.8 * self.iterations
+
     def phase(self, problem: Problem, state: DDNState) -> DDNState:
         """Done after all iterations."""
         return replace(state, done=state.iteration >= self.iterations)

@@ -67,11 +67,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one forward and one backward gave: logits (n, classes), value (n,), gradient (n, *shape)."""
+    """What one forward and one backward gave.
+
+    Attributes:
+        logits: (n, classes).
+        value: (n,), of the objective.
+        gradient: (n, *shape).
+        doubt: (n,), by how much the margin may be off: 0, but for rows that were searched in low precision. A point
+            fools for sure where its margin is above that.
+    """
 
     logits: Tensor
     value: Tensor
     gradient: Tensor
+    doubt: Tensor
 
 
 @dataclass(frozen=True)

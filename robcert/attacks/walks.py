@@ -20,8 +20,8 @@ def start_of(problem: Problem, share: float = 1.0) -> Tensor:
 
 
 def fooled_at(evaluation: Evaluation, y: Tensor) -> Tensor:
-    """(n,) bool: the answer is not the label."""
-    return margin(evaluation.logits, y) > 0
+    """(n,) bool: the answer is not the label, whatever a search in low precision may be off by."""
+    return margin(evaluation.logits, y) > evaluation.doubt
 
 
 def finite(delta: Tensor) -> Tensor:

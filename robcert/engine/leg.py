@@ -13,12 +13,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcert.attacks.protocol import Attack, Problem, Refining, select, take
 from robcert.attacks.targets import rank_rivals
 from robcert.engine.batching import bucket, logits_of
 from robcert.engine.oracle import Guard, ModelOracle
+from robcert.engine.precision import Lowered
 from robcert.engine.slots import IDLE, Slots
 from robcert.engine.verifier import Verifier, merge
 from robcert.engine.witnesses import Found, Witnesses
@@ -79,7 +80,7 @@ class Leg:
         restarts: int,
         slots: int,
         snapshot: Snapshot | None = None,
-        search: nn.Module | None = None,
+        search: Lowered | None = None,
         guard: Guard | None = None,
     ) -> None:
         self.refining = attack if search is not None and isinstance(attack, Refining) else None

@@ -15,6 +15,7 @@ from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
 from robcert.engine.batching import bucket, padded
 from robcert.engine.expectation import draws_of
+from robcert.engine.precision import Lowered
 from robcert.math.norms import per_image, vector_norm
 
 Guard = Callable[[Tensor], Tensor]
@@ -33,6 +34,7 @@ class ModelOracle:
             a logit or a gradient that is not finite.
         forwards, backwards: calls of the model, in batches (of a random one, all draws).
         search: a bfloat16 copy of the network, or None.
+        doubt: by how much its margins are off (`robcert.engine.precision.Lowered`).
         coarse: (n,) bool, the slots that are searched with it; whatever they find is confirmed by the float32 network.
         confirmed: forwards that took, in images.
         on_host: whether masks can be looked at without waiting for a device.
@@ -44,11 +46,12 @@ class ModelOracle:
         module: nn.Module,
         problem: Problem,
         rounding: float,
-        search: nn.Module | None = None,
+        search: Lowered | None = None,
         guard: Guard | None = None,
     ) -> None:
         self.module = module
         self.search = search
+        self.doubt = search.doubt if search is not None else 0.0
         self.problem = problem
         self.rounding = rounding
         self.guard = guard
@@ -81,7 +84,7 @@ class ModelOracle:
         self.non_finite += ~(finite & logits.isfinite().all(dim=1))
         if not self._nowhere(~finite):
             gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
-        return Evaluation(logits=logits, value=value.detach(), gradient=gradient)
+        return Evaluation(logits=logits, value=value.detach(), gradient=gradient, doubt=self.coarse * self.doubt)
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from robcert.attacks.objectives import margin
 from robcert.errors import UsageError, did_you_mean
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
@@ -29,6 +30,14 @@ class Lowered(nn.Module):
 
     The first layer stays in float32. bfloat16 has eight bits, so it would round away a perturbation of 1/512 of an
     image, and the layers behind it would never see it.
+
+    Args:
+        network: the float32 network.
+        example: (n, *shape), images on which the two are compared.
+
+    Attributes:
+        doubt: by how much a margin is off: nine of ten examples are within. A search that took every point at which
+            this network errs for a success would lower its aim, and miss what it was sent for.
 
     Raises:
         RuntimeError, TypeError, ...: whatever the network does that bfloat16 cannot follow, when it is called.
@@ -51,6 +60,14 @@ class Lowered(nn.Module):
         if example.dim() == 4:
             self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.requires_grad_(False).eval()
+        self.doubt = self._doubt(network, example)
+
+    @torch.no_grad()
+    def _doubt(self, network: nn.Module, example: Tensor) -> float:
+        exact = network(example)
+        answer = exact.argmax(dim=1)
+        error = (margin(self(example), answer) - margin(exact, answer)).abs()
+        return float(torch.quantile(error.nan_to_num(0.0, 0.0), 0.9))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) float32."""
@@ -90,7 +107,7 @@ def _first_layers(network: nn.Module, example: Tensor) -> list[str]:
     return []
 
 
-def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, seconds: float = 1.0) -> nn.Module | None:
+def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, seconds: float = 1.0) -> Lowered | None:
     """The bfloat16 copy to search with, or None where the float32 network itself is the better choice.
 
     Args:
@@ -110,7 +127,7 @@ def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, se
     if precision == "auto" and fastest([network], x, 0.0)[0] < _SMALL:
         return None
     try:
-        lowered = Lowered(network, x[:1])
+        lowered = Lowered(network, x)
         with torch.no_grad():
             answers = lowered(x)
     except Exception as error:  # any operator may refuse bfloat16, each with an exception of its own

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.leg import Leg
-from robcert.engine.precision import PRECISIONS, SearchPrecision, search_network
+from robcert.engine.precision import PRECISIONS, Lowered, SearchPrecision, search_network
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
@@ -62,7 +62,7 @@ class Runner:
             examples.offer(witnesses, proof.method)
         self.before_attacks = [int((~wrong & (examples.distance > eps)).sum()) for eps in self.threat.eps]
         self._contradictions(number, model, witnesses, proof)
-        search: nn.Module | None = None
+        search: Lowered | None = None
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
         stopped: str | None = None
         first = len(progress.legs)
@@ -103,7 +103,7 @@ class Runner:
             progress.legs.append(beyond.leg)
         return [answers, beyond.notes, compare_legs(progress.legs, progress.notes)]
 
-    def _search(self, number: int, model: LoadedModel) -> nn.Module | None:
+    def _search(self, number: int, model: LoadedModel) -> Lowered | None:
         # A run that goes on keeps its precision, as it keeps its number of threads.
         key, asked = f"search precision {number}", self.search_precision
         kept = self.store.setting(key, None if asked == "auto" else asked) if self.store else None
@@ -136,7 +136,7 @@ class Runner:
         self,
         number: int,
         model: LoadedModel,
-        search: nn.Module | None,
+        search: Lowered | None,
         k: int,
         wrong: Tensor,
         witnesses: Witnesses,

@@ -83,6 +83,8 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
     y = net(x).argmax(1)
 
     class Other(nn.Module):
+        doubt = 0.25
+
         def forward(self, x: Tensor) -> Tensor:
             return 2 * net(x) + 1
 
@@ -91,6 +93,7 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
     found = oracle.value_and_grad(margin, x)
     expected = torch.where(oracle.coarse[:, None], 2 * net(x) + 1, net(x))
     assert torch.allclose(found.logits, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.doubt, torch.where(oracle.coarse, 0.25, 0.0)), "only the other network may be off"
     plain = ModelOracle(net, problem(x, y), 2.0**-20).value_and_grad(margin, x)
     factor = torch.where(oracle.coarse, 2.0, 1.0)[:, None, None, None]
     assert torch.allclose(found.gradient, factor * plain.gradient, rtol=1e-4, atol=1e-6)
@@ -101,6 +104,8 @@ def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
     y = net(x).argmax(1)
 
     class Liar(nn.Module):
+        doubt = 0.0
+
         def forward(self, x: Tensor) -> Tensor:
             return -net(x)
 
@@ -112,28 +117,41 @@ def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
     assert oracle.confirmed == 8, "and every lie was looked into"
 
 
-@pytest.mark.parametrize("name", ["pgd", "cw"])
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_how_far_the_margins_are_off() -> None:
+    net, x = small(), torch.rand(400, 1, 8, 8)
+    low = Lowered(net, x)
+    with torch.no_grad():
+        y = net(x).argmax(1)
+        off = (margin(low(x), y) - margin(net(x), y)).abs()
+    assert float((off <= low.doubt * (1 + 1e-6)).double().mean()) == pytest.approx(0.9, abs=0.01)
+    assert 0 < low.doubt < float(off.max())
+
+
+ATTACKS = [*((name, norm) for name in ("pgd", "cw", "apgd") for norm in ("l2", "linf")), ("ddn", "l2")]
+
+
+@pytest.mark.parametrize(("name", "norm"), ATTACKS)
 def test_the_same_verdicts_on_real_images(name: str, norm: Norm) -> None:
-    _same_verdicts(name, norm, n=60, least=0.98)
+    _same_verdicts("digits-plain", name, norm, n=60, iterations=50, least=0.98)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pgd", "cw"])
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_the_same_verdicts_on_500_images(name: str, norm: Norm) -> None:
-    _same_verdicts(name, norm, n=500, least=0.99)
+@pytest.mark.parametrize("iterations", [50, 100])
+@pytest.mark.parametrize("model", ["digits-plain", "digits-at"])
+@pytest.mark.parametrize(("name", "norm"), ATTACKS)
+def test_the_same_verdicts_on_500_images(name: str, norm: Norm, model: str, iterations: int) -> None:
+    _same_verdicts(model, name, norm, n=500, iterations=iterations, least=0.99)
 
 
-def _same_verdicts(name: str, norm: Norm, n: int, least: float) -> None:
-    model, data = load_model("digits-plain"), load_dataset("digits", n=n)
+def _same_verdicts(name: str, attack: str, norm: Norm, n: int, iterations: int, least: float) -> None:
+    model, data = load_model(name), load_dataset("digits", n=n)
     with torch.no_grad():
         y = model.module(data.x).argmax(1)
     eps = 0.5 if norm == "l2" else 0.08
-    threat, low = Threat(norm, (eps,)), Lowered(model.module, data.x[:1])
+    threat, low = Threat(norm, (eps,)), Lowered(model.module, data.x)
     verdicts: list[Tensor] = []
     for search in (None, low):
-        witnesses, _ = run_leg(model, data.x, y, threat, name, iterations=50, search=search)
+        witnesses, _ = run_leg(model, data.x, y, threat, attack, iterations=iterations, search=search)
         for k, example in witnesses.x.items():
             assert int(model.module(example[None]).argmax()) != int(y[k]), "float32 confirms every verdict"
         verdicts.append(witnesses.distance <= eps)
@@ -145,7 +163,7 @@ def test_what_a_minimisation_reaches() -> None:
     model, data = load_model("digits-plain"), load_dataset("digits", n=40)
     with torch.no_grad():
         y = model.module(data.x).argmax(1)
-    threat, low = Threat("l2", (0.5,)), Lowered(model.module, data.x[:1])
+    threat, low = Threat("l2", (0.5,)), Lowered(model.module, data.x)
     wide, narrow = (
         run_leg(model, data.x, y, threat, "cw", "minimize", iterations=100, search=search)[0].distance
         for search in (None, low)
