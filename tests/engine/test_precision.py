@@ -89,7 +89,7 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
             return 2 * net(x) + 1
 
     oracle = ModelOracle(net, problem(x, y), 2.0**-20, Other())
-    oracle.coarse = torch.tensor([i % 3 == 0 for i in range(12)])
+    oracle.ask(torch.tensor([i % 3 == 0 for i in range(12)]))
     found = oracle.value_and_grad(margin, x)
     expected = torch.where(oracle.coarse[:, None], 2 * net(x) + 1, net(x))
     assert torch.allclose(found.logits, expected, rtol=1e-5, atol=1e-6)
@@ -110,7 +110,7 @@ def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
             return -net(x)
 
     oracle = ModelOracle(net, problem(x, y), 2.0**-20, Liar())
-    oracle.coarse = torch.ones(8, dtype=torch.bool)
+    oracle.ask(torch.ones(8, dtype=torch.bool))
     near = x + 1e-4 * torch.randn_like(x)
     assert bool((margin(oracle.logits(near), y) > 0).all()), "it lies about every image"
     assert bool(oracle.problem.best.isinf().all())
