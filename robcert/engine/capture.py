@@ -1,25 +1,18 @@
-"""The steps between two looks, on a GPU as one CUDA graph.
+"""Work on a GPU that is recorded once and then replayed without its Python code, as a CUDA graph.
 
 A small network is asked faster than Python can ask: launching the kernels of a step one by one takes longer than
-running them. A CUDA graph launches the kernels of all steps between two looks at once, but it remembers addresses and
-not code. So the state of the attack lives in buffers that never move, the problem and the oracle are written in place
-(`robcert.engine.leg` refills slots between two replays), and a step may not wait for the device
-(`robcert.attacks.protocol`).
+running them. A graph launches all of them at once. It remembers addresses and not code, so whatever the work reads and
+writes has to stay where it is, and the work may not wait for the device.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor
-
-from robcert.attacks.protocol import Attack, Problem, Refining
-from robcert.engine.oracle import ModelOracle
 
 Work = Callable[[], None]
 """Something done to tensors in place."""
@@ -84,122 +77,12 @@ def recorder_for(device: torch.device) -> Recorder | None:
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
-@dataclass
-class _Recording:
-    """One replay, and what it costs in calls of the model."""
-
-    replay: Work
-    forwards: int
-    backwards: int
-
-
-class Steps:
-    """Takes the steps between two looks.
-
-    Recorded, every batch takes the first of them as they are, to rehearse, and replays the others. Slots of one batch
-    are then all searched with one network, chosen before a replay: the search network if no busy slot needs the
-    float32 network at any step of it. There is one recording a network, and new ones for another oracle (a batch that
-    has shrunk). Work that cannot be recorded is from then on done as it is.
-
-    Args:
-        attack: whose steps.
-        searching: whether the oracle has a search network.
-        recorder: None: the steps run as they are.
-
-    Attributes:
-        refused: why the steps were not recorded although there is a recorder, or None.
-    """
-
-    def __init__(self, attack: Attack, searching: bool, recorder: Recorder | None = None) -> None:
-        self.attack = attack
-        self.refining = attack if searching and isinstance(attack, Refining) else None
-        self.recorder = recorder
-        self.refused: str | None = None
-        self._oracle: ModelOracle | None = None
-        self._buffers: Any = None
-        self._rehearsed: set[bool] = set()
-        self._recordings: dict[bool, _Recording] = {}
-
-    def __call__(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:
-        """The state after ``attack.period`` steps; its tensors may change in place at the next call."""
-        if self.recorder is None:
-            return self._as_they_are(oracle, problem, state)
-        if oracle is not self._oracle:
-            self._begin(oracle, state)
-        write(state, self._buffers)
-        coarse = self._coarse(problem, self._buffers)
-        oracle.ask_all(coarse)
-
-        def work() -> None:
-            write(self._straight(oracle, problem, self._buffers), self._buffers)
-
-        before = oracle.forwards, oracle.backwards
-        if coarse not in self._rehearsed:
-            self._rehearsed.add(coarse)
-            if (reason := self.recorder.rehearse(work)) is not None:
-                self._give_up(oracle, reason)
-            return self._buffers
-        if coarse not in self._recordings:
-            try:
-                replay = self.recorder.record(work)
-            except Exception as error:  # whatever an operator of a network says that cannot be recorded
-                oracle.forwards, oracle.backwards = before
-                self._give_up(oracle, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-                return self._as_they_are(oracle, problem, self._buffers)
-            cost = oracle.forwards - before[0], oracle.backwards - before[1]
-            self._recordings[coarse] = _Recording(replay, *cost)
-        recording = self._recordings[coarse]
-        recording.replay()
-        oracle.forwards, oracle.backwards = before[0] + recording.forwards, before[1] + recording.backwards
-        return self._buffers
-
-    def _begin(self, oracle: ModelOracle, state: Any) -> None:
-        self._oracle = oracle
-        oracle.on_host = False
-        self._buffers = replace(state, **{f.name: getattr(state, f.name).clone() for f in fields(state)})
-        self._rehearsed.clear()
-        self._recordings.clear()
-
-    def _give_up(self, oracle: ModelOracle, reason: str) -> None:
-        self.recorder, self.refused = None, reason
-        self._recordings.clear()
-        oracle.on_host = oracle.problem.x.device.type == "cpu"
-
-    def _coarse(self, problem: Problem, state: Any) -> bool:
-        """Whether no busy slot needs the float32 network before the next look (an idle one is at a negative best)."""
-        if self.refining is None:
-            return False
-        fine = self.refining.fine(problem, state, self.attack.period)
-        return not bool((fine & (problem.best >= 0)).any())
-
-    def _straight(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:
-        for _ in range(self.attack.period):
-            state = self.attack.step(oracle, problem, state)
-        return state
-
-    def _as_they_are(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:
-        """Each slot with the network that it needs at each step."""
-        if self.refining is None:
-            return self._straight(oracle, problem, state)
-        for _ in range(self.attack.period):
-            oracle.ask(~self.refining.fine(problem, state))
-            state = self.attack.step(oracle, problem, state)
-        return state
-
-
-def write(state: Any, buffers: Any) -> None:
-    """Copy a state into the tensors of another, of which some may be its own, or each other's."""
-    into = {f.name: getattr(buffers, f.name) for f in fields(buffers)}
-    there = {_address(tensor) for tensor in into.values()}
-    values: dict[str, Tensor] = {}
-    for name, buffer in into.items():
-        value: Tensor = getattr(state, name)
-        if value is not buffer:
-            # What lies in a buffer itself may be overwritten before it is read.
-            values[name] = value.clone() if _address(value) in there else value
-    for name, value in values.items():
-        into[name].copy_(value)
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def replayed(work: Work, device: torch.device) -> Work:
+    """The work as it is recorded on this device; where nothing can be recorded, the work itself."""
+    recorder = recorder_for(device)
+    if recorder is None or recorder.rehearse(work) is not None:
+        return work
+    try:
+        return recorder.record(work)
+    except Exception:  # whatever an operator of a network says that cannot be recorded
+        return work

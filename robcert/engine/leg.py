@@ -17,11 +17,12 @@ from torch import Tensor
 from robcert.attacks.protocol import Attack, Problem, Refining, select, take
 from robcert.attacks.targets import rank_rivals
 from robcert.engine.batching import bucket, logits_of
-from robcert.engine.capture import Recorder, Steps, recorder_for
+from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
 from robcert.engine.slots import IDLE, Slots
 from robcert.engine.snapshot import Snapshot, Spent
+from robcert.engine.steps import Steps
 from robcert.engine.verifier import Verifier, merge
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.math.norms import nearly

@@ -15,9 +15,9 @@ from toys import REGISTERED
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Refining
 from robcert.data import load_dataset
-from robcert.engine.capture import Steps, write
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
+from robcert.engine.steps import Steps, write
 from robcert.engine.witnesses import Witnesses
 from robcert.network import load_model
 from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
