@@ -12,7 +12,6 @@ from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list
 
-
 _APART = 0.1
 """Seconds between two looks that are shown: on a GPU the engine looks up a thousand times a second."""
 
