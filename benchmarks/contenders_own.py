@@ -22,7 +22,7 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
     if name == "cw":
         options |= {"search_steps": setting.searches, "abort_early": False}
     n = len(task.x)
-    images = Batch(task.x, task.y, torch.arange(n))
+    images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
     witnesses = Witnesses(task.x)
     leg = Leg(
         task.loaded(counted),
