@@ -92,11 +92,12 @@ class ModelOracle:
         self.forwards += self.draws
         self.backwards += self.draws
         logits = logits.detach()
-        self._note(x.detach(), logits, value.detach() if objective is margin else margin(logits, self.problem.y))
+        size = logits.abs().amax(dim=1)
+        self._note(x.detach(), size, value.detach() if objective is margin else margin(logits, self.problem.y))
         peak = vector_norm(gradient, "linf")
-        finite = peak.isfinite()
+        finite = _finite(peak)
         self.zero_gradients += peak == 0
-        self.non_finite += ~(finite & logits.isfinite().all(dim=1))
+        self.non_finite += ~(finite & _finite(size))
         if not self._nowhere(~finite):
             gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
         return Evaluation(logits=logits, value=value.detach(), gradient=gradient, doubt=self.coarse * self.doubt)
@@ -106,8 +107,9 @@ class ModelOracle:
         """See `robcert.attacks.protocol.Oracle`."""
         logits = self._forward(x)
         self.forwards += self.draws
-        self.non_finite += ~logits.isfinite().all(dim=1)
-        self._note(x, logits, margin(logits, self.problem.y))
+        size = logits.abs().amax(dim=1)
+        self.non_finite += ~_finite(size)
+        self._note(x, size, margin(logits, self.problem.y))
         return logits
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -149,11 +151,12 @@ class ModelOracle:
         self.forwards += self.draws
         self.backwards += self.draws * len(found)
         logits = logits.detach()
-        self._note(x.detach(), logits, margin(logits, self.problem.y))
+        size = logits.abs().amax(dim=1)
+        self._note(x.detach(), size, margin(logits, self.problem.y))
         gradients = torch.stack(found, dim=1)
         finite = gradients.isfinite().flatten(2).all(dim=2)
         self.zero_gradients += (gradients == 0).flatten(1).all(dim=1)
-        self.non_finite += ~(finite.all(dim=1) & logits.isfinite().all(dim=1))
+        self.non_finite += ~(finite.all(dim=1) & _finite(size))
         keep = finite.view(*finite.shape, *([1] * (x.dim() - 1)))
         return Jacobian(logits=logits, gradients=torch.where(keep, gradients, torch.zeros_like(gradients)))
 
@@ -182,11 +185,11 @@ class ModelOracle:
             counter[rows] = 0
 
     @torch.no_grad()
-    def _note(self, x: Tensor, logits: Tensor, gap: Tensor) -> None:
+    def _note(self, x: Tensor, size: Tensor, gap: Tensor) -> None:
+        """Keep points x (n, *shape) that are closer; of their logits, the largest in size and the margin, (n,)."""
         problem = self.problem
         self.evaluations += 1
-        needed = logits.abs().amax(dim=1) * self.rounding
-        fooled = gap > needed
+        fooled = gap > size * self.rounding
         if self._nowhere(fooled):
             return
         distance = vector_norm(x - problem.x, problem.threat.norm)
@@ -218,3 +221,8 @@ class ModelOracle:
         Only a CPU may look: on an accelerator the host would wait for the device, and a captured step has no branch.
         """
         return self.on_host and not bool(mask.any())
+
+
+def _finite(size: Tensor) -> Tensor:
+    """Where a largest size is finite (NaN is not less than anything): one operator, and isfinite is four."""
+    return size < float("inf")
