@@ -24,6 +24,7 @@ from dataclasses import asdict
 
 import torch
 from contender import Missing
+from operators import operators
 from per_step import LONG, LOOK, Long, Row, measured, million, sized
 from rich.console import Console
 from rich.table import Table
@@ -70,7 +71,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def show(console: Console, rows: list[Row], long: Long, missing: list[Missing], options: argparse.Namespace) -> None:
+def show(
+    console: Console,
+    rows: list[Row],
+    counts: dict[str, int],
+    long: Long,
+    missing: list[Missing],
+    options: argparse.Namespace,
+) -> None:
     on_gpu = options.device.type == "cuda"
     name = torch.cuda.get_device_name(options.device) if on_gpu else f"a CPU ({platform.machine()})"
     tf32 = f", TF32 convolutions {'on' if torch.backends.cudnn.allow_tf32 else 'off'}" if on_gpu else ""
@@ -88,6 +96,8 @@ def show(console: Console, rows: list[Row], long: Long, missing: list[Missing], 
     console.print(table)
     for what, reason in sorted({(row.what, row.refused) for row in rows if row.refused is not None}):
         console.print(f"{what} was not captured: {reason}", highlight=False)
+    listed = ", ".join(f"{what} {count}" for what, count in counts.items())
+    console.print(f"operators a step, each at least one kernel on a GPU: {listed}", highlight=False)
     for peer in missing:
         console.print(f"not installed: {peer.library} ({peer.reason})", highlight=False)
     console.print(
@@ -123,13 +133,15 @@ def main(arguments: list[str]) -> int:
         rows += found
     tell(f"{options.watched} of a million iterations on {options.images} images")
     long = million(sized(task, options.images, options.device), options.watched)
+    counts = operators(sized(task, 16, options.device))
     if options.json:
         head = {"device": str(options.device), "gpu": options.device.type == "cuda", "torch": torch.__version__}
         body = [asdict(row) | {"ratio": row.ratio} for row in rows]
-        record = {**head, "quick": options.quick, "steps": body, "million": asdict(long) | {"hours": long.hours}}
-        print(json.dumps(record | {"missing": [asdict(peer) for peer in missing]}, indent=1))
+        record = {**head, "quick": options.quick, "steps": body, "operators": counts}
+        record |= {"million": asdict(long) | {"hours": long.hours}, "missing": [asdict(peer) for peer in missing]}
+        print(json.dumps(record, indent=1))
         return 0
-    show(Console(width=max(140, Console().width)), rows, long, missing, options)
+    show(Console(width=max(140, Console().width)), rows, counts, long, missing, options)
     return 0
 
 

@@ -28,6 +28,8 @@ def test_without_a_gpu_the_figures_are_a_cpus() -> None:
     assert list(steps) == ["bare loop", "robcert pgd, linf", "robcert cw, l2", "robcert apgd, linf", "robcert ddn, l2"]
     assert steps["bare loop"]["ratio"] == 1
     assert not any(step["captured"] for step in steps.values())
+    counts = found["operators"]
+    assert counts["bare loop"] < min(counts[name] for name in ("pgd", "cw", "apgd", "ddn"))
     long = found["million"]
     assert (long["images"], long["watched"], long["captured"]) == (32, 40, False)
     assert long["hours"] == 1e6 * long["seconds"] / 3600 > 0
