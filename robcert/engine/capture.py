@@ -66,9 +66,14 @@ class CudaGraphs:
     def record(self, work: Work) -> Work:
         """Capture a graph with memory of its own."""
         with torch.cuda.device(self.device):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # by default one of the first device used
-                work()
+            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+            try:
+                # Without a stream of its own it would take one of the device that captured first.
+                with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+                    work()
+            except BaseException:
+                torch.cuda.set_stream(here)  # torch stays on the other where a capture cannot be ended
+                raise
         return graph.replay
 
 

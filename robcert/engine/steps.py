@@ -76,7 +76,8 @@ class Steps:
                 replay = self.recorder.record(work)
             except Exception as error:  # whatever an operator of a network says that cannot be recorded
                 oracle.forwards, oracle.backwards = before
-                self._give_up(oracle, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+                first = error.__context__ or error  # a capture that is broken off fails once more at its end
+                self._give_up(oracle, f"{type(first).__name__}: {(str(first).splitlines() or [''])[0]}")
                 return self._as_they_are(oracle, problem, self._buffers)
             cost = oracle.forwards - before[0], oracle.backwards - before[1]
             self._recordings[coarse] = _Recording(replay, *cost)

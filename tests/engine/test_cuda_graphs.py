@@ -56,6 +56,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "CUDAGraph": Graph,
         "Stream": lambda: Stream(said, "beside"),
         "current_stream": lambda: Stream(said, "here"),
+        "set_stream": lambda stream: said.append(f"set {stream.name}"),
         "get_sync_debug_mode": lambda: mode[0],
         "set_sync_debug_mode": set_mode,
     }.items():
@@ -97,6 +98,25 @@ def test_a_recording_replays_the_graph(log: list[str]) -> None:
     assert log == ["enter cuda:1", "enter graph", "work", "leave graph", "leave cuda:1"]
     replay()
     assert log[-1] == "replay"
+
+
+def test_after_a_failed_capture_all_is_as_before(log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def broken(*_: Any, **__: Any) -> Generator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "graph", broken)
+
+    def work() -> None:
+        raise ValueError("an operator of the network")
+
+    with pytest.raises(RuntimeError, match="previous error") as failed:
+        CudaGraphs(CUDA).record(work)
+    assert str(failed.value.__context__) == "an operator of the network", "what Steps names as the reason"
+    assert log[-1] == "set here"
 
 
 def test_only_cuda_records() -> None:
