@@ -205,6 +205,22 @@ def test_one_network_a_replay(plain: LoadedModel, digits: Batch, name: str, norm
     assert int(eager.witnesses.distance.isfinite().sum()) > 0, "it means something"
 
 
+def test_a_replay_is_fine_if_any_busy_slot_will_be(plain: LoadedModel, digits: Batch) -> None:
+    """Five images in eight slots, looks after ten of twenty iterations, of which the last two are fine."""
+    search: Any = Louder(plain.module)
+    few = Batch(digits.x[:5], digits.y[:5], digits.index[:5])
+    for iterations, asked in (
+        ([0, 0, 0, 0, 0, 19, 19, 19], search),
+        ([8, 8, 8, 8, 8, 0, 0, 0], search),
+        ([8, 8, 9, 8, 8, 0, 0, 0], plain.module),
+        ([0, 0, 0, 0, 10, 0, 0, 0], plain.module),
+    ):
+        leg = leg_over(plain, few, "pgd", "l2", "minimize", Tape(), search=search, restarts=1)
+        leg._fill()  # pyright: ignore[reportPrivateUsage]
+        leg.steps(leg.oracle, leg.problem, replace(leg.state, iteration=torch.tensor(iterations).float()))
+        assert leg.oracle.asked is asked, iterations
+
+
 @pytest.mark.parametrize("name", [name for name, kind in attacks.items() if issubclass(kind, Refining)])
 def test_fine_looks_as_far_ahead_as_it_is_asked_to(plain: LoadedModel, digits: Batch, name: str) -> None:
     """A replay of so many steps is fine if one of them is, not only the first."""
