@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcert.data import load_dataset
+from robcert.engine.precision import Lowered
 from robcert.errors import EvaluationError
 from robcert.network.load import from_module
 from robcert.nn.cnn import cnn
@@ -56,14 +57,15 @@ class Counted(nn.Module):
             self._tick(x.detach())
         return self.inner(x)
 
-    def also(self, other: nn.Module) -> nn.Module:
-        """Another network whose gradient steps count here too."""
+    def also(self, other: Lowered) -> nn.Module:
+        """The copy that is searched with, whose gradient steps count here too."""
 
         def count(module: nn.Module, given: object) -> None:
             self.differentiated += torch.is_grad_enabled()
 
         watched = nn.Sequential(other)
         watched.register_forward_pre_hook(count)
+        watched.doubt = other.doubt
         return watched
 
     def _tick(self, x: Tensor) -> None:
@@ -90,7 +92,7 @@ class Task:
     accuracy: float
     x: Tensor
     y: Tensor
-    search: nn.Module | None = None
+    search: Lowered | None = None
 
     def counted(self, unfrozen: bool = False, beside: Callable[[Tensor], object] | None = None) -> Counted:
         """The network behind a counter; unfrozen: a copy whose weights require gradients."""

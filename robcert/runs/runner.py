@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.leg import Leg
-from robcert.engine.precision import PRECISIONS, Lowered, SearchPrecision, search_network
+from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
@@ -46,7 +46,6 @@ class Runner:
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
         self.slots = slots
-        self.search_precision: SearchPrecision = "auto"
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
 
@@ -104,9 +103,9 @@ class Runner:
         return [answers, beyond.notes, compare_legs(progress.legs, progress.notes)]
 
     def _search(self, number: int, model: LoadedModel) -> Lowered | None:
-        # A run that goes on keeps its precision, as it keeps its number of threads.
-        key, asked = f"search precision {number}", self.search_precision
-        kept = self.store.setting(key, None if asked == "auto" else asked) if self.store else None
+        # A run that goes on keeps what "auto" found, as it keeps its number of threads.
+        key, asked = f"search precision {number}", self.spec.search_precision
+        kept = self.store.setting(key, None) if self.store and asked == "auto" else None
         if kept in PRECISIONS:
             asked = kept
         search = search_network(model.module, self.data.x[: self.slots], asked)
