@@ -57,15 +57,17 @@ class Counted(nn.Module):
             self._tick(x.detach())
         return self.inner(x)
 
-    def also(self, other: Lowered) -> nn.Module:
-        """The copy that is searched with, whose gradient steps count here too."""
+    def also(self, other: nn.Module | None) -> nn.Module | None:
+        """Another form of the network, whose gradient steps count here too."""
+        if other is None:
+            return None
 
         def count(module: nn.Module, given: object) -> None:
             self.differentiated += torch.is_grad_enabled()
 
         watched = nn.Sequential(other)
         watched.register_forward_pre_hook(count)
-        watched.doubt = other.doubt
+        watched.doubt = getattr(other, "doubt", 0.0)
         return watched
 
     def _tick(self, x: Tensor) -> None:
@@ -83,7 +85,8 @@ class Counted(nn.Module):
 class Task:
     """A trained network and images that it classifies clearly, so that a tiny eps breaks none of them.
 
-    ``search`` is the bfloat16 copy that robcert searches with, or None (`robcert.engine.precision`).
+    ``layout`` is the memory format in which robcert searches (`robcert.engine.layout`), ``search`` the bfloat16 copy that
+    it searches with (`robcert.engine.precision`), or None.
     """
 
     data: str
@@ -92,6 +95,7 @@ class Task:
     accuracy: float
     x: Tensor
     y: Tensor
+    layout: nn.Module | None = None
     search: Lowered | None = None
 
     def counted(self, unfrozen: bool = False, beside: Callable[[Tensor], object] | None = None) -> Counted:
