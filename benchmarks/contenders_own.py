@@ -21,6 +21,8 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
     options: dict[str, Any] = {"iterations": setting.steps, **extra}
     if name == "cw":
         options |= {"search_steps": setting.searches, "abort_early": False}
+    if name == "pgd" and setting.timing:
+        options |= {"abort_early": False}  # a step of those that are taken is what is timed
     n = len(task.x)
     images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
     witnesses = Witnesses(task.x)
@@ -36,7 +38,8 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
         entrants=list(range(n)),
         restarts=1,
         slots=n,
-        search=None if task.search is None else counted.also(task.search),
+        search=counted.also(task.search),
+        layout=counted.also(task.layout),
     )
     leg.run()
     found = task.x.clone()

@@ -33,6 +33,7 @@ from rich.table import Table
 from task import Task, make_task
 
 from robcert.engine.allocator import keep_memory
+from robcert.engine.layout import faster_layout, layout_of
 from robcert.engine.precision import search_network
 
 TINY = 1e-4
@@ -146,8 +147,10 @@ def main(arguments: list[str]) -> int:
         if name == "resnet18":
             cases.append(Case(name, task, 2, 20, 2 / 255))
             task = replace(task, x=task.x[:64], y=task.y[:64])
-        task = replace(task, search=search_network(task.model.module, task.x, "auto"))
-        out.print(f"{name}: robcert searches in {'float32' if task.search is None else 'bfloat16'}", highlight=False)
+        layout = faster_layout(task.model.module, task.x)
+        task = replace(task, layout=layout, search=search_network(layout, task.x, "auto"))
+        precision = "float32" if task.search is None else "bfloat16"
+        out.print(f"{name}: robcert searches in {precision}, {layout_of(layout)}", highlight=False)
         steps = 3 if options.quick else options.steps if name == "cnn" else max(1, options.steps // 5)
         rows = measured(task, steps, rounds, clock, lambda text, name=name: progress.print(f"{name}: {text} ..."))
         for row in rows:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcert.data import load_dataset
+from robcert.engine.precision import Lowered
 from robcert.errors import EvaluationError
 from robcert.network.load import from_module
 from robcert.nn.cnn import cnn
@@ -56,14 +57,17 @@ class Counted(nn.Module):
             self._tick(x.detach())
         return self.inner(x)
 
-    def also(self, other: nn.Module) -> nn.Module:
-        """Another network whose gradient steps count here too."""
+    def also(self, other: nn.Module | None) -> nn.Module | None:
+        """Another form of the network, whose gradient steps count here too."""
+        if other is None:
+            return None
 
         def count(module: nn.Module, given: object) -> None:
             self.differentiated += torch.is_grad_enabled()
 
         watched = nn.Sequential(other)
         watched.register_forward_pre_hook(count)
+        watched.doubt = getattr(other, "doubt", 0.0)
         return watched
 
     def _tick(self, x: Tensor) -> None:
@@ -81,7 +85,8 @@ class Counted(nn.Module):
 class Task:
     """A trained network and images that it classifies clearly, so that a tiny eps breaks none of them.
 
-    ``search`` is the bfloat16 copy that robcert searches with, or None (`robcert.engine.precision`).
+    ``layout`` is the memory format in which robcert searches (`robcert.engine.layout`), ``search`` the bfloat16 copy that
+    it searches with (`robcert.engine.precision`), or None.
     """
 
     data: str
@@ -90,7 +95,8 @@ class Task:
     accuracy: float
     x: Tensor
     y: Tensor
-    search: nn.Module | None = None
+    layout: nn.Module | None = None
+    search: Lowered | None = None
 
     def counted(self, unfrozen: bool = False, beside: Callable[[Tensor], object] | None = None) -> Counted:
         """The network behind a counter; unfrozen: a copy whose weights require gradients."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robcert.attacks import attacks
 from robcert.engine.leg import Leg
+from robcert.engine.precision import Lowered
 from robcert.engine.witnesses import Witnesses
 from robcert.types import NORMS, Batch, Goal, LoadedModel, Norm, Source, Threat
 
@@ -96,16 +97,16 @@ def run_leg(
     seed: int = 0,
     slots: int = 128,
     index: Tensor | None = None,
-    search: nn.Module | None = None,
+    search: Lowered | None = None,
+    layout: nn.Module | None = None,
     **options: Any,
 ) -> tuple[Witnesses, Leg]:
     """Run one leg over all images."""
     images = Batch(x, y, torch.arange(len(y)) if index is None else index)
     witnesses = Witnesses(x)
     attack = attacks.get(name)(iterations=iterations, **options)
-    leg = Leg(
-        model, attack, name, images, witnesses, threat, goal, seed, list(range(len(y))), restarts, slots, search=search
-    )
+    entrants, forms = list(range(len(y))), {"search": search, "layout": layout}
+    leg = Leg(model, attack, name, images, witnesses, threat, goal, seed, entrants, restarts, slots, **forms)
     leg.run()
     return witnesses, leg
 

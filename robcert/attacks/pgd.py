@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
-from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.objectives import check_objective, choose, margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
 from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
@@ -20,6 +20,9 @@ from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
 
+_PACE = 2.0
+"""So many times faster than of late a search step may still become before it is given up."""
+
 
 @dataclass(frozen=True)
 class PGDState(BudgetState):
@@ -27,9 +30,12 @@ class PGDState(BudgetState):
 
     Attributes:
         delta: (n, *shape), the perturbation that is evaluated next.
+        top, mark: (n,), the largest margin of this search step, now and at the last look for progress.
     """
 
     delta: Tensor
+    top: Tensor
+    mark: Tensor
 
 
 @attack("pgd")
@@ -50,6 +56,9 @@ class PGD:
         search_steps: with "minimize", the most budgets that are tried.
         tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
         targeted: aim at one class, restart r at the r-th most likely wrong one (`pgd-t`).
+        abort_early: end a search step whose margin, at twice the pace of its last tenth, would not reach zero in the
+            iterations that are left. First asked after three tenths of them, with "alternate" one tenth after it has
+            changed to the margin.
     """
 
     iterations: int = 100
@@ -59,6 +68,7 @@ class PGD:
     search_steps: int = 20
     tolerance: float = 0.004
     targeted: bool = False
+    abort_early: bool = True
 
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Madry et al. 2018"
@@ -83,6 +93,8 @@ class PGD:
         zeros = torch.zeros_like(eps)
         state = PGDState(
             delta=torch.zeros_like(problem.x),
+            top=torch.full_like(eps, -float("inf")),
+            mark=torch.full_like(eps, -float("inf")),
             iteration=zeros,
             eps=eps,
             lower=zeros.clone(),
@@ -96,15 +108,10 @@ class PGD:
         threat = problem.threat
         low, high = threat.box
         x = (problem.x + state.delta).clamp_(low, high)
-        gradient = oracle.value_and_grad(
-            choose(
-                self.objective,
-                problem.restart,
-                2 * state.iteration >= self.iterations,
-                aim(problem, self.targeted),
-            ),
-            x,
-        ).gradient
+        late = 2 * state.iteration >= self.iterations
+        objective = choose(self.objective, problem.restart, late, aim(problem, self.targeted))
+        evaluation = oracle.value_and_grad(objective, x)
+        gradient, top = evaluation.gradient, torch.maximum(state.top, margin(evaluation.logits, problem.y))
         if self.step_size is None:
             progress = state.iteration / self.iterations
             length = state.eps * (0.005 + 0.2475 * (1 + torch.cos(math.pi * progress)))
@@ -113,7 +120,7 @@ class PGD:
         room = torch.where(gradient > 0, x < high, x > low) if threat.norm == "l1" else None
         delta = state.delta + per_image(length, x) * steepest(gradient, threat.norm, room)
         delta = project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)
-        return replace(state, delta=delta, iteration=state.iteration + 1)
+        return replace(state, delta=delta, top=top, iteration=state.iteration + 1)
 
     def fine(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
         """The last tenth of the iterations, whose steps are small."""
@@ -121,11 +128,32 @@ class PGD:
 
     def phase(self, problem: Problem, state: PGDState) -> PGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""
+        state = self._look(problem, state) if self.abort_early else state
         state, ended = end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)
         if not bool(ended.any()):
             return state
         fresh = self._start(problem, state)
-        return replace(state, delta=torch.where(per_image(ended, fresh), fresh, state.delta))
+        worst = torch.full_like(state.top, -float("inf"))
+        return replace(
+            state,
+            delta=torch.where(per_image(ended, fresh), fresh, state.delta),
+            top=torch.where(ended, worst, state.top),
+            mark=torch.where(ended, worst, state.mark),
+        )
+
+    def _look(self, problem: Problem, state: PGDState) -> PGDState:
+        """Every tenth of the iterations: those without hope have had their last one."""
+        window = max(self.iterations // 10 // self.period, 1) * self.period
+        looking = state.iteration % window == 0
+        changes = (problem.restart % 2 == 0) & (self.objective == "alternate") | self.targeted
+        earliest = torch.where(changes, 0.6, 0.3) * self.iterations
+        left = (self.iterations - state.iteration) / window
+        hopeless = looking & (state.iteration >= earliest) & (-state.top > _PACE * left * (state.top - state.mark))
+        return replace(
+            state,
+            mark=torch.where(looking, state.top, state.mark),
+            iteration=torch.where(hopeless, float(self.iterations), state.iteration),
+        )
 
     def proposal(self, problem: Problem, state: PGDState) -> Tensor:
         """Where the last step led."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robcert.attacks.protocol import Attack, Problem, Refining, select, take
 from robcert.attacks.targets import rank_rivals
@@ -49,6 +49,8 @@ class Leg:
         slots: the most images attacked at once.
         snapshot: where to go on, or None.
         search: a bfloat16 copy of the network for the coarse part of the search, or None.
+        layout: the network in the memory format that is faster here, which the search calls
+            (`robcert.engine.layout`); the verifier calls that of ``model``.
         guard: a detector that examples have to get past, or None.
         recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
     """
@@ -68,11 +70,13 @@ class Leg:
         slots: int,
         snapshot: Snapshot | None = None,
         search: Lowered | None = None,
+        layout: nn.Module | None = None,
         guard: Guard | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.search = search if isinstance(attack, Refining) else None
         self.model, self.attack, self.name = model, attack, name
+        self.module = layout or model.module
         self.images, self.witnesses = images, witnesses
         self.threat, self.seed = threat, seed
         self.goal: Goal = goal
@@ -152,7 +156,7 @@ class Leg:
         self.state = type(blank)(**{f.name: tensors[f"state.{f.name}"] for f in fields(blank)})
 
     def _oracle(self) -> ModelOracle:
-        return ModelOracle(self.model.module, self.problem, self.model.rounding, self.search, self.guard)
+        return ModelOracle(self.module, self.problem, self.model.rounding, self.search, self.guard)
 
     def _problem(self, count: int) -> Problem:
         x = self.images.x
@@ -175,7 +179,7 @@ class Leg:
         at = torch.tensor(entrants, dtype=torch.int64, device=self.images.y.device)
         ranks = torch.zeros(len(self.images), self.model.num_classes - 1, dtype=torch.int64, device=at.device)
         if len(entrants):
-            ranks[at] = rank_rivals(logits_of(self.model.module, self.images.x[at], slots), self.images.y[at])
+            ranks[at] = rank_rivals(logits_of(self.module, self.images.x[at], slots), self.images.y[at])
         self.spent.forwards += len(entrants)
         return ranks
 

@@ -21,7 +21,7 @@ from robcert.errors import UsageError, did_you_mean
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[SearchPrecision, ...] = get_args(SearchPrecision)
 
-_GAIN = 0.6  # bfloat16 must take at most this share of the float32 time: few iterations find a little less with it
+_GAIN = 0.8  # bfloat16 must take at most this share of the float32 time
 _AGREE = 0.9  # ... and give at least this share of the same answers
 _SMALL = {"cpu": 4e-3, "cuda": 4e-4}
 """Seconds: a faster step is mostly overhead, and no choice to be made by a noisy clock. A graph has less of it."""

@@ -100,12 +100,10 @@ def attack(
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
     for one in models:
         _check_fit(one, data)
-    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot)
+    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot, search_precision)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
     told = reporter or Silent()
-    return execute(
-        models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, search_precision, enough
-    )
+    return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough)
 
 
 def _check_fit(model: LoadedModel, data: Dataset) -> None:

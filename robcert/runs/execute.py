@@ -11,7 +11,6 @@ import torch
 from robcert import __version__
 from robcert.engine.allocator import keep_memory
 from robcert.engine.batching import default_slots
-from robcert.engine.precision import SearchPrecision
 from robcert.engine.threads import fastest_threads, threads
 from robcert.runs.early import Enough
 from robcert.runs.interrupts import polite_interrupts
@@ -35,7 +34,6 @@ def execute(
     batch_size: int | None = None,
     cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    search_precision: SearchPrecision = "auto",
     enough: Enough | None = None,
 ) -> RunRecord:
     """Run a spec to its end, from wherever an earlier run of it stopped.
@@ -49,7 +47,6 @@ def execute(
         batch_size: the most images attacked at once; None lets their size decide.
         cpu_threads: None measures which number is fastest (a run that goes on keeps its number).
         checkpoint_seconds: how much work kill -9 may cost.
-        search_precision: "auto" measures for each network which is faster (a run that goes on keeps the answer).
         enough: asked after the certificates and whenever an image was broken, for each model; what it answers ends
             the run of that model, which the same spec can take up again (`ModelRecord.stopped`).
 
@@ -69,7 +66,7 @@ def execute(
         count = _threads(store, models[0], data, slots, cpu_threads)
         with threads(count), polite_interrupts() as interrupted:
             runner = Runner(data, spec, threat, plan, store, reporter, slots, checkpoint_seconds, interrupted)
-            runner.search_precision, runner.enough = search_precision, enough
+            runner.enough = enough
             records = [runner.model(number, model) for number, model in enumerate(models)]
         record = RunRecord(
             spec_sha256=digest(spec),

@@ -72,6 +72,9 @@ class RunSpec(Strict):
     options: dict[str, dict[str, str | int | float | bool | None]] = Field(default_factory=dict)
     flat: float
     eot: int = Field(default=1, description="draws that every answer of a random model is averaged over")
+    search_precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="asked for; what was used is in the record"
+    )
 
 
 class LegRecord(Strict):

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robcert.engine.expectation import averaged, single_draw
+from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
 from robcert.engine.leg import Leg
-from robcert.engine.precision import PRECISIONS, Lowered, SearchPrecision, search_network
+from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
@@ -46,7 +47,6 @@ class Runner:
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
         self.slots = slots
-        self.search_precision: SearchPrecision = "auto"
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
 
@@ -62,6 +62,7 @@ class Runner:
             examples.offer(witnesses, proof.method)
         self.before_attacks = [int((~wrong & (examples.distance > eps)).sum()) for eps in self.threat.eps]
         self._contradictions(number, model, witnesses, proof)
+        layout: nn.Module | None = None
         search: Lowered | None = None
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
         stopped: str | None = None
@@ -70,8 +71,9 @@ class Runner:
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(wrong, witnesses, proof)) is not None:
                 break
-            search = self._search(number, model) if k == first else search
-            record, signs, stopped = self._leg(number, model, search, k, wrong, witnesses, progress, proof)
+            if k == first:
+                layout, search = self._forms(number, model)
+            record, signs, stopped = self._leg(number, model, layout, search, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
             progress.legs.append(record)
             progress.notes.append(signs)
@@ -103,16 +105,21 @@ class Runner:
             progress.legs.append(beyond.leg)
         return [answers, beyond.notes, compare_legs(progress.legs, progress.notes)]
 
-    def _search(self, number: int, model: LoadedModel) -> Lowered | None:
-        # A run that goes on keeps its precision, as it keeps its number of threads.
-        key, asked = f"search precision {number}", self.search_precision
-        kept = self.store.setting(key, None if asked == "auto" else asked) if self.store else None
+    def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
+        """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
+        # A run that goes on keeps what was found, as it keeps its number of threads.
+        sample, place = self.data.x[: self.slots], f"layout {number}"
+        known = self.store.setting(place, None) if self.store else None
+        layout = faster_layout(model.module, sample, known if known in LAYOUTS else None)
+        key, asked = f"search precision {number}", self.spec.search_precision
+        kept = self.store.setting(key, None) if self.store and asked == "auto" else None
         if kept in PRECISIONS:
             asked = kept
-        search = search_network(model.module, self.data.x[: self.slots], asked)
+        search = search_network(layout, sample, asked)
         if self.store:
+            self.store.setting(place, layout_of(layout))
             self.store.setting(key, "float32" if search is None else "bfloat16")
-        return search
+        return layout, search
 
     def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
@@ -136,6 +143,7 @@ class Runner:
         self,
         number: int,
         model: LoadedModel,
+        layout: nn.Module | None,
         search: Lowered | None,
         k: int,
         wrong: Tensor,
@@ -161,6 +169,7 @@ class Runner:
             slots=self.slots,
             snapshot=snapshot,
             search=search,
+            layout=layout,
         )
         self.reporter.leg(model.name, plan, leg.work)
         saved = time.monotonic()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robcert import __version__
+from robcert.engine.precision import SearchPrecision
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, ThreatRecord
 from robcert.types import Dataset, Goal, LoadedModel, Threat
@@ -27,6 +28,7 @@ def make_spec(
     flat: float,
     certify: str = "none",
     eot: int = 1,
+    search_precision: SearchPrecision = "auto",
 ) -> RunSpec:
     """Everything that decides the result, and nothing that does not (batch size, threads, device, where it is kept)."""
     used = {leg.attack for leg in plan}
@@ -42,6 +44,7 @@ def make_spec(
         options={name: values for name, values in sorted(options.items()) if name in used and values},
         flat=flat,
         eot=eot,
+        search_precision=search_precision,
     )
 
 

@@ -136,13 +136,15 @@ def test_the_hash_names_the_run(model: LoadedModel, data: Dataset) -> None:
     def spec(**changes: Any) -> Any:
         given = {"threat": Threat("l2", (0.5,)), "seed": 0, "flat": 0.01, "plan": PLAN} | changes
         return make_spec(
-            [model], data, given["threat"], parse_plan(given["plan"]), "decide", given["seed"], {}, given["flat"]
-        )
+            [model], data, given["threat"], parse_plan(given["plan"]), "decide", given["seed"], {}, given["flat"],
+            search_precision=given.get("search_precision", "auto"),
+        )  # fmt: skip
 
     assert digest(spec()) == digest(spec())
     assert digest(spec()) == digest(type(spec()).model_validate_json(spec().model_dump_json()))
     others = [spec(seed=1), spec(flat=0.02), spec(plan="cw:20"), spec(threat=Threat("l2", (0.5, 1.0)))]
-    assert len({digest(one) for one in [spec(), *others]}) == 5
+    others.append(spec(search_precision="float32"))
+    assert len({digest(one) for one in [spec(), *others]}) == 6
     assert run_name(spec()).startswith("attack-prototypes-l2-0.5-")
     assert run_name(spec()).endswith(digest(spec())[:8])
 

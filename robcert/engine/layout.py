@@ -1,0 +1,64 @@
+"""The memory format in which a network is passed faster: channels last, for many convolutional networks on a CPU.
+
+The numbers are the same but for the order in which sums are formed. The search takes the faster form; what it finds is
+verified by the network as it was loaded.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from robcert.engine.precision import fastest
+
+Layout = Literal["channels_first", "channels_last"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+_GAIN = 0.92  # of the time as it is: less is not worth another order of summation
+_SMALL = 5e-4  # seconds: a faster step is mostly overhead
+
+
+class ChannelsLast(nn.Module):
+    """A copy of a network for images (n, c, h, w) whose convolutions read them channel by channel of each pixel."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.requires_grad_(False).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes)."""
+        return self.network(x.contiguous(memory_format=torch.channels_last))
+
+
+def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, seconds: float = 0.5) -> nn.Module:
+    """The network itself, or its copy with channels last where that is clearly faster here.
+
+    Args:
+        network: the float32 network.
+        x: (n, *shape), images, as many as an attack holds at once.
+        layout: what an earlier part of the run found; None: try.
+        seconds: about how long to try.
+    """
+    if layout == "channels_first" or x.dim() != 4 or x.device.type != "cpu" or not len(x):
+        return network
+    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        return network
+    try:
+        other = ChannelsLast(network)
+        if layout is None:
+            as_it_is, moved = fastest([network, other], x, seconds)
+            if as_it_is < _SMALL or moved > _GAIN * as_it_is:
+                return network
+    except Exception:  # a network that calls .view, say, and any other that does not take it
+        return network
+    return other
+
+
+def layout_of(network: nn.Module) -> Layout:
+    """Which of the two it is."""
+    return "channels_last" if isinstance(network, ChannelsLast) else "channels_first"
