@@ -138,7 +138,8 @@ def contenders(task: Task, with_peers: bool) -> tuple[dict[Key, Run], list[Missi
         return run
 
     def own(name: str, family: Family, recorder: Recorder | None) -> Run:
-        extra = {"search_steps": 1, "abort_early": False} if name == "cw" else {}
+        extra = {"search_steps": 1} if name == "cw" else {}
+        extra |= {"abort_early": False} if name in ("cw", "pgd") else {}
 
         def run(steps: int) -> str | None:
             leg = leg_over(task, name, family, recorder, iterations=steps, **extra)
