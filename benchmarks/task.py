@@ -85,8 +85,8 @@ class Counted(nn.Module):
 class Task:
     """A trained network and images that it classifies clearly, so that a tiny eps breaks none of them.
 
-    ``layout`` is the memory format in which robcert searches (`robcert.engine.layout`), ``search`` the bfloat16 copy that
-    it searches with (`robcert.engine.precision`), or None.
+    ``layout`` is the form of the network that robcert searches (`robcert.engine.layout`), ``search`` its bfloat16 copy
+    (`robcert.engine.precision`), or None.
     """
 
     data: str

@@ -57,8 +57,8 @@ class PGD:
         tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
         targeted: aim at one class, restart r at the r-th most likely wrong one (`pgd-t`).
         abort_early: end a search step whose margin, at twice the pace of its last tenth, would not reach zero in the
-            iterations that are left. First asked after three tenths of them, with "alternate" one tenth after it has
-            changed to the margin.
+            iterations that are left. First asked after three tenths of them; "alternate" then changes to the margin,
+            and is asked again one tenth later.
     """
 
     iterations: int = 100
@@ -142,17 +142,20 @@ class PGD:
         )
 
     def _look(self, problem: Problem, state: PGDState) -> PGDState:
-        """Every tenth of the iterations: those without hope have had their last one."""
+        """Every tenth of the iterations: those without hope have had their last one, or go on to the margin at once."""
         window = max(self.iterations // 10 // self.period, 1) * self.period
         looking = state.iteration % window == 0
-        changes = (problem.restart % 2 == 0) & (self.objective == "alternate") | self.targeted
-        earliest = torch.where(changes, 0.6, 0.3) * self.iterations
+        half = math.ceil(0.5 * self.iterations / window) * window
+        changes = ((problem.restart % 2 == 0) | self.targeted) & (self.objective == "alternate")
+        early = changes & (state.iteration < half)
+        earliest = torch.where(changes & ~early, 0.6, 0.3) * self.iterations
         left = (self.iterations - state.iteration) / window
         hopeless = looking & (state.iteration >= earliest) & (-state.top > _PACE * left * (state.top - state.mark))
+        ahead = torch.where(early, float(half), float(self.iterations))
         return replace(
             state,
             mark=torch.where(looking, state.top, state.mark),
-            iteration=torch.where(hopeless, float(self.iterations), state.iteration),
+            iteration=torch.where(hopeless, ahead, state.iteration),
         )
 
     def proposal(self, problem: Problem, state: PGDState) -> Tensor:
