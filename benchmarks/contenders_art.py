@@ -29,10 +29,10 @@ def art_attacks() -> list[Contender]:
                 tuple(task.x.shape[1:]),
                 task.model.num_classes,
                 clip_values=(0.0, 1.0),
-                device_type="cpu",
+                device_type="cpu" if task.x.device.type == "cpu" else "gpu",
             )
             made = make(classifier, len(task.x), setting)
-            return torch.from_numpy(made.generate(x=task.x.numpy(), y=task.y.numpy()))
+            return torch.from_numpy(made.generate(x=task.x.cpu().numpy(), y=task.y.cpu().numpy())).to(task.x.device)
 
         return run
 

@@ -19,7 +19,7 @@ def foolbox_attacks() -> list[Contender]:
 
     def call(make: Callable[[Setting], Any], budget: bool) -> Attack:
         def run(counted: Counted, task: Task, setting: Setting) -> Tensor:
-            model = foolbox.PyTorchModel(counted, bounds=(0, 1), device="cpu")
+            model = foolbox.PyTorchModel(counted, bounds=(0, 1), device=task.x.device)
             _, clipped, _ = make(setting)(model, task.x, task.y, epsilons=setting.eps if budget else None)
             # Its minimising attacks return a black image where they fail, mostly misclassified.
             black = (clipped == 0).flatten(1).all(dim=1)

@@ -24,7 +24,7 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
     if name == "pgd" and setting.timing:
         options |= {"abort_early": False}  # a step of those that are taken is what is timed
     n = len(task.x)
-    images = Batch(task.x, task.y, torch.arange(n))
+    images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
     witnesses = Witnesses(task.x)
     leg = Leg(
         task.loaded(counted),

@@ -184,9 +184,9 @@ class APGD:
         moved = project_ball_and_box(moved, problem.x, eps, threat.norm, threat.box)
         return replace(state, previous=delta, delta=moved)
 
-    def fine(self, problem: Problem, state: APGDState) -> Tensor:
+    def fine(self, problem: Problem, state: APGDState, steps: int = 1) -> Tensor:
         """The last tenth of the iterations, whose steps are small."""
-        return state.iteration >= 0.9 * self.iterations
+        return state.iteration + (steps - 1) >= 0.9 * self.iterations
 
     def phase(self, problem: Problem, state: APGDState) -> APGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""

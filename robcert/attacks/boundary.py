@@ -123,8 +123,7 @@ class Boundary:
         around, towards = self._proposals(problem, state)
         middle = 0.5 * (state.clean + state.point)
         first = torch.where(per_image(walking, around), around, middle)
-        # Most of the time all walk; only a CPU may look, see ModelOracle.on_host.
-        starting = first.device.type != "cpu" or bool(searching.any())
+        starting = not oracle.on_host or bool(searching.any())  # most of the time all walk
         if starting:
             first = torch.where(per_image(searching, first), _noise(problem, state.iteration), first)
         first_wrong = margin(oracle.logits(first), problem.y) > 0

@@ -152,8 +152,7 @@ class CW:
         fooled = gap <= 0
         first = state.c <= 0
         c, reach, c_first = state.c, state.reach, state.c_first
-        # Once an image is enough; only a CPU may look whether any image needs it, see ModelOracle.on_host.
-        if first.device.type != "cpu" or bool(first.any()):
+        if not oracle.on_host or bool(first.any()):  # once an image is enough
             first_reach, first_c = self._first(problem, gap, evaluation.gradient)
             c = torch.where(first, first_c, c)
             reach = torch.where(first, first_reach, reach)
@@ -183,11 +182,11 @@ class CW:
             hit=state.hit | fooled,
         )
 
-    def fine(self, problem: Problem, state: CWState) -> Tensor:
+    def fine(self, problem: Problem, state: CWState, steps: int = 1) -> Tensor:
         """In l2 the last constant, whose search starts anew; in linf the end of every search step."""
         if problem.threat.norm == "l2" and self.search_steps > 1:
             return state.search_step >= self.search_steps - 1
-        return state.iteration >= 0.9 * self.iterations
+        return state.iteration + (steps - 1) >= 0.9 * self.iterations
 
     def phase(self, problem: Problem, state: CWState) -> CWState:
         """End search steps that are spent or make no progress, and choose the next c (or tau)."""

@@ -89,9 +89,9 @@ class DDN:
         delta = (problem.x + delta).clamp_(low, high) - problem.x
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)
 
-    def fine(self, problem: Problem, state: DDNState) -> Tensor:
+    def fine(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
         """The last fifth of the iterations, in which the radius settles."""
-        return state.iteration >= 0.8 * self.iterations
+        return state.iteration + (steps - 1) >= 0.8 * self.iterations
 
     def phase(self, problem: Problem, state: DDNState) -> DDNState:
         """Done after all iterations."""

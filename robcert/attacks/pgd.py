@@ -122,9 +122,9 @@ class PGD:
         delta = project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)
         return replace(state, delta=delta, top=top, iteration=state.iteration + 1)
 
-    def fine(self, problem: Problem, state: PGDState) -> Tensor:
+    def fine(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
         """The last tenth of the iterations, whose steps are small."""
-        return state.iteration >= 0.9 * self.iterations
+        return state.iteration + (steps - 1) >= 0.9 * self.iterations
 
     def phase(self, problem: Problem, state: PGDState) -> PGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""

@@ -101,7 +101,14 @@ class Curvature:
 
 
 class Oracle(Protocol):
-    """The only way to the model."""
+    """The only way to the model.
+
+    Attributes:
+        on_host: whether a step may look at a mask, to leave out what no image needs. Only a CPU may: on an accelerator
+            the host would wait for the device, and a captured step has no branch.
+    """
+
+    on_host: bool
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
         """One forward and one backward at ``x`` (n, *shape) inside the box; every row belongs to its slot."""
@@ -182,8 +189,8 @@ class Attack(Protocol):
 class Refining(Protocol):
     """An attack that may be searched in low precision, up to where it refines what it has."""
 
-    def fine(self, problem: Problem, state: Any) -> Tensor:
-        """(n,) bool: the images whose next step needs the precision of the network itself."""
+    def fine(self, problem: Problem, state: Any, steps: int = 1) -> Tensor:
+        """(n,) bool: the images of which one of the next ``steps`` needs the precision of the network itself."""
         ...
 
 

@@ -40,4 +40,4 @@ def logits_of(module: nn.Module, x: Tensor, slots: int) -> Tensor:
     for chunk in x.split(slots) if len(x) else ():
         rows = bucket(chunk.shape[0], slots)
         parts.append(module(padded(chunk, rows))[: chunk.shape[0]])
-    return torch.cat(parts) if parts else module(torch.zeros(SMALLEST, *x.shape[1:]))[:0]
+    return torch.cat(parts) if parts else module(torch.zeros(SMALLEST, *x.shape[1:], device=x.device))[:0]

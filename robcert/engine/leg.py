@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -18,34 +17,21 @@ from torch import Tensor, nn
 from robcert.attacks.protocol import Attack, Problem, Refining, select, take
 from robcert.attacks.targets import rank_rivals
 from robcert.engine.batching import bucket, logits_of
+from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
 from robcert.engine.slots import IDLE, Slots
+from robcert.engine.snapshot import Snapshot, Spent
+from robcert.engine.steps import Steps
 from robcert.engine.verifier import Verifier, merge
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.math.norms import nearly
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
-
-@dataclass
-class Spent:
-    """What a leg has cost so far: forwards and backwards in images, steps in batches, wall seconds."""
-
-    forwards: int = 0
-    backwards: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that a leg needs to go on: tensors by name, and the rest as JSON."""
-
-    tensors: dict[str, Tensor]
-    meta: dict[str, Any]
-
-
 _PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
 _ORACLE = ("nearest", "found_at", "evaluations", "zero_gradients", "non_finite")
+_COUNTS = ("entered", "left", "work")
+_SIGNS = ("zero_gradient", "non_finite", "unconfirmed", "broke")
 
 
 class Leg:
@@ -66,6 +52,7 @@ class Leg:
         layout: the network in the memory format that is faster here, which the search calls
             (`robcert.engine.layout`); the verifier calls that of ``model``.
         guard: a detector that examples have to get past, or None.
+        recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
     """
 
     def __init__(
@@ -85,9 +72,9 @@ class Leg:
         search: Lowered | None = None,
         layout: nn.Module | None = None,
         guard: Guard | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self.refining = attack if search is not None and isinstance(attack, Refining) else None
-        self.search = search if self.refining else None
+        self.search = search if isinstance(attack, Refining) else None
         self.model, self.attack, self.name = model, attack, name
         self.module = layout or model.module
         self.images, self.witnesses = images, witnesses
@@ -109,6 +96,7 @@ class Leg:
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = attack.init(self.problem)
+        self.steps = Steps(attack, self.search is not None, recorder or recorder_for(images.x.device))
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -119,11 +107,8 @@ class Leg:
             self._fill()
             busy = len(self.slots.busy)
             before = self.oracle.forwards, self.oracle.backwards
-            for _ in range(self.attack.period):
-                if self.refining is not None:
-                    self.oracle.coarse = ~self.refining.fine(self.problem, self.state)
-                self.state = self.attack.step(self.oracle, self.problem, self.state)
-            self.state = self.attack.phase(self.problem, self.state)
+            state = self.steps(self.oracle, self.problem, self.state)
+            self.state = self.attack.phase(self.problem, state)
             self.spent.forwards += (self.oracle.forwards - before[0]) * busy + self.oracle.confirmed
             self.oracle.confirmed = 0
             self.spent.backwards += (self.oracle.backwards - before[1]) * busy
@@ -144,13 +129,8 @@ class Leg:
             "position": self.slots.position,
             "restart": self.slots.restart,
             "spent": vars(self.spent),
-            "entered": self.entered,
-            "left": self.left,
-            "work": self.work,
-            "zero_gradient": sorted(self.zero_gradient),
-            "non_finite": sorted(self.non_finite),
-            "unconfirmed": sorted(self.unconfirmed),
-            "broke": sorted(self.broke),
+            **{name: getattr(self, name) for name in _COUNTS},
+            **{name: sorted(getattr(self, name)) for name in _SIGNS},
         }
         return Snapshot({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, meta)
 
@@ -160,9 +140,10 @@ class Leg:
         self.slots = Slots.fresh(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
-        self.entered, self.left, self.work = meta["entered"], meta["left"], meta["work"]
-        self.zero_gradient, self.non_finite = set(meta["zero_gradient"]), set(meta["non_finite"])
-        self.unconfirmed, self.broke = set(meta["unconfirmed"]), set(meta["broke"])
+        for name in _COUNTS:
+            setattr(self, name, meta[name])
+        for name in _SIGNS:
+            setattr(self, name, set(meta[name]))
         device = self.images.x.device
         tensors = {name: tensor.to(device) for name, tensor in snapshot.tensors.items()}
         self.problem = self._problem(self.slots.count)

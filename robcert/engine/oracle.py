@@ -36,7 +36,8 @@ class ModelOracle:
         search: a bfloat16 copy of the network, or None.
         doubt: by how much its margins are off (`robcert.engine.precision.Lowered`).
         coarse: (n,) bool, the slots that are searched with it; whatever they find is confirmed by the float32 network.
-        confirmed: forwards that took, in images.
+            Set by `ask` and `ask_all`.
+        confirmed: forwards that took where only some images were confirmed, in images.
         on_host: whether masks can be looked at without waiting for a device.
         guard: only points that it lets pass are noted; None: all.
     """
@@ -63,9 +64,23 @@ class ModelOracle:
         self.zero_gradients = torch.zeros_like(problem.y)
         self.non_finite = torch.zeros_like(problem.y)
         self.coarse = torch.zeros_like(problem.y, dtype=torch.bool)
+        self.asked: nn.Module | None = module
         self.forwards = 0
         self.backwards = 0
         self.confirmed = 0
+
+    def ask(self, coarse: Tensor) -> None:
+        """Ask the search network in the slots ``coarse`` (n,) bool, and the float32 network in the others."""
+        assert self.search is not None
+        self.coarse.copy_(coarse)
+        # Once a step and not once a forward: on a device that is a wait for it.
+        some, every = bool(coarse.any()), bool(coarse.all())
+        self.asked = self.search if every else None if some else self.module
+
+    def ask_all(self, coarse: bool) -> None:
+        """Ask one network in all slots, without a look at a device."""
+        self.coarse.fill_(coarse)
+        self.asked = self.search if coarse else self.module
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
         """See `robcert.attacks.protocol.Oracle`. A gradient entry that is not finite becomes 0 (and is counted)."""
@@ -77,11 +92,12 @@ class ModelOracle:
         self.forwards += self.draws
         self.backwards += self.draws
         logits = logits.detach()
-        self._note(x.detach(), logits, value.detach() if objective is margin else margin(logits, self.problem.y))
+        size = logits.abs().amax(dim=1)
+        self._note(x.detach(), size, value.detach() if objective is margin else margin(logits, self.problem.y))
         peak = vector_norm(gradient, "linf")
-        finite = peak.isfinite()
+        finite = _finite(peak)
         self.zero_gradients += peak == 0
-        self.non_finite += ~(finite & logits.isfinite().all(dim=1))
+        self.non_finite += ~(finite & _finite(size))
         if not self._nowhere(~finite):
             gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
         return Evaluation(logits=logits, value=value.detach(), gradient=gradient, doubt=self.coarse * self.doubt)
@@ -91,16 +107,16 @@ class ModelOracle:
         """See `robcert.attacks.protocol.Oracle`."""
         logits = self._forward(x)
         self.forwards += self.draws
-        self.non_finite += ~logits.isfinite().all(dim=1)
-        self._note(x, logits, margin(logits, self.problem.y))
+        size = logits.abs().amax(dim=1)
+        self.non_finite += ~_finite(size)
+        self._note(x, size, margin(logits, self.problem.y))
         return logits
 
     def _forward(self, x: Tensor) -> Tensor:
         """Logits of every slot, of the coarse ones by the search network."""
-        if self.search is None or not bool(self.coarse.any()):
-            return self.module(x)
-        if bool(self.coarse.all()):
-            return self.search(x)
+        if self.asked is not None:
+            return self.asked(x)
+        assert self.search is not None
         coarse, fine = self.coarse.nonzero().flatten(), (~self.coarse).nonzero().flatten()
         parts = [
             network(padded(x[rows], bucket(len(rows), len(x))))[: len(rows)]
@@ -109,14 +125,19 @@ class ModelOracle:
         return torch.cat(parts)[torch.cat([coarse, fine]).argsort()]
 
     def _confirm(self, x: Tensor, closer: Tensor) -> Tensor:
-        """Those rows of ``closer`` (n,) bool that fool the float32 network too."""
+        """Those rows of ``closer`` (n,) bool that fool the float32 network too; off the host it is asked about all."""
+        if not self.on_host:
+            self.forwards += self.draws
+            return closer & (self._fools(self.module(x), self.problem.y) | ~self.coarse)
         rows = (closer & self.coarse).nonzero().flatten()
         if not len(rows):
             return closer
         logits = self.module(padded(x[rows], bucket(len(rows), len(x))))[: len(rows)]
         self.confirmed += len(rows)
-        fooled = margin(logits, self.problem.y[rows]) > logits.abs().amax(dim=1) * self.rounding
-        return closer.index_put((rows,), fooled)
+        return closer.index_put((rows,), self._fools(logits, self.problem.y[rows]))
+
+    def _fools(self, logits: Tensor, y: Tensor) -> Tensor:
+        return margin(logits, y) > logits.abs().amax(dim=1) * self.rounding
 
     def gradients(self, rows: Tensor, x: Tensor) -> Jacobian:
         """See `robcert.attacks.protocol.Oracle`. Noted once; a row that is not finite becomes 0 (and is counted)."""
@@ -130,11 +151,12 @@ class ModelOracle:
         self.forwards += self.draws
         self.backwards += self.draws * len(found)
         logits = logits.detach()
-        self._note(x.detach(), logits, margin(logits, self.problem.y))
+        size = logits.abs().amax(dim=1)
+        self._note(x.detach(), size, margin(logits, self.problem.y))
         gradients = torch.stack(found, dim=1)
         finite = gradients.isfinite().flatten(2).all(dim=2)
         self.zero_gradients += (gradients == 0).flatten(1).all(dim=1)
-        self.non_finite += ~(finite.all(dim=1) & logits.isfinite().all(dim=1))
+        self.non_finite += ~(finite.all(dim=1) & _finite(size))
         keep = finite.view(*finite.shape, *([1] * (x.dim() - 1)))
         return Jacobian(logits=logits, gradients=torch.where(keep, gradients, torch.zeros_like(gradients)))
 
@@ -163,11 +185,11 @@ class ModelOracle:
             counter[rows] = 0
 
     @torch.no_grad()
-    def _note(self, x: Tensor, logits: Tensor, gap: Tensor) -> None:
+    def _note(self, x: Tensor, size: Tensor, gap: Tensor) -> None:
+        """Keep points x (n, *shape) that are closer; of their logits, the largest in size and the margin, (n,)."""
         problem = self.problem
         self.evaluations += 1
-        needed = logits.abs().amax(dim=1) * self.rounding
-        fooled = gap > needed
+        fooled = gap > size * self.rounding
         if self._nowhere(fooled):
             return
         distance = vector_norm(x - problem.x, problem.threat.norm)
@@ -176,7 +198,7 @@ class ModelOracle:
             closer = self._passing(x, closer)
         if self._nowhere(closer):
             return
-        if self.search is not None:
+        if self.asked is not self.module:
             closer = self._confirm(x, closer)
         torch.where(closer, distance, problem.best, out=problem.best)
         torch.where(closer, self.evaluations, self.found_at, out=self.found_at)
@@ -199,3 +221,8 @@ class ModelOracle:
         Only a CPU may look: on an accelerator the host would wait for the device, and a captured step has no branch.
         """
         return self.on_host and not bool(mask.any())
+
+
+def _finite(size: Tensor) -> Tensor:
+    """Where a largest size is finite (NaN is not less than anything): one operator, and isfinite is four."""
+    return size < float("inf")

@@ -1,4 +1,4 @@
-"""A copy of a network in bfloat16 for the search, where this processor is faster with it.
+"""A copy of a network in bfloat16 for the search, where this processor or GPU is faster with it.
 
 A processor with bfloat16 instructions passes a convolutional network forward and backward about three times as fast
 as in float32, and a search does not need more: what it finds is confirmed by the float32 network before it counts
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
+from robcert.engine.capture import Work, replayed
 from robcert.errors import UsageError, did_you_mean
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
@@ -22,7 +23,8 @@ PRECISIONS: tuple[SearchPrecision, ...] = get_args(SearchPrecision)
 
 _GAIN = 0.8  # bfloat16 must take at most this share of the float32 time
 _AGREE = 0.9  # ... and give at least this share of the same answers
-_SMALL = 4e-3  # seconds: a faster step is mostly overhead, and no choice to be made by a noisy clock
+_SMALL = {"cpu": 4e-3, "cuda": 4e-4}
+"""Seconds: a faster step is mostly overhead, and no choice to be made by a noisy clock. A graph has less of it."""
 
 
 class Lowered(nn.Module):
@@ -124,7 +126,7 @@ def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, se
         raise UsageError(f"unknown search precision {precision!r}", did_you_mean(str(precision), PRECISIONS))
     if precision == "float32" or not len(x):
         return None
-    if precision == "auto" and fastest([network], x, 0.0)[0] < _SMALL:
+    if precision == "auto" and fastest([network], x, 0.0)[0] < _SMALL.get(x.device.type, 0.0):
         return None
     try:
         lowered = Lowered(network, x)
@@ -142,21 +144,57 @@ def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, se
         same = (answers.argmax(1) == network(x).argmax(1)).float().mean()
     if not bool(answers.isfinite().all()) or float(same) < _AGREE:
         return None
-    wide, narrow = fastest([network, lowered], x, seconds)
+    wide, narrow = fastest([network, as_searched(network, lowered, x.device)], x, seconds)
     return lowered if narrow <= _GAIN * wide else None
 
 
 def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
-    """The least seconds of a pass forward and backward to ``x``, for each network, measured in turns."""
+    """The least seconds of a pass forward and backward to ``x``, for each network, measured in turns.
+
+    On a GPU it is replayed, as the steps of an attack are.
+    """
+    passes = [replayed(_pass(network, x), x.device) for network in networks]
     best = [float("inf")] * len(networks)
     end = time.monotonic() + seconds
     while True:
-        for k, network in enumerate(networks):
+        for k, work in enumerate(passes):
+            _wait(x.device)
             began = time.monotonic()
-            point = x.detach().requires_grad_(True)
-            torch.autograd.grad(network(point).logsumexp(dim=1).sum(), point)
-            if x.device.type == "cuda":
-                torch.cuda.synchronize(x.device)
+            work()
+            _wait(x.device)
             best[k] = min(best[k], time.monotonic() - began)
         if time.monotonic() >= end:
             return best
+
+
+def _pass(network: nn.Module, x: Tensor) -> Work:
+    def work() -> None:
+        point = x.detach().requires_grad_(True)
+        torch.autograd.grad(network(point).logsumexp(dim=1).sum(), point)
+
+    return work
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class _Confirmed(nn.Module):
+    def __init__(self, network: nn.Module, lowered: Lowered) -> None:
+        super().__init__()
+        self.network, self.lowered = network, lowered
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.network(x.detach())
+        return self.lowered(x)
+
+
+def as_searched(network: nn.Module, lowered: Lowered, device: torch.device) -> nn.Module:
+    """The copy with all that a search with it costs on this device.
+
+    On a GPU every step confirms all images with a forward in float32, since a recorded step cannot look which of them
+    need it (`robcert.engine.oracle`).
+    """
+    return _Confirmed(network, lowered) if device.type == "cuda" else lowered

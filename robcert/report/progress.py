@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -9,6 +11,9 @@ from robcert.engine.leg import Leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list
+
+_APART = 0.1
+"""Seconds between two looks that are shown: on a GPU the engine looks up a thousand times a second."""
 
 
 class ConsoleReporter:
@@ -29,6 +34,8 @@ class ConsoleReporter:
         self.task: TaskID | None = None
         self.name = ""
         self.plan = LegPlan("", 0)
+        self.shown = 0.0
+        self.refused: tuple[str, str] | None = None
 
     def __enter__(self) -> ConsoleReporter:
         self.progress.start()
@@ -52,8 +59,15 @@ class ConsoleReporter:
 
     def look(self, leg: Leg) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        if self.task is None or self.progress.disable:
+        if leg.steps.refused is not None and self.refused != (self.name, leg.steps.refused):
+            self.refused = self.name, leg.steps.refused
+            self.console.print(
+                f"{self.name}: no CUDA graph, steps run one by one: {leg.steps.refused}", highlight=False
+            )
+        now = time.monotonic()
+        if self.task is None or self.progress.disable or now - self.shown < _APART:
             return
+        self.shown = now
         rate = leg.spent.backwards / leg.spent.seconds if leg.spent.seconds else 0.0
         # An attack in its slot counts by the share of a search step that it has spent, so the bar moves on long legs.
         spent = leg.oracle.evaluations[leg.slots.busy].float() / max(1, self.plan.iterations)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robcert.engine.leg import Snapshot
+from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.errors import EvaluationError, UsageError
 from robcert.runs.files import explained, write_atomically

@@ -20,7 +20,8 @@ from robcert.attacks import Attack
 from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
 from robcert.engine.batching import default_slots, logits_of
-from robcert.engine.leg import Leg, Spent
+from robcert.engine.leg import Leg
+from robcert.engine.snapshot import Spent
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import UsageError
 from robcert.sensitivity.gradients import measure

@@ -15,7 +15,8 @@ from toys import REGISTERED, broken, run_leg, toy
 from robcert.attacks import attacks
 from robcert.data import load_dataset
 from robcert.engine.batching import logits_of
-from robcert.engine.leg import Leg, Snapshot
+from robcert.engine.leg import Leg
+from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Witnesses
 from robcert.network import load_model
 from robcert.types import Batch, LoadedModel, Norm, Threat

@@ -12,7 +12,7 @@ from robcert.attacks.protocol import Problem
 from robcert.data import load_dataset
 from robcert.engine import precision
 from robcert.engine.oracle import ModelOracle
-from robcert.engine.precision import Lowered, fastest, search_network
+from robcert.engine.precision import Lowered, as_searched, fastest, search_network
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.types import Norm, Threat
@@ -89,7 +89,7 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
             return 2 * net(x) + 1
 
     oracle = ModelOracle(net, problem(x, y), 2.0**-20, Other())
-    oracle.coarse = torch.tensor([i % 3 == 0 for i in range(12)])
+    oracle.ask(torch.tensor([i % 3 == 0 for i in range(12)]))
     found = oracle.value_and_grad(margin, x)
     expected = torch.where(oracle.coarse[:, None], 2 * net(x) + 1, net(x))
     assert torch.allclose(found.logits, expected, rtol=1e-5, atol=1e-6)
@@ -110,7 +110,7 @@ def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
             return -net(x)
 
     oracle = ModelOracle(net, problem(x, y), 2.0**-20, Liar())
-    oracle.coarse = torch.ones(8, dtype=torch.bool)
+    oracle.ask(torch.ones(8, dtype=torch.bool))
     near = x + 1e-4 * torch.randn_like(x)
     assert bool((margin(oracle.logits(near), y) > 0).all()), "it lies about every image"
     assert bool(oracle.problem.best.isinf().all())
@@ -184,6 +184,22 @@ def test_the_clock_runs_every_network() -> None:
     first, second = fastest([small(), small(1)], torch.rand(8, 1, 8, 8), 0.0)
     assert 0 < first < float("inf")
     assert 0 < second < float("inf")
+
+
+def test_on_a_gpu_the_confirmation_is_part_of_the_price() -> None:
+    net, x = small(), torch.rand(8, 1, 8, 8, requires_grad=True)
+    low, asked = Lowered(net, x.detach()), 0
+
+    def count(module: nn.Module, given: object) -> None:
+        nonlocal asked
+        asked += not torch.is_grad_enabled()
+
+    net.register_forward_pre_hook(count)
+    assert as_searched(net, low, torch.device("cpu")) is low
+    priced = as_searched(net, low, torch.device("cuda"))
+    assert torch.equal(priced(x), low(x))
+    assert torch.autograd.grad(priced(x).sum(), x)[0].abs().sum() > 0
+    assert asked == 2, "a forward without a gradient each"
 
 
 def test_a_network_that_cannot_is_named() -> None:

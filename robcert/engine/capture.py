@@ -1,0 +1,93 @@
+"""Work on a GPU that is recorded once and then replayed without its Python code, as a CUDA graph.
+
+A small network is asked faster than Python can ask: launching the kernels of a step one by one takes longer than
+running them. A graph launches all of them at once. It remembers addresses and not code, so whatever the work reads and
+writes has to stay where it is, and the work may not wait for the device.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+Work = Callable[[], None]
+"""Something done to tensors in place."""
+
+
+class Recorder(Protocol):
+    """Makes of a piece of work something that can be replayed without its Python code."""
+
+    def rehearse(self, work: Work) -> str | None:
+        """Do the work. What in it cannot be recorded, or None if it can."""
+        ...
+
+    def record(self, work: Work) -> Work:
+        """Record the work without doing it; calling what is returned does it, on the tensors that it had.
+
+        Raises:
+            Exception: of any kind, where the work cannot be recorded. Then nothing has been done.
+        """
+        ...
+
+
+class CudaGraphs:
+    """Records on one CUDA device.
+
+    Args:
+        device: the device that the work is done on.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def rehearse(self, work: Work) -> str | None:
+        """Do the work on a stream beside, where libraries set themselves up, and watch whether it waits."""
+        with torch.cuda.device(self.device):
+            here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+            before = torch.cuda.get_sync_debug_mode()
+            beside.wait_stream(here)
+            with warnings.catch_warnings(record=True) as seen, torch.cuda.stream(beside):
+                warnings.simplefilter("always")
+                torch.cuda.set_sync_debug_mode("warn")
+                try:
+                    work()
+                finally:
+                    torch.cuda.set_sync_debug_mode(before)
+            here.wait_stream(beside)
+        for warning in seen:
+            if "called a synchronizing CUDA operation" in str(warning.message):
+                return f"{Path(warning.filename).name}:{warning.lineno} waits for the device"
+        return None
+
+    def record(self, work: Work) -> Work:
+        """Capture a graph with memory of its own."""
+        with torch.cuda.device(self.device):
+            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+            try:
+                # Without a stream of its own it would take one of the device that captured first.
+                with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+                    work()
+            except BaseException:
+                torch.cuda.set_stream(here)  # torch stays on the other where a capture cannot be ended
+                raise
+        return graph.replay
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """How steps are recorded on this device; None where they run as they are."""
+    return CudaGraphs(device) if device.type == "cuda" else None
+
+
+def replayed(work: Work, device: torch.device) -> Work:
+    """The work as it is recorded on this device; where nothing can be recorded, the work itself."""
+    recorder = recorder_for(device)
+    if recorder is None or recorder.rehearse(work) is not None:
+        return work
+    try:
+        return recorder.record(work)
+    except Exception:  # whatever an operator of a network says that cannot be recorded
+        return work
