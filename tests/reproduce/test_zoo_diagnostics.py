@@ -1,0 +1,40 @@
+"""The diagnostics of the zoo: what is found on the digits, and the check on a network whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toys import WIDE, exact_distance, random_linear, toy
+
+from robcert.reproduce import Settings, reproductions
+from robcert.reproduce.zoo_diagnostics import Attacked, _checked, _linearised  # pyright: ignore[reportPrivateUsage]
+from robcert.runs.api import attack
+from robcert.runs.record import WarningRecord
+from robcert.types import Dataset, Norm, Threat
+
+
+def test_the_digits_models_show_none(tmp_path: Path) -> None:
+    record = reproductions.get("zoo-diagnostics")(Settings(n=10, data="digits", threads=1, runs=tmp_path))
+    rows = {(row[0], row[1]): row for row in record.tables[0].rows}
+    assert set(rows) == {(f"digits-{kind}", norm) for kind in ("plain", "at", "l2nnn") for norm in ("l2", "linf")}
+    assert {row[-1] for row in rows.values()} == {"none"}
+    assert record.verdicts == []
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_on_a_linear_network_the_gradient_points_at_the_boundary(norm: Norm) -> None:
+    net, x, y = random_linear(16, 4, seed=1, n=12)
+    model, exact = toy(net, (16,), 4, WIDE), exact_distance(net, x, y, norm)
+    # The nearest boundary is that of the class with the second largest logit for few images only.
+    assert bool((_linearised(model, x, y, norm) >= exact * (1 - 1e-5)).all())
+    eps = float(exact.max()) * 1.1
+    images = Dataset("toy", "test", x, y, torch.arange(12), ("a", "b", "c", "d"), WIDE)
+    found = attack(model, images, Threat(norm, (eps,), WIDE), "pgd:20", certify="none", goal="minimize").models[0]
+    one = Attacked("toy", model, images, Threat(norm, (eps,), WIDE), found, None)
+    sign = WarningRecord(name="gradient-free-wins", message="", advice="", images=[2, 5, 7])
+    row, line = _checked(one, sign, Settings(runs=None, threads=1))  # type: ignore[arg-type]
+    assert row[2:4] == [3.0, 3.0], "cw breaks all three of a linear network"
+    assert 0.99 <= float(row[4] or 0) <= 2
+    assert "is no bad guide" in line
