@@ -102,7 +102,9 @@ def test_the_small_l2nnn_is_sure() -> None:
 def test_l2nnns_are_nonexpansive_layer_by_layer_and_as_a_whole(name: str) -> None:
     model = load_model(ZOO / name)
     layers = [layer for layer in model.module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    assert len(layers) == 2 + len(read_toml(ZOO / name / "model.toml").options["hidden"])
+    options = read_toml(ZOO / name / "model.toml").options
+    stacks = 10 * (1 + len(options["label_hidden"])) if "label_hidden" in options else 1
+    assert len(layers) == 1 + len(options["hidden"]) + stacks
     for layer in layers:
         weight = layer.weight.detach().double()
         if isinstance(layer, Heads):
