@@ -1,4 +1,4 @@
-"""The memory format in which a network is passed faster: channels last, for many convolutional networks on a CPU.
+"""The form in which a network is passed faster: channels last, for many convolutional networks on a CPU.
 
 The numbers are the same but for the order in which sums are formed. The search takes the faster form; what it finds is
 verified by the network as it was loaded.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.engine.precision import fastest
+from robcert.engine.rewrites import pool_before_relu
 
 Layout = Literal["channels_first", "channels_last"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -27,6 +28,7 @@ class ChannelsLast(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
+        pool_before_relu(self.network)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.requires_grad_(False).eval()
 

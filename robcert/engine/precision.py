@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
 from robcert.engine.capture import Work, replayed
+from robcert.engine.rewrites import SplitInput, pool_before_relu
 from robcert.errors import UsageError, did_you_mean
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
@@ -30,8 +31,9 @@ _SMALL = {"cpu": 4e-3, "cuda": 4e-4}
 class Lowered(nn.Module):
     """A network whose layers compute in bfloat16: float32 images (n, *shape) in, float32 logits out.
 
-    The first layer stays in float32. bfloat16 has eight bits, so it would round away a perturbation of 1/512 of an
-    image, and the layers behind it would never see it.
+    bfloat16 has eight bits, so it would round away a perturbation of 1/512 of an image, and the network would never see
+    it. A first convolution therefore reads an image as the sum of two bfloat16 numbers; any other first layer stays in
+    float32.
 
     Args:
         network: the float32 network.
@@ -58,7 +60,12 @@ class Lowered(nn.Module):
                         setattr(module, key, buffer.bfloat16())
         self.cast = not first
         if first:
-            self.network.get_submodule(first[-1]).register_forward_hook(_narrow)
+            layer = self.network.get_submodule(first[-1])
+            if SplitInput.fits(layer):
+                self.network.set_submodule(first[-1], SplitInput(cast("nn.Conv2d", layer)))
+            else:
+                layer.register_forward_hook(_narrow)
+        pool_before_relu(self.network)
         if example.dim() == 4:
             self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.requires_grad_(False).eval()
