@@ -31,6 +31,7 @@ ACCURACY = {
     "mnist-l2at": 0.97,
     "mnist-l2nnn": 0.975,
     "mnist-l2nnn-at": 0.97,
+    "mnist-l2nnn-resnet": 0.97,
 }
 L2NNNS = ("digits-l2nnn", "mnist-l2nnn", "mnist-l2nnn-at")
 CPU = torch.device("cpu")
