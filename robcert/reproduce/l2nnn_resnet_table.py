@@ -11,6 +11,7 @@ import torch
 
 from robcert.data import load_dataset
 from robcert.lipschitz.graph import lipschitz_bound
+from robcert.math.binomial import interval
 from robcert.network import load_model, save_model
 from robcert.network.card import read_toml
 from robcert.network.zoo import CARD, WEIGHTS
@@ -142,7 +143,7 @@ def l2nnn_resnet_table(settings: Settings) -> ReproduceRecord:
             " climbs a cross-entropy at a temperature of its own and then the margin, with robcert's step sizes.",
             "radius: the median of gap / L over all test images, 0 where wrong, in l2: what the gap certifies.",
         ],
-        verdicts=_verdicts(found, scaled),
+        verdicts=_verdicts(found, scaled, len(images)),
         runs=kept,
     )
 
@@ -233,7 +234,7 @@ def _scaled(model: LoadedModel, scale: float, settings: Settings) -> LoadedModel
     return load_model(save_model(module, card, folder / WEIGHTS), device=settings.device)
 
 
-def _verdicts(found: list[Found], scaled: list[Attacked]) -> list[str]:
+def _verdicts(found: list[Found], scaled: list[Attacked], n: int) -> list[str]:
     """What of paper B's findings stands, from the numbers above."""
     lines: list[str] = []
     for kind in ("l2nnn", "l2nnn-resnet"):
@@ -257,8 +258,7 @@ def _verdicts(found: list[Found], scaled: list[Attacked]) -> list[str]:
     certified = max(one.radius for one in without), max(one.radius for one in divided)
     lines.append(
         "Paper B: without dbc a network withstands FGSM and PGD better. Here, under the scale-free attack,"
-        f" {100 * withstands[0]:.1f} % without and {100 * withstands[1]:.1f} % with it: "
-        + ("stands" if withstands[0] > withstands[1] else "does not stand")
+        f" {100 * withstands[0]:.1f} % without and {100 * withstands[1]:.1f} % with it: " + _stands(withstands, n)
     )
     lines.append(
         "Paper B: with dbc the certificate is larger. Here the best median radius is"
@@ -266,6 +266,14 @@ def _verdicts(found: list[Found], scaled: list[Attacked]) -> list[str]:
         + ("stands" if certified[1] > certified[0] else "does not stand")
     )
     return lines
+
+
+def _stands(shares: tuple[float, float], n: int) -> str:
+    """Whether the first share is above the second by more than chance: their exact 95 % intervals do not meet."""
+    (low, _), (_, high) = (interval(round(share * n), n) for share in shares)
+    if low > high:
+        return "stands"
+    return "does not stand" if shares[0] <= shares[1] else f"does not stand ({n} images do not show a difference)"
 
 
 def _masked(found: list[Found], scaled: list[Attacked]) -> str:
