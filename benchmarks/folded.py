@@ -20,7 +20,7 @@ from robcert.nn import architectures
 from robcert.nn.nonexpansive import Divide, constrain, fold
 
 NETWORKS = {
-    "mnist-l2nnn": {"channels": [16], "kernel": 4, "stride": 2, "hidden": [256, 256]},
+    "mnist-l2nnn": {"channels": [32], "kernel": 4, "stride": 2, "hidden": [192], "label_hidden": [64, 64]},
     "two 5x5 convolutions": {"channels": [32, 64], "kernel": 5, "hidden": [128]},
 }
 

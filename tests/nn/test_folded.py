@@ -15,6 +15,7 @@ from robcert.network import load_model
 from robcert.network.zoo import zoo_names
 from robcert.nn import architectures
 from robcert.nn.activations import TwoSidedReLU
+from robcert.nn.heads import LabelStacks
 from robcert.nn.nonexpansive import constrain, fold
 from robcert.nn.pooling import NormPool2d
 
@@ -40,6 +41,18 @@ def counted(net: nn.Module, x: torch.Tensor) -> Counted:
     return seen
 
 
+class Beside(nn.Module):
+    """Networks that read the same numbers, their outputs side by side."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, features) to (n, networks)."""
+        return torch.cat([network(x) for network in self.networks], dim=1)
+
+
 def plain(layers: nn.Module) -> nn.Module:
     """The same layers of torch with weights of their own: what an ordinary network of this shape executes."""
     copies: list[nn.Module] = []
@@ -50,6 +63,8 @@ def plain(layers: nn.Module) -> nn.Module:
             )
         elif isinstance(layer, nn.Linear):
             copies.append(nn.Linear(layer.in_features, layer.out_features))
+        elif isinstance(layer, LabelStacks):
+            copies.append(Beside([plain(stack) for stack in layer.stacks]))
         else:
             assert isinstance(layer, TwoSidedReLU | NormPool2d | nn.Flatten)
             copies.append(layer)
