@@ -29,6 +29,7 @@ from robcert.certify.relax.bounds import Mode
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import program
 from robcert.data import load_dataset
+from robcert.engine.allocator import keep_memory
 from robcert.errors import RobcertError
 from robcert.network import from_module, load_model
 from robcert.nn.cnn import cnn
@@ -88,6 +89,7 @@ def main() -> int:
     parser.add_argument("--memory", choices=["bare", "linf", "l2"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()  # as `robcert certify` does
     model, x = network(), images()
     budgets: dict[Norm, float] = {"linf": options.eps, "l2": options.l2}
 
