@@ -146,11 +146,16 @@ def _checked(one: Attacked, warning: WarningRecord, settings: Settings) -> tuple
     row: list[Cell] = [one.label, warning.name, float(len(concerned)), float(breaks), own, all_]
     if own is None:
         return row, f"{head}: cw breaks {breaks} of them; no example of any is known"
-    misleads = own > FAR
+    left = len(concerned) - breaks
+    if left:
+        verdict = f"confirmed: another gradient attack leaves {left} of them too"
+    else:
+        verdict = (
+            "confirmed: the gradient points elsewhere" if own > FAR else "not confirmed: a longer attack finds them all"
+        )
     return row, (
-        f"{head}: cw breaks {breaks} of them; there the gradient puts the boundary {own:.1f} times as far away as an"
-        f" example is, so it {'points elsewhere' if misleads else 'is no bad guide'}: "
-        + ("the warning is confirmed" if misleads or breaks else "the warning is not confirmed")
+        f"{head}: cw breaks {breaks} of them; at the clean image the gradient puts the boundary {own:.1f} times as far"
+        f" away as an example is; {verdict}"
     )
 
 

@@ -37,4 +37,4 @@ def test_on_a_linear_network_the_gradient_points_at_the_boundary(norm: Norm) -> 
     row, line = _checked(one, sign, Settings(runs=None, threads=1))  # type: ignore[arg-type]
     assert row[2:4] == [3.0, 3.0], "cw breaks all three of a linear network"
     assert 0.99 <= float(row[4] or 0) <= 2
-    assert "is no bad guide" in line
+    assert "not confirmed" in line
