@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> int:
             cases.append(Case(name, task, 2, 20, 2 / 255))
             task = replace(task, x=task.x[:64], y=task.y[:64])
         layout = faster_layout(task.model.module, task.x)
-        task = replace(task, layout=layout, search=search_network(layout, task.x, "auto"))
+        task = replace(task, layout=layout, search=search_network(task.model.module, task.x, "auto", layout))
         precision = "float32" if task.search is None else "bfloat16"
         out.print(f"{name}: robcert searches in {precision}, {layout_of(layout)}", highlight=False)
         steps = 3 if options.quick else options.steps if name == "cnn" else max(1, options.steps // 5)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.engine.precision import fastest
-from robcert.engine.rewrites import pool_before_relu
+from robcert.engine.rewrites import pass_faster, pool_before_relu
 
 Layout = Literal["channels_first", "channels_last"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -23,14 +23,20 @@ _SMALL = 5e-4  # seconds: a faster step is mostly overhead
 
 
 class ChannelsLast(nn.Module):
-    """A copy of a network for images (n, c, h, w) whose convolutions read them channel by channel of each pixel."""
+    """A copy of a network for images (n, c, h, w) whose convolutions read them channel by channel of each pixel.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: the float32 network.
+        example: (n, c, h, w), images.
+    """
+
+    def __init__(self, network: nn.Module, example: Tensor) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         pool_before_relu(self.network)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.requires_grad_(False).eval()
+        pass_faster(self.network, example)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes)."""
@@ -51,7 +57,7 @@ def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, s
     if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return network
     try:
-        other = ChannelsLast(network)
+        other = ChannelsLast(network, x)
         if layout is None:
             as_it_is, moved = fastest([network, other], x, seconds)
             if as_it_is < _SMALL or moved > _GAIN * as_it_is:

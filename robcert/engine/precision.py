@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
 from robcert.engine.capture import Work, replayed
-from robcert.engine.rewrites import SplitInput, pool_before_relu
+from robcert.engine.passes.picture import ReadPicture
+from robcert.engine.rewrites import pass_faster, pool_before_relu
 from robcert.errors import UsageError, did_you_mean
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
@@ -61,14 +62,16 @@ class Lowered(nn.Module):
         self.cast = not first
         if first:
             layer = self.network.get_submodule(first[-1])
-            if SplitInput.fits(layer):
-                self.network.set_submodule(first[-1], SplitInput(cast("nn.Conv2d", layer)))
+            if ReadPicture.fits(layer):
+                self.network.set_submodule(first[-1], ReadPicture(cast("nn.Conv2d", layer), torch.bfloat16))
             else:
                 layer.register_forward_hook(_narrow)
+        self.requires_grad_(False).eval()
         pool_before_relu(self.network)
         if example.dim() == 4:
             self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.requires_grad_(False).eval()
+            if example.is_cpu:
+                pass_faster(self.network, example.bfloat16() if self.cast else example)
         self.doubt = self._doubt(network, example)
 
     @torch.no_grad()
@@ -116,14 +119,18 @@ def _first_layers(network: nn.Module, example: Tensor) -> list[str]:
     return []
 
 
-def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, seconds: float = 1.0) -> Lowered | None:
-    """The bfloat16 copy to search with, or None where the float32 network itself is the better choice.
+def search_network(
+    network: nn.Module, x: Tensor, precision: SearchPrecision, rival: nn.Module | None = None, seconds: float = 1.0
+) -> Lowered | None:
+    """The bfloat16 copy to search with, or None where a float32 network is the better choice.
 
     Args:
         network: the float32 network.
         x: (n, *shape), images, as many as an attack holds at once.
         precision: "auto" takes the copy if it is clearly faster here (and gives the same answers to nearly all of
             ``x``), "bfloat16" takes it in any case, "float32" never.
+        rival: the float32 network in its fastest form (`robcert.engine.layout`), which the copy has to beat; None: as
+            it is.
         seconds: about how long "auto" may try.
 
     Raises:
@@ -133,7 +140,8 @@ def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, se
         raise UsageError(f"unknown search precision {precision!r}", did_you_mean(str(precision), PRECISIONS))
     if precision == "float32" or not len(x):
         return None
-    if precision == "auto" and fastest([network], x, 0.0)[0] < _SMALL.get(x.device.type, 0.0):
+    rival = network if rival is None else rival
+    if precision == "auto" and fastest([rival], x, 0.0)[0] < _SMALL.get(x.device.type, 0.0):
         return None
     try:
         lowered = Lowered(network, x)
@@ -151,7 +159,7 @@ def search_network(network: nn.Module, x: Tensor, precision: SearchPrecision, se
         same = (answers.argmax(1) == network(x).argmax(1)).float().mean()
     if not bool(answers.isfinite().all()) or float(same) < _AGREE:
         return None
-    wide, narrow = fastest([network, as_searched(network, lowered, x.device)], x, seconds)
+    wide, narrow = fastest([rival, as_searched(rival, lowered, x.device)], x, seconds)
     return lowered if narrow <= _GAIN * wide else None
 
 

@@ -1,14 +1,20 @@
-"""Rewritings of a copy of a network that make a pass faster and change no answer."""
+"""Rewritings of a copy of a network that make a pass faster and change no answer.
+
+They are for copies that search: their parameters take no gradient, and their pictures have channels last.
+"""
 
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-_FEW = 4
-"""Channels of a picture: for more of them, reading each twice costs more than it saves."""
+from robcert.engine.passes.convolution import Convolve
+from robcert.engine.passes.flatten import FlattenPixels
+from robcert.engine.passes.picture import ReadPicture
+from robcert.engine.passes.pooling import PoolPairs
 
 
 def pool_before_relu(network: nn.Module) -> None:
@@ -25,46 +31,55 @@ def pool_before_relu(network: nn.Module) -> None:
                 setattr(module, second, nn.ReLU())
 
 
-class SplitInput(nn.Module):
-    """A convolution in bfloat16 that reads a float32 picture as the sum of two bfloat16 numbers, so to 16 bits.
+def pass_faster(network: nn.Module, example: Tensor) -> None:
+    """In place: the layers that have a faster form on a CPU (`robcert.engine.passes`).
 
-    Twice the channels with the same weights: w hi + w lo = w x, summed in float32 by the kernel. The gradient comes
-    back through the first of the two, which is the gradient by x.
-
-    Shapes: (n, c, h, w) float32 -> (n, out, h', w') bfloat16.
+    Args:
+        network: the copy, in any floating type, with channels last.
+        example: (n, *shape), float32 images, as the network takes them.
     """
+    _flatten_pixels(network, example)
+    rectified = {
+        first
+        for module in network.modules()
+        if type(module) is nn.Sequential
+        for first, second in itertools.pairwise(module)
+        if type(second) is nn.ReLU
+    }
+    for name, module in list(network.named_modules()):
+        if not name or vars(module)["_forward_hooks"] or vars(module)["_forward_pre_hooks"]:  # somebody watches it
+            continue
+        if PoolPairs.fits(module):
+            network.set_submodule(name, PoolPairs(cast("nn.MaxPool2d", module), module in rectified))
+        elif ReadPicture.fits(module):
+            layer = cast("nn.Conv2d", module)
+            network.set_submodule(name, ReadPicture(layer, layer.weight.dtype))
+        elif Convolve.fits(module):
+            network.set_submodule(name, Convolve(cast("nn.Conv2d", module)))
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(
-            2 * convolution.in_channels,
-            convolution.out_channels,
-            (convolution.kernel_size[0], convolution.kernel_size[1]),
-            (convolution.stride[0], convolution.stride[1]),
-            convolution.padding if isinstance(convolution.padding, str) else tuple(convolution.padding),  # type: ignore[arg-type]
-            (convolution.dilation[0], convolution.dilation[1]),
-            bias=convolution.bias is not None,
-            device=convolution.weight.device,
-            dtype=torch.bfloat16,
-        )
+
+def _flatten_pixels(network: nn.Module, example: Tensor) -> None:
+    """In place: a flattening and the linear layer behind it, for pictures."""
+    found: dict[nn.Module, set[torch.Size]] = {}
+
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.setdefault(module, set()).add(given[0].shape[1:])
+
+    flattens = [module for module in network.modules() if type(module) is nn.Flatten]
+    hooks = [module.register_forward_pre_hook(note) for module in flattens]
+    try:
         with torch.no_grad():
-            self.convolution.weight.copy_(convolution.weight.repeat(1, 2, 1, 1))
-            if convolution.bias is not None and self.convolution.bias is not None:
-                self.convolution.bias.copy_(convolution.bias)
-
-    @staticmethod
-    def fits(layer: nn.Module) -> bool:
-        """Whether a layer is a convolution of pictures that can be replaced."""
-        return (
-            type(layer) is nn.Conv2d
-            and layer.groups == 1
-            and layer.in_channels <= _FEW
-            and layer.padding_mode == "zeros"
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The convolution of x."""
-        high = x.bfloat16()
-        low = (x.detach() - high.detach().float()).bfloat16()
-        both = torch.cat([high, low], dim=1)
-        return self.convolution(both.contiguous(memory_format=torch.channels_last))
+            network(example[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for module in network.modules():
+        if type(module) is not nn.Sequential:
+            continue
+        for (first, flatten), (second, linear) in itertools.pairwise(list(module.named_children())):
+            shapes = found.get(flatten, set())
+            if len(shapes) != 1 or len(shape := next(iter(shapes))) != 3 or type(linear) is not nn.Linear:
+                continue
+            if (flatten.start_dim, flatten.end_dim) == (1, -1):
+                setattr(module, first, FlattenPixels())
+                setattr(module, second, FlattenPixels.follow(linear, shape))

@@ -115,7 +115,7 @@ class Runner:
         kept = self.store.setting(key, None) if self.store and asked == "auto" else None
         if kept in PRECISIONS:
             asked = kept
-        search = search_network(layout, sample, asked)
+        search = search_network(model.module, sample, asked, layout)
         if self.store:
             self.store.setting(place, layout_of(layout))
             self.store.setting(key, "float32" if search is None else "bfloat16")

@@ -29,7 +29,7 @@ class Views(torch.nn.Module):
 def test_the_same_answers(name: str) -> None:
     model, x = load_model(name), load_dataset("digits", n=64).x
     with torch.no_grad():
-        as_it_is, moved = model.module(x), ChannelsLast(model.module)(x)
+        as_it_is, moved = model.module(x), ChannelsLast(model.module, x)(x)
     allowed = model.rounding * as_it_is.abs().amax(dim=1, keepdim=True)
     assert bool(((as_it_is - moved).abs() <= allowed).all())
 
@@ -65,7 +65,7 @@ def test_the_same_verdicts(name: str) -> None:
     with torch.no_grad():
         y = model.module(data.x).argmax(1)
     broken: list[torch.Tensor] = []
-    for form in (None, ChannelsLast(model.module)):
+    for form in (None, ChannelsLast(model.module, data.x)):
         witnesses, _ = run_leg(model, data.x, y, Threat("l2", (0.5,)), name, iterations=50, layout=form)
         for k, example in witnesses.x.items():
             assert int(model.module(example[None]).argmax()) != int(y[k]), "verified by the network as it was loaded"

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from robcert.engine.rewrites import SplitInput, pool_before_relu
+from robcert.engine.passes.pooling import PoolPairs
+from robcert.engine.rewrites import pass_faster, pool_before_relu
 
 
 def network(pool: nn.Module) -> nn.Sequential:
@@ -39,28 +40,45 @@ def test_what_is_no_such_pair_stays() -> None:
     assert [type(layer) for layer in kept] == before
 
 
-OPTIONS = [{}, {"padding": 1}, {"stride": 2, "padding": "valid"}, {"dilation": 2, "bias": False}]
+class Skipping(nn.Module):
+    """A network that uses a block twice, and reads the shape of its pictures in more than one place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.block = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2))
+        self.watched = nn.Conv2d(16, 16, 3, stride=2)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (n, 5) of images (n, 1, 24, 24)."""
+        return self.head(self.watched(self.block(self.block(self.first(x)))))
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_a_split_picture_is_read_to_sixteen_bits(options: dict[str, object]) -> None:
-    torch.manual_seed(1)
-    layer = nn.Conv2d(3, 8, 3, **options)  # type: ignore[arg-type]
-    for own in layer.parameters():
-        own.data = own.data.bfloat16().float()  # their rounding is not the question here
-    split, x = SplitInput(layer), torch.rand(6, 3, 11, 11, requires_grad=True)
-    assert SplitInput.fits(layer)
-    exact = layer(x)
-    # One rounding of the result to bfloat16 (2^-9), and 2^-17 of what is summed.
-    error = (split(x).float() - exact).abs()
-    assert bool((error <= 2**-8 * exact.abs() + 2**-14).all())
-    weights = torch.randn_like(exact).bfloat16()
-    (one,) = torch.autograd.grad((exact * weights.float()).sum(), x)
-    (two,) = torch.autograd.grad((split(x) * weights).sum(), x)
-    assert float((one - two).norm() / one.norm()) <= 2**-7
+def test_the_faster_layers_answer_alike() -> None:
+    torch.manual_seed(0)
+    net, x = Skipping().double(), torch.randn(7, 1, 24, 24, dtype=torch.float64, requires_grad=True)
+    other = copy.deepcopy(net).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pass_faster(other, x.detach())
+    replaced = [type(layer).__name__ for layer in other.modules() if ".passes." in type(layer).__module__]
+    assert replaced == ["ReadPicture", "PoolPairs", "Convolve", "PoolPairs", "FlattenPixels"]
+    assert type(list(other.head)[3]) is nn.Flatten, "nothing lies behind it by pixels"
+    weights = torch.randn(7, 5, dtype=torch.float64)
+    (one,), (two,) = (torch.autograd.grad((n(x) * weights).sum(), x) for n in (net, other))
+    torch.testing.assert_close(net(x), other(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-def test_other_layers_do_not_fit() -> None:
-    mirrored = nn.Conv2d(1, 4, 3, padding_mode="reflect")
-    for layer in (nn.Conv2d(8, 8, 3), nn.Conv2d(2, 4, 3, groups=2), mirrored, nn.Linear(3, 4)):
-        assert not SplitInput.fits(layer)
+def test_a_layer_that_somebody_watches_stays() -> None:
+    net, seen = Skipping(), []
+    net.block[0].register_forward_hook(lambda module, given, result: seen.append(type(module)))
+    pass_faster(net, torch.randn(2, 1, 24, 24))
+    seen.clear()
+    net(torch.randn(2, 1, 24, 24))
+    assert seen == [nn.Conv2d, nn.Conv2d]
+
+
+def test_only_in_front_of_a_relu_may_a_negative_maximum_be_another() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(2))
+    pass_faster(net, torch.randn(2, 1, 14, 14))
+    assert [layer.positive for layer in net if isinstance(layer, PoolPairs)] == [True, False]

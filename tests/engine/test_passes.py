@@ -1,0 +1,194 @@
+"""Layers passed faster: the same answers and gradients as torch's, to the rounding of their sums."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from robcert.engine.passes.convolution import Convolve
+from robcert.engine.passes.flatten import FlattenPixels
+from robcert.engine.passes.picture import ReadPicture
+from robcert.engine.passes.pooling import PoolPairs
+
+CONVOLUTIONS = st.builds(
+    dict,
+    kernel_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.one_of(st.tuples(st.integers(0, 3), st.integers(0, 3)), st.just("valid")),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    bias=st.booleans(),
+)
+
+
+def both_ways(layer: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer's results, the gradient of their sum with random weights, and a product with its curvature."""
+    x = x.detach().requires_grad_(True)
+    result = layer(x)
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(result.shape, generator=generator, dtype=torch.float64).to(result.dtype)
+    (gradient,) = torch.autograd.grad((result * weights).sum(), x, retain_graph=True)
+    (curved,) = torch.autograd.grad((result**2 * weights).sum(), x, create_graph=True)
+    (product,) = torch.autograd.grad(curved, x, torch.ones_like(curved))
+    return result.detach(), gradient, product
+
+
+def by_pixels(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def assert_alike(one: nn.Module, other: nn.Module, x: Tensor) -> None:
+    for expected, found in zip(both_ways(one, x), both_ways(other, x), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+        assert found.shape == expected.shape
+
+
+@settings(max_examples=150, deadline=None)
+@given(CONVOLUTIONS, st.integers(1, 3), st.tuples(st.integers(8, 12), st.integers(8, 12)), st.integers(0, 9))
+def test_a_picture_is_read_alike_in_every_geometry(
+    options: dict[str, object], channels: int, size: tuple[int, int], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(channels, 24, **options).double()  # type: ignore[arg-type]
+    assert ReadPicture.fits(layer)
+    assert_alike(layer, ReadPicture(layer, torch.float64), torch.randn(3, channels, *size, dtype=torch.float64))
+
+
+@settings(max_examples=100, deadline=None)
+@given(CONVOLUTIONS, st.tuples(st.integers(8, 12), st.integers(8, 12)), st.integers(0, 9))
+def test_a_convolution_goes_back_alike(options: dict[str, object], size: tuple[int, int], seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(5, 7, **options).double()  # type: ignore[arg-type]
+    if options["stride"] != (1, 1):
+        assert not Convolve.fits(layer)
+        options["stride"] = (1, 1)
+        layer = nn.Conv2d(5, 7, **options).double()  # type: ignore[arg-type]
+    pairs = zip(layer.padding, layer.kernel_size, layer.dilation, strict=False) if options["padding"] != "valid" else ()
+    wide = any(int(p) > d * (k - 1) for p, k, d in pairs)
+    assert Convolve.fits(layer) is not wide
+    if not wide:
+        assert_alike(layer, Convolve(layer), by_pixels(torch.randn(3, 5, *size, dtype=torch.float64)))
+
+
+def test_padding_by_name_is_understood() -> None:
+    odd = nn.Conv2d(1, 8, 3, padding="same", dilation=2).double()
+    assert_alike(odd, ReadPicture(odd, torch.float64), torch.randn(2, 1, 9, 9, dtype=torch.float64))
+    inner = nn.Conv2d(8, 8, 3, padding="same").double()
+    assert_alike(inner, Convolve(inner), by_pixels(torch.randn(2, 8, 9, 9, dtype=torch.float64)))
+    even = nn.Conv2d(1, 8, 2, padding="same")
+    assert not ReadPicture.fits(even), "it pads one side more than the other"
+    assert not Convolve.fits(even)
+
+
+OPTIONS = [{}, {"padding": 1}, {"stride": 2, "padding": "valid"}, {"dilation": 2, "bias": False}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_split_picture_is_read_to_sixteen_bits(options: dict[str, object]) -> None:
+    torch.manual_seed(1)
+    layer = nn.Conv2d(3, 16, 3, **options)  # type: ignore[arg-type]
+    for own in layer.parameters():
+        own.data = own.data.bfloat16().float()  # their rounding is not the question here
+    split, x = ReadPicture(layer, torch.bfloat16), torch.rand(6, 3, 11, 11, requires_grad=True)
+    exact = layer(x)
+    # One rounding of the result to bfloat16 (2^-9), and 2^-17 of what is summed.
+    error = (split(x).float() - exact).abs()
+    assert bool((error <= 2**-8 * exact.abs() + 2**-14).all())
+    weights = torch.randn_like(exact).bfloat16()
+    (one,) = torch.autograd.grad((exact * weights.float()).sum(), x)
+    (two,) = torch.autograd.grad((split(x) * weights).sum(), x)
+    assert two.dtype == torch.float32
+    assert float((one - two).norm() / one.norm()) <= 2**-7
+
+
+def test_other_convolutions_do_not_fit() -> None:
+    mirrored = nn.Conv2d(1, 16, 3, padding_mode="reflect")
+    for layer in (nn.Conv2d(8, 64, 3), nn.Conv2d(2, 64, 3, groups=2), mirrored, nn.Linear(3, 4)):
+        assert not ReadPicture.fits(layer)
+    assert not ReadPicture.fits(nn.Conv2d(3, 64, 7)), "147 planes of a picture are more than its 64 channels"
+    for layer in (nn.Conv2d(4, 4, 3, groups=2), mirrored, nn.Linear(3, 4)):
+        assert not Convolve.fits(layer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([2, 3]), st.integers(1, 9), st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_windows_that_touch(side: int, channels: int, high: int, wide: int, positive: bool) -> None:
+    """With entries that are all different, and with a whole number of windows, as a picture has them."""
+    shape = (2, channels, high * side, wide * side)
+    torch.manual_seed(high + wide)
+    x = by_pixels(torch.randperm(2 * channels * high * wide * side**2).double().view(shape) - 40)
+    pool = nn.MaxPool2d(side)
+    assert PoolPairs.fits(pool)
+    mine = PoolPairs(pool, positive)
+    assert_alike(nn.Sequential(pool, nn.ReLU()), nn.Sequential(mine, nn.ReLU()), x)
+    if not positive:
+        assert_alike(pool, mine, x)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize("side", [2, 3])
+def test_the_bits_of_bfloat16_choose_alike(side: int, positive: bool) -> None:
+    torch.manual_seed(3)
+    x = by_pixels(torch.randn(4, 8, 6 * side, 5 * side)).bfloat16()
+    distinct = nn.functional.max_pool2d(x.float(), side)
+    one = nn.Sequential(nn.MaxPool2d(side), nn.ReLU())
+    two = nn.Sequential(PoolPairs(nn.MaxPool2d(side), positive), nn.ReLU())
+    (a, b, _), (c, d, _) = both_ways(one, x), both_ways(two, x)
+    assert torch.equal(a, c)
+    # Equal entries of a window are seldom but there, and the gradient may go to either of them.
+    count = (x.float() == distinct.repeat_interleave(side, 2).repeat_interleave(side, 3)).float()
+    alone = nn.functional.avg_pool2d(count, side, divisor_override=1) == 1
+    alone = alone.repeat_interleave(side, 2).repeat_interleave(side, 3)
+    assert float(alone.float().mean()) > 0.9
+    assert torch.equal(b[alone], d[alone])
+    assert torch.equal(*(nn.functional.avg_pool2d(g.float(), side, divisor_override=1) for g in (b, d)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_of_equal_entries_takes_the_gradient(dtype: torch.dtype) -> None:
+    x = by_pixels(torch.ones(1, 2, 4, 4, dtype=dtype)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(PoolPairs(nn.MaxPool2d(2), True)(x).sum(), x)
+    expected = torch.zeros(4, 4, dtype=dtype)
+    expected[::2, ::2] = 1
+    assert torch.equal(gradient, expected.expand(1, 2, 4, 4))
+
+
+def test_an_infinite_gradient_of_bfloat16_stays_where_it_belongs() -> None:
+    x = by_pixels(torch.arange(16.0).view(1, 1, 4, 4)).bfloat16().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(
+        PoolPairs(nn.MaxPool2d(2), True)(x), x, torch.full((1, 1, 2, 2), torch.inf).bfloat16()
+    )
+    assert gradient.isinf().sum() == 4
+    assert int((gradient == 0).sum()) == 12
+
+
+def test_pictures_that_windows_do_not_fill_are_pooled_as_ever() -> None:
+    pool = nn.MaxPool2d(2)
+    for x in (
+        torch.randn(2, 3, 7, 6).double(),
+        by_pixels(torch.randn(2, 3, 6, 7).double()),
+        torch.randn(2, 3, 6, 6).double(),
+    ):
+        assert_alike(pool, PoolPairs(pool, False), x)
+
+
+def test_other_poolings_do_not_fit() -> None:
+    others = [
+        nn.MaxPool2d(2, 1), nn.MaxPool2d(3, 2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d((2, 3)), nn.MaxPool2d(4),
+        nn.MaxPool2d(2, dilation=2), nn.MaxPool2d(2, return_indices=True), nn.AvgPool2d(2),
+    ]  # fmt: skip
+    assert [PoolPairs.fits(layer) for layer in others] == [False] * len(others)
+    assert PoolPairs.fits(nn.MaxPool2d((2, 2), stride=(2, 2)))
+
+
+def test_flattened_by_pixels_the_linear_layer_follows() -> None:
+    torch.manual_seed(0)
+    for shape in itertools.product((1, 5), (1, 4), (3,)):
+        linear = nn.Linear(shape[0] * shape[1] * shape[2], 6).double()
+        plain = nn.Sequential(nn.Flatten(), linear)
+        moved = nn.Sequential(FlattenPixels(), FlattenPixels.follow(linear, shape))
+        assert_alike(plain, moved, by_pixels(torch.randn(3, *shape).double()))
