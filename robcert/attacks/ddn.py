@@ -90,8 +90,8 @@ class DDN:
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)
 
     def fine(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
-        """The last fifth of the iterations, in which the radius settles."""
-        return state.iteration + (steps - 1) >= 0.8 * self.iterations
+        """The last tenth of the iterations, in which the radius settles."""
+        return state.iteration + (steps - 1) >= 0.9 * self.iterations
 
     def phase(self, problem: Problem, state: DDNState) -> DDNState:
         """Done after all iterations."""

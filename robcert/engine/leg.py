@@ -23,7 +23,7 @@ from robcert.engine.precision import Lowered
 from robcert.engine.slots import IDLE, Slots
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
-from robcert.engine.verifier import Verifier, merge
+from robcert.engine.verifier import Verified, Verifier, merge
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.math.norms import nearly
 from robcert.types import Batch, Goal, LoadedModel, Threat
@@ -236,13 +236,14 @@ class Leg:
         """Verify the closest point of each slot, and where the attack has ended the point it did not get to try."""
         at = torch.tensor(rows, device=self.problem.y.device)
         x, y = self.problem.x[at], self.problem.y[at]
-        verified = self.verifier(self.oracle.nearest[at], x, y)
+        verified = Verified.nothing(x)
         # A point that the oracle did not note since the slot was filled belongs to nobody.
-        seen = self.oracle.found_at[at] > 0
-        if last and self.goal == "minimize":
-            verified = self.verifier.beyond(verified, seen, x, y)
-        nothing = self.verifier.refuse(verified)
-        verified = merge(seen, verified, nothing)
+        seen = (self.oracle.found_at[at] > 0).nonzero().flatten()
+        if len(seen):
+            noted = self.verifier(self.oracle.nearest[at[seen]], x[seen], y[seen])
+            if last and self.goal == "minimize":
+                noted = self.verifier.beyond(noted, x[seen], y[seen])
+            verified = verified.put(seen, noted)
         iteration = self.oracle.found_at[at]
         if last:
             tried = self.verifier(self.attack.proposal(self.problem, self.state)[at], x, y)

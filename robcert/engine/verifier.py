@@ -36,6 +36,27 @@ class Verified:
     label: Tensor
     accepted: Tensor
 
+    @classmethod
+    def nothing(cls, x: Tensor) -> Verified:
+        """Of images (n, *shape): no candidate, so none that is accepted."""
+        nowhere = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
+        return cls(
+            x, nowhere, torch.zeros_like(nowhere, dtype=torch.int64), torch.zeros_like(nowhere, dtype=torch.bool)
+        )
+
+    def take(self, rows: Tensor) -> Verified:
+        """Some rows of them, (m,) int64 or a mask (n,) bool."""
+        return Verified(self.x[rows], self.distance[rows], self.label[rows], self.accepted[rows])
+
+    def put(self, rows: Tensor, other: Verified) -> Verified:
+        """All of them, with others in the given rows (m,) int64."""
+        return Verified(
+            x=self.x.index_put((rows,), other.x),
+            distance=self.distance.index_put((rows,), other.distance),
+            label=self.label.index_put((rows,), other.label),
+            accepted=self.accepted.index_put((rows,), other.accepted),
+        )
+
 
 class Verifier:
     """Verifies candidates against one model and threat; counts its own forwards, in images.
@@ -74,46 +95,44 @@ class Verifier:
         refused = torch.full_like(far, float("inf"))
         return Verified(candidate, torch.where(accepted, far, refused), logits.argmax(dim=1), accepted)
 
-    def refuse(self, verified: Verified) -> Verified:
-        """The same candidates, none of them accepted."""
-        nowhere = torch.full_like(verified.distance, float("inf"))
-        return Verified(verified.x, nowhere, verified.label, torch.zeros_like(verified.accepted))
-
     @torch.no_grad()
-    def beyond(self, candidates: Verified, seen: Tensor, x: Tensor, y: Tensor, doublings: int = 14) -> Verified:
+    def beyond(self, candidates: Verified, x: Tensor, y: Tensor, doublings: int = 14) -> Verified:
         """Refused candidates, moved outwards by a millionth of their distance, two millionths, ... up to a percent.
 
         A search that ends on the decision boundary is within rounding of it, where this execution of the network may
-        answer otherwise than the one that the search saw. ``seen`` (n,) bool says which rows are candidates at all.
+        answer otherwise than the one that the search saw.
         """
         best = candidates
         for doubling in range(doublings):
-            waiting = seen & ~best.accepted
-            if not bool(waiting.any()):
+            rows = (~best.accepted).nonzero().flatten()
+            if not len(rows):
                 break
-            rows = waiting.nonzero().flatten()
             further = x[rows] + (candidates.x[rows] - x[rows]) * (1 + 2.0 ** (doubling - 20))
             tried = self(further, x[rows], y[rows])
-            best = Verified(
-                x=best.x.index_put((rows,), tried.x),
-                distance=best.distance.index_put((rows,), tried.distance),
-                label=best.label.index_put((rows,), tried.label),
-                accepted=best.accepted.index_put((rows,), tried.accepted),
-            )
+            best = best.put(rows, tried)
         return best
 
     @torch.no_grad()
     def towards_clean(self, found: Verified, x: Tensor, y: Tensor, halvings: int = 8) -> Verified:
-        """The closest misclassified point that bisection finds between the clean images and verified examples."""
-        best = found
-        near, far = torch.zeros_like(found.distance), torch.ones_like(found.distance)
-        for _ in range(halvings):
-            middle = (near + far) / 2
-            share = per_image(middle.to(x.dtype), x)
-            tried = self(x + share * (found.x - x), x, y)
-            closer = tried.accepted & (tried.distance < best.distance)
-            near, far = torch.where(closer, near, middle), torch.where(closer, middle, far)
-            best = merge(closer, tried, best)
+        """The closest misclassified point that is found between the clean images and verified examples.
+
+        Most attacks end near the decision boundary. So a share of 2^-halvings of the way is tried first, twice as much
+        after every success, and after the first failure the share is bisected, to 2^-halvings.
+        """
+        best, least = found, 2.0**-halvings
+        near, far = torch.full_like(found.distance, -1.0), torch.ones_like(found.distance)
+        reach = torch.full_like(far, least)
+        while bool((active := found.accepted & (far - near.clamp_min(0) > least)).any()):
+            rows = active.nonzero().flatten()
+            bracketed = near >= 0
+            middle = torch.where(bracketed, (near + far) / 2, 1 - reach)[rows]
+            share = per_image(middle.to(x.dtype), x[rows])
+            tried = self(x[rows] + share * (found.x[rows] - x[rows]), x[rows], y[rows])
+            closer = tried.accepted & (tried.distance < best.distance[rows])
+            far[rows] = torch.where(closer, middle, far[rows])
+            near[rows] = torch.where(closer, near[rows], middle)
+            reach[rows] *= 2
+            best = best.put(rows[closer], tried.take(closer))
         return best
 
 
