@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
+from robcert.engine.batching import SMALLEST, bucket
 from robcert.engine.capture import Work, replayed
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.rewrites import pass_faster, pool_before_relu
@@ -27,6 +28,8 @@ _GAIN = 0.8  # bfloat16 must take at most this share of the float32 time
 _AGREE = 0.9  # ... and give at least this share of the same answers
 _SMALL = {"cpu": 4e-3, "cuda": 4e-4}
 """Seconds: a faster step is mostly overhead, and no choice to be made by a noisy clock. A graph has less of it."""
+
+_GLANCE = 0.02  # seconds: to see whether a step is that fast
 
 
 class Lowered(nn.Module):
@@ -141,7 +144,7 @@ def search_network(
     if precision == "float32" or not len(x):
         return None
     rival = network if rival is None else rival
-    if precision == "auto" and fastest([rival], x, 0.0)[0] < _SMALL.get(x.device.type, 0.0):
+    if precision == "auto" and fastest([rival], x, _GLANCE)[0] < _SMALL.get(x.device.type, 0.0):
         return None
     try:
         lowered = Lowered(network, x)
@@ -166,9 +169,11 @@ def search_network(
 def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
     """The least seconds of a pass forward and backward to ``x``, for each network, measured in turns.
 
-    On a GPU it is replayed, as the steps of an attack are.
+    On a GPU it is replayed, as the steps of an attack are. Where a pass takes longer than ``seconds``, it is one of
+    fewer images, from which that of all is extrapolated.
     """
-    passes = [replayed(_pass(network, x), x.device) for network in networks]
+    few = x[: _rows(networks[0], x, seconds)]
+    passes = [replayed(_pass(network, few), x.device) for network in networks]
     best = [float("inf")] * len(networks)
     end = time.monotonic() + seconds
     while True:
@@ -179,7 +184,19 @@ def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]
             _wait(x.device)
             best[k] = min(best[k], time.monotonic() - began)
         if time.monotonic() >= end:
-            return best
+            return [one * len(x) / len(few) for one in best]
+
+
+def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
+    """How many of the images (n, *shape) a pass takes about so many seconds for: 8, 16, 32, ... or all."""
+    work = _pass(network, x[:SMALLEST])
+    for _ in range(2):  # the first one prepares what the others find
+        _wait(x.device)
+        began = time.monotonic()
+        work()
+        _wait(x.device)
+        taken = time.monotonic() - began
+    return bucket(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
 
 
 def _pass(network: nn.Module, x: Tensor) -> Work:

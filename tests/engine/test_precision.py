@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,7 @@ from robcert.engine.oracle import ModelOracle
 from robcert.engine.precision import Lowered, as_searched, fastest, search_network
 from robcert.errors import UsageError
 from robcert.network import load_model
-from robcert.types import Norm, Threat
+from robcert.types import Goal, Norm, Threat
 
 
 def small(seed: int = 0) -> nn.Module:
@@ -233,3 +236,53 @@ def test_a_network_that_bfloat16_spoils_keeps_float32(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(precision, "fastest", lambda networks, x, seconds: [1.0, 0.1][: len(networks)])
     assert search_network(Fine().eval(), torch.randn(64, 4), "auto") is None
+
+
+class Timed(nn.Module):
+    """A network that notes how many images it is asked about, and takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.asked: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 4) of points (n, 4)."""
+        self.asked.append(len(x))
+        time.sleep(self.seconds * len(x))
+        return 2 * x
+
+
+def test_a_slow_network_is_timed_on_fewer_images() -> None:
+    x = torch.rand(128, 4)
+    quick, slow = Timed(0.0), Timed(2e-3)
+    fastest([quick], x, 1.0)
+    assert quick.asked[-1] == 128
+    (taken,) = fastest([slow], x, 0.02)
+    assert slow.asked[-1] <= 16
+    assert taken >= 128 * 2e-3, "extrapolated to all of them"
+
+
+class Fooled(nn.Module):
+    """Always another class than 0."""
+
+    doubt = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 2) of points (n, 4)."""
+        return torch.cat([torch.zeros(len(x), 1), torch.ones(len(x), 1)], dim=1)
+
+
+@pytest.mark.parametrize(("goal", "confirmations"), [("decide", 20), ("minimize", 1 + 4)])
+def test_a_minimisation_confirms_closer_points_every_fifth_time(goal: Goal, confirmations: int) -> None:
+    """Each of twenty points is closer than the one before, and fools both networks."""
+    start = replace(problem(torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64)), goal=goal)
+    oracle = ModelOracle(Fooled(), start, 2.0**-20, Fooled())  # type: ignore[arg-type]
+    oracle.ask(torch.ones(8, dtype=torch.bool))
+    for size in range(20, 0, -1):
+        oracle.logits(torch.full((8, 4), size / 100))
+    assert oracle.confirmed == 8 * confirmations
+    assert torch.allclose(oracle.problem.best, torch.tensor(0.02)), "the twentieth counts for both"
+    oracle.ask(torch.zeros(8, dtype=torch.bool))
+    oracle.logits(torch.full((8, 4), 5e-3))
+    assert torch.allclose(oracle.problem.best, torch.tensor(0.01)), "a fine step counts whenever it comes"

@@ -141,3 +141,49 @@ def test_candidates_that_are_no_images(bad: float) -> None:
     found = Verifier(model, Threat("l2", (5.0,)), 128)(candidate, torch.zeros(1, 3), torch.zeros(1).long())
     assert bool(found.x.isfinite().all()) or not bool(found.accepted[0])
     assert bool(found.accepted[0]) == (bad == float("inf")), "infinity is clipped to the box, NaN is refused"
+
+
+class Wall(nn.Module):
+    """Class 1 where the first entry is above a height, class 0 below."""
+
+    def __init__(self, height: float) -> None:
+        super().__init__()
+        self.height = height
+        self.asked = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, 2) of points (n, 3)."""
+        self.asked += len(x)
+        above = x[:, :1] - self.height
+        return torch.cat([-above, above], dim=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shares=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=9), halvings=st.sampled_from([4, 8]))
+def test_a_found_point_moves_to_the_wall(shares: list[float], halvings: int) -> None:
+    """The wall stands at 0.4, between the clean images at 0 and points at any distance behind it."""
+    wall = Wall(0.4 + 2**-20)
+    verifier = Verifier(toy(wall, (3,), 2), Threat("linf", (1.0,), (0.0, 50.0)), 128)
+    x, y = torch.zeros(len(shares), 3), torch.zeros(len(shares), dtype=torch.int64)
+    candidates = x.clone()
+    candidates[:, 0] = 0.4001 / torch.tensor(shares)
+    found = verifier(candidates, x, y)
+    assert bool(found.accepted.all())
+    closer = verifier.towards_clean(found, x, y, halvings)
+    assert bool(closer.accepted.all())
+    assert bool((closer.distance >= 0.4).all()), "what is accepted was verified"
+    assert bool((closer.distance <= 0.4002 + found.distance * 2.0**-halvings).all())
+
+
+def test_points_at_the_wall_cost_one_try_and_refused_ones_none() -> None:
+    wall = Wall(0.4)
+    verifier = Verifier(toy(wall, (3,), 2), Threat("linf", (1.0,)), 128)
+    x, y = torch.zeros(16, 3), torch.zeros(16, dtype=torch.int64)
+    candidates = x.clone()
+    candidates[:8, 0] = 0.4001
+    found = verifier(candidates, x, y)
+    wall.asked = 0
+    closer = verifier.towards_clean(found, x, y)
+    assert wall.asked == 8
+    assert torch.equal(closer.distance, found.distance)
+    assert closer.accepted.tolist() == [True] * 8 + [False] * 8
