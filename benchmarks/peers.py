@@ -61,8 +61,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--tasks", default="cnn,resnet18", help="cnn, resnet18 or both (both)")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
-    parser.add_argument("--steps", type=int, default=100, help="gradient steps of one timing (100; resnet18: a fifth)")
+    parser.add_argument("--rounds", type=int, default=6, help="alternating rounds (6; resnet18: a third)")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="gradient steps of one timing (100; resnet18: two fifths)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that others use")
     parser.add_argument("--quick", action="store_true", help="a smoke run")
@@ -133,10 +135,10 @@ def main(arguments: list[str]) -> int:
     missing = peers()[1]
     out.print(
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, "
-        f"{options.threads} thread(s), {options.clock} time, medians of {rounds} alternating rounds",
+        f"{options.threads} thread(s), {options.clock} time, medians of alternating rounds",
         highlight=False,
     )
-    cases = zoo_cases(16 if options.quick else 200)
+    cases = zoo_cases(16 if options.quick else 200, rounds)
     for name in options.tasks:
         progress.print(f"{name}: training the network ...")
         task = (
@@ -145,14 +147,17 @@ def main(arguments: list[str]) -> int:
             else make_residual_task(8 if options.quick else 200, options.quick)
         )
         if name == "resnet18":
-            cases.append(Case(name, task, 2, 20, 2 / 255))
+            cases.append(Case(name, task, 2, 20, 2 / 255, rounds=max(1, rounds // 3)))
             task = replace(task, x=task.x[:64], y=task.y[:64])
         layout = faster_layout(task.model.module, task.x)
         task = replace(task, layout=layout, search=search_network(task.model.module, task.x, "auto", layout))
         precision = "float32" if task.search is None else "bfloat16"
         out.print(f"{name}: robcert searches in {precision}, {layout_of(layout)}", highlight=False)
-        steps = 3 if options.quick else options.steps if name == "cnn" else max(1, options.steps // 5)
-        rows = measured(task, steps, rounds, clock, lambda text, name=name: progress.print(f"{name}: {text} ..."))
+        small = name == "cnn"
+        steps = 3 if options.quick else options.steps if small else max(1, options.steps * 2 // 5)
+        turns = rounds if small else max(1, rounds // 3)
+        out.print(f"{name}: {steps} gradient steps, {turns} rounds", highlight=False)
+        rows = measured(task, steps, turns, clock, lambda text, name=name: progress.print(f"{name}: {text} ..."))
         for row in rows:
             progress.print(f"{name}: what {row.contender.library} {row.contender.label} finds ...")
             row.worth = worth(row.contender, task, steps, 3)
@@ -160,7 +165,7 @@ def main(arguments: list[str]) -> int:
             out.print(table)
             out.print("\n".join(lines), highlight=False)
     progress.print("deciding all images ...")
-    table, lines = decide_all(cases, clock, rounds)
+    table, lines = decide_all(cases, clock)
     out.print(table)
     out.print("\n".join(lines), highlight=False)
     for one in missing:
