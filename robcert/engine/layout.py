@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from robcert.engine.precision import fastest
 from robcert.engine.rewrites import pass_faster, pool_before_relu
 
-Layout = Literal["channels_first", "channels_last"]
+Layout = Literal["channels_first", "channels_last", "rewritten"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _GAIN = 0.92  # of the time as it is: less is not worth another order of summation
 _SMALL = 5e-4  # seconds: a faster step is mostly overhead
+_GLANCE = 0.02  # seconds: to see how long a step takes
+_LARGE = 4e-3  # seconds: from here on layers of our own pay, which are several calls each
 
 
 class ChannelsLast(nn.Module):
@@ -27,16 +29,19 @@ class ChannelsLast(nn.Module):
 
     Args:
         network: the float32 network.
-        example: (n, c, h, w), images.
+        example: (n, c, h, w), images; with them, layers that have a faster form are rewritten
+            (`robcert.engine.passes`).
     """
 
-    def __init__(self, network: nn.Module, example: Tensor) -> None:
+    def __init__(self, network: nn.Module, example: Tensor | None = None) -> None:
         super().__init__()
+        self.rewritten = example is not None
         self.network = copy.deepcopy(network)
         pool_before_relu(self.network)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.requires_grad_(False).eval()
-        pass_faster(self.network, example)
+        if example is not None:
+            pass_faster(self.network, example)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes)."""
@@ -57,7 +62,8 @@ def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, s
     if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return network
     try:
-        other = ChannelsLast(network, x)
+        rewrite = layout == "rewritten" or (layout is None and fastest([network], x, _GLANCE)[0] >= _LARGE)
+        other = ChannelsLast(network, x if rewrite else None)
         if layout is None:
             as_it_is, moved = fastest([network, other], x, seconds)
             if as_it_is < _SMALL or moved > _GAIN * as_it_is:
@@ -68,5 +74,7 @@ def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, s
 
 
 def layout_of(network: nn.Module) -> Layout:
-    """Which of the two it is."""
-    return "channels_last" if isinstance(network, ChannelsLast) else "channels_first"
+    """Which of them it is."""
+    if not isinstance(network, ChannelsLast):
+        return "channels_first"
+    return "rewritten" if network.rewritten else "channels_last"

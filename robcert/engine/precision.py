@@ -189,7 +189,7 @@ def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]
 
 def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
     """How many of the images (n, *shape) a pass takes about so many seconds for: 8, 16, 32, ... or all."""
-    work = _pass(network, x[:SMALLEST])
+    work, taken = _pass(network, x[:SMALLEST]), 0.0
     for _ in range(2):  # the first one prepares what the others find
         _wait(x.device)
         began = time.monotonic()

@@ -36,11 +36,17 @@ def test_the_same_answers(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("first", "last", "expected"),
-    [(9e-3, 6e-3, "channels_last"), (9e-3, 8.9e-3, "channels_first"), (2e-4, 1e-4, "channels_first")],
+    [
+        (9e-3, 6e-3, "rewritten"),
+        (3e-3, 2e-3, "channels_last"),
+        (9e-3, 8.9e-3, "channels_first"),
+        (3e-3, 2.9e-3, "channels_first"),
+        (2e-4, 1e-4, "channels_first"),
+    ],
 )
 def test_the_clock_decides(first: float, last: float, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = load_model("digits-plain").module, torch.rand(8, 1, 8, 8)
-    monkeypatch.setattr(layout, "fastest", lambda networks, x, seconds: [first, last])
+    monkeypatch.setattr(layout, "fastest", lambda networks, x, seconds: [first, last][: len(networks)])
     assert layout_of(faster_layout(net, x)) == expected
 
 
@@ -49,6 +55,7 @@ def test_what_a_run_has_found_is_not_asked_again(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(layout, "fastest", lambda *_: pytest.fail("the clock was asked"))
     assert faster_layout(net, x, "channels_first") is net
     assert layout_of(faster_layout(net, x, "channels_last")) == "channels_last"
+    assert layout_of(faster_layout(net, x, "rewritten")) == "rewritten"
 
 
 def test_what_has_no_other_form_stays() -> None:
