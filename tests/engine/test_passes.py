@@ -166,14 +166,12 @@ def test_an_infinite_gradient_of_bfloat16_stays_where_it_belongs() -> None:
     assert int((gradient == 0).sum()) == 12
 
 
-def test_pictures_that_windows_do_not_fill_are_pooled_as_ever() -> None:
-    pool = nn.MaxPool2d(2)
-    for x in (
-        torch.randn(2, 3, 7, 6).double(),
-        by_pixels(torch.randn(2, 3, 6, 7).double()),
-        torch.randn(2, 3, 6, 6).double(),
-    ):
-        assert_alike(pool, PoolPairs(pool, False), x)
+@pytest.mark.parametrize("ceil_mode", [True, False])
+def test_pictures_that_windows_do_not_fill_are_pooled_as_ever(ceil_mode: bool) -> None:
+    pool = nn.MaxPool2d(2, ceil_mode=ceil_mode)
+    pictures = [torch.randn(2, 3, 7, 6), by_pixels(torch.randn(2, 3, 6, 7)), torch.randn(2, 3, 6, 6)]
+    for x in pictures:
+        assert_alike(pool, PoolPairs(pool, False), x.double())
 
 
 def test_other_poolings_do_not_fit() -> None:

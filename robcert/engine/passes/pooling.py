@@ -26,6 +26,7 @@ class PoolPairs(nn.Module):
         super().__init__()
         self.positive = positive
         self.side = _both(layer.kernel_size)[0]
+        self.ceil_mode = layer.ceil_mode
 
     @staticmethod
     def fits(layer: nn.Module) -> bool:
@@ -40,7 +41,7 @@ class PoolPairs(nn.Module):
         """The maxima; as torch finds them where windows do not fill a picture or channels lie apart."""
         whole = x.dim() == 4 and not x.shape[2] % self.side and not x.shape[3] % self.side
         if not whole or not x.is_contiguous(memory_format=torch.channels_last):
-            return F.max_pool2d(x, self.side)
+            return F.max_pool2d(x, self.side, ceil_mode=self.ceil_mode)
         return cast("Tensor", _Pool.apply(x, self.side, self.positive))
 
 
