@@ -14,7 +14,7 @@ SMALLEST = 8
 _ENTRIES = 128 * 3 * 32 * 32  # a batch of 128 CIFAR images; larger images get smaller batches
 
 
-def default_slots(entries: int, limit: int = 256) -> int:
+def default_slots(entries: int, limit: int = 128) -> int:
     """How many images an attack holds at once, for inputs of so many entries."""
     return bucket(max(1, min(limit, _ENTRIES // max(entries, 1))), limit)
 
