@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robcert.engine.precision import fastest
+from robcert.engine.precision import GLANCE, fastest
 from robcert.engine.rewrites import pass_faster, pool_before_relu
 
 Layout = Literal["channels_first", "channels_last", "rewritten"]
@@ -20,7 +20,6 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _GAIN = 0.92  # of the time as it is: less is not worth another order of summation
 _SMALL = 5e-4  # seconds: a faster step is mostly overhead
-_GLANCE = 0.02  # seconds: to see how long a step takes
 _LARGE = 4e-3  # seconds: from here on layers of our own pay, which are several calls each
 
 
@@ -62,7 +61,7 @@ def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, s
     if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return network
     try:
-        rewrite = layout == "rewritten" or (layout is None and fastest([network], x, _GLANCE)[0] >= _LARGE)
+        rewrite = layout == "rewritten" or (layout is None and fastest([network], x, GLANCE)[0] >= _LARGE)
         other = ChannelsLast(network, x if rewrite else None)
         if layout is None:
             as_it_is, moved = fastest([network, other], x, seconds)

@@ -29,7 +29,8 @@ _AGREE = 0.9  # ... and give at least this share of the same answers
 _SMALL = {"cpu": 4e-3, "cuda": 4e-4}
 """Seconds: a faster step is mostly overhead, and no choice to be made by a noisy clock. A graph has less of it."""
 
-_GLANCE = 0.02  # seconds: to see whether a step is that fast
+GLANCE = 0.02
+"""Seconds: about how long to see whether a step is fast or slow at all."""
 
 
 class Lowered(nn.Module):
@@ -144,7 +145,7 @@ def search_network(
     if precision == "float32" or not len(x):
         return None
     rival = network if rival is None else rival
-    if precision == "auto" and fastest([rival], x, _GLANCE)[0] < _SMALL.get(x.device.type, 0.0):
+    if precision == "auto" and fastest([rival], x, GLANCE)[0] < _SMALL.get(x.device.type, 0.0):
         return None
     try:
         lowered = Lowered(network, x)
