@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from robcert.engine.passes.convolution import Convolve
 from robcert.engine.passes.flatten import FlattenPixels
+from robcert.engine.passes.norms import PoolNorms
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.passes.pooling import PoolPairs
+from robcert.engine.passes.stacks import AllStacks
+from robcert.nn.heads import LabelStacks
+from robcert.nn.pooling import NormPool2d
 
 
 def pool_before_relu(network: nn.Module) -> None:
@@ -46,8 +50,9 @@ def pass_faster(network: nn.Module, example: Tensor) -> None:
         for first, second in itertools.pairwise(module)
         if type(second) is nn.ReLU
     }
+    _pool_norms(network)
     for name, module in list(network.named_modules()):
-        if not name or vars(module)["_forward_hooks"] or vars(module)["_forward_pre_hooks"]:  # somebody watches it
+        if not name or _watched(module):
             continue
         if PoolPairs.fits(module):
             network.set_submodule(name, PoolPairs(cast("nn.MaxPool2d", module), module in rectified))
@@ -56,6 +61,24 @@ def pass_faster(network: nn.Module, example: Tensor) -> None:
             network.set_submodule(name, ReadPicture(layer, layer.weight.dtype))
         elif Convolve.fits(module):
             network.set_submodule(name, Convolve(cast("nn.Conv2d", module)))
+        elif AllStacks.fits(module):
+            network.set_submodule(name, AllStacks(cast("LabelStacks", module)))
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether somebody looks at what a layer, or a layer in it, is given or gives."""
+    return any(vars(one)["_forward_hooks"] or vars(one)["_forward_pre_hooks"] for one in module.modules())
+
+
+def _pool_norms(network: nn.Module) -> None:
+    """In place: a two-sided ReLU and the norm-pooling behind it."""
+    for module in list(network.modules()):
+        if type(module) is not nn.Sequential:
+            continue
+        for (first, relu), (second, pool) in itertools.pairwise(list(module.named_children())):
+            if PoolNorms.fits(relu, pool) and not _watched(relu) and not _watched(pool):
+                setattr(module, first, PoolNorms(cast("NormPool2d", pool)))
+                setattr(module, second, nn.Identity())
 
 
 def _flatten_pixels(network: nn.Module, example: Tensor) -> None:

@@ -13,7 +13,7 @@ from robcert.nn.bounds import copies
 # ||(x, 2^-40)||_2 in place of ||x||_2: still nonexpansive, off by less than 1e-12, and smooth at zero,
 # where the square root of a sum of squares has no derivative. 2^-80 to the power -3/2 is a float32 number,
 # so that second derivatives are finite too.
-_SMOOTH = 2.0**-80
+SMOOTH = 2.0**-80
 
 
 class NormPool2d(nn.Module):
@@ -40,7 +40,7 @@ class NormPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pools each channel."""
         squares = functional.avg_pool2d(x * x, self.kernel, self.stride, divisor_override=1)
-        return self.factor * torch.sqrt(squares + _SMOOTH)
+        return self.factor * torch.sqrt(squares + SMOOTH)
 
     def extra_repr(self) -> str:
         """What the module prints about itself."""

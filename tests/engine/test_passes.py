@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 from robcert.engine.passes.convolution import Convolve
 from robcert.engine.passes.flatten import FlattenPixels
+from robcert.engine.passes.norms import PoolNorms
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.passes.pooling import PoolPairs
+from robcert.engine.passes.stacks import AllStacks
+from robcert.nn.activations import TwoSidedReLU
+from robcert.nn.heads import LabelStacks
+from robcert.nn.pooling import NormPool2d
 
 CONVOLUTIONS = st.builds(
     dict,
@@ -190,3 +195,48 @@ def test_flattened_by_pixels_the_linear_layer_follows() -> None:
         plain = nn.Sequential(nn.Flatten(), linear)
         moved = nn.Sequential(FlattenPixels(), FlattenPixels.follow(linear, shape))
         assert_alike(plain, moved, by_pixels(torch.randn(3, *shape).double()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([1, 2, 3]), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9))
+def test_the_norms_of_both_sides(side: int, channels: int, high: int, wide: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    pair = TwoSidedReLU(), NormPool2d(side)
+    assert PoolNorms.fits(*pair)
+    x = torch.randn(2, channels, high * side, wide * side, dtype=torch.float64)
+    for shown in (by_pixels(x), x, by_pixels(torch.randn(2, channels, high * side + 1, wide * side).double())):
+        assert_alike(nn.Sequential(*pair), PoolNorms(pair[1]), shown)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_windows_on_one_side_of_zero_keep_all_digits_of_their_gradient(dtype: torch.dtype) -> None:
+    """The norm of the other side is nearly zero there, and the gradient by it nearly infinite."""
+    pool = NormPool2d(2)
+    x = by_pixels(torch.rand(2, 3, 4, 4, dtype=dtype) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+    x[0, 0, :2, :2] = 0
+    x.requires_grad_(True)
+    plain, mine = nn.Sequential(TwoSidedReLU(), pool)(x), PoolNorms(pool)(x)
+    weights = torch.randn_like(plain)
+    expected, found = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, mine))
+    torch.testing.assert_close(found, expected)
+    assert bool((found[0, 0, :2, :2] == 0).all())
+
+
+def test_other_pairs_are_no_norms() -> None:
+    assert not PoolNorms.fits(TwoSidedReLU(), NormPool2d(3, 2)), "its windows overlap"
+    assert not PoolNorms.fits(nn.ReLU(), NormPool2d(2))
+    assert not PoolNorms.fits(TwoSidedReLU(), nn.MaxPool2d(2))
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4), (6, 5, 4)])
+@pytest.mark.parametrize(("activation", "widening"), [(TwoSidedReLU, 2), (nn.ReLU, 1)])
+def test_all_classes_at_once(hidden: tuple[int, ...], activation: type[nn.Module], widening: int) -> None:
+    torch.manual_seed(0)
+    stacks = LabelStacks(7, 3, hidden, activation, widening).double()
+    assert AllStacks.fits(stacks)
+    assert_alike(stacks, AllStacks(stacks), torch.randn(4, 7, dtype=torch.float64))
+
+
+def test_stacks_with_numbers_in_their_nonlinearities_stay_apart() -> None:
+    assert not AllStacks.fits(LabelStacks(7, 3, (5,), lambda: nn.PReLU(), 1))
+    assert not AllStacks.fits(nn.Linear(7, 3))

@@ -10,6 +10,7 @@ from torch import nn
 
 from robcert.engine.passes.pooling import PoolPairs
 from robcert.engine.rewrites import pass_faster, pool_before_relu
+from robcert.nn.l2nnn import l2nnn
 
 
 def network(pool: nn.Module) -> nn.Sequential:
@@ -67,6 +68,26 @@ def test_the_faster_layers_answer_alike() -> None:
     (one,), (two,) = (torch.autograd.grad((n(x) * weights).sum(), x) for n in (net, other))
     torch.testing.assert_close(net(x), other(x), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_the_layers_of_a_nonexpansive_network_answer_alike() -> None:
+    torch.manual_seed(0)
+    net = l2nnn((1, 28, 28), 10, channels=[16], kernel=4, stride=2, hidden=[24], label_hidden=[8, 8]).double()
+    x = torch.rand(5, 1, 28, 28, dtype=torch.float64, requires_grad=True)
+    other = copy.deepcopy(net).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pass_faster(other, x.detach())
+    replaced = [type(layer).__name__ for layer in other.modules() if ".passes." in type(layer).__module__]
+    assert replaced == ["ReadPicture", "PoolNorms", "FlattenPixels", "AllStacks"]
+    weights = torch.randn(5, 10, dtype=torch.float64)
+    (one,), (two,) = (torch.autograd.grad((n(x) * weights).sum(), x) for n in (net, other))
+    torch.testing.assert_close(net(x), other(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+    seen = []
+    net.get_submodule("6.stacks.0.0").register_forward_hook(lambda module, given, result: seen.append(type(module)))
+    pass_faster(net, x.detach())
+    seen.clear()
+    net(x)
+    assert seen == [nn.Linear], "somebody watches a layer of one stack"
 
 
 def test_a_layer_that_somebody_watches_stays() -> None:
