@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from robcert.engine.passes.geometry import by_pixels
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.pooling import SMOOTH, NormPool2d
 
@@ -28,11 +29,9 @@ class PoolNorms(nn.Module):
         return type(first) is TwoSidedReLU and type(second) is NormPool2d and second.kernel == second.stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """The norms; as the two layers find them where windows do not fill a picture or channels lie apart."""
+        """The norms; as the two layers find them where windows do not fill a picture."""
         whole = x.dim() == 4 and not x.shape[2] % self.side and not x.shape[3] % self.side
-        if not whole or not x.is_contiguous(memory_format=torch.channels_last):
-            return cast("Tensor", self.apart(x))
-        return cast("Tensor", _Norms.apply(x, self))
+        return cast("Tensor", _Norms.apply(by_pixels(x), self) if whole else self.apart(x))
 
 
 def _sides(x: Tensor, side: int) -> tuple[Tensor, Tensor]:
