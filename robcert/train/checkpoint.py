@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_VERSION = 1
+from robcert.train.optimiser import Moves
+
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,13 @@ class Parts:
     Attributes:
         net: with its parametrisations.
         own: what the objective trains besides.
-        optimiser: moments, steps.
-        schedule: None for a constant rate.
+        moves: moments, steps, rates.
         generator: of order, augmentation and random starts.
     """
 
     net: nn.Module
     own: list[nn.Parameter]
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler | None
+    moves: Moves
     generator: torch.Generator
 
     def state(self) -> dict[str, Any]:
@@ -50,8 +50,7 @@ class Parts:
         return {
             "net": self.net.state_dict(),
             "own": [parameter.detach() for parameter in self.own],
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "moves": self.moves.state(),
             "generator": self.generator.get_state(),
         }
 
@@ -62,9 +61,7 @@ class Parts:
         with torch.no_grad():
             for parameter, value in zip(self.own, stored, strict=True):
                 parameter.copy_(value)
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
+        self.moves.restore(state["moves"])
         self.generator.set_state(state["generator"].cpu())
 
 

@@ -14,8 +14,9 @@ from robcert.nn import architectures
 from robcert.train.checkpoint import Checkpoint, Epoch, Parts
 from robcert.train.measure import measure
 from robcert.train.objective import Setting, make_objective
+from robcert.train.optimiser import Moves
 from robcert.train.precision import Mixed
-from robcert.train.recipe import Augmentation, Optimiser, Recipe
+from robcert.train.recipe import Augmentation, Recipe
 from robcert.types import Dataset
 
 
@@ -60,8 +61,8 @@ def train(
         trained = Mixed(net) if recipe.precision == "bfloat16" else net
         batches = -(-len(data) // recipe.batch)
         parameters = [*net.parameters(), *objective.parameters()]
-        optimiser, schedule = _optimiser(recipe.optimiser, parameters, recipe.epochs * batches)
-        parts = Parts(net, list(objective.parameters()), optimiser, schedule, generator)
+        moves = Moves(recipe.optimiser, parameters, recipe.epochs * batches)
+        parts = Parts(net, list(objective.parameters()), moves, generator)
         done = 0 if checkpoint is None else checkpoint.restore(parts)
         for epoch in range(done, recipe.epochs):
             objective.begin(trained, epoch)
@@ -70,11 +71,9 @@ def train(
             for batch in torch.randperm(len(data), generator=generator).tensor_split(batches):
                 x = augment(data.x[batch], recipe.augmentation, data.box, generator).to(device)
                 loss = objective.loss(trained, x, data.y[batch].to(device))
-                optimiser.zero_grad(set_to_none=True)
+                moves.forget_gradients()
                 loss.backward()
-                optimiser.step()
-                if schedule is not None:
-                    schedule.step()
+                moves.step()
                 total += loss.detach() * len(batch)
             mean_loss = float(total) / len(data)
             if not torch.isfinite(total):
@@ -142,24 +141,6 @@ def _shift(x: Tensor, largest: int, generator: torch.Generator) -> Tensor:
     columns = offset[1] + torch.arange(width)
     image = torch.arange(n)[:, None, None]
     return padded.movedim(1, -1)[image, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
-
-
-def _optimiser(
-    table: Optimiser, parameters: list[nn.Parameter], steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]:
-    rate, decay = table.learning_rate, table.weight_decay
-    if table.name == "adam":
-        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    else:
-        optimiser = torch.optim.SGD(
-            parameters, lr=rate, momentum=table.momentum, nesterov=table.momentum > 0, weight_decay=decay
-        )
-    if table.schedule == "constant":
-        return optimiser, None
-    # The momentum is left alone: cycling it as well made no difference worth a key in the recipe.
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=steps, pct_start=table.rise, cycle_momentum=False
-    )
 
 
 @contextlib.contextmanager

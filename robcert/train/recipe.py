@@ -118,7 +118,8 @@ class Optimiser(_Table):
     """How the weights move.
 
     Attributes:
-        name: "adam" (decoupled weight decay) or "sgd" (Nesterov momentum).
+        name: "adam" (decoupled weight decay), "sgd" (Nesterov momentum), or "muon" (orthogonal steps for
+            matrices, adam at a fifth of the rate for the rest; `robcert.train.optimiser`).
         learning_rate: the largest rate of the schedule.
         schedule: "one_cycle" (rises over the first ``rise`` of all steps, then falls to nearly 0) or
             "constant".
@@ -127,7 +128,7 @@ class Optimiser(_Table):
         weight_decay: relative to the learning rate.
     """
 
-    name: Literal["adam", "sgd"] = "adam"
+    name: Literal["adam", "sgd", "muon"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     rise: float = Field(default=0.3, gt=0, lt=1)

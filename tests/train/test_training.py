@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
@@ -18,8 +19,9 @@ from robcert.network import load_model
 from robcert.nn.nonexpansive import constraints
 from robcert.train import Checkpoint, Epoch, Recipe, measure, train, train_model
 from robcert.train.adversary import norms, perturb, start
-from robcert.train.loop import augment
-from robcert.train.recipe import Augmentation
+from robcert.train.loop import augment, build
+from robcert.train.optimiser import Moves
+from robcert.train.recipe import Augmentation, Optimiser
 
 CPU = torch.device("cpu")
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -75,6 +77,36 @@ def test_learns_and_repeats_itself(objective: str, precision: str, data: tuple[A
     first, second, third = (m.state_dict() for m in (net, again, other))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not all(torch.equal(first[key], third[key]) for key in first)
+
+
+@pytest.mark.parametrize("optimiser", get_args(Optimiser.model_fields["name"].annotation))
+def test_every_optimiser_moves_all_that_is_trained(optimiser: str, data: tuple[Any, Any]) -> None:
+    recipe = tiny("l2nnn", optimiser={"name": optimiser, "learning_rate": 2e-2}, epochs=3)
+    start = build(recipe, data[0].shape, 10)
+    before = [parameter.clone() for parameter in start.parameters()]
+    moves = Moves(recipe.optimiser, list(start.parameters()), steps=10)
+    x, y = data[0].x[:64], data[0].y[:64]
+    moves.forget_gradients()
+    functional.cross_entropy(start(x), y).backward()
+    moves.step()
+    assert all(bool((a != b).any()) for a, b in zip(before, start.parameters(), strict=True))
+    epochs: list[Epoch] = []
+    train(recipe, *data, device=CPU, report=epochs.append)
+    assert epochs[-1].accuracy > 0.35
+
+
+def test_muon_moves_a_matrix_by_its_rate_in_every_direction(data: tuple[Any, Any]) -> None:
+    """The singular values of its step are near 1 (within the loose ends of five Newton-Schulz iterations)."""
+    layer = nn.Linear(64, 10)
+    before = layer.weight.detach().clone()
+    rate, steps = 0.02, 100
+    moves = Moves(Optimiser(name="muon", learning_rate=rate, schedule="constant"), list(layer.parameters()), steps)
+    functional.cross_entropy(layer(data[0].x[:64].flatten(1)), data[0].y[:64]).backward()
+    moves.step()
+    sizes = torch.linalg.svdvals(layer.weight.detach() - before) / rate
+    # The labels' gradients sum to zero: one of the ten directions has none.
+    assert bool((sizes[:9] > 0.4).all())
+    assert bool((sizes <= 1.3).all())
 
 
 @pytest.mark.parametrize("divide", ["whole", "each"])
@@ -164,10 +196,10 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("objective", ["adversarial", "l2nnn-adversary"])
+@pytest.mark.parametrize(("objective", "optimiser"), [("adversarial", "adam"), ("l2nnn-adversary", "muon")])
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_an_interrupted_training_goes_on_to_the_same_weights(
-    objective: str, epoch: int, tmp_path: Path, data: tuple[Any, Any]
+    objective: str, optimiser: str, epoch: int, tmp_path: Path, data: tuple[Any, Any]
 ) -> None:
     def kill(reached: Epoch) -> None:
         if reached.number == epoch:
@@ -176,7 +208,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     def checkpoint(fingerprint: str = "this one") -> Checkpoint:
         return Checkpoint(tmp_path / "training.pt", fingerprint, every=0.0)
 
-    recipe = tiny(objective)
+    recipe = tiny(objective, optimiser={"name": optimiser, "learning_rate": 1e-2})
     whole: list[Epoch] = []
     expected = train(recipe, *data, device=CPU, report=whole.append).state_dict()
     with pytest.raises(Killed):
