@@ -81,7 +81,8 @@ def test_learns_and_repeats_itself(objective: str, precision: str, data: tuple[A
 
 @pytest.mark.parametrize("optimiser", get_args(Optimiser.model_fields["name"].annotation))
 def test_every_optimiser_moves_all_that_is_trained(optimiser: str, data: tuple[Any, Any]) -> None:
-    recipe = tiny("l2nnn", optimiser={"name": optimiser, "learning_rate": 2e-2}, epochs=3)
+    objective = {"name": "l2nnn", "v": 10.0}
+    recipe = tiny("l2nnn", objective=objective, optimiser={"name": optimiser, "learning_rate": 2e-2}, epochs=3)
     start = build(recipe, data[0].shape, 10)
     before = [parameter.clone() for parameter in start.parameters()]
     moves = Moves(recipe.optimiser, list(start.parameters()), steps=10)
