@@ -81,9 +81,7 @@ def test_learns_and_repeats_itself(objective: str, precision: str, data: tuple[A
 
 @pytest.mark.parametrize("optimiser", get_args(Optimiser.model_fields["name"].annotation))
 def test_every_optimiser_moves_all_that_is_trained(optimiser: str, data: tuple[Any, Any]) -> None:
-    objective = {"name": "l2nnn", "v": 10.0}
-    rate = {"adam": 1e-2, "sgd": 0.3, "muon": 2e-2}[optimiser]
-    recipe = tiny("l2nnn", objective=objective, optimiser={"name": optimiser, "learning_rate": rate})
+    recipe = tiny("l2nnn", optimiser={"name": optimiser, "learning_rate": 1e-2})
     start = build(recipe, data[0].shape, 10)
     before = [parameter.clone() for parameter in start.parameters()]
     moves = Moves(recipe.optimiser, list(start.parameters()), steps=10)
@@ -92,9 +90,13 @@ def test_every_optimiser_moves_all_that_is_trained(optimiser: str, data: tuple[A
     functional.cross_entropy(start(x), y).backward()
     moves.step()
     assert all(bool((a != b).any()) for a, b in zip(before, start.parameters(), strict=True))
+
+
+def test_muon_learns(data: tuple[Any, Any]) -> None:
     epochs: list[Epoch] = []
+    recipe = tiny("l2nnn", optimiser={"name": "muon", "learning_rate": 5e-2})
     train(recipe, *data, device=CPU, report=epochs.append)
-    assert epochs[-1].accuracy > 0.35
+    assert epochs[-1].accuracy > 0.35, "four epochs are far above chance"
 
 
 def test_muon_moves_a_matrix_by_its_rate_in_every_direction(data: tuple[Any, Any]) -> None:
