@@ -11,7 +11,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
 from robcert.attacks.sparse import sparse_step
 from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
@@ -185,8 +185,8 @@ class APGD:
         return replace(state, previous=delta, delta=moved)
 
     def fine(self, problem: Problem, state: APGDState, steps: int = 1) -> Tensor:
-        """The last tenth of the iterations, whose steps are small."""
-        return state.iteration + (steps - 1) >= 0.9 * self.iterations
+        """The last of the iterations, whose steps are small."""
+        return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: APGDState) -> APGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
 from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
@@ -186,7 +186,7 @@ class CW:
         """In l2 the last constant, whose search starts anew; in linf the end of every search step."""
         if problem.threat.norm == "l2" and self.search_steps > 1:
             return state.search_step >= self.search_steps - 1
-        return state.iteration + (steps - 1) >= 0.9 * self.iterations
+        return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: CWState) -> CWState:
         """End search steps that are spent or make no progress, and choose the next c (or tau)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
 from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import fooled_at, start_of
 from robcert.math.norms import per_image, vector_norm
@@ -90,8 +90,8 @@ class DDN:
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)
 
     def fine(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
-        """The last tenth of the iterations, in which the radius settles."""
-        return state.iteration + (steps - 1) >= 0.9 * self.iterations
+        """The last of the iterations, in which the radius settles."""
+        return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: DDNState) -> DDNState:
         """Done after all iterations."""

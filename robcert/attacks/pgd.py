@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose, margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
 from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
@@ -123,8 +123,8 @@ class PGD:
         return replace(state, delta=delta, top=top, iteration=state.iteration + 1)
 
     def fine(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
-        """The last tenth of the iterations, whose steps are small."""
-        return state.iteration + (steps - 1) >= 0.9 * self.iterations
+        """The last of the iterations, whose steps are small."""
+        return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: PGDState) -> PGDState:
         """End search steps: with "minimize", go to the next budget of the bisection."""

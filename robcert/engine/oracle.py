@@ -18,8 +18,8 @@ from robcert.engine.expectation import draws_of
 from robcert.engine.precision import Lowered
 from robcert.math.norms import per_image, vector_norm
 
-_EVERY = 5
-"""A coarse minimisation confirms the first point that fools, and closer ones at every fifth evaluation: a confirmation
+_EVERY = 10
+"""A coarse minimisation confirms the first point that fools, and closer ones at every tenth evaluation: a confirmation
 costs a forward in float32, and what is closest is found in the last, fine steps."""
 
 Guard = Callable[[Tensor], Tensor]
