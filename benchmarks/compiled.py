@@ -17,7 +17,8 @@ from torch import nn
 
 from robcert.engine.allocator import keep_memory
 from robcert.engine.layout import faster_layout
-from robcert.engine.precision import fastest, search_network
+from robcert.engine.precision import search_network
+from robcert.engine.stopwatch import fastest
 
 
 def main(arguments: list[str]) -> int:

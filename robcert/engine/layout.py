@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robcert.engine.precision import GLANCE, fastest
 from robcert.engine.rewrites import pass_faster, pool_before_relu
+from robcert.engine.stopwatch import GLANCE, fastest
 
 Layout = Literal["channels_first", "channels_last", "rewritten"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)

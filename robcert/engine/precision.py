@@ -8,17 +8,15 @@ as in float32, and a search does not need more: what it finds is confirmed by th
 from __future__ import annotations
 
 import copy
-import time
 from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
-from robcert.engine.batching import SMALLEST, bucket
-from robcert.engine.capture import Work, replayed
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.rewrites import pass_faster, pool_before_relu
+from robcert.engine.stopwatch import GLANCE, fastest
 from robcert.errors import UsageError, did_you_mean
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
@@ -28,9 +26,6 @@ _GAIN = 0.8  # bfloat16 must take at most this share of the float32 time
 _AGREE = 0.9  # ... and give at least this share of the same answers
 _SMALL = {"cpu": 4e-3, "cuda": 4e-4}
 """Seconds: a faster step is mostly overhead, and no choice to be made by a noisy clock. A graph has less of it."""
-
-GLANCE = 0.02
-"""Seconds: about how long to see whether a step is fast or slow at all."""
 
 
 class Lowered(nn.Module):
@@ -165,52 +160,6 @@ def search_network(
         return None
     wide, narrow = fastest([rival, as_searched(rival, lowered, x.device)], x, seconds)
     return lowered if narrow <= _GAIN * wide else None
-
-
-def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
-    """The least seconds of a pass forward and backward to ``x``, for each network, measured in turns.
-
-    On a GPU it is replayed, as the steps of an attack are. Where a pass takes longer than ``seconds``, it is one of
-    fewer images, from which that of all is extrapolated.
-    """
-    few = x[: _rows(networks[0], x, seconds)]
-    passes = [replayed(_pass(network, few), x.device) for network in networks]
-    best = [float("inf")] * len(networks)
-    end = time.monotonic() + seconds
-    while True:
-        for k, work in enumerate(passes):
-            _wait(x.device)
-            began = time.monotonic()
-            work()
-            _wait(x.device)
-            best[k] = min(best[k], time.monotonic() - began)
-        if time.monotonic() >= end:
-            return [one * len(x) / len(few) for one in best]
-
-
-def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
-    """How many of the images (n, *shape) a pass takes about so many seconds for: 8, 16, 32, ... or all."""
-    work, taken = _pass(network, x[:SMALLEST]), 0.0
-    for _ in range(2):  # the first one prepares what the others find
-        _wait(x.device)
-        began = time.monotonic()
-        work()
-        _wait(x.device)
-        taken = time.monotonic() - began
-    return bucket(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
-
-
-def _pass(network: nn.Module, x: Tensor) -> Work:
-    def work() -> None:
-        point = x.detach().requires_grad_(True)
-        torch.autograd.grad(network(point).logsumexp(dim=1).sum(), point)
-
-    return work
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class _Confirmed(nn.Module):

@@ -15,7 +15,8 @@ from robcert.attacks.protocol import Problem
 from robcert.data import load_dataset
 from robcert.engine import precision
 from robcert.engine.oracle import ModelOracle
-from robcert.engine.precision import Lowered, as_searched, fastest, search_network
+from robcert.engine.precision import Lowered, as_searched, search_network
+from robcert.engine.stopwatch import fastest
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.types import Goal, Norm, Threat
