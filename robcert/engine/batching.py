@@ -2,7 +2,7 @@
 
 Matrix kernels choose their blocking by the number of rows, so logits of one image can differ in the last bits
 between batch sizes. Rows that come in multiples of eight met no such difference on the machines this was tried
-on, so every call of a model is padded to 8, 16, 32, ... rows.
+on, so every call of a model is padded to a multiple of eight rows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ def bucket(count: int, limit: int) -> int:
     return size
 
 
+def eights(count: int, limit: int) -> int:
+    """The smallest multiple of 8 that holds ``count`` images, at most the largest such up to ``limit``."""
+    return max(SMALLEST, min(-(-count // SMALLEST), limit // SMALLEST) * SMALLEST)
+
+
 def padded(x: Tensor, rows: int) -> Tensor:
     """``x`` (n, *shape) followed by copies of its last row, up to ``rows`` rows."""
     missing = rows - x.shape[0]
@@ -38,6 +43,6 @@ def logits_of(module: nn.Module, x: Tensor, slots: int) -> Tensor:
     """Logits (n, classes) of any number of images, in padded batches of at most ``slots``."""
     parts: list[Tensor] = []
     for chunk in x.split(slots) if len(x) else ():
-        rows = bucket(chunk.shape[0], slots)
+        rows = eights(chunk.shape[0], slots)
         parts.append(module(padded(chunk, rows))[: chunk.shape[0]])
     return torch.cat(parts) if parts else module(torch.zeros(SMALLEST, *x.shape[1:], device=x.device))[:0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robcert.attacks.protocol import Attack, Problem, Refining, select, take
 from robcert.attacks.targets import rank_rivals
-from robcert.engine.batching import bucket, logits_of
+from robcert.engine.batching import bucket, eights, logits_of
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
@@ -91,12 +91,13 @@ class Leg:
         self.broke: set[int] = set()
         work = [(position, restart) for restart in range(restarts) for position in entrants]
         self.work = len(work)
-        self.slots = Slots.fresh(work, bucket(len(work), slots))
+        self.recorder = recorder or recorder_for(images.x.device)
+        self.slots = Slots.fresh(work, self._slots_for(len(work), slots))
         self.rivals = self._rank(entrants, slots) if getattr(attack, "targeted", False) else None
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = attack.init(self.problem)
-        self.steps = Steps(attack, self.search is not None, recorder or recorder_for(images.x.device))
+        self.steps = Steps(attack, self.search is not None, self.recorder)
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -154,6 +155,9 @@ class Leg:
             getattr(self.oracle, name).copy_(tensors[f"oracle.{name}"])
         blank = self.attack.init(self.problem)
         self.state = type(blank)(**{f.name: tensors[f"state.{f.name}"] for f in fields(blank)})
+
+    def _slots_for(self, work: int, limit: int) -> int:
+        return (eights if self.recorder is None else bucket)(work, limit)
 
     def _oracle(self) -> ModelOracle:
         return ModelOracle(self.module, self.problem, self.model.rounding, self.search, self.guard)
@@ -279,9 +283,9 @@ class Leg:
                 self.non_finite.add(position)
 
     def _shrink(self) -> None:
-        """Halve the batch while the rest fits into half of it."""
-        count = bucket(self.slots.remaining, self.slots.count)
-        if count >= self.slots.count or not self.slots.remaining or self.slots.queue:
+        """Make the batch smaller where that spares a fifth of it; where steps are recorded anew for it, half of it."""
+        count, now = self._slots_for(self.slots.remaining, self.slots.count), self.slots.count
+        if count > 0.8 * now or not self.slots.remaining or self.slots.queue:
             return
         kept = torch.tensor(self.slots.shrink(count), device=self.problem.y.device)
         old, oracle = self.problem, self.oracle

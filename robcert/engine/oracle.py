@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
-from robcert.engine.batching import SMALLEST, bucket, padded
+from robcert.engine.batching import eights, padded
 from robcert.engine.expectation import draws_of
 from robcert.engine.precision import Lowered
 from robcert.math.norms import per_image, vector_norm
@@ -123,7 +123,7 @@ class ModelOracle:
         assert self.search is not None
         coarse, fine = self.coarse.nonzero().flatten(), (~self.coarse).nonzero().flatten()
         parts = [
-            network(padded(x[rows], bucket(len(rows), len(x))))[: len(rows)]
+            network(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
             for network, rows in ((self.search, coarse), (self.module, fine))
         ]
         return torch.cat(parts)[torch.cat([coarse, fine]).argsort()]
@@ -136,7 +136,7 @@ class ModelOracle:
         rows = (closer & self.coarse).nonzero().flatten()
         if not len(rows):
             return closer
-        logits = self.module(padded(x[rows], -(-len(rows) // SMALLEST) * SMALLEST))[: len(rows)]
+        logits = self.module(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
         self.confirmed += len(rows)
         return closer.index_put((rows,), self._fools(logits, self.problem.y[rows]))
 

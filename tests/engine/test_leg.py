@@ -281,3 +281,20 @@ def test_logits_do_not_depend_on_the_batch(model: LoadedModel, digits: Batch) ->
         bound = model.rounding * whole[:50].abs().amax(1, keepdim=True)
         assert bool(((found - whole[:50]).abs() <= bound).all())
     assert logits_of(model.module, digits.x[:0], 8).shape == (0, 10)
+
+
+def test_decided_images_make_the_batch_smaller(plain: LoadedModel, digits: Batch) -> None:
+    """The images that break leave, and the steps of those that hold are made in a batch of about their number."""
+    rows: list[int] = []
+    watched = plain.module.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
+    try:
+        images, threat = some(digits, list(range(120))), Threat("l2", (0.5,))
+        witnesses, leg = run_leg(plain, **images, threat=threat, name="pgd", abort_early=False)
+    finally:
+        watched.remove()
+    standing = 120 - sum(broken(witnesses, 0.5))
+    assert 8 < standing < 90, "it means something"
+    assert all(count % 8 == 0 for count in rows)
+    assert max(rows) == 120
+    assert leg.slots.count <= 1.25 * (standing + 8)
+    assert leg.slots.count not in (8, 16, 32, 64, 128), "no power of two, for this number of images"

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from robcert.engine.batching import bucket, default_slots
+from robcert.engine.batching import bucket, default_slots, eights
 from robcert.engine.slots import IDLE, Slots
 
 
@@ -94,5 +94,8 @@ def test_buckets() -> None:
     assert [bucket(n, 128) for n in (0, 1, 8, 9, 64, 65, 128, 500)] == [8, 8, 8, 16, 64, 128, 128, 128]
     assert bucket(100, 1) == 8
     assert bucket(100, 100) == 64, "a limit between two sizes takes the smaller"
+    assert [eights(n, 128) for n in (0, 1, 8, 9, 64, 65, 128, 500)] == [8, 8, 8, 16, 64, 72, 128, 128]
+    assert eights(100, 1) == 8
+    assert eights(100, 100) == 96, "a limit between two sizes takes the smaller"
     for entries in (1, 64, 784, 3072, 150_528, 10**9):
         assert default_slots(entries) in (8, 16, 32, 64, 128)
