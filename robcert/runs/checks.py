@@ -33,8 +33,8 @@ _ITERATIVE = 10
 
 
 @torch.no_grad()
-def check_answers(model: LoadedModel, data: Dataset, slots: int) -> Notes:
-    """What the answers to the clean images give away, by the position of the images.
+def check_answers(model: LoadedModel, data: Dataset, slots: int, logits: Tensor) -> Notes:
+    """What the answers to the clean images, (n, classes), give away, by the position of the images.
 
     - ``random``: two identical calls differ by more than the stated rounding bound;
     - ``probabilities``: every row lies in [0, 1] and sums to one: a softmax, not logits;
@@ -43,7 +43,7 @@ def check_answers(model: LoadedModel, data: Dataset, slots: int) -> Notes:
     """
     if not len(data):
         return {}
-    logits, again = (logits_of(model.module, data.x, slots).cpu() for _ in range(2))
+    again = logits_of(model.module, data.x, slots).cpu()
     y = data.y.cpu()
     size = logits.abs().amax(dim=1)
     random = (logits - again).abs().amax(dim=1) > model.rounding * size

@@ -22,11 +22,11 @@ def entrants(wrong: Tensor, witnesses: Witnesses, proof: Proof, threat: Threat, 
     return going.nonzero().flatten().tolist()
 
 
-def misclassified(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
-    """(n,) bool: the model's answer to the clean image is not the label.
+def clean_logits(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
+    """(n, classes), the model's answers to the clean images, on the host.
 
     Raises:
-        EvaluationError: the model answers NaN or infinity to a clean image.
+        EvaluationError: one of them is NaN or infinity.
     """
     logits = logits_of(model.module, data.x, slots).cpu()
     bad = ~logits.isfinite().all(dim=1)
@@ -36,4 +36,9 @@ def misclassified(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
             f"{model.name} answers NaN or infinity to {int(bad.sum())} of {len(data)} clean images (index {images})",
             "Check its weights and that the data is in the range it was trained for",
         )
-    return logits.argmax(dim=1) != data.y.cpu()
+    return logits
+
+
+def misclassified(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
+    """(n,) bool: the model's answer to the clean image is not the label; errors as `clean_logits`."""
+    return clean_logits(model, data, slots).argmax(dim=1) != data.y.cpu()

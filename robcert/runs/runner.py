@@ -17,7 +17,7 @@ from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
 from robcert.runs.early import Enough, Standing, Stopped
-from robcert.runs.images import entrants, misclassified
+from robcert.runs.images import clean_logits, entrants
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import product_name, write_contradiction, write_products
 from robcert.runs.proof import Proof, come_upon, prove
@@ -53,7 +53,8 @@ class Runner:
     def model(self, number: int, model: LoadedModel) -> ModelRecord:
         """Attack one model through the whole plan."""
         model = averaged(model, self.spec.eot)
-        wrong = misclassified(model, self.data, self.slots)
+        clean = clean_logits(model, self.data, self.slots)
+        wrong = clean.argmax(dim=1) != self.data.y.cpu()
         witnesses = Witnesses(self.data.x)
         progress = self.store.progress(number, witnesses) if self.store else Progress()
         proof = prove(self.spec.certify, single_draw(model), self.data, self.threat)
@@ -84,7 +85,7 @@ class Runner:
                 self.store.finish_leg(number, k, witnesses, record, signs)
         notes = progress.notes
         if stopped is None:
-            notes = [*notes, *self._checks(model, wrong, witnesses, proof, progress)]
+            notes = [*notes, *self._checks(model, clean, wrong, witnesses, proof, progress)]
         record = summary.summarize(
             model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
         ).model_copy(update={"search_precision": "float32" if search is None else "bfloat16"})
@@ -94,10 +95,10 @@ class Runner:
         return record
 
     def _checks(
-        self, model: LoadedModel, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
+        self, model: LoadedModel, clean: Tensor, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
     ) -> list[dict[str, list[int]]]:
         """What speaks for an attack that failed rather than a model that held."""
-        answers = check_answers(model, self.data, self.slots)
+        answers = check_answers(model, self.data, self.slots, clean)
         beyond = check_unbounded(
             model, self.images, self.threat, wrong, witnesses, proof.radius, self.spec.seed, self.slots
         )
