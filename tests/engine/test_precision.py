@@ -184,6 +184,22 @@ def test_auto_asks_the_clock(wide: float, narrow: float, lowered: bool, monkeypa
     assert (chosen is not None) == lowered, "clearly faster, and not a step that is mostly overhead"
 
 
+@pytest.mark.parametrize(("narrow", "asked"), [(5e-3, [0.1]), (11e-3, [0.1]), (7e-3, [0.1, 1.0]), (9e-3, [0.1, 1.0])])
+def test_only_a_close_race_is_timed_for_long(
+    narrow: float, asked: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def clock(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
+        if len(networks) == 2:
+            seen.append(seconds)
+        return [10e-3, narrow][: len(networks)]
+
+    monkeypatch.setattr(precision, "fastest", clock)
+    search_network(small(), torch.rand(8, 1, 8, 8), "auto")
+    assert seen == pytest.approx(asked)
+
+
 def test_the_clock_runs_every_network() -> None:
     first, second = fastest([small(), small(1)], torch.rand(8, 1, 8, 8), 0.0)
     assert 0 < first < float("inf")
