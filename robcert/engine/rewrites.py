@@ -6,6 +6,7 @@ They are for copies that search: their parameters take no gradient, and their pi
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import cast
 
 import torch
@@ -43,13 +44,7 @@ def pass_faster(network: nn.Module, example: Tensor) -> None:
         example: (n, *shape), float32 images, as the network takes them.
     """
     _flatten_pixels(network, example)
-    rectified = {
-        first
-        for module in network.modules()
-        if type(module) is nn.Sequential
-        for first, second in itertools.pairwise(module)
-        if type(second) is nn.ReLU
-    }
+    rectified = _in_front_of_relu(network)
     _pool_norms(network)
     for name, module in list(network.named_modules()):
         if not name or _watched(module):
@@ -63,6 +58,19 @@ def pass_faster(network: nn.Module, example: Tensor) -> None:
             network.set_submodule(name, Convolve(cast("nn.Conv2d", module)))
         elif AllStacks.fits(module):
             network.set_submodule(name, AllStacks(cast("LabelStacks", module)))
+
+
+def _in_front_of_relu(network: nn.Module) -> set[nn.Module]:
+    """The modules behind each of whose places in the network there is a ReLU."""
+    places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    followed = Counter(
+        first
+        for _, module in network.named_modules(remove_duplicate=False)
+        if type(module) is nn.Sequential
+        for first, second in itertools.pairwise(module)
+        if type(second) is nn.ReLU
+    )
+    return {module for module, count in followed.items() if count == places[module]}
 
 
 def _watched(module: nn.Module) -> bool:

@@ -103,3 +103,7 @@ def test_only_in_front_of_a_relu_may_a_negative_maximum_be_another() -> None:
     net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(2))
     pass_faster(net, torch.randn(2, 1, 14, 14))
     assert [layer.positive for layer in net if isinstance(layer, PoolPairs)] == [True, False]
+    pool = nn.MaxPool2d(2)
+    twice = nn.Sequential(nn.Conv2d(1, 16, 3), pool, nn.ReLU(), nn.Conv2d(16, 16, 3), pool)
+    pass_faster(twice, torch.randn(2, 1, 14, 14))
+    assert not any(layer.positive for layer in twice if isinstance(layer, PoolPairs)), "one pooling in two places"
