@@ -18,8 +18,8 @@ class Moves:
     """The optimisers of a training, each with its schedule.
 
     Muon makes the step of a matrix orthogonal, so that all its singular directions are trained alike. That is what
-    weights need whose spectral norm is bounded: an L2-nonexpansive network reaches larger gaps in three epochs than
-    with Adam in six. It is made for matrices; everything else is moved by Adam.
+    weights need whose spectral norm is bounded: an L2-nonexpansive network reaches larger gaps in fewer epochs than
+    with Adam. It is made for matrices; everything else is moved by Adam.
 
     Args:
         table: of the recipe.
