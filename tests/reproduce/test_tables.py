@@ -34,6 +34,7 @@ def column(record: ReproduceRecord, name: str, table: int = 0) -> dict[str, obje
 
 def test_table1_is_the_attack_and_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robcert.reproduce.l2nnn_table1.MODELS", DIGITS)
+    monkeypatch.setattr("robcert.reproduce.l2nnn_table1.ONLY_GAPS", ())
     monkeypatch.setattr("robcert.reproduce.l2nnn_table1.EPS", 0.3)
     monkeypatch.setattr("robcert.reproduce.l2nnn_table1.ROWS", ("10", "100"))
     record = reproductions.get("l2nnn-table1")(settings(tmp_path))
