@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robcert.engine.stopwatch import fastest
 
 
-def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.3) -> int:
+def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.1) -> int:
     """One thread or as many as torch would use, whichever passes ``x`` (n, *shape) forward and backward faster.
 
     Args:
