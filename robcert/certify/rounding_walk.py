@@ -36,6 +36,9 @@ _ROUNDED_ALIKE = frozenset(
 )
 """Ops on constants that IEEE 754 rounds in one way only, on every device and in every order."""
 
+_JOINS = ("cat", "concat", "concatenate", "stack")
+"""Ops that put what they read beside one another."""
+
 _LIMIT = 2.0**120
 """Beyond this size a float32 number may overflow on the way, and no bound is given."""
 
@@ -194,14 +197,18 @@ class Analysis:
             together = self._together(call, value, d)
             d[node.name] = total(moved if together is None else min(moved, together), own)
             if node.name == self.logits.node and math.isfinite(own):
-                largest = _linear.largest_entry(at, total(*(d[name] for name, _ in value.sources)))
+                largest = (
+                    max(d[name] for name, _ in value.sources)  # each logit is an entry of one of them
+                    if call.op in _JOINS
+                    else _linear.largest_entry(at, total(*(d[name] for name, _ in value.sources)))
+                )
             if sizes is not None:
                 nodes.append(NodeError(call.layer, call.op, sizes[node.name], own, d[node.name]))
         return d, largest
 
     def _together(self, call: Call, value: Value, d: dict[str, float]) -> float | None:
         """Less than the sum, for what stands beside one another: the root of squares; two-sided ReLU: its input."""
-        if call.op not in ("cat", "concat", "concatenate", "stack"):
+        if call.op not in _JOINS:
             return None
         names = [name for name, _ in value.sources]
         beside = root_of_squares(*(d[name] for name in names))

@@ -12,6 +12,7 @@ from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
 from robcert.engine.leg import Leg
 from robcert.engine.precision import PRECISIONS, Lowered, search_network
+from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
@@ -39,6 +40,7 @@ class Runner:
         store: RunStore | None,
         reporter: Reporter,
         slots: int,
+        widen: bool,
         checkpoint_seconds: float,
         interrupted: Callable[[], bool],
     ) -> None:
@@ -46,7 +48,8 @@ class Runner:
         self.store, self.reporter = store, reporter
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
-        self.slots = slots
+        self.slots, self.width = slots, slots
+        self.widen = widen
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
 
@@ -74,6 +77,7 @@ class Runner:
                 break
             if k == first:
                 layout, search = self._forms(number, model)
+                self.width = self._width(number, search or layout)
             record, signs, stopped = self._leg(number, model, layout, search, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
             progress.legs.append(record)
@@ -122,6 +126,17 @@ class Runner:
             self.store.setting(key, "float32" if search is None else "bfloat16")
         return layout, search
 
+    def _width(self, number: int, searched: nn.Module) -> int:
+        """How many images the legs hold at once."""
+        if not self.widen:
+            return self.slots
+        place = f"slots {number}"
+        known = self.store.setting(place, None) if self.store else None
+        width = int(known) if known else wide_enough(searched, self.data.x[: self.slots], self.slots)
+        if self.store:
+            self.store.setting(place, str(width))
+        return width
+
     def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
         against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
@@ -167,7 +182,7 @@ class Runner:
             seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
             entrants=entrants(wrong, witnesses, proof, self.threat, self.spec.goal == "minimize"),
             restarts=plan.restarts,
-            slots=self.slots,
+            slots=self.width,
             snapshot=snapshot,
             search=search,
             layout=layout,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.overrides import TorchFunctionMode
 
+from robcert.train.precision import multiplies_bfloat16
 from robcert.train.recipe import Optimiser
 
 _OTHERS = 0.2
@@ -31,6 +35,7 @@ class Moves:
 
     def __init__(self, table: Optimiser, parameters: list[nn.Parameter], steps: int) -> None:
         self.optimisers = _optimisers(table, parameters)
+        self.native = all(multiplies_bfloat16(parameter.device) for parameter in parameters)
         # The momentum is left alone: cycling it as well made no difference worth a key in the recipe.
         self.schedules = [
             OneCycleLR(one, one.defaults["lr"], total_steps=steps, pct_start=table.rise, cycle_momentum=False)
@@ -45,8 +50,10 @@ class Moves:
 
     def step(self) -> None:
         """Moves what is trained by its gradients."""
-        for one in (*self.optimisers, *self.schedules):
-            one.step()
+        arithmetic: AbstractContextManager[object] = nullcontext() if self.native else _StayFloat32()
+        with arithmetic:
+            for one in (*self.optimisers, *self.schedules):
+                one.step()
 
     def state(self) -> list[dict[str, Any]]:
         """Tensors and plain values."""
@@ -56,6 +63,19 @@ class Moves:
         """Back to a `state`, bit for bit."""
         for one, stored in zip((*self.optimisers, *self.schedules), state, strict=True):
             one.load_state_dict(stored)
+
+
+class _StayFloat32(TorchFunctionMode):
+    """Turns casts to bfloat16 into copies.
+
+    torch's Muon multiplies in bfloat16, whatever the processor: without such instructions that is most of a training.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """The call as it is, but for that cast."""
+        return args[0].clone() if func is torch.Tensor.bfloat16 else func(*args, **(kwargs or {}))
 
 
 def _optimisers(table: Optimiser, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:

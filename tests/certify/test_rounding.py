@@ -23,6 +23,7 @@ from robcert.network import load_model
 from robcert.network.load import from_module
 from robcert.nn import split
 from robcert.nn.activations import ScaledSigmoid, TwoSided, TwoSidedReLU
+from robcert.nn.heads import LabelStacks
 from robcert.nn.normalisation import LargestScaleNorm, SubtractMean
 from robcert.nn.pooling import NormPool2d
 from robcert.types import LoadedModel
@@ -278,6 +279,18 @@ def test_linear_is_nearly_attained() -> None:
     assert 1 < ratio < 300
     bound = logit_rounding(model).error * 1e-3
     assert float(measured(model, x).max()) > bound, "the check must be able to fail"
+
+
+def test_logits_side_by_side_are_each_as_good_as_their_own_network() -> None:
+    """Ten stacks: E is that of the worst of them, and not the root of ten such squares."""
+    torch.manual_seed(0)
+    stacks = LabelStacks(64, 10, [16], TwoSidedReLU, 2)
+    alone = [
+        logit_rounding(from_module(nn.Sequential(nn.Flatten(), stack), (1, 8, 8), 1)).error for stack in stacks.stacks
+    ]
+    together = logit_rounding(from_module(nn.Sequential(nn.Flatten(), stacks), (1, 8, 8), 10)).error
+    # Alone, a stack ends in a matrix of one row, which is bounded as a row; here it is an op like any other.
+    assert max(alone) <= together <= 1.01 * max(alone)
 
 
 def test_grows_with_depth() -> None:

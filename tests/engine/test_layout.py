@@ -35,18 +35,22 @@ def test_the_same_answers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "expected"),
+    ("as_it_is", "moved", "rewritten", "expected"),
     [
-        (9e-3, 6e-3, "rewritten"),
-        (3e-3, 2e-3, "channels_last"),
-        (9e-3, 8.9e-3, "channels_first"),
-        (3e-3, 2.9e-3, "channels_first"),
-        (2e-4, 1e-4, "channels_first"),
+        (9e-3, 7e-3, 6e-3, "rewritten"),
+        (9e-3, 6e-3, 7e-3, "channels_last"),
+        (3e-3, 2e-3, 1e-3, "channels_last"),
+        (9e-3, 8.9e-3, 8.8e-3, "channels_first"),
+        (3e-3, 2.9e-3, 1e-3, "channels_first"),
+        (2e-4, 1e-4, 1e-4, "channels_first"),
     ],
 )
-def test_the_clock_decides(first: float, last: float, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_decides(
+    as_it_is: float, moved: float, rewritten: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net, x = load_model("digits-plain").module, torch.rand(8, 1, 8, 8)
-    monkeypatch.setattr(layout, "fastest", lambda networks, x, seconds: [first, last][: len(networks)])
+    times = [as_it_is, moved, rewritten]
+    monkeypatch.setattr(layout, "fastest", lambda networks, x, seconds: times[: len(networks)])
     assert layout_of(faster_layout(net, x)) == expected
 
 
