@@ -19,12 +19,12 @@ from robcert.types import Threat
     ("milliseconds", "images", "slots", "expected"),
     [
         (2.0, 128, 128, 512),
-        (5.0, 128, 128, 256),
-        (7.0, 128, 128, 128),
+        (10.0, 128, 128, 256),
+        (15.0, 128, 128, 128),
         (40.0, 128, 128, 128),
-        (1.0, 32, 128, 256),  # fewer images than slots: the time of one counts
+        (2.0, 32, 128, 256),  # fewer images than slots: the time of one counts
         (1.0, 128, 512, 512),
-        (1.0, 8, 8, 64),
+        (1.0, 8, 8, 128),
     ],
 )
 def test_short_passes_take_more_images(
