@@ -27,6 +27,13 @@ def reproduce(
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="whichever is faster")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these columns, separated by commas; those of other models stay in --results as they were.",
+            show_default="all",
+        ),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the run directories; the same command goes on.")] = Path("runs"),
     results: Annotated[
         Path | None, typer.Option(help="A markdown page in which the section of this table is written or replaced.")
@@ -44,6 +51,8 @@ def reproduce(
     `robcert reproduce l2nnn-table1 --n 1000 --max-iterations 10k`
 
     `robcert reproduce l2nnn-table4 --n 200 --results models/RESULTS.md`
+
+    `robcert reproduce l2nnn-table1 --n 1000 --max-iterations 10k --models mnist-l2nnn --results models/RESULTS.md`
     """
     from rich.console import Console
 
@@ -52,7 +61,8 @@ def reproduce(
     from robcert.errors import UsageError, did_you_mean
     from robcert.report.progress import ConsoleReporter
     from robcert.reproduce import Settings, reproductions
-    from robcert.reproduce.render import console_text, write_section
+    from robcert.reproduce.page import merged, write_section
+    from robcert.reproduce.render import console_text
     from robcert.runs.plan import parse_count
 
     if table is None:
@@ -75,13 +85,14 @@ def reproduce(
                 seed=seed,
                 device=where,
                 threads=threads,
+                models=tuple(filter(None, (models or "").replace(" ", "").split(","))),
                 runs=runs,
                 reporter=reporter,
                 trained=_tell_epochs,
             )
         )
     if results is not None:
-        write_section(record, results)
+        write_section(merged(record, results) if models else record, results)
     write(record.to_json() if output_format == "json" else console_text(record), output)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robcert.data import load_dataset
-from robcert.errors import EvaluationError
+from robcert.errors import EvaluationError, UsageError, did_you_mean
 from robcert.network import load_model
 from robcert.network.zoo import zoo_names
 from robcert.report.console import verdict_line
@@ -59,12 +59,19 @@ class Swept:
         return None
 
 
-def available(matches: tuple[Match, ...], table: str, data: str) -> tuple[list[Match], list[str]]:
-    """The models that the zoo has, and a line for each that it lacks.
+def available(
+    matches: tuple[Match, ...], table: str, data: str, wanted: tuple[str, ...] = ()
+) -> tuple[list[Match], list[str]]:
+    """The models that the zoo has, of those that are wanted (empty: all), and a line for each that it lacks.
 
     Raises:
-        EvaluationError: it has none of them.
+        UsageError: the table has no such model.
+        EvaluationError: the zoo has none of them.
     """
+    for name in wanted:
+        if name not in (known := [match.ours for match in matches]):
+            raise UsageError(f"{table} has no column of {name!r}", did_you_mean(name, known))
+    matches = tuple(match for match in matches if not wanted or match.ours in wanted)
     there = [match for match in matches if match.ours in zoo_names()]
     if not there:
         raise EvaluationError(

@@ -29,6 +29,7 @@ POOLING: dict[str, nn.Module] = {"max-pooling 2x2": nn.MaxPool2d(2), "norm-pooli
 @reproduction("l2nnn-distance")
 def l2nnn_distance(settings: Settings) -> ReproduceRecord:
     """What layers of L2-Nonexpansive Neural Networks keep of l2 distances, on --n random pairs."""
+    settings.without_models("l2nnn-distance")
     generator = torch.Generator().manual_seed(settings.seed)
 
     def normal(*shape: int) -> Tensor:

@@ -92,6 +92,7 @@ class Found:
 @reproduction("l2nnn-resnet-table")
 def l2nnn_resnet_table(settings: Settings) -> ReproduceRecord:
     """Tables 1 and 2 of Certified Defense with Nonexpansive Neural Networks: divide-before-convolution (digits)."""
+    settings.without_models("l2nnn-resnet-table")
     name = settings.data or "digits"
     images = load_images(settings, name, n=settings.n)
     test = load_dataset(name, split="test", data_dir=settings.data_dir, download=settings.download)

@@ -57,7 +57,7 @@ def l2nnn_table1_original(settings: Settings) -> ReproduceRecord:
 
 
 def _table(settings: Settings, name: str, attack: str, matches: tuple[Match, ...]) -> ReproduceRecord:
-    there, missing = available(matches, name, "mnist")
+    there, missing = available(matches, name, "mnist", settings.models)
     images = load_images(settings, "mnist", n=settings.n)
     plan = legs(attack, settings)
     swept = sweep(there, images, "l2", EPS, plan, settings)
@@ -85,7 +85,7 @@ def gap_table(settings: Settings) -> tuple[list[Table], list[str]]:
     """Average gap of each L2NNN on all test images, and how many are certified: g/2, and the sound radius of it."""
     images = load_images(settings, "mnist", n=None)
     rows: list[list[Cell]] = []
-    for match in available((*MODELS, *ONLY_GAPS), "l2nnn-table1", "mnist")[0]:
+    for match in available((*MODELS, *ONLY_GAPS), "l2nnn-table1", "mnist", settings.models)[0]:
         if not _nonexpansive(match.ours):
             continue
         model = load(match.ours, settings)

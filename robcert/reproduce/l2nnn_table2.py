@@ -23,7 +23,7 @@ MODELS = (
 @reproduction("l2nnn-table2")
 def l2nnn_table2(settings: Settings) -> ReproduceRecord:
     """Table 2 of L2-Nonexpansive Neural Networks: CIFAR-10, l2 attacks of at most 1.5, more and more iterations."""
-    there, missing = available(MODELS, "l2nnn-table2", "cifar10")
+    there, missing = available(MODELS, "l2nnn-table2", "cifar10", settings.models)
     images = load_images(settings, "cifar10", n=settings.n)
     plan = legs("cw", settings)
     swept = sweep(there, images, "l2", EPS, plan, settings)

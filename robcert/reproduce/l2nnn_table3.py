@@ -46,6 +46,7 @@ ROWS = (
 @reproduction("l2nnn-table3")
 def l2nnn_table3(settings: Settings) -> ReproduceRecord:
     """Table 3 of L2-Nonexpansive Neural Networks: an ablation, trained here (digits; --data mnist: much longer)."""
+    settings.without_models("l2nnn-table3")
     name = settings.data or "digits"
     images = load_images(settings, name, n=settings.n)
     test = load_dataset(name, split="test", data_dir=settings.data_dir, download=settings.download)

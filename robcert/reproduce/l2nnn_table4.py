@@ -21,7 +21,7 @@ MODELS = (
 @reproduction("l2nnn-table4")
 def l2nnn_table4(settings: Settings) -> ReproduceRecord:
     """Table 4 of L2-Nonexpansive Neural Networks: linf attacks of 1,000 iterations on MNIST."""
-    there, missing = available(MODELS, "l2nnn-table4", "mnist")
+    there, missing = available(MODELS, "l2nnn-table4", "mnist", settings.models)
     images = load_images(settings, "mnist", n=settings.n)
     # The sweep down to 100 iterations says whether the last leg still gains.
     counts = sorted({min(100, settings.max_iterations), settings.max_iterations})

@@ -1,21 +1,13 @@
-"""A reproduction as a table for the terminal, and as a section of a page."""
+"""A reproduction as a table for the terminal, and as markdown."""
 
 from __future__ import annotations
 
 import io
-import re
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from robcert.errors import UsageError
 from robcert.reproduce.record import Cell, Column, ReproduceRecord, Table
-
-_HEAD = """# Tables of papers, run again
-
-Each section was written by the command that it names. Percentages without "paper" are ours.
-"""
 
 
 def console_text(record: ReproduceRecord, width: int = 110) -> str:
@@ -53,26 +45,6 @@ def markdown(record: ReproduceRecord) -> str:
     if record.differences:
         parts.append("What differs from the paper:\n\n" + "\n".join(f"- {line}" for line in record.differences))
     return "\n\n".join(parts) + "\n"
-
-
-def write_section(record: ReproduceRecord, page: Path) -> None:
-    """Puts the section of a reproduction into a page, in place of the one of that name; others are kept.
-
-    Raises:
-        UsageError: the page cannot be read or written.
-    """
-    begin, end = f"<!-- {record.name} -->", f"<!-- end of {record.name} -->"
-    section = f"{begin}\n{markdown(record)}{end}"
-    try:
-        text = page.read_text(encoding="utf-8") if page.is_file() else _HEAD
-        found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
-        before, after = (text[: found.start()], text[found.end() :]) if found else (f"{text.rstrip()}\n\n", "\n")
-        text = before + section + after
-        temporary = page.with_name(f".{page.name}.partial")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(page)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{page} cannot be written ({error})", "Name another page with --results") from None
 
 
 def _heading(column: Column) -> str:

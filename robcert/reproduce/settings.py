@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from robcert.errors import UsageError
 from robcert.runs.reporter import Reporter, Silent
 from robcert.train import Epoch
 
@@ -24,6 +25,7 @@ class Settings:
         seed: of the subset and of everything random.
         device: of the models.
         threads: CPU threads; None leaves the choice to the engine.
+        models: only the columns of these models, in a table that has one for each model; empty: all.
         runs: the folder of the run directories, in which the same call goes on after an interruption.
         reporter: is told about progress.
         trained: is told about each epoch, where a table trains its networks.
@@ -38,6 +40,16 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
+    models: tuple[str, ...] = ()
     runs: Path = Path("runs")
     reporter: Reporter = field(default_factory=Silent)
     trained: Callable[[Epoch], None] | None = None
+
+    def without_models(self, table: str) -> None:
+        """Refuses a choice of models, for a table that has no column for each model of the zoo.
+
+        Raises:
+            UsageError: there is one.
+        """
+        if self.models:
+            raise UsageError(f"{table} has no columns of models to choose from", "Leave out --models")

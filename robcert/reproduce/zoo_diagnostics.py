@@ -49,6 +49,7 @@ class Attacked:
 @reproduction("zoo-diagnostics")
 def zoo_diagnostics(settings: Settings) -> ReproduceRecord:
     """No paper's table: the zoo under AutoAttack's plan, its warnings, and an independent check of each."""
+    settings.without_models("zoo-diagnostics")
     attacked, missing = _attack_all(settings)
     fired: list[list[Cell]] = []
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Records of reproductions: cells keep their kind, and a page keeps its other sections."""
+"""Records of reproductions: cells keep their kind, and every one is printed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from robcert.errors import UsageError
 from robcert.reproduce import Column, ReproduceRecord, Table
 from robcert.reproduce.record import schema
-from robcert.reproduce.render import console_text, markdown, write_section
+from robcert.reproduce.render import console_text, markdown
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "reproduce-1.json"
 COLUMNS = [
@@ -53,16 +52,3 @@ def test_text_shows_every_cell_and_who_says_it() -> None:
         for part in ("Model 1 (paper)", "25.0 %", "0.05 %", "0.0 %", "2.8", " - ", "networks", "mnist-plain: flat"):
             assert part in text
     assert "| 1M | - | 0.0 % | 0.5 |" in markdown(record())
-
-
-def test_a_page_keeps_its_other_sections(tmp_path: Path) -> None:
-    page = tmp_path / "RESULTS.md"
-    write_section(record("one"), page)
-    write_section(record("two"), page)
-    before = page.read_text()
-    write_section(record("one", share=0.75), page)
-    after = page.read_text()
-    assert after == before.replace("25.0 %", "75.0 %", 1)
-    assert after.count("robcert reproduce one") == after.count("robcert reproduce two") == 1
-    with pytest.raises(UsageError, match="cannot be written"):
-        write_section(record(), tmp_path / "nowhere" / "RESULTS.md")
