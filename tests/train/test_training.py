@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from robcert.data import load_dataset
@@ -18,6 +18,8 @@ from robcert.errors import EvaluationError, UsageError
 from robcert.network import load_model
 from robcert.nn.nonexpansive import constraints
 from robcert.train import Checkpoint, Epoch, Recipe, measure, train, train_model
+from robcert.train import optimiser as moves_of
+from robcert.train import precision as precision_of
 from robcert.train.adversary import norms, perturb, start
 from robcert.train.loop import augment, build
 from robcert.train.optimiser import Moves
@@ -99,8 +101,12 @@ def test_muon_learns(data: tuple[Any, Any]) -> None:
     assert epochs[-1].accuracy > 0.35, "four epochs are far above chance"
 
 
-def test_muon_moves_a_matrix_by_its_rate_in_every_direction(data: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_muon_moves_a_matrix_by_its_rate_in_every_direction(
+    native: bool, data: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The singular values of its step are near 1 (within the loose ends of five Newton-Schulz iterations)."""
+    monkeypatch.setattr(moves_of, "multiplies_bfloat16", lambda device: native)
     layer = nn.Linear(64, 10)
     before = layer.weight.detach().clone()
     rate, steps = 0.02, 100
@@ -125,6 +131,35 @@ def test_trained_l2nnns_are_nonexpansive(divide: str, precision: str, data: tupl
         with torch.no_grad():
             change = (net(x) - net(z)).abs().amax(1)
         assert bool((change <= (x - z).flatten(1).norm(dim=1) * (1 + 1e-6)).all())
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_for_processors_that_have_it(
+    native: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision_of, "multiplies_bfloat16", lambda device: native)
+    seen: list[torch.dtype] = []
+    layer = nn.Conv2d(1, 4, 3)
+    layer.register_forward_hook(lambda module, given, result: seen.append(result.dtype))
+    net = precision_of.Mixed(nn.Sequential(layer, nn.Flatten(), nn.Linear(144, 10)))
+    net(torch.rand(2, 1, 8, 8)).sum().backward()
+    assert seen == [expected]
+    assert all(parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in net.parameters())
+
+
+def test_muon_stays_in_float32_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its steps differ from those in bfloat16 by the rounding of bfloat16, and not by nothing."""
+    steps: list[Tensor] = []
+    for native in (True, False):
+        monkeypatch.setattr(moves_of, "multiplies_bfloat16", lambda device, native=native: native)
+        weight = nn.Parameter(torch.zeros(16, 32))
+        weight.grad = torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+        before = weight.grad.clone()
+        Moves(Optimiser(name="muon", learning_rate=1.0, schedule="constant"), [weight], 1).step()
+        assert torch.equal(weight.grad, before)
+        steps.append(weight.detach().clone())
+    difference = (steps[0] - steps[1]).norm() / steps[0].norm()
+    assert 0 < float(difference) < 0.05
 
 
 def test_divergence_is_an_error_not_a_model(data: tuple[Any, Any]) -> None:
