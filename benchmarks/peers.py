@@ -35,6 +35,7 @@ from task import Task, make_task
 from robcert.engine.allocator import keep_memory
 from robcert.engine.layout import faster_layout, layout_of
 from robcert.engine.precision import search_network
+from robcert.train.precision import multiplies_bfloat16
 
 TINY = 1e-4
 TARGET = {"cnn": 0.40, "resnet18": 0.55}
@@ -94,7 +95,6 @@ def measured(task: Task, steps: int, rounds: int, clock: Callable[[], float], te
 
 def tables(name: str, task: Task, rows: list[Row]) -> list[tuple[Table, list[str]]]:
     """The figures, and which targets they meet."""
-    bfloat16 = task.search is not None
     table = Table(title=f"{name}: {task.parameters:,} parameters, {len(task.x)} images of {task.data}")
     for column in ("attack", "of", "ms a step", "of the fastest peer", "found", "median distance", "gradient steps"):
         table.add_column(column, justify="left" if column in ("attack", "of") else "right")
@@ -113,7 +113,7 @@ def tables(name: str, task: Task, rows: list[Row]) -> list[tuple[Table, list[str
         table.add_section()
         if fastest is None:
             continue
-        limit = TARGET[name] if bfloat16 else WITHOUT
+        limit = TARGET[name] if multiplies_bfloat16(task.x.device) else WITHOUT
         mine = group[0]
         ratio = statistics.median(a / b for a, b in zip(mine.seconds, fastest.seconds, strict=True))
         lines.append(
@@ -135,6 +135,7 @@ def main(arguments: list[str]) -> int:
     missing = peers()[1]
     out.print(
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, "
+        f"{'with' if multiplies_bfloat16(torch.device('cpu')) else 'without'} bfloat16 instructions, "
         f"{options.threads} thread(s), {options.clock} time, medians of alternating rounds",
         highlight=False,
     )
