@@ -18,7 +18,7 @@ _HEAD = """# Tables of papers, run again
 
 Each section was written by the command that it names. Percentages without "paper" are ours.
 """
-_KEPT = "Columns that this command did not compute, but an earlier one: "
+_KEPT = "Models whose figures this command did not compute, but an earlier one: "
 
 
 def write_section(record: ReproduceRecord, page: Path) -> None:
@@ -64,10 +64,9 @@ def merged(record: ReproduceRecord, page: Path) -> ReproduceRecord:
             f"{page} has the table of {old.command!r}, and {record.command!r} does not fit into it",
             "Take the same --n and --max-iterations, or compute all columns: no --models",
         )
-    ours = {column.name for table in record.tables for column in table.columns if column.source == "ours"}
-    ours |= {str(row[0]) for table in record.tables for row in table.rows}
-    kept = [line for line in old.verdicts if line.partition(":")[0] not in ours]
-    names = ", ".join(line.partition(":")[0] for line in kept)
+    ours = _models(record)
+    kept = [line for line in old.verdicts if _model(line) not in ours]
+    names = ", ".join(name for name in _models(old) if name not in ours)
     lines = [line for line in record.differences if not line.startswith(_KEPT)]
     return record.model_copy(
         update={
@@ -81,6 +80,16 @@ def merged(record: ReproduceRecord, page: Path) -> ReproduceRecord:
 def _identity(record: ReproduceRecord) -> tuple[str, ...]:
     """The command and the titles, which say which images were attacked."""
     return (record.command, *(table.title for table in record.tables))
+
+
+def _models(record: ReproduceRecord) -> list[str]:
+    """Whose figures it has: in columns that a verdict speaks of, or in rows of models."""
+    rows = [str(row[0]) for table in record.tables if table.columns[0].name == "model" for row in table.rows]
+    return list(dict.fromkeys([*map(_model, record.verdicts), *rows]))
+
+
+def _model(verdict: str) -> str:
+    return verdict.partition(":")[0]
 
 
 def _joined(old: Table, new: Table) -> Table:

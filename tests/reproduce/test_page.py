@@ -56,7 +56,7 @@ def test_other_columns_stay_as_they_were(tmp_path: Path) -> None:
         whole = merged(record(at=0.25), page)
         assert whole.tables == record(plain=0.1, at=0.25, nonexpansive=0.3).tables
         assert whole.verdicts == ["plain: flat at 0.1", "nonexpansive: flat at 0.3", "at: flat at 0.25"]
-        kept = "Columns that this command did not compute, but an earlier one: plain, nonexpansive."
+        kept = "Models whose figures this command did not compute, but an earlier one: plain, nonexpansive."
         assert whole.differences == ["networks", kept]
         write_section(whole, page)
     again = merged(record(plain=0.1, at=0.2, nonexpansive=0.3), page)
