@@ -21,6 +21,8 @@ from robcert.types import Norm
 
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
+_CLOSE = 1.05
+"""So many times the budget is close to it."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,15 @@ class CW:
         )
 
     def fine(self, problem: Problem, state: CWState, steps: int = 1) -> Tensor:
-        """In l2 the last constant, whose search starts anew; in linf the end of every search step."""
+        """In l2 the last constant, whose search starts anew; in linf the end of every search step.
+
+        In l2 also an image that is to be decided and whose closest example is all but within the budget: a constant
+        that is chosen with doubt would leave it there.
+        """
         if problem.threat.norm == "l2" and self.search_steps > 1:
-            return state.search_step >= self.search_steps - 1
+            last = state.search_step >= self.search_steps - 1
+            close = (problem.best >= 0) & (problem.best <= _CLOSE * problem.threat.largest)
+            return last | close if problem.goal == "decide" else last
         return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: CWState) -> CWState:
