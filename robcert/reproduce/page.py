@@ -56,10 +56,7 @@ def merged(record: ReproduceRecord, page: Path) -> ReproduceRecord:
         ) from None
     if old is None:
         return record
-    if (old.command, [table.title for table in old.tables]) != (
-        record.command,
-        [table.title for table in record.tables],
-    ):
+    if _identity(old) != _identity(record):
         raise UsageError(
             f"{page} has the table of {old.command!r}, and {record.command!r} does not fit into it",
             "Take the same --n and --max-iterations, or compute all columns: no --models",
