@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcert.network.load import from_module
+from robcert.train.precision import multiplies_bfloat16
 from robcert.vision import torchvision
 
 SHAPE = (3, 32, 32)
@@ -86,7 +87,7 @@ def _train(net: nn.Module, x: Tensor, y: Tensor, epochs: int, size: int = 64) ->
     net.train().to(memory_format=torch.channels_last)
     for _ in range(epochs):
         for rows in torch.randperm(len(x))[: len(x) // size * size].split(size):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16(x.device)):
                 loss = F.cross_entropy(net(x[rows].contiguous(memory_format=torch.channels_last)).float(), y[rows])
             optimizer.zero_grad()
             loss.backward()

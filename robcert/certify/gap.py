@@ -4,8 +4,8 @@ A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer
 :math:`\|x' - x\| < \min_j (f_y - f_j) / L_{yj}`. The inequality is strict: at equality a tie can be reached.
 
 Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
-network differs from the real one by at most E in every logit at every point of the box
-(`robcert.certify.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
+network differs from the real one by at most E in every logit within the radius of the real
+one (`robcert.certify.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robcert.certify import Certificates, Search, certificate, round_down
-from robcert.certify.rounding import analyse, gap_error64, logit_rounding, logits64
+from robcert.certify.rounding import analyse, gap_error64, logit_rounding, logit_rounding_near, logits64
 from robcert.errors import EvaluationError
 from robcert.lipschitz.graph import BINDINGS, NetworkBound
 from robcert.types import LoadedModel, Norm
@@ -46,14 +46,15 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Se
     began = time.monotonic()
     bound = analyse(model)[0].lipschitz[norm]
     evaluated = gap_error64(model)
-    executed, refused = _executed(model)
     logits = logits64(model, x)
     executed_answers = answers(model, x)
     prediction = logits.argmax(dim=1)
     ordered = logits.sort(dim=1, descending=True).values
     correct = (prediction == y.cpu()) & (executed_answers == y.cpu())
     real, which = radii(logits, y.cpu(), correct, bound, slack=evaluated)
-    radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * executed)
+    reach = real * math.sqrt(x[0].numel()) * (1 + 2.0**-40) if norm == "linf" and len(x) else real
+    rounding, everywhere, refused = _executed(model, x, reach)
+    radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * rounding)
     return Certificates(
         method="gap",
         norm=norm,
@@ -66,7 +67,7 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Se
             "lipschitz": bound.whole,
             "lipschitz_features": bound.features,
             "lipschitz_logit": float(bound.logits.max()),
-            **({} if refused else {"rounding_float32": executed}),
+            **({} if refused else {"rounding_float32": everywhere}),
             "rounding_float64": evaluated,
         },
         seconds=time.monotonic() - began,
@@ -74,15 +75,17 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Se
     )
 
 
-def _executed(model: LoadedModel) -> tuple[float, str]:
-    """The bound E of the rounding of a logit; infinite where there is none, and why."""
+def _executed(model: LoadedModel, x: Tensor, reach: Tensor) -> tuple[Tensor, float, str]:
+    """The bounds E of the rounding of a logit: for each image, and anywhere; infinite where there is none, and why."""
     try:
-        return logit_rounding(model).error, ""
+        return logit_rounding_near(model, x, reach), logit_rounding(model).error, ""
     except EvaluationError as error:
-        return math.inf, error.found
+        return torch.full((len(x),), math.inf, dtype=torch.float64), math.inf, error.found
 
 
-def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: float) -> tuple[Tensor, Tensor]:
+def radii(
+    logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: Tensor | float
+) -> tuple[Tensor, Tensor]:
     """The radius min_j (f_y - f_j - slack) / L_yj of every image, rounded down, and which constant was binding.
 
     Args:
@@ -90,17 +93,18 @@ def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack
         y: (n,) int64.
         correct: (n,) bool; the others get 0.
         bound: the Lipschitz constants.
-        slack: what the difference of two logits may be off by.
+        slack: what the difference of two logits may be off by, for all or (n,) for each image.
 
     Returns:
         (n,) float64, and (n,) int64: an index into `BINDINGS`, or -1.
     """
     radius = torch.zeros(len(y), dtype=torch.float64)
+    slack = torch.as_tensor(slack, dtype=torch.float64).expand(len(y))
     which = torch.full((len(y),), -1, dtype=torch.int64)
     for label in y[correct].unique().tolist():
         rows = (correct & (y == label)).nonzero().flatten()
         constants, kinds = bound.pair_row(label), bound.binding_row(label)
-        room = logits[rows, label : label + 1] - logits[rows] - slack
+        room = logits[rows, label : label + 1] - logits[rows] - slack[rows, None]
         # Two roundings of the difference, one of the quotient: 4 u covers them, and nextafter the factor itself.
         reach = torch.where(room > 0, room / constants * (1 - 2.0**-51), torch.zeros_like(room))
         reach[:, label] = float("inf")

@@ -28,7 +28,22 @@ from robcert.types import LoadedModel, Norm
 
 _ROUNDED_ALIKE = frozenset(
     (
-        *("add", "sub", "rsub", "mul", "div", "neg", "abs", "sqrt", "relu", "clamp", "maximum", "minimum", "square"),
+        *(
+            "add",
+            "sub",
+            "rsub",
+            "mul",
+            "div",
+            "reciprocal",
+            "neg",
+            "abs",
+            "sqrt",
+            "relu",
+            "clamp",
+            "maximum",
+            "minimum",
+            "square",
+        ),
         *("full", "full_like", "scalar_tensor", "arange", "eye", "zeros_like", "ones_like", "_to_copy", "cat", "stack"),
         *("where", "index", "index_select", "constant_pad_nd", "pad", "repeat", "expand", "clamp_min", "clamp_max"),
         *("amax", "amin", "ones", "zeros", "new_ones", "new_zeros"),

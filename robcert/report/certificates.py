@@ -230,7 +230,7 @@ def _print_model(model: CertifiedModel, console: Console) -> None:
         f"{name}: radius {radii}; average confidence gap {model.mean_gap:.4g}; by {binding}; {each:.3g} ms an image"
     )
     rounding = model.constants.get("rounding_float32")
-    notes = ["rounding bound of a logit " + ("not known" if rounding is None else f"{rounding:.3g}")]
+    notes = ["rounding bound of a logit " + ("not known" if rounding is None else f"at most {rounding:.3g}")]
     if "lipschitz" in model.constants:
         notes.insert(0, f"Lipschitz constant {model.constants['lipschitz']:.4g}")
     if "looser_than_ibp_alone" in model.constants:

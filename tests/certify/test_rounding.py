@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robcert.certify.rounding import gap_error64, logit_rounding, logit_rounding_at, logits64
+from robcert.certify.rounding import gap_error64, logit_rounding, logit_rounding_at, logit_rounding_near, logits64
 from robcert.certify.rounding_functions import FUNCTIONS
 from robcert.certify.rounding_linear import absolute_norm
 from robcert.certify.rounding_rules import FLOAT32, FLOAT64
@@ -217,6 +217,33 @@ def test_around_an_image(drawn: tuple[nn.Module, tuple[int, ...]], reach: float)
     near = (x + step).clamp(0, 1)
     assert bool((measured(model, near) <= error).all())
     assert bool((logit_rounding_at(model, x, reach / 2) <= error * (1 + 1e-12)).all())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(networks(), st.floats(0, 1))
+def test_around_many_images(drawn: tuple[nn.Module, tuple[int, ...]], reach: float) -> None:
+    """By the distance from a centre: sound, no better than it could be at the centre, the same alone and together."""
+    model = loaded(*drawn)
+    x = torch.rand(3, *model.input_shape) * torch.tensor([0.05, 0.5, 1.0]).view(3, 1, 1, 1)
+    reaches = torch.tensor([reach, 0.0, math.inf], dtype=torch.float64)
+    error = logit_rounding_near(model, x, reaches)
+    assert bool((error <= logit_rounding(model).error).all())
+    assert float(error[2]) == logit_rounding(model).error
+    assert [float(logit_rounding_near(model, x[k : k + 1], reaches[k : k + 1])) for k in range(3)] == error.tolist()
+    step = torch.randn_like(x)
+    step = 0.99 * reaches.clamp_max(5).float().view(-1, 1, 1, 1) * step / step.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    assert bool((measured(model, (x + step).clamp(0, 1)) <= error).all())
+
+
+def test_a_dark_image_rounds_less() -> None:
+    torch.manual_seed(0)
+    model = from_module(nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)), (1, 8, 8))
+    x = torch.cat([torch.full((1, 1, 8, 8), value) for value in (0.01, 0.1, 1.0)])
+    error = logit_rounding_near(model, x, torch.zeros(3, dtype=torch.float64))
+    everywhere = logit_rounding(model).error
+    assert everywhere * 0.01 <= float(error[0]) <= everywhere * 0.01 * 2 ** (1 / 16) * 1.01
+    assert everywhere * 0.1 <= float(error[1]) <= everywhere * 0.1 * 2 ** (1 / 16) * 1.01
+    assert float(error[2]) == everywhere
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
