@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import difference_of_logits_ratio
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image, vector_norm
 from robcert.types import Norm
@@ -78,8 +78,8 @@ class ALMA:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> ALMAState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.sparse import sparse_step
 from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
@@ -102,8 +102,8 @@ class APGD:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> APGDState:
         """A random point of the ball."""

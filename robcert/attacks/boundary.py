@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.errors import UsageError
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.rng import SampleRng
@@ -95,8 +95,8 @@ class Boundary:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> BoundaryState:
         """Nothing misclassified is known."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
@@ -109,8 +109,8 @@ class CW:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> CWState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import fooled_at, start_of
 from robcert.math.norms import per_image, vector_norm
@@ -60,8 +60,8 @@ class DDN:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> DDNState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.errors import UsageError
 from robcert.math.norms import per_image, vector_norm
@@ -103,8 +103,8 @@ class EvasiveCW:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> EvasiveState:
         """At the clean image; a restart begins at a random point of the ball."""

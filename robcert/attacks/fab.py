@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.targets import target_of
 from robcert.attacks.walks import finite
 from robcert.math.hyperplane import to_hyperplane
@@ -64,8 +64,8 @@ class FAB:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> FABState:
         """At the clean image for the first try at every class, then at random points."""

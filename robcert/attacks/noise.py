@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
-from robcert.attacks.protocol import Cost, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
 from robcert.types import Norm
@@ -49,8 +49,8 @@ class Noise:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> NoiseState:
         """No point has been tried."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose, margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, divisor_at_most
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
@@ -22,6 +22,8 @@ from robcert.types import Norm
 
 _PACE = 2.0
 """So many times faster than of late a search step may still become before it is given up."""
+_WINDOW = 3
+"""The fewest iterations whose progress says anything; a short attack judges by so many and not by a tenth."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class PGD:
 
     @property
     def period(self) -> int:
-        """At most ten steps between two looks."""
-        return divisor_at_most(self.iterations)
+        """A tenth of the iterations, and at most ten, between two looks."""
+        return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> PGDState:
         """A random point of the ball (of the largest budget, or of half the best distance known)."""
@@ -142,8 +144,8 @@ class PGD:
         )
 
     def _look(self, problem: Problem, state: PGDState) -> PGDState:
-        """Every tenth of the iterations: those without hope have had their last one, or go on to the margin at once."""
-        window = max(self.iterations // 10 // self.period, 1) * self.period
+        """Every tenth of the iterations, or every few of a short attack: those without hope have had their last one, or go on to the margin at once."""
+        window = max(max(self.iterations // 10, _WINDOW) // self.period, 1) * self.period
         looking = state.iteration % window == 0
         half = math.ceil(0.5 * self.iterations / window) * window
         changes = ((problem.restart % 2 == 0) | self.targeted) & (self.objective == "alternate")

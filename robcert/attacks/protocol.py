@@ -217,6 +217,9 @@ def take(state: S, rows: Tensor) -> S:
     return replace(state, **{f.name: getattr(state, f.name)[rows] for f in fields(state)})
 
 
-def divisor_at_most(count: int, most: int = 10) -> int:
-    """The largest divisor of ``count`` that is at most ``most``: how often an attack may look up."""
-    return next(d for d in range(min(count, most), 0, -1) if count % d == 0)
+def steps_between_looks(iterations: int, most: int = 10) -> int:
+    """The largest divisor of the budget that is at most ``most`` and at most a tenth of it.
+
+    An image that is decided leaves at a look, so a short attack looks more often.
+    """
+    return next(d for d in range(max(1, min(most, iterations // 10)), 0, -1) if iterations % d == 0)

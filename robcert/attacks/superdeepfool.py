@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, divisor_at_most
+from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import finite, start_of
 from robcert.math.hyperplane import to_hyperplane
 from robcert.math.norms import per_image, vector_norm
@@ -59,7 +59,7 @@ class SuperDeepFool:
     @property
     def period(self) -> int:
         """At most five steps between two looks: a few are often enough."""
-        return divisor_at_most(self.iterations, 5)
+        return steps_between_looks(self.iterations, 5)
 
     def init(self, problem: Problem) -> SuperDeepFoolState:
         """At the clean image; a restart begins at a random point of half the ball."""

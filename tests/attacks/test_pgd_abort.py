@@ -28,6 +28,24 @@ def test_what_cannot_arrive_is_given_up_and_nothing_else(objective: str) -> None
     assert spent[True] < 0.9 * spent[False]
 
 
+@pytest.mark.parametrize("iterations", [10, 20])
+def test_a_short_attack_lets_go_early_too(iterations: int) -> None:
+    """What falls leaves at once, what holds is given up half way, and next to nothing is lost by that."""
+    model, data = load_model("digits-plain"), load_dataset("digits", n=200)
+    with torch.no_grad():
+        y = model.module(data.x).argmax(1)
+    fell: dict[bool, int] = {}
+    spent: dict[bool, int] = {}
+    for abort in (True, False):
+        found, leg = run_leg(
+            model, data.x, y, Threat("linf", (0.08,)), "pgd", restarts=2, iterations=iterations, abort_early=abort
+        )
+        fell[abort], spent[abort] = sum(broken(found, 0.08)), leg.spent.backwards
+    assert spent[True] < 0.9 * spent[False]
+    assert spent[False] < 0.95 * 200 * 2 * iterations, "images that fall leave before the end"
+    assert fell[True] >= fell[False] - 3 and fell[False] > 50
+
+
 def test_zoo_images_fall_whether_or_not_hopeless_ones_are_given_up() -> None:
     model, data = load_model("digits-at"), load_dataset("digits", n=100)
     with torch.no_grad():
