@@ -144,7 +144,7 @@ class PGD:
         )
 
     def _look(self, problem: Problem, state: PGDState) -> PGDState:
-        """Every tenth of the iterations, or every few of a short attack: those without hope have had their last one, or go on to the margin at once."""
+        """Every tenth of the iterations, or every few: those without hope end, or go on to the margin at once."""
         window = max(max(self.iterations // 10, _WINDOW) // self.period, 1) * self.period
         looking = state.iteration % window == 0
         half = math.ceil(0.5 * self.iterations / window) * window
