@@ -71,7 +71,9 @@ def attack(
         typer.Option(help="Normalisation that the model expects, e.g. 0.485,0.456,0.406.", rich_help_panel=_MODEL),
     ] = None,
     std: Annotated[str | None, typer.Option(help="Likewise, e.g. 0.229,0.224,0.225.", rich_help_panel=_MODEL)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda (all GPUs), cuda:1, ...", rich_help_panel=_MODEL)
+    ] = "auto",
     plan: Annotated[
         str | None,
         typer.Option(
@@ -209,9 +211,10 @@ def attack(
 
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
-    from robcert.cli.inputs import Foreign, load_inputs
+    from robcert.cli.inputs import Foreign, choose_device, load_inputs
     from robcert.cli.parse import attack_options, numbers, sizes, write
     from robcert.engine.precision import PRECISIONS
+    from robcert.engine.workers import gpus
     from robcert.errors import UsageError, did_you_mean
     from robcert.report import renderers
     from robcert.report.progress import ConsoleReporter
@@ -228,7 +231,6 @@ def attack(
     if verify_with not in (None, "onnxruntime"):
         raise UsageError(f"unknown runtime {verify_with!r}", did_you_mean(str(verify_with), ["onnxruntime"]))
     if vnnlib is not None:
-        from robcert.cli.inputs import choose_device
         from robcert.vnnlib.solve import solve_all
 
         write(solve_all(models, vnnlib, output_format, seed=seed, device=choose_device(device)), output)
@@ -291,9 +293,9 @@ def attack(
             cpu_threads=threads,
             checkpoint_seconds=checkpoint,
             search_precision=search_precision,
+            devices=gpus(choose_device(device)),
         )
     if verify_with is not None:
-        from robcert.cli.inputs import choose_device
         from robcert.runs.deployed import verify
 
         record = verify(record, loaded, choose_device(device))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +92,11 @@ class Leg:
         work = [(position, restart) for restart in range(restarts) for position in entrants]
         self.work = len(work)
         self.recorder = recorder or recorder_for(images.x.device)
+        self.most = slots
         self.slots = Slots.fresh(work, self._slots_for(len(work), slots))
-        self.rivals = self._rank(entrants, slots) if getattr(attack, "targeted", False) else None
+        self.targeted = bool(getattr(attack, "targeted", False))
+        self.rivals: dict[int, Tensor] = {}
+        self.ranked: set[int] = set()
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = attack.init(self.problem)
@@ -105,20 +108,57 @@ class Leg:
         """Run to the end; ``look`` is called between two looks, when `snapshot` is consistent."""
         while self.slots.remaining:
             began = time.monotonic()
-            self._fill()
-            busy = len(self.slots.busy)
-            before = self.oracle.forwards, self.oracle.backwards
-            state = self.steps(self.oracle, self.problem, self.state)
-            self.state = self.attack.phase(self.problem, state)
-            self.spent.forwards += (self.oracle.forwards - before[0]) * busy + self.oracle.confirmed
-            self.oracle.confirmed = 0
-            self.spent.backwards += (self.oracle.backwards - before[1]) * busy
-            self._harvest()
-            self._shrink()
-            self.spent.forwards += self.verifier.forwards
-            self.verifier.forwards = 0
+            self.advance()
+            self.settle()
             self.spent.seconds += time.monotonic() - began
             look(self)
+
+    def advance(self) -> None:
+        """Fill free slots and take the steps up to the next look; a GPU may still be at them when this returns."""
+        self._fill()
+        busy = len(self.slots.busy)
+        before = self.oracle.forwards, self.oracle.backwards
+        self.state = self.steps(self.oracle, self.problem, self.state)
+        self.spent.forwards += (self.oracle.forwards - before[0]) * busy
+        self.spent.backwards += (self.oracle.backwards - before[1]) * busy
+
+    def settle(self) -> None:
+        """What the look decides: stages end, images that are decided leave, and the batch shrinks."""
+        self.state = self.attack.phase(self.problem, self.state)
+        self._harvest()
+        self.fit()
+        self.spent.forwards += self.oracle.confirmed + self.verifier.forwards
+        self.oracle.confirmed = self.verifier.forwards = 0
+
+    def hand_over(self, position: int, other: Leg) -> None:
+        """Give one image, with all its restarts, whether they wait or run, to a leg of the same attack.
+
+        Raises:
+            ValueError: the other has too few slots for what runs.
+        """
+        other.slots.queue.extend(self.slots.withdraw(position))
+        if position in self.ranked:
+            other.ranked.add(position)
+        rows = [row for row in self.slots.busy if self.slots.position[row] == position]
+        if not rows:
+            return
+        if other.slots.count - len(other.slots.busy) < len(rows):
+            other.resize(other._slots_for(len(other.slots.busy) + len(rows), other.most))
+        idle = [row for row, held in enumerate(other.slots.position) if held == IDLE][: len(rows)]
+        there = torch.tensor(idle, device=other.problem.y.device)
+
+        def moved(old: Tensor, new: Tensor) -> Tensor:
+            return new.index_copy(0, there, old[rows].to(new.device))
+
+        for mine, theirs, names in ((self.problem, other.problem, _PROBLEM), (self.oracle, other.oracle, _ORACLE)):
+            for name in names:
+                getattr(theirs, name).copy_(moved(getattr(mine, name), getattr(theirs, name)))
+        changed = {f.name: moved(getattr(self.state, f.name), getattr(other.state, f.name)) for f in fields(self.state)}
+        other.state = replace(other.state, **changed)
+        for row, place in zip(rows, idle, strict=True):
+            other.slots.position[place], other.slots.restart[place] = position, self.slots.restart[row]
+        self.slots.free(rows)
+        self.problem.best[rows] = -1.0
 
     def snapshot(self) -> Snapshot:
         """Everything that `run` needs to go on."""
@@ -130,6 +170,7 @@ class Leg:
             "position": self.slots.position,
             "restart": self.slots.restart,
             "spent": vars(self.spent),
+            "ranked": sorted(self.ranked),
             **{name: getattr(self, name) for name in _COUNTS},
             **{name: sorted(getattr(self, name)) for name in _SIGNS},
         }
@@ -141,6 +182,7 @@ class Leg:
         self.slots = Slots.fresh(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
+        self.ranked = set(meta["ranked"])
         for name in _COUNTS:
             setattr(self, name, meta[name])
         for name in _SIGNS:
@@ -178,14 +220,15 @@ class Leg:
             seed=self.seed,
         )
 
-    def _rank(self, entrants: list[int], slots: int) -> Tensor:
-        """The wrong classes (images, classes - 1) of all images, by how likely the model holds them."""
-        at = torch.tensor(entrants, dtype=torch.int64, device=self.images.y.device)
-        ranks = torch.zeros(len(self.images), self.model.num_classes - 1, dtype=torch.int64, device=at.device)
-        if len(entrants):
-            ranks[at] = rank_rivals(logits_of(self.module, self.images.x[at], slots), self.images.y[at])
-        self.spent.forwards += len(entrants)
-        return ranks
+    def _ranked(self, positions: list[int]) -> Tensor:
+        """The wrong classes (n, classes - 1) of some images, by how likely the model holds them."""
+        new = sorted(set(positions) - set(self.rivals))
+        if new:
+            logits = logits_of(self.module, self.images.x[new], self.slots.count)
+            self.rivals |= dict(zip(new, rank_rivals(logits, self.images.y[new]), strict=True))
+            self.spent.forwards += len(set(new) - self.ranked)  # those ranked before an interruption were counted then
+            self.ranked |= set(new)
+        return torch.stack([self.rivals[position] for position in positions])
 
     def _fill(self) -> None:
         rows = self.slots.fill()
@@ -196,8 +239,8 @@ class Leg:
         at = torch.tensor(rows, device=problem.y.device)
         problem.x[at], problem.y[at] = self.images.x[positions], self.images.y[positions]
         problem.index[at] = self.images.index[positions]
-        if self.rivals is not None:
-            problem.rivals[at] = self.rivals[positions]
+        if self.targeted:
+            problem.rivals[at] = self._ranked([self.slots.position[row] for row in rows])
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
         known = self.witnesses.distance[positions.cpu()].float().to(problem.best.device)
         self.oracle.forget(at, known)
@@ -282,16 +325,28 @@ class Leg:
             if bad[row]:
                 self.non_finite.add(position)
 
-    def _shrink(self) -> None:
-        """Make the batch smaller where that spares a fifth of it; where steps are recorded anew for it, half of it."""
-        count, now = self._slots_for(self.slots.remaining, self.slots.count), self.slots.count
-        if count > 0.8 * now or not self.slots.remaining or self.slots.queue:
-            return
-        kept = torch.tensor(self.slots.shrink(count), device=self.problem.y.device)
+    def fit(self) -> None:
+        """As many slots as there is work: fewer where that spares a fifth of them, where steps are recorded anew half.
+
+        More where work came from another leg.
+        """
+        count, now = self._slots_for(self.slots.remaining, self.most), self.slots.count
+        if count > now or (count <= 0.8 * now and self.slots.remaining and not self.slots.queue):
+            self.resize(count)
+
+    def resize(self, count: int) -> None:
+        """Have ``count`` slots, with what is busy.
+
+        Raises:
+            ValueError: more slots are busy.
+        """
+        kept = torch.tensor(self.slots.resize(count), device=self.problem.y.device)
         old, oracle = self.problem, self.oracle
         self.problem = self._problem(count)
         for name in _PROBLEM:
             getattr(self.problem, name).copy_(getattr(old, name)[kept])
+        idle = [row for row, position in enumerate(self.slots.position) if position == IDLE]
+        self.problem.best[idle] = -1.0  # a new slot is a copy of one that may be busy
         self.oracle = self._oracle()
         for name in _ORACLE:
             getattr(self.oracle, name).copy_(getattr(oracle, name)[kept])

@@ -59,8 +59,14 @@ class Slots:
         """Take waiting work on these images out of the queue."""
         self.queue = deque(work for work in self.queue if work[0] not in positions)
 
-    def shrink(self, count: int) -> list[int]:
-        """Keep only ``count`` slots, the busy ones first; the old slot of each kept one.
+    def withdraw(self, position: int) -> list[tuple[int, int]]:
+        """Take the waiting work on one image out of the queue, and return it."""
+        waiting = [work for work in self.queue if work[0] == position]
+        self.drop({position})
+        return waiting
+
+    def resize(self, count: int) -> list[int]:
+        """Have ``count`` slots, the busy ones first; the old slot of each, and 0 for one that is new.
 
         Raises:
             ValueError: more slots are busy.
@@ -69,6 +75,7 @@ class Slots:
         if len(kept) > count:
             raise ValueError(f"{len(kept)} busy slots do not fit into {count}")
         kept += [row for row, position in enumerate(self.position) if position == IDLE][: count - len(kept)]
-        self.position = [self.position[row] for row in kept]
-        self.restart = [self.restart[row] for row in kept]
-        return kept
+        new = count - len(kept)
+        self.position = [self.position[row] for row in kept] + [IDLE] * new
+        self.restart = [self.restart[row] for row in kept] + [0] * new
+        return kept + [0] * new

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robcert.engine.leg import Leg
+from robcert.engine.crew import Crew
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.reporter import Reporter
@@ -45,10 +45,10 @@ class Meter:
         self._mark(0)
         self._reporter.leg(model, leg, work)
 
-    def look(self, leg: Leg) -> None:
+    def look(self, crew: Crew) -> None:
         """See `Reporter`."""
-        self._mark(leg.spent.forwards)
-        self._reporter.look(leg)
+        self._mark(crew.spent.forwards)
+        self._reporter.look(crew)
 
     def leg_done(self, record: LegRecord) -> None:
         """See `Reporter`."""

@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from robcert.engine.leg import Leg
+from robcert.engine.crew import Crew
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list
@@ -57,22 +57,20 @@ class ConsoleReporter:
             self.progress.remove_task(self.task)
         self.task = self.progress.add_task(f"{model} {leg}", total=work, rate="")
 
-    def look(self, leg: Leg) -> None:
+    def look(self, crew: Crew) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        if leg.steps.refused is not None and self.refused != (self.name, leg.steps.refused):
-            self.refused = self.name, leg.steps.refused
+        if crew.steps.refused is not None and self.refused != (self.name, crew.steps.refused):
+            self.refused = self.name, crew.steps.refused
             self.console.print(
-                f"{self.name}: no CUDA graph, steps run one by one: {leg.steps.refused}", highlight=False
+                f"{self.name}: no CUDA graph, steps run one by one: {crew.steps.refused}", highlight=False
             )
         now = time.monotonic()
         if self.task is None or self.progress.disable or now - self.shown < _APART:
             return
         self.shown = now
-        rate = leg.spent.backwards / leg.spent.seconds if leg.spent.seconds else 0.0
+        rate = crew.spent.backwards / crew.spent.seconds if crew.spent.seconds else 0.0
         # An attack in its slot counts by the share of a search step that it has spent, so the bar moves on long legs.
-        spent = leg.oracle.evaluations[leg.slots.busy].float() / max(1, self.plan.iterations)
-        running = float(spent.clamp_max(0.99).sum()) if leg.slots.busy else 0.0
-        self.progress.update(self.task, completed=round(leg.left + running), rate=f"{rate:,.0f} iterations/s")
+        self.progress.update(self.task, completed=round(crew.left + crew.running), rate=f"{rate:,.0f} iterations/s")
 
     def leg_done(self, record: LegRecord) -> None:
         """See `robcert.runs.reporter.Reporter`."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
 from robcert.engine.precision import SearchPrecision
@@ -39,6 +41,7 @@ def attack(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     search_precision: SearchPrecision = "auto",
     enough: Enough | None = None,
+    devices: Sequence[str | torch.device] = (),
 ) -> RunRecord:
     """Attack one or several models and say what held.
 
@@ -65,6 +68,8 @@ def attack(
         search_precision: of the coarse part of a search: "float32", "bfloat16", or whichever is faster here. What it
             finds is confirmed by the float32 network either way.
         enough: ends the run of a model early, see `robcert.runs.early`.
+        devices: GPUs that share the images of every leg, the first that of the models and the data; by default that
+            one alone.
 
     Returns:
         The record: verdicts of all images, legs, plateau, warnings.
@@ -103,7 +108,8 @@ def attack(
     spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot, search_precision)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
     told = reporter or Silent()
-    return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough)
+    others = tuple(torch.device(device) for device in devices)
+    return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough, others)
 
 
 def _check_fit(model: LoadedModel, data: Dataset) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from robcert.engine.leg import Leg
+from robcert.engine.crew import Crew
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 
@@ -20,7 +20,7 @@ class Reporter(Protocol):
         """A leg begins, with so many attacks (images times restarts) to run."""
         ...
 
-    def look(self, leg: Leg) -> None:
+    def look(self, crew: Crew) -> None:
         """Several times a second: the running leg."""
         ...
 
@@ -38,7 +38,7 @@ class Silent:
     def leg(self, model: str, leg: LegPlan, work: int) -> None:
         """See `Reporter`."""
 
-    def look(self, leg: Leg) -> None:
+    def look(self, crew: Crew) -> None:
         """See `Reporter`."""
 
     def leg_done(self, record: LegRecord) -> None:

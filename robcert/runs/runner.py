@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from robcert.engine.batching import SMALLEST
+from robcert.engine.crew import Crew
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
 from robcert.engine.leg import Leg
 from robcert.engine.precision import PRECISIONS, Lowered, search_network
+from robcert.engine.snapshot import Snapshot
 from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
+from robcert.engine.workers import Workers, fastest_workers
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
@@ -28,6 +34,24 @@ from robcert.runs.store import Progress, RunStore
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What a worker needs on its device."""
+
+    model: LoadedModel
+    images: Batch
+    layout: nn.Module | None
+    search: Lowered | None
+
+    def on(self, device: torch.device) -> _Place:
+        """A copy there."""
+        images = Batch(*(tensor.to(device) for tensor in (self.images.x, self.images.y, self.images.index)))
+        layout = None if self.layout is None else copy.deepcopy(self.layout).to(device)
+        search = None if self.search is None else copy.deepcopy(self.search).to(device)
+        module = copy.deepcopy(self.model.module).to(device)
+        return _Place(replace(self.model, module=module), images, layout, search)
+
+
 class Runner:
     """One run in progress."""
 
@@ -40,6 +64,8 @@ class Runner:
         store: RunStore | None,
         reporter: Reporter,
         slots: int,
+        cores: int,
+        devices: tuple[torch.device, ...],
         widen: bool,
         checkpoint_seconds: float,
         interrupted: Callable[[], bool],
@@ -49,6 +75,7 @@ class Runner:
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
         self.slots, self.width = slots, slots
+        self.cores, self.devices, self.workers = cores, devices, Workers()
         self.widen = widen
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
@@ -66,8 +93,8 @@ class Runner:
             examples.offer(witnesses, proof.method)
         self.before_attacks = [int((~wrong & (examples.distance > eps)).sum()) for eps in self.threat.eps]
         self._contradictions(number, model, witnesses, proof)
-        layout: nn.Module | None = None
         search: Lowered | None = None
+        places: list[_Place] = []
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
         stopped: str | None = None
         first = len(progress.legs)
@@ -78,7 +105,10 @@ class Runner:
             if k == first:
                 layout, search = self._forms(number, model)
                 self.width = self._width(number, search or layout)
-            record, signs, stopped = self._leg(number, model, layout, search, k, wrong, witnesses, progress, proof)
+                self.workers = self._workers(number, search or layout)
+                place = _Place(model, self.images, layout, search)
+                places = [place, *(place.on(device) for device in self.devices[1 : self.workers.count])]
+            record, signs, stopped = self._leg(number, model, places, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
             progress.legs.append(record)
             progress.notes.append(signs)
@@ -137,6 +167,21 @@ class Runner:
             self.store.setting(place, str(width))
         return width
 
+    def _workers(self, number: int, searched: nn.Module) -> Workers:
+        """How many work at a leg, each with a part of the images."""
+        place = f"workers {number}"
+        known = self.store.setting(place, None) if self.store else None
+        if self.spec.eot > 1:  # the draws of a random network come from one stream
+            return Workers()
+        if self.devices:
+            return Workers(len(self.devices), None)
+        if known:
+            return Workers(min(int(known), self.cores), self.cores if torch.get_num_threads() > 1 else 1)
+        found = fastest_workers(searched, self.data.x[: self.width], self.cores, torch.get_num_threads())
+        if self.store:
+            self.store.setting(place, str(found.count))
+        return found
+
     def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
         against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
@@ -159,8 +204,7 @@ class Runner:
         self,
         number: int,
         model: LoadedModel,
-        layout: nn.Module | None,
-        search: Lowered | None,
+        places: list[_Place],
         k: int,
         wrong: Tensor,
         witnesses: Witnesses,
@@ -171,70 +215,71 @@ class Runner:
         snapshot, progress.snapshot = progress.snapshot, None
         # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
         standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
-        leg = Leg(
-            model=model,
-            attack=build(plan, self.threat.norm, self.spec.options),
-            name=plan.attack,
-            images=self.images,
-            witnesses=witnesses,
-            threat=self.threat,
-            goal=self.spec.goal,
-            seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
-            entrants=entrants(wrong, witnesses, proof, self.threat, self.spec.goal == "minimize"),
-            restarts=plan.restarts,
-            slots=self.width,
-            snapshot=snapshot,
-            search=search,
-            layout=layout,
-        )
-        self.reporter.leg(model.name, plan, leg.work)
+
+        def leg(worker: int, share: list[int], snapshot: Snapshot | None) -> Leg:
+            place = places[worker % len(places)]
+            return Leg(
+                model=place.model,
+                attack=build(plan, self.threat.norm, self.spec.options),
+                name=plan.attack,
+                images=place.images,
+                witnesses=witnesses,
+                threat=self.threat,
+                goal=self.spec.goal,
+                seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
+                entrants=share,
+                restarts=plan.restarts,
+                slots=self.width if self.devices else max(SMALLEST, self.width // self.workers.count),
+                snapshot=snapshot,
+                search=place.search,
+                layout=place.layout,
+            )
+
+        minimal = self.spec.goal == "minimize"
+        crew = Crew(leg, entrants(wrong, witnesses, proof, self.threat, minimal), plan.restarts, self.workers, snapshot)
+        self.reporter.leg(model.name, plan, crew.work)
         saved = time.monotonic()
 
-        def look(leg: Leg) -> None:
+        def look(crew: Crew) -> None:
             nonlocal saved
             stop = self.interrupted()
-            reason = self._seen_enough(wrong, witnesses, proof) if leg.slots.remaining else None
+            reason = self._seen_enough(wrong, witnesses, proof) if crew.remaining else None
             due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
-            if self.store and leg.slots.remaining and due:
-                self.store.checkpoint(number, k, witnesses, leg.snapshot())
+            if self.store and crew.remaining and due:
+                self.store.checkpoint(number, k, witnesses, crew.snapshot())
                 saved = time.monotonic()
-            if stop and leg.slots.remaining:
+            if stop and crew.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
                 raise Interrupted(
                     f"interrupted during {plan} of {model.name}; {kept}",
                     "Run the same command again to go on",
                 )
-            self.reporter.look(leg)
+            self.reporter.look(crew)
             if reason is not None:
                 raise Stopped(reason)
 
         stopped: str | None = None
         try:
             if snapshot is not None:
-                look(leg)
-            leg.run(look)
+                look(crew)
+            crew.run(look)
         except Stopped as end:
             stopped = end.reason
         correct = summary.attacked_correct(wrong, witnesses, self.threat)
         record = LegRecord(
             attack=plan.attack,
-            iterations=leg.attack.iterations,
+            iterations=crew.attack.iterations,
             restarts=plan.restarts,
-            entered=leg.entered,
+            entered=crew.entered,
             attacked_correct=summary.scalar_or_list(correct),
             newly_broken=summary.scalar_or_list([a - b for a, b in zip(standing, correct, strict=True)]),
             interval=summary.leg_interval(correct, len(self.data)),
-            forwards=leg.spent.forwards,
-            backwards=leg.spent.backwards,
-            seconds=round(leg.spent.seconds, 3),
+            forwards=crew.spent.forwards,
+            backwards=crew.spent.backwards,
+            seconds=round(crew.spent.seconds, 3),
             stopped=stopped is not None,
         )
-        notes = {
-            "zero_gradient": sorted(leg.zero_gradient),
-            "non_finite": sorted(leg.non_finite),
-            "unconfirmed": sorted(leg.unconfirmed),
-            "broke": sorted(leg.broke),
-        }
+        notes = {name: crew.sign(name) for name in ("zero_gradient", "non_finite", "unconfirmed", "broke")}
         return record, notes, stopped
 
     def _seen_enough(self, wrong: Tensor, witnesses: Witnesses, proof: Proof) -> str | None:

@@ -12,7 +12,7 @@ from robcert.engine.slots import IDLE, Slots
 
 
 class Bookkeeping(RuleBasedStateMachine):
-    """Fill, end, decide and shrink in any order, beside a model that is only sets."""
+    """Fill, end, decide, withdraw, shrink and grow in any order, beside a model that is only sets."""
 
     @initialize(images=st.integers(0, 30), restarts=st.integers(1, 4), count=st.sampled_from([1, 8, 16, 32]))
     def begin(self, images: int, restarts: int, count: int) -> None:
@@ -53,12 +53,21 @@ class Bookkeeping(RuleBasedStateMachine):
         self.slots.drop({image})
         self.decided.add(image)
 
+    @rule(image=st.integers(0, 30))
+    def withdraw(self, image: int) -> None:
+        waiting = self.slots.withdraw(image)
+        assert all(work[0] == image for work in waiting)
+        assert all(work[0] != image for work in self.slots.queue)
+        self.slots.queue.extend(waiting)
+
     @precondition(lambda self: not self.slots.queue)
-    @rule()
-    def shrink(self) -> None:
+    @rule(spare=st.integers(0, 20))
+    def resize(self, spare: int) -> None:
         before = self.running()
         old = [(self.slots.position[row], self.slots.restart[row]) for row in range(self.slots.count)]
-        kept = self.slots.shrink(bucket(len(before), self.slots.count))
+        count = bucket(len(before), self.slots.count) + spare
+        kept = self.slots.resize(count)
+        assert self.slots.count == len(kept) == count
         assert sorted(before.values()) == sorted(self.running().values())
         for row, work in self.running().items():
             assert old[kept[row]] == work
@@ -84,9 +93,9 @@ def test_busy_slots_are_never_thrown_away() -> None:
     slots = Slots.fresh([(k, 0) for k in range(5)], 8)
     slots.fill()
     with pytest.raises(ValueError, match="5 busy slots"):
-        slots.shrink(4)
+        slots.resize(4)
     slots.free([0, 1])
-    assert slots.shrink(3) == [2, 3, 4]
+    assert slots.resize(3) == [2, 3, 4]
     assert IDLE not in slots.position
 
 

@@ -1,0 +1,251 @@
+"""Several workers find what one finds, share the work out, and go on from any look."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robcert import attack
+from robcert.attacks import attacks
+from robcert.data import load_dataset
+from robcert.engine.crew import Crew
+from robcert.engine.leg import Leg
+from robcert.engine.snapshot import Snapshot
+from robcert.engine.witnesses import Witnesses
+from robcert.engine.workers import Workers, fastest_workers, gpus
+from robcert.network import load_model
+from robcert.runs.reporter import Silent
+from robcert.types import Batch, LoadedModel, Threat
+
+
+@pytest.fixture(scope="module")
+def plain() -> LoadedModel:
+    return load_model("digits-plain")
+
+
+@pytest.fixture(scope="module")
+def images() -> Batch:
+    data = load_dataset("digits", n=60)
+    return Batch(data.x, data.y, data.index)
+
+
+def crew(
+    model: LoadedModel,
+    images: Batch,
+    witnesses: Witnesses,
+    workers: int,
+    name: str = "pgd",
+    goal: Any = "decide",
+    restarts: int = 2,
+    slots: int = 16,
+    snapshot: Snapshot | None = None,
+    **options: Any,
+) -> Crew:
+    chosen = attacks.get(name)(**options)
+    threat = Threat("linf" if "linf" in chosen.norms and name != "cw" else "l2", (0.08 if name != "cw" else 0.4,))
+
+    def leg(worker: int, share: list[int], part: Snapshot | None) -> Leg:
+        return Leg(
+            model, chosen, name, images, witnesses, threat, goal, 0, share, restarts, slots, part
+        )  # fmt: skip
+
+    return Crew(leg, list(range(len(images))), restarts, Workers(workers), snapshot)
+
+
+def found(witnesses: Witnesses) -> tuple[list[float], list[Any], list[list[float]]]:
+    points = [witnesses.x[k].flatten().tolist() if k in witnesses.x else [] for k in range(len(witnesses.found))]
+    return witnesses.distance.tolist(), witnesses.found, points
+
+
+@pytest.mark.parametrize(
+    ("name", "goal", "options"),
+    [
+        ("pgd", "decide", {"iterations": 20}),
+        ("pgd", "minimize", {"iterations": 10, "search_steps": 4}),
+        ("cw", "decide", {"iterations": 20, "search_steps": 3}),
+        ("cw", "minimize", {"iterations": 20, "search_steps": 3}),
+        ("apgd-t", "decide", {"iterations": 20}),
+        ("fab", "minimize", {"iterations": 10}),
+    ],
+)
+def test_several_workers_find_what_one_finds(
+    plain: LoadedModel, images: Batch, name: str, goal: Any, options: dict[str, Any]
+) -> None:
+    """Bit for bit: an image has its own random stream, and stays with one worker."""
+    results: list[Any] = []
+    for workers in (1, 2, 3):
+        witnesses = Witnesses(images.x)
+        one = crew(plain, images, witnesses, workers, name, goal, restarts=1, **options)
+        assert len(one.legs) == workers
+        one.run()
+        spent = one.spent
+        results.append((found(witnesses), spent.forwards, spent.backwards, one.sign("broke")))
+        assert one.left == one.work == one.entered == 60
+    assert results[0] == results[1] == results[2]
+    assert any(distance < 9 for distance in results[0][0][0])
+
+
+def test_restarts_beside_one_another_break_the_same_images(plain: LoadedModel, images: Batch) -> None:
+    """Which of them is first depends on how many run at once."""
+    verdicts: list[list[bool]] = []
+    for workers in (1, 2, 3):
+        witnesses = Witnesses(images.x)
+        one = crew(plain, images, witnesses, workers, iterations=30, restarts=4, slots=24)
+        one.run()
+        assert one.left == one.work == 240
+        assert one.entered == 60
+        verdicts.append((witnesses.distance <= 0.08).tolist())
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+    assert 5 < sum(verdicts[0]) < 55
+
+
+def test_a_snapshot_of_all_workers_continues_to_the_same_end(plain: LoadedModel, images: Batch) -> None:
+    kept: list[tuple[Snapshot, Witnesses]] = []
+
+    def look(one: Crew) -> None:
+        if one.remaining:
+            snapshot = one.snapshot()
+            tensors = {key: tensor.clone() for key, tensor in snapshot.tensors.items()}
+            kept.append(
+                (Snapshot(tensors, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(one.legs[0].witnesses))
+            )
+
+    options: dict[str, Any] = {"name": "cw", "iterations": 20, "search_steps": 3, "slots": 8}
+    whole = Witnesses(images.x)
+    first = crew(plain, images, whole, 2, **options)
+    first.run(look)
+    assert len(kept) > 10
+    for snapshot, witnesses in kept[:: len(kept) // 6]:
+        again = crew(plain, images, witnesses, 2, snapshot=snapshot, **options)
+        again.run()
+        assert found(witnesses) == found(whole)
+        assert (again.spent.forwards, again.spent.backwards) == (first.spent.forwards, first.spent.backwards)
+        assert (again.entered, again.left, again.work) == (60, 120, 120)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_other_workers_take_over_what_some_began(plain: LoadedModel, images: Batch, workers: int) -> None:
+    """Interrupted with two workers, gone on with one, two or four: the same end, and everybody has something to do."""
+    options: dict[str, Any] = {"name": "cw", "iterations": 50, "search_steps": 3, "slots": 16, "restarts": 1}
+    whole = Witnesses(images.x)
+    crew(plain, images, whole, 1, **options).run()
+
+    class Enough(Exception):
+        pass
+
+    kept: list[Snapshot] = []
+
+    def stop(one: Crew) -> None:
+        kept.append(one.snapshot())
+        if len(kept) == 4:
+            raise Enough
+
+    witnesses = Witnesses(images.x)
+    with pytest.raises(Enough):
+        crew(plain, images, witnesses, 2, **options).run(stop)
+    again = crew(plain, images, witnesses, workers, snapshot=kept[-1], **options)
+    assert len(again.legs) == max(2, workers)
+    loads = [leg.slots.remaining for leg in again.legs]
+    assert sum(loads) == again.remaining and max(loads) - min(loads) < 16
+    again.run()
+    assert found(witnesses) == found(whole)
+    assert again.left == again.work == 60
+
+
+def test_nobody_idles_while_others_have_waiting_images(plain: LoadedModel, images: Batch) -> None:
+    """The images of one worker all fall at once, those of the other never do."""
+    witnesses = Witnesses(images.x)
+    one = crew(plain, images, witnesses, 2, "pgd", iterations=100, restarts=1, slots=8, abort_early=False)
+    easy = one.legs[0]
+    for position in [p for p, _ in easy.slots.queue]:
+        easy.slots.withdraw(position)
+        easy.left += 1
+    shares: list[tuple[int, int]] = []
+    one.run(lambda now: shares.append((now.legs[0].slots.remaining, now.legs[1].slots.remaining)))
+    assert all(abs(a - b) <= 1 for a, b in shares if a + b > 16)
+    assert one.left == 60
+
+
+def test_workers_are_chosen_by_the_clock_and_only_for_networks_that_can_be_shared() -> None:
+    x = torch.rand(64, 3, 8, 8)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    assert fastest_workers(net, x, 1, 1) == Workers(1)
+    assert fastest_workers(net, x[:8], 2, 2) == Workers(1), "too few images for two"
+    assert fastest_workers(net, x, 4, 2, seconds=0.01).count in (1, 2, 4)
+
+    class Called(nn.Module):
+        def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.answer = answer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.answer(x.flatten(1)[:, :10])
+
+    assert fastest_workers(Called(lambda x: x * torch.rand(10)), x, 2, 1, seconds=0.01) == Workers(1)
+    kept: list[Tensor] = []
+
+    def refuses(x: Tensor) -> Tensor:
+        if not kept:
+            kept.append(x)
+            return x**2
+        raise RuntimeError("a second call")
+
+    assert fastest_workers(Called(refuses), x, 2, 1, seconds=0.01) == Workers(1)
+
+
+@pytest.mark.parametrize("plan", ["cw:20", "apgd-t:20x2"])
+def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> None:
+    """Each with a copy of the network, one asked after the other; killed, the run goes on with them."""
+    data = load_dataset("digits", n=60)
+    threat = Threat("l2", (0.4,))
+
+    def verdicts(record: Any) -> list[Any]:
+        return [(image.status, image.distance) for image in record.models[0].images]
+
+    alone = attack(plain, data, threat, plan, certify="none", batch_size=16)
+    together = attack(plain, data, threat, plan, certify="none", batch_size=16, devices=("cpu", "cpu"))
+    assert verdicts(together) == verdicts(alone)
+    assert 5 < sum(image.status == "broken" for image in together.models[0].images) < 55
+
+    class Dies(Silent):
+        looks = 0
+
+        def look(self, crew: Crew) -> None:
+            assert len(crew.legs) == 2
+            assert crew.legs[0].model.module is not crew.legs[1].model.module
+            self.looks += 1
+            if self.looks == 3:
+                raise RuntimeError("power cut")
+
+    options: dict[str, Any] = {"certify": "none", "batch_size": 16, "devices": ("cpu", "cpu"), "run": tmp_path / "r"}
+    with pytest.raises(RuntimeError, match="power"):
+        attack(plain, data, threat, plan, reporter=Dies(), checkpoint_seconds=0.0, **options)
+    assert verdicts(attack(plain, data, threat, plan, **options)) == verdicts(alone)
+
+
+def test_threads_change_no_verdict(plain: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker, and two where there are two cores, whatever the clock says."""
+    data = load_dataset("digits", n=100)
+    verdicts: list[list[str]] = []
+    for count in (1, 2):
+        monkeypatch.setattr("robcert.runs.runner.fastest_workers", lambda *_, count=count: Workers(count))
+        record = attack(plain, data, Threat("l2", (0.4,)), "cw:30", certify="none", cpu_threads=count)
+        verdicts.append([image.status for image in record.models[0].images])
+    assert verdicts[0] == verdicts[1]
+    assert 10 < verdicts[0].count("broken") < 90
+
+
+def test_cuda_is_all_gpus_and_a_number_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpus("cpu") == gpus("cuda:1") == ()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpus("cuda") == (torch.device("cuda:0"), torch.device("cuda:1"))
+    assert gpus("cuda:1") == ()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert gpus("cuda") == ()
