@@ -182,7 +182,7 @@ class Leg:
         self.slots = Slots.fresh(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
-        self.ranked = set(meta["ranked"])
+        self.ranked = set(meta.get("ranked", ()))
         for name in _COUNTS:
             setattr(self, name, meta[name])
         for name in _SIGNS:
