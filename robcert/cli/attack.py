@@ -213,8 +213,8 @@ def attack(
     """
     from robcert.cli.inputs import Foreign, choose_device, load_inputs
     from robcert.cli.parse import attack_options, numbers, sizes, write
+    from robcert.engine.gpus import gpus
     from robcert.engine.precision import PRECISIONS
-    from robcert.engine.workers import gpus
     from robcert.errors import UsageError, did_you_mean
     from robcert.report import renderers
     from robcert.report.progress import ConsoleReporter

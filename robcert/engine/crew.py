@@ -1,29 +1,20 @@
-"""One leg by several workers at once: each has a share of the images, with slots, a state and a batch of its own.
+"""One leg by several workers: each has a share of the images, with slots, a state and a device of its own.
 
-On a CPU a worker is a thread with a core of its own, which passes small and middling networks faster than all cores
-that share one batch; on GPUs it is a device. Workers meet at every look. There work is shared out anew, so that nobody
-waits for the others for long; an image is always with one worker only, so what is found does not depend on who is
-quicker.
+All GPUs are asked before any is waited for, so that they compute beside one another. Workers meet at every look. There
+work is shared out anew, so that nobody waits for the others for long; an image is always with one worker only, so what
+is found does not depend on how many there are.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
-import torch
 
 from robcert.attacks.protocol import Attack
 from robcert.engine.batching import SMALLEST
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
-from robcert.engine.threads import threads
-from robcert.engine.workers import Workers
-
-Turn = Callable[[list[Leg]], None]
-"""Takes legs to their next look."""
 
 
 class Crew:
@@ -33,7 +24,7 @@ class Crew:
         leg: makes the leg of one worker, given its number, its entrants and its snapshot or None.
         entrants: positions of all images to attack.
         restarts: how often each is attacked.
-        workers: how many there are, and the cores that they share.
+        workers: how many there are.
         snapshot: where to go on, or None; its legs go on, and more workers take over part of their work.
     """
 
@@ -42,12 +33,11 @@ class Crew:
         leg: Callable[[int, list[int], Snapshot | None], Leg],
         entrants: list[int],
         restarts: int,
-        workers: Workers,
+        workers: int,
         snapshot: Snapshot | None = None,
     ) -> None:
-        self.workers = workers
         self.seconds = 0.0
-        count = max(1, min(workers.count, -(-len(entrants) * restarts // SMALLEST)))
+        count = max(1, min(workers, -(-len(entrants) * restarts // SMALLEST)))
         if snapshot is None:
             self.legs = [leg(k, entrants[k::count], None) for k in range(count)]
             return
@@ -109,17 +99,12 @@ class Crew:
 
     def run(self, look: Callable[[Crew], None] = lambda _: None) -> None:
         """Run to the end; ``look`` is called between two looks, when `snapshot` is consistent."""
-        if len(self.legs) == 1 or self.workers.cores is None:
-            self._run(look, _in_turn)
-            return
-        cores = self.workers.cores
-        with threads(torch.get_num_threads()), ThreadPoolExecutor(self.workers.count) as pool:
-            self._run(look, lambda busy: _beside(pool, busy, max(1, cores // len(busy))))
-
-    def _run(self, look: Callable[[Crew], None], turn: Turn) -> None:
         while busy := [leg for leg in self.legs if leg.slots.remaining]:
             began = time.monotonic()
-            turn(busy)
+            for leg in busy:
+                leg.advance()
+            for leg in busy:
+                leg.settle()
             if len(self.legs) > 1:
                 self._share_out()
             self.seconds += time.monotonic() - began
@@ -150,25 +135,6 @@ class Crew:
         parts = [leg.snapshot() for leg in self.legs]
         tensors = {f"{k}/{name}": tensor for k, part in enumerate(parts) for name, tensor in part.tensors.items()}
         return Snapshot(tensors, {"legs": [part.meta for part in parts], "seconds": self.seconds})
-
-
-def _in_turn(busy: list[Leg]) -> None:
-    """One after the other; GPUs compute beside one another, since no leg is waited for before all are asked."""
-    for leg in busy:
-        leg.advance()
-    for leg in busy:
-        leg.settle()
-
-
-def _beside(pool: ThreadPoolExecutor, busy: list[Leg], share: int) -> None:
-    def turn(leg: Leg) -> None:
-        if torch.get_num_threads() != share:
-            torch.set_num_threads(share)
-        leg.advance()
-        leg.settle()
-
-    for done in [pool.submit(turn, leg) for leg in busy]:
-        done.result()
 
 
 def _apart(snapshot: Snapshot) -> list[Snapshot]:

@@ -20,7 +20,7 @@ def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]
     On a GPU it is replayed, as the steps of an attack are. Where a pass would take a large part of ``seconds``, it is
     one of fewer images, from which that of all is extrapolated.
     """
-    few = x[: rows_for(networks[0], x, max(seconds / 4, GLANCE))]
+    few = x[: _rows(networks[0], x, max(seconds / 4, GLANCE))]
     passes = [replayed(_pass(network, few), x.device) for network in networks]
     best = [float("inf")] * len(networks)
     end = time.monotonic() + seconds
@@ -35,7 +35,7 @@ def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]
             return [one * len(x) / len(few) for one in best]
 
 
-def rows_for(network: nn.Module, x: Tensor, seconds: float) -> int:
+def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
     """How many of the images (n, *shape) a pass takes about so many seconds for: 8, 16, 32, ... or all."""
     work, taken = _pass(network, x[:SMALLEST]), 0.0
     for _ in range(2):  # the first one prepares what the others find
@@ -47,15 +47,10 @@ def rows_for(network: nn.Module, x: Tensor, seconds: float) -> int:
     return bucket(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
 
 
-def gradient(network: nn.Module, x: Tensor) -> Tensor:
-    """A pass forward and backward to the images (n, *shape), as a step of an attack has one."""
-    point = x.detach().requires_grad_(True)
-    return torch.autograd.grad(network(point).logsumexp(dim=1).sum(), point)[0]
-
-
 def _pass(network: nn.Module, x: Tensor) -> Work:
     def work() -> None:
-        gradient(network, x)
+        point = x.detach().requires_grad_(True)
+        torch.autograd.grad(network(point).logsumexp(dim=1).sum(), point)
 
     return work
 

@@ -66,12 +66,11 @@ def execute(
         keep_memory()
         slots = batch_size or default_slots(data.x[0].numel() if len(data) else 1)
         count = _threads(store, models[0], data, slots, cpu_threads)
-        cores = cpu_threads or torch.get_num_threads()
         with threads(count), polite_interrupts() as interrupted:
             # Who waits for an early end wants few images at once: those in the slots are searched when it comes.
             widen = batch_size is None and enough is None
             runner = Runner(
-                data, spec, threat, plan, store, reporter, slots, cores, devices, widen, checkpoint_seconds, interrupted
+                data, spec, threat, plan, store, reporter, slots, devices, widen, checkpoint_seconds, interrupted
             )
             runner.enough = enough
             records = [runner.model(number, model) for number, model in enumerate(models)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robcert.engine.batching import SMALLEST
 from robcert.engine.crew import Crew
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
@@ -19,7 +18,6 @@ from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
-from robcert.engine.workers import Workers, fastest_workers
 from robcert.errors import EvaluationError, Interrupted
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
@@ -64,7 +62,6 @@ class Runner:
         store: RunStore | None,
         reporter: Reporter,
         slots: int,
-        cores: int,
         devices: tuple[torch.device, ...],
         widen: bool,
         checkpoint_seconds: float,
@@ -75,7 +72,8 @@ class Runner:
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
         self.slots, self.width = slots, slots
-        self.cores, self.devices, self.workers = cores, devices, Workers()
+        # The draws of a random network come from one stream.
+        self.devices = devices if spec.eot == 1 else ()
         self.widen = widen
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
@@ -105,9 +103,8 @@ class Runner:
             if k == first:
                 layout, search = self._forms(number, model)
                 self.width = self._width(number, search or layout)
-                self.workers = self._workers(number, search or layout)
                 place = _Place(model, self.images, layout, search)
-                places = [place, *(place.on(device) for device in self.devices[1 : self.workers.count])]
+                places = [place, *(place.on(device) for device in self.devices[1:])]
             record, signs, stopped = self._leg(number, model, places, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
             progress.legs.append(record)
@@ -167,21 +164,6 @@ class Runner:
             self.store.setting(place, str(width))
         return width
 
-    def _workers(self, number: int, searched: nn.Module) -> Workers:
-        """How many work at a leg, each with a part of the images."""
-        place = f"workers {number}"
-        known = self.store.setting(place, None) if self.store else None
-        if self.spec.eot > 1:  # the draws of a random network come from one stream
-            return Workers()
-        if self.devices:
-            return Workers(len(self.devices), None)
-        if known:
-            return Workers(min(int(known), self.cores), self.cores if torch.get_num_threads() > 1 else 1)
-        found = fastest_workers(searched, self.data.x[: self.width], self.cores, torch.get_num_threads())
-        if self.store:
-            self.store.setting(place, str(found.count))
-        return found
-
     def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
         against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
@@ -229,14 +211,14 @@ class Runner:
                 seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
                 entrants=share,
                 restarts=plan.restarts,
-                slots=self.width if self.devices else max(SMALLEST, self.width // self.workers.count),
+                slots=self.width,
                 snapshot=snapshot,
                 search=place.search,
                 layout=place.layout,
             )
 
         minimal = self.spec.goal == "minimize"
-        crew = Crew(leg, entrants(wrong, witnesses, proof, self.threat, minimal), plan.restarts, self.workers, snapshot)
+        crew = Crew(leg, entrants(wrong, witnesses, proof, self.threat, minimal), plan.restarts, len(places), snapshot)
         self.reporter.leg(model.name, plan, crew.work)
         saved = time.monotonic()
 

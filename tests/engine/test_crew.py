@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from robcert import attack
 from robcert.attacks import attacks
 from robcert.data import load_dataset
 from robcert.engine.crew import Crew
+from robcert.engine.gpus import gpus
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Witnesses
-from robcert.engine.workers import Workers, fastest_workers, gpus
 from robcert.network import load_model
 from robcert.runs.reporter import Silent
 from robcert.types import Batch, LoadedModel, Threat
@@ -56,7 +54,7 @@ def crew(
             model, chosen, name, images, witnesses, threat, goal, 0, share, restarts, slots, part
         )  # fmt: skip
 
-    return Crew(leg, list(range(len(images))), restarts, Workers(workers), snapshot)
+    return Crew(leg, list(range(len(images))), restarts, workers, snapshot)
 
 
 def found(witnesses: Witnesses) -> tuple[list[float], list[Any], list[list[float]]]:
@@ -173,33 +171,6 @@ def test_nobody_idles_while_others_have_waiting_images(plain: LoadedModel, image
     assert one.left == 60
 
 
-def test_workers_are_chosen_by_the_clock_and_only_for_networks_that_can_be_shared() -> None:
-    x = torch.rand(64, 3, 8, 8)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
-    assert fastest_workers(net, x, 1, 1) == Workers(1)
-    assert fastest_workers(net, x[:8], 2, 2) == Workers(1), "too few images for two"
-    assert fastest_workers(net, x, 4, 2, seconds=0.01).count in (1, 2, 4)
-
-    class Called(nn.Module):
-        def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
-            super().__init__()
-            self.answer = answer
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.answer(x.flatten(1)[:, :10])
-
-    assert fastest_workers(Called(lambda x: x * torch.rand(10)), x, 2, 1, seconds=0.01) == Workers(1)
-    kept: list[Tensor] = []
-
-    def refuses(x: Tensor) -> Tensor:
-        if not kept:
-            kept.append(x)
-            return x**2
-        raise RuntimeError("a second call")
-
-    assert fastest_workers(Called(refuses), x, 2, 1, seconds=0.01) == Workers(1)
-
-
 @pytest.mark.parametrize("plan", ["cw:20", "apgd-t:20x2"])
 def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> None:
     """Each with a copy of the network, one asked after the other; killed, the run goes on with them."""
@@ -228,18 +199,6 @@ def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> N
     with pytest.raises(RuntimeError, match="power"):
         attack(plain, data, threat, plan, reporter=Dies(), checkpoint_seconds=0.0, **options)
     assert verdicts(attack(plain, data, threat, plan, **options)) == verdicts(alone)
-
-
-def test_threads_change_no_verdict(plain: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One worker, and two where there are two cores, whatever the clock says."""
-    data = load_dataset("digits", n=100)
-    verdicts: list[list[str]] = []
-    for count in (1, 2):
-        monkeypatch.setattr("robcert.runs.runner.fastest_workers", lambda *_, count=count: Workers(count))
-        record = attack(plain, data, Threat("l2", (0.4,)), "cw:30", certify="none", cpu_threads=count)
-        verdicts.append([image.status for image in record.models[0].images])
-    assert verdicts[0] == verdicts[1]
-    assert 10 < verdicts[0].count("broken") < 90
 
 
 def test_cuda_is_all_gpus_and_a_number_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
