@@ -4,8 +4,8 @@ A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer
 :math:`\|x' - x\| < \min_j (f_y - f_j) / L_{yj}`. The inequality is strict: at equality a tie can be reached.
 
 Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
-network differs from the real one by at most E in every logit within the radius of the real
-one (`robcert.certify.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
+network differs from the real one by at most E in every logit within the radius of the real one
+(`robcert.certify.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robcert.certify import Certificates, Search, certificate, round_down
-from robcert.certify.rounding import analyse, gap_error64, logit_rounding, logit_rounding_near, logits64
+from robcert.certify.rounding import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
 from robcert.errors import EvaluationError
 from robcert.lipschitz.graph import BINDINGS, NetworkBound
 from robcert.types import LoadedModel, Norm
@@ -52,7 +52,7 @@ def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Se
     ordered = logits.sort(dim=1, descending=True).values
     correct = (prediction == y.cpu()) & (executed_answers == y.cpu())
     real, which = radii(logits, y.cpu(), correct, bound, slack=evaluated)
-    reach = real * math.sqrt(x[0].numel()) * (1 + 2.0**-40) if norm == "linf" and len(x) else real
+    reach = l2_reach(real, norm, math.prod(model.input_shape))
     rounding, everywhere, refused = _executed(model, x, reach)
     radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * rounding)
     return Certificates(

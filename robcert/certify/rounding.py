@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from robcert.certify.kernels import check_kernels
+from robcert.certify.rounding_constants import check_constants
 from robcert.certify.rounding_rules import FLOAT64
 from robcert.certify.rounding_walk import Analysis, NodeError, RoundingBound
 from robcert.math.rounding import up
 from robcert.network.fold import copy_module
-from robcert.types import LoadedModel
+from robcert.types import LoadedModel, Norm
 
 __all__ = [
     "Analysis",
@@ -34,6 +35,7 @@ __all__ = [
     "RoundingBound",
     "analyse",
     "gap_error64",
+    "l2_reach",
     "logit_rounding",
     "logit_rounding_at",
     "logit_rounding_near",
@@ -69,7 +71,7 @@ def logit_rounding(model: LoadedModel) -> RoundingBound:
     analysis, bound = analyse(model)
     if not math.isfinite(bound.error):
         raise analysis.refusal()
-    analysis.check_constants()
+    check_constants(model.name, analysis.computed, analysis.graph)
     check_kernels(_device(model), convolutions=analysis.convolutions, name=model.name)
     return bound
 
@@ -119,6 +121,11 @@ def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
             rows = shells == shell
             error[rows] = error[rows].clamp_max(analysis.at(picture, _STEP**shell))
     return error
+
+
+def l2_reach(radius: Tensor, norm: Norm, entries: int) -> Tensor:
+    """How far in l2 a ball of the given radii (n,) in a norm reaches, for images of so many entries; rounded up."""
+    return radius * math.sqrt(entries) * (1 + 2.0**-40) if norm == "linf" else radius * (1 + 2.0**-40)
 
 
 def gap_error64(model: LoadedModel) -> float:

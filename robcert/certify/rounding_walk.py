@@ -14,42 +14,17 @@ from torch import Tensor, fx
 from robcert.certify import rounding_functions as _functions  # registers its rules
 from robcert.certify import rounding_linear as _linear
 from robcert.certify import rounding_moments as _moments
+from robcert.certify.rounding_constants import computed_constants
 from robcert.certify.rounding_rules import FLOAT32, FLOAT64, RULES, Layer, Local, Unit
 from robcert.errors import EvaluationError
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.forms import Half
 from robcert.lipschitz.graph import NetworkBound, network_bounds, walked
-from robcert.lipschitz.rules.shapes import MOVES
 from robcert.lipschitz.values import Value, product, root, root_of_squares, total
 from robcert.lipschitz.walk import depends
 from robcert.math.rounding import gamma, up
-from robcert.network.graph import BATCH, layer_path, node_label
+from robcert.network.graph import BATCH
 from robcert.types import LoadedModel, Norm
-
-_ROUNDED_ALIKE = frozenset(
-    (
-        *(
-            "add",
-            "sub",
-            "rsub",
-            "mul",
-            "div",
-            "reciprocal",
-            "neg",
-            "abs",
-            "sqrt",
-            "relu",
-            "clamp",
-            "maximum",
-            "minimum",
-            "square",
-        ),
-        *("full", "full_like", "scalar_tensor", "arange", "eye", "zeros_like", "ones_like", "_to_copy", "cat", "stack"),
-        *("where", "index", "index_select", "constant_pad_nd", "pad", "repeat", "expand", "clamp_min", "clamp_max"),
-        *("amax", "amin", "ones", "zeros", "new_ones", "new_zeros"),
-    )
-)
-"""Ops on constants that IEEE 754 rounds in one way only, on every device and in every order."""
 
 _JOINS = ("cat", "concat", "concatenate", "stack")
 """Ops that put what they read beside one another."""
@@ -116,7 +91,7 @@ class Analysis:
         self.nodes = [n for n in self.graph.nodes if n.op == "call_function" and self._value(n) is not None]
         self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
         self.casts = any(self._call(n).op in ("_to_copy", "to", "type_as") for n in self.nodes)
-        self.computed = [n for n in self.graph.nodes if n.op == "call_function" and self._computes(n)]
+        self.computed = computed_constants(self.graph, self.walk.known)
 
     def bound(self) -> RoundingBound:
         """Over the whole box, its ends rounded outwards to float32."""
@@ -271,26 +246,6 @@ class Analysis:
             self._run(torch.stack(rows[k : k + BATCH]))[self.graph.logits.name] for k in range(0, len(rows), BATCH)
         ]
         return torch.cat(pairs)[: len(x)]
-
-    def check_constants(self) -> None:
-        """Refuses constants whose float32 value may depend on the order of summation.
-
-        Raises:
-            EvaluationError: names the first op.
-        """
-        for node in self.computed:
-            if node_label(node) not in _ROUNDED_ALIKE:
-                raise EvaluationError(
-                    f"{self.name} computes a constant from its weights whenever it is called ({node_label(node)} in "
-                    f"layer {layer_path(node, self.graph)}), and no bound of that rounding is known",
-                    "Store the computed weights instead.",
-                )
-
-    def _computes(self, node: fx.Node) -> bool:
-        """Whether a node computes a floating-point constant: it does more than move entries."""
-        found = self.walk.known[node.name]
-        floating = isinstance(found, Tensor) and found.is_floating_point()
-        return floating and node_label(node) not in (*MOVES, "slice", "select", "expand", "zeros", "ones")
 
     def _known(self, node: fx.Node) -> Value:
         return cast("Value", self._value(node))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from robcert.certify import Certificates, Search
 from robcert.certify.gap import answers
-from robcert.certify.rounding import gap_error64, logit_rounding, logit_rounding_at, logits64
+from robcert.certify.rounding import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
 from robcert.types import LoadedModel, Norm
 
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -102,7 +102,8 @@ class Trials:
         *,
         tight: bool = False,
     ) -> None:
-        self.model, self.x, self.norm, self.images = model, x, norm, images
+        self.model, self.x, self.images = model, x, images
+        self.norm: Norm = norm
         self.probe, self.batch, self.deadline = probe, batch, deadline
         self.found = Found.nothing(len(x)) if found is None else found
         self.tight = tight
@@ -150,10 +151,10 @@ class Trials:
 
     def _rounding(self, rows: Tensor, eps: Tensor) -> Tensor:
         """The rounding of a logit within reach of each image."""
-        stretch = math.sqrt(self.x[0].numel()) if self.norm == "linf" else 1.0
+        reaches = l2_reach(eps, self.norm, self.x[0].numel()).tolist()
         each = [
-            logit_rounding_at(self.model, self.x[int(i)].unsqueeze(0), float(e) * stretch * (1 + 2.0**-40))
-            for i, e in zip(rows, eps, strict=True)
+            logit_rounding_at(self.model, self.x[int(i)].unsqueeze(0), reach)
+            for i, reach in zip(rows, reaches, strict=True)
         ]
         return torch.cat(each)
 

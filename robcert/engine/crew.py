@@ -10,9 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import torch
+
 from robcert.attacks.protocol import Attack
 from robcert.engine.batching import SMALLEST
 from robcert.engine.leg import Leg
+from robcert.engine.rows import put_rows, rows_of
+from robcert.engine.slots import IDLE
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
 
@@ -42,7 +46,7 @@ class Crew:
             self.legs = [leg(k, entrants[k::count], None) for k in range(count)]
             return
         parts = _apart(snapshot)
-        self.seconds = float(snapshot.meta.get("seconds", 0.0))
+        self.seconds = float(snapshot.meta.get("seconds", sum(part.meta["spent"]["seconds"] for part in parts)))
         self.legs = [leg(k, [], part) for k, part in enumerate(parts)]
         self.legs += [leg(k, [], None) for k in range(len(parts), count)]
         self._share_out()
@@ -105,8 +109,7 @@ class Crew:
                 leg.advance()
             for leg in busy:
                 leg.settle()
-            if len(self.legs) > 1:
-                self._share_out()
+            self._share_out()
             self.seconds += time.monotonic() - began
             look(self)
 
@@ -118,7 +121,7 @@ class Crew:
             gap = most.slots.remaining - least.slots.remaining
             waiting = next((p for p, _ in reversed(most.slots.queue) if p not in most.slots.position), None)
             if gap >= 2 and waiting is not None and gap > sum(p == waiting for p, _ in most.slots.queue):
-                most.hand_over(waiting, least)
+                hand_over(waiting, most, least)
                 continue
             if gap < 2 * SMALLEST or most.recorder is not None or most.slots.queue:
                 break
@@ -126,7 +129,7 @@ class Crew:
             rows = sum(p == position for p in most.slots.position)
             if rows >= gap or len(least.slots.busy) + rows > least.most:
                 break
-            most.hand_over(position, least)
+            hand_over(position, most, least)
         for leg in self.legs:
             leg.fit()
 
@@ -135,6 +138,37 @@ class Crew:
         parts = [leg.snapshot() for leg in self.legs]
         tensors = {f"{k}/{name}": tensor for k, part in enumerate(parts) for name, tensor in part.tensors.items()}
         return Snapshot(tensors, {"legs": [part.meta for part in parts], "seconds": self.seconds})
+
+
+def hand_over(position: int, leg: Leg, other: Leg) -> None:
+    """Give one image, with all its restarts, whether they wait or run, to another leg of the same attack.
+
+    Args:
+        position: of the image in the run.
+        leg: that has it.
+        other: that gets it; it gets more slots where it has too few for what runs.
+
+    Raises:
+        ValueError: so many slots are more than it may have.
+    """
+    other.slots.queue.extend(leg.slots.withdraw(position))
+    if position in leg.rivals.counted:
+        other.rivals.counted.add(position)
+    rows = [row for row in leg.slots.busy if leg.slots.position[row] == position]
+    if not rows:
+        return
+    if other.slots.count - len(other.slots.busy) < len(rows):
+        other.resize(other.slots_for(len(other.slots.busy) + len(rows)))
+    idle = [row for row, held in enumerate(other.slots.position) if held == IDLE][: len(rows)]
+    there = torch.tensor(idle, device=other.problem.y.device)
+    given = rows_of(leg.problem, leg.oracle, leg.state)
+    kept = rows_of(other.problem, other.oracle, other.state)
+    both = {name: old.index_copy(0, there, given[name][rows].to(old.device)) for name, old in kept.items()}
+    other.state = put_rows(both, other.problem, other.oracle, other.state)
+    for row, place in zip(rows, idle, strict=True):
+        other.slots.position[place], other.slots.restart[place] = position, leg.slots.restart[row]
+    leg.slots.free(rows)
+    leg.problem.best[rows] = -1.0
 
 
 def _apart(snapshot: Snapshot) -> list[Snapshot]:

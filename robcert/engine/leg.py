@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.protocol import Attack, Problem, Refining, select, take
-from robcert.attacks.targets import rank_rivals
-from robcert.engine.batching import bucket, eights, logits_of
+from robcert.attacks.protocol import Attack, Problem, Refining, select
+from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
+from robcert.engine.rivals import Rivals
+from robcert.engine.rows import put_rows, rows_of
 from robcert.engine.slots import IDLE, Slots
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
@@ -28,8 +28,6 @@ from robcert.engine.witnesses import Found, Witnesses
 from robcert.math.norms import nearly
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
-_PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
-_ORACLE = ("nearest", "found_at", "evaluations", "zero_gradients", "non_finite")
 _COUNTS = ("entered", "left", "work")
 _SIGNS = ("zero_gradient", "non_finite", "unconfirmed", "broke")
 
@@ -93,10 +91,9 @@ class Leg:
         self.work = len(work)
         self.recorder = recorder or recorder_for(images.x.device)
         self.most = slots
-        self.slots = Slots.fresh(work, self._slots_for(len(work), slots))
+        self.slots = Slots.fresh(work, self.slots_for(len(work)))
         self.targeted = bool(getattr(attack, "targeted", False))
-        self.rivals: dict[int, Tensor] = {}
-        self.ranked: set[int] = set()
+        self.rivals = Rivals(self.module, images)
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = attack.init(self.problem)
@@ -110,6 +107,7 @@ class Leg:
             began = time.monotonic()
             self.advance()
             self.settle()
+            self.fit()
             self.spent.seconds += time.monotonic() - began
             look(self)
 
@@ -123,54 +121,21 @@ class Leg:
         self.spent.backwards += (self.oracle.backwards - before[1]) * busy
 
     def settle(self) -> None:
-        """What the look decides: stages end, images that are decided leave, and the batch shrinks."""
+        """What the look decides: stages end, and images that are decided leave."""
         self.state = self.attack.phase(self.problem, self.state)
         self._harvest()
-        self.fit()
         self.spent.forwards += self.oracle.confirmed + self.verifier.forwards
         self.oracle.confirmed = self.verifier.forwards = 0
 
-    def hand_over(self, position: int, other: Leg) -> None:
-        """Give one image, with all its restarts, whether they wait or run, to a leg of the same attack.
-
-        Raises:
-            ValueError: the other has too few slots for what runs.
-        """
-        other.slots.queue.extend(self.slots.withdraw(position))
-        if position in self.ranked:
-            other.ranked.add(position)
-        rows = [row for row in self.slots.busy if self.slots.position[row] == position]
-        if not rows:
-            return
-        if other.slots.count - len(other.slots.busy) < len(rows):
-            other.resize(other._slots_for(len(other.slots.busy) + len(rows), other.most))
-        idle = [row for row, held in enumerate(other.slots.position) if held == IDLE][: len(rows)]
-        there = torch.tensor(idle, device=other.problem.y.device)
-
-        def moved(old: Tensor, new: Tensor) -> Tensor:
-            return new.index_copy(0, there, old[rows].to(new.device))
-
-        for mine, theirs, names in ((self.problem, other.problem, _PROBLEM), (self.oracle, other.oracle, _ORACLE)):
-            for name in names:
-                getattr(theirs, name).copy_(moved(getattr(mine, name), getattr(theirs, name)))
-        changed = {f.name: moved(getattr(self.state, f.name), getattr(other.state, f.name)) for f in fields(self.state)}
-        other.state = replace(other.state, **changed)
-        for row, place in zip(rows, idle, strict=True):
-            other.slots.position[place], other.slots.restart[place] = position, self.slots.restart[row]
-        self.slots.free(rows)
-        self.problem.best[rows] = -1.0
-
     def snapshot(self) -> Snapshot:
         """Everything that `run` needs to go on."""
-        tensors = {f"state.{f.name}": getattr(self.state, f.name) for f in fields(self.state)}
-        tensors |= {f"problem.{name}": getattr(self.problem, name) for name in _PROBLEM}
-        tensors |= {f"oracle.{name}": getattr(self.oracle, name) for name in _ORACLE}
+        tensors = rows_of(self.problem, self.oracle, self.state)
         meta = {
             "queue": list(self.slots.queue),
             "position": self.slots.position,
             "restart": self.slots.restart,
             "spent": vars(self.spent),
-            "ranked": sorted(self.ranked),
+            "ranked": sorted(self.rivals.counted),
             **{name: getattr(self, name) for name in _COUNTS},
             **{name: sorted(getattr(self, name)) for name in _SIGNS},
         }
@@ -182,24 +147,22 @@ class Leg:
         self.slots = Slots.fresh(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
-        self.ranked = set(meta.get("ranked", ()))
+        self.rivals.counted = set(meta.get("ranked", ()))
         for name in _COUNTS:
             setattr(self, name, meta[name])
         for name in _SIGNS:
             setattr(self, name, set(meta[name]))
-        device = self.images.x.device
-        tensors = {name: tensor.to(device) for name, tensor in snapshot.tensors.items()}
-        self.problem = self._problem(self.slots.count)
-        for name in _PROBLEM:
-            getattr(self.problem, name).copy_(tensors[f"problem.{name}"])
-        self.oracle = self._oracle()
-        for name in _ORACLE:
-            getattr(self.oracle, name).copy_(tensors[f"oracle.{name}"])
-        blank = self.attack.init(self.problem)
-        self.state = type(blank)(**{f.name: tensors[f"state.{f.name}"] for f in fields(blank)})
+        self._seat(snapshot.tensors)
 
-    def _slots_for(self, work: int, limit: int) -> int:
-        return (eights if self.recorder is None else bucket)(work, limit)
+    def _seat(self, rows: dict[str, Tensor]) -> None:
+        """A problem and an oracle of as many slots as there are now, with these rows."""
+        self.problem = self._problem(self.slots.count)
+        self.oracle = self._oracle()
+        self.state = put_rows(rows, self.problem, self.oracle, self.state)
+
+    def slots_for(self, work: int) -> int:
+        """How many slots so much work gets."""
+        return (eights if self.recorder is None else bucket)(work, self.most)
 
     def _oracle(self) -> ModelOracle:
         return ModelOracle(self.module, self.problem, self.model.rounding, self.search, self.guard)
@@ -220,16 +183,6 @@ class Leg:
             seed=self.seed,
         )
 
-    def _ranked(self, positions: list[int]) -> Tensor:
-        """The wrong classes (n, classes - 1) of some images, by how likely the model holds them."""
-        new = sorted(set(positions) - set(self.rivals))
-        if new:
-            logits = logits_of(self.module, self.images.x[new], self.slots.count)
-            self.rivals |= dict(zip(new, rank_rivals(logits, self.images.y[new]), strict=True))
-            self.spent.forwards += len(set(new) - self.ranked)  # those ranked before an interruption were counted then
-            self.ranked |= set(new)
-        return torch.stack([self.rivals[position] for position in positions])
-
     def _fill(self) -> None:
         rows = self.slots.fill()
         if not rows:
@@ -240,7 +193,8 @@ class Leg:
         problem.x[at], problem.y[at] = self.images.x[positions], self.images.y[positions]
         problem.index[at] = self.images.index[positions]
         if self.targeted:
-            problem.rivals[at] = self._ranked([self.slots.position[row] for row in rows])
+            problem.rivals[at], forwards = self.rivals(positions.tolist(), self.slots.count)
+            self.spent.forwards += forwards
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
         known = self.witnesses.distance[positions.cpu()].float().to(problem.best.device)
         self.oracle.forget(at, known)
@@ -326,11 +280,8 @@ class Leg:
                 self.non_finite.add(position)
 
     def fit(self) -> None:
-        """As many slots as there is work: fewer where that spares a fifth of them, where steps are recorded anew half.
-
-        More where work came from another leg.
-        """
-        count, now = self._slots_for(self.slots.remaining, self.most), self.slots.count
+        """More slots where work came from another leg, fewer where that spares a fifth of them (recorded: half)."""
+        count, now = self.slots_for(self.slots.remaining), self.slots.count
         if count > now or (count <= 0.8 * now and self.slots.remaining and not self.slots.queue):
             self.resize(count)
 
@@ -341,13 +292,7 @@ class Leg:
             ValueError: more slots are busy.
         """
         kept = torch.tensor(self.slots.resize(count), device=self.problem.y.device)
-        old, oracle = self.problem, self.oracle
-        self.problem = self._problem(count)
-        for name in _PROBLEM:
-            getattr(self.problem, name).copy_(getattr(old, name)[kept])
+        rows = rows_of(self.problem, self.oracle, self.state)
+        self._seat({name: tensor[kept] for name, tensor in rows.items()})
         idle = [row for row, position in enumerate(self.slots.position) if position == IDLE]
         self.problem.best[idle] = -1.0  # a new slot is a copy of one that may be busy
-        self.oracle = self._oracle()
-        for name in _ORACLE:
-            getattr(self.oracle, name).copy_(getattr(oracle, name)[kept])
-        self.state = take(self.state, kept)

@@ -19,17 +19,11 @@ from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.steps import Steps, write
 from robcert.engine.witnesses import Witnesses
-from robcert.network import load_model
 from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
 
 EPS: dict[Norm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
 GOALS: tuple[Goal, ...] = ("decide", "minimize")
 LONG = [(name, norm) for name, norm in REGISTERED if name in ("cw", "pgd", "apgd", "ddn", "square")]
-
-
-@pytest.fixture(scope="module")
-def plain() -> LoadedModel:
-    return load_model("digits-plain")
 
 
 @pytest.fixture(scope="module")

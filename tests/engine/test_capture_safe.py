@@ -14,15 +14,9 @@ from toys import REGISTERED
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Problem, Refining
 from robcert.engine.oracle import ModelOracle
-from robcert.network import load_model
 from robcert.types import Goal, LoadedModel, Norm, Threat
 
 GOALS: tuple[Goal, ...] = ("decide", "minimize")
-
-
-@pytest.fixture(scope="module")
-def plain() -> LoadedModel:
-    return load_model("digits-plain")
 
 
 def on_device(norm: Norm, goal: Goal, n: int = 8, classes: int = 10) -> Problem:

@@ -18,14 +18,8 @@ from robcert.engine.gpus import gpus
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Witnesses
-from robcert.network import load_model
 from robcert.runs.reporter import Silent
 from robcert.types import Batch, LoadedModel, Threat
-
-
-@pytest.fixture(scope="module")
-def plain() -> LoadedModel:
-    return load_model("digits-plain")
 
 
 @pytest.fixture(scope="module")

@@ -35,11 +35,6 @@ def model(request: pytest.FixtureRequest) -> LoadedModel:
     return load_model(request.param)
 
 
-@pytest.fixture(scope="module")
-def plain() -> LoadedModel:
-    return load_model("digits-plain")
-
-
 def some(digits: Batch, rows: list[int]) -> dict[str, Tensor]:
     return {"x": digits.x[rows], "y": digits.y[rows], "index": digits.index[rows]}
 
