@@ -164,7 +164,8 @@ def attack(
     search_precision: Annotated[
         str,
         typer.Option(
-            help="float32, bfloat16, or auto: whichever is faster here. What is found is confirmed in float32.",
+            help="float32 (and the network as loaded: with --threads, the same bits in every run), bfloat16, or auto: "
+            "whichever is faster here. What is found is confirmed in float32.",
             rich_help_panel=_RUN,
         ),
     ] = "auto",

@@ -66,7 +66,8 @@ def attack(
         cpu_threads: by default the faster of one and as many as torch would use.
         checkpoint_seconds: how often a running leg is saved.
         search_precision: of the coarse part of a search: "float32", "bfloat16", or whichever is faster here. What it
-            finds is confirmed by the float32 network either way.
+            finds is confirmed by the float32 network either way. With "float32" and ``cpu_threads`` nothing is chosen
+            by the clock, so two runs find the same points to the last bit.
         enough: ends the run of a model early, see `robcert.runs.early`.
         devices: GPUs that share the images of every leg, the first that of the models and the data; by default that
             one alone.

@@ -139,6 +139,8 @@ class Runner:
 
     def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
         """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
+        if self.spec.search_precision == "float32":  # the user's way to leave nothing to the clock
+            return model.module, None
         # A run that goes on keeps what was found, as it keeps its number of threads.
         sample, place = self.data.x[: self.slots], f"layout {number}"
         known = self.store.setting(place, None) if self.store else None
@@ -155,7 +157,7 @@ class Runner:
 
     def _width(self, number: int, searched: nn.Module) -> int:
         """How many images the legs hold at once."""
-        if not self.widen:
+        if not self.widen or self.spec.search_precision == "float32":
             return self.slots
         place = f"slots {number}"
         known = self.store.setting(place, None) if self.store else None

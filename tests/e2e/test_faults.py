@@ -15,7 +15,8 @@ import pytest
 from .conftest import Robcert, environment
 
 COMMAND = ["attack", "digits-plain", "--eps", "0.5", "--plan", "cw:50,pgd:40x2,cw:200", "--n", "50", "--threads", "1",
-           "--batch-size", "16", "--checkpoint", "0.2", "--format", "json"]  # fmt: skip
+           "--batch-size", "16", "--search-precision", "float32", "--checkpoint", "0.2",
+           "--format", "json"]  # fmt: skip
 
 
 def timeless(content: Any) -> Any:

@@ -174,8 +174,9 @@ def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> N
     def verdicts(record: Any) -> list[Any]:
         return [(image.status, image.distance) for image in record.models[0].images]
 
-    alone = attack(plain, data, threat, plan, certify="none", batch_size=16)
-    together = attack(plain, data, threat, plan, certify="none", batch_size=16, devices=("cpu", "cpu"))
+    options: dict[str, Any] = {"certify": "none", "batch_size": 16, "search_precision": "float32"}
+    alone = attack(plain, data, threat, plan, **options)
+    together = attack(plain, data, threat, plan, devices=("cpu", "cpu"), **options)
     assert verdicts(together) == verdicts(alone)
     assert 5 < sum(image.status == "broken" for image in together.models[0].images) < 55
 
@@ -189,7 +190,7 @@ def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> N
             if self.looks == 3:
                 raise RuntimeError("power cut")
 
-    options: dict[str, Any] = {"certify": "none", "batch_size": 16, "devices": ("cpu", "cpu"), "run": tmp_path / "r"}
+    options |= {"devices": ("cpu", "cpu"), "run": tmp_path / "r"}
     with pytest.raises(RuntimeError, match="power"):
         attack(plain, data, threat, plan, reporter=Dies(), checkpoint_seconds=0.0, **options)
     assert verdicts(attack(plain, data, threat, plan, **options)) == verdicts(alone)

@@ -27,10 +27,11 @@ from robcert.runs.spec import digest, make_spec, run_name
 from robcert.types import Dataset, LoadedModel, Threat
 
 PLAN = "pgd:10,cw:20"
+STEADY: dict[str, Any] = {"batch_size": 8, "search_precision": "float32", "cpu_threads": 1}  # nothing by the clock
 
 
 def attack(model: LoadedModel, data: Dataset, directory: Path, **changes: Any) -> RunRecord:
-    given: dict[str, Any] = {"threat": Threat("l2", (0.5,)), "plan": PLAN, "run": directory, "batch_size": 8} | changes
+    given: dict[str, Any] = {"threat": Threat("l2", (0.5,)), "plan": PLAN, "run": directory} | STEADY | changes
     return robcert.attack(model, data, **given)
 
 
@@ -47,7 +48,7 @@ def verdicts(record: RunRecord) -> Any:
 
 @pytest.fixture(scope="session")
 def whole(model: LoadedModel, data: Dataset) -> Any:
-    return verdicts(robcert.attack(model, data, Threat("l2", (0.5,)), PLAN, batch_size=8))
+    return verdicts(robcert.attack(model, data, Threat("l2", (0.5,)), PLAN, **STEADY))
 
 
 class Stops(Silent):
