@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
+from robcert.engine.drawn import NEAR, draw_inside
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
 from robcert.engine.rivals import Rivals
@@ -253,6 +254,8 @@ class Leg:
             iteration = torch.where(closer, self.oracle.evaluations[at], iteration)
             if self.goal == "minimize" and bool(verified.accepted.any()):
                 verified = self.verifier.towards_clean(verified, x, y)
+            elif self.goal == "decide":
+                verified = self._draw_inside(verified, x, y)
         for k, row in enumerate(rows):
             found = Found(
                 self.name,
@@ -266,6 +269,21 @@ class Leg:
             self.witnesses.offer(position, k, verified, found)
             if was_open and float(self.witnesses.distance[position]) <= self.threat.largest:
                 self.broke.add(position)
+
+    def _draw_inside(self, verified: Verified, x: Tensor, y: Tensor) -> Verified:
+        """What became of near misses that no attack can look at again (`robcert.engine.drawn`)."""
+        largest = self.threat.largest
+        missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
+        rows = missed.nonzero().flatten()
+        if not len(rows) or not self.attack.cost.backwards or self.guard is not None:
+            return verified
+        module, most = self.model.module, self.attack.iterations
+        drawn = draw_inside(module, verified.x[rows], x[rows], y[rows], self.threat, self.model.rounding, most)
+        calls = drawn.steps * len(rows) * self.oracle.draws
+        self.spent.forwards += calls
+        self.spent.backwards += calls
+        tried = self.verifier(drawn.x, x[rows], y[rows])
+        return verified.put(rows[tried.accepted], tried.take(tried.accepted))
 
     def _diagnose(self, rows: list[int]) -> None:
         evaluations = self.oracle.evaluations.tolist()
