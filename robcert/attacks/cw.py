@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
+from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
@@ -21,8 +21,6 @@ from robcert.types import Norm
 
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
-_CLOSE = 1.05
-"""So many times the budget is close to it."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ class CW:
         """
         if problem.threat.norm == "l2" and self.search_steps > 1:
             last = state.search_step >= self.search_steps - 1
-            close = (problem.best >= 0) & (problem.best <= _CLOSE * problem.threat.largest)
+            close = (problem.best >= 0) & (problem.best <= NEAR * problem.threat.largest)
             return last | close if problem.goal == "decide" else last
         return among_the_last(state.iteration, steps, self.iterations)
 

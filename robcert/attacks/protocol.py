@@ -23,6 +23,9 @@ from robcert.types import Goal, Norm, Threat
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (n, classes) and labels (n,) to a value an image (n,), to be maximised."""
 
+NEAR = 1.05
+"""So many times the budget is a near miss, for an image that is to be decided."""
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -20,8 +20,6 @@ from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
 from robcert.types import Threat
 
-NEAR = 1.05
-"""So many times the budget is a near miss."""
 _STEPS = 300
 _LENGTH = (0.1, 0.001)
 """Of the first and of the last step, relative to the budget."""

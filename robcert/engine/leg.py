@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.protocol import Attack, Problem, Refining, select
+from robcert.attacks.protocol import NEAR, Attack, Problem, Refining, select
 from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
-from robcert.engine.drawn import NEAR, draw_inside
+from robcert.engine.drawn import draw_inside
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
 from robcert.engine.rivals import Rivals

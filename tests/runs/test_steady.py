@@ -7,6 +7,7 @@ from torch import nn
 
 import robcert
 from robcert.engine import layout, precision, stopwatch, width
+from robcert.engine.precision import SearchPrecision
 from robcert.runs.record import RunRecord
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -14,10 +15,10 @@ from robcert.types import Dataset, LoadedModel, Threat
 def test_float32_asks_no_clock(model: LoadedModel, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is searched as it was loaded, where a race would have chosen another form."""
 
-    def attack(asked: str) -> RunRecord:
+    def attack(asked: SearchPrecision) -> RunRecord:
         return robcert.attack(
             model, data, Threat("l2", (0.5,)), "pgd:10", search_precision=asked, cpu_threads=1, certify="none"
-        )  # type: ignore[arg-type]
+        )
 
     first = attack("float32")
     asked: list[int] = []
