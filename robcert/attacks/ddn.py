@@ -17,6 +17,9 @@ from robcert.attacks.walks import fooled_at, start_of
 from robcert.math.norms import per_image, vector_norm
 from robcert.types import Norm
 
+_REACH = 6.0
+"""The sum of all gammas is half of it, whatever the iterations: exp(-3) is a twentieth."""
+
 
 @dataclass(frozen=True)
 class DDNState:
@@ -39,11 +42,12 @@ class DDN:
 
     What differs from the paper: :math:`\alpha` and the first radius are relative to the largest budget (the paper's
     1 is the size of a perturbation of MNIST), alpha falls along half a cosine to a hundredth, and gamma with it to a
-    thirtieth, so that the radius settles; and nothing is quantised to 8 bits.
+    thirtieth, so that the radius settles; gamma is larger in a run of few iterations, so that the radius can still fall
+    to a twentieth of the budget; and nothing is quantised to 8 bits.
 
     Attributes:
         iterations: gradient steps.
-        gamma: by what share the radius changes, at first.
+        gamma: by what share the radius changes, at first (in a run of few iterations: at least 6 / iterations).
         objective: "ce", "dlr", "margin" or "alternate".
     """
 
@@ -79,7 +83,7 @@ class DDN:
         late = 2 * state.iteration >= self.iterations
         evaluation = oracle.value_and_grad(choose(self.objective, problem.restart, late), problem.x + state.delta)
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
-        gamma = self.gamma * (1 + 29 * wave) / 30
+        gamma = max(self.gamma, min(_REACH / self.iterations, 0.5)) * (1 + 29 * wave) / 30
         fooled = fooled_at(evaluation, problem.y)
         radius = state.radius * torch.where(fooled, 1 - gamma, 1 + gamma)
         length = problem.threat.largest * (0.01 + 0.99 * wave)

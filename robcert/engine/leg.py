@@ -8,13 +8,14 @@ empty the batch shrinks. A snapshot of this object, taken between two looks, con
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from robcert.attacks.protocol import NEAR, Attack, Problem, Refining, select
 from robcert.engine.batching import bucket, eights
+from robcert.engine.boundary import RESOLUTION, towards_clean
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.drawn import draw_inside
 from robcert.engine.oracle import Guard, ModelOracle
@@ -24,9 +25,9 @@ from robcert.engine.rows import put_rows, rows_of
 from robcert.engine.slots import IDLE, Slots
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
-from robcert.engine.verifier import Verified, Verifier, merge
+from robcert.engine.verifier import Verified, Verifier
 from robcert.engine.witnesses import Found, Witnesses
-from robcert.math.norms import nearly
+from robcert.math.norms import nearly, per_image
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
 _COUNTS = ("entered", "left", "work")
@@ -248,12 +249,13 @@ class Leg:
             verified = verified.put(seen, noted)
         iteration = self.oracle.found_at[at]
         if last:
-            tried = self.verifier(self.attack.proposal(self.problem, self.state)[at], x, y)
-            closer = tried.accepted & (tried.distance < verified.distance)
-            verified = merge(closer, tried, verified)
-            iteration = torch.where(closer, self.oracle.evaluations[at], iteration)
+            for candidate, when in self._untried(at):
+                # What the way back to the clean image resolves is not worth a look.
+                by = RESOLUTION if self.goal == "minimize" else 0.0
+                verified, closer = self.verifier.closer(verified, candidate, x, y, by)
+                iteration = torch.where(closer, when, iteration)
             if self.goal == "minimize" and bool(verified.accepted.any()):
-                verified = self.verifier.towards_clean(verified, x, y)
+                verified = towards_clean(self.verifier, verified, x, y)
             elif self.goal == "decide":
                 verified = self._draw_inside(verified, x, y)
         for k, row in enumerate(rows):
@@ -269,6 +271,15 @@ class Leg:
             self.witnesses.offer(position, k, verified, found)
             if was_open and float(self.witnesses.distance[position]) <= self.threat.largest:
                 self.broke.add(position)
+
+    def _untried(self, at: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Points of some slots (m,) int64 that nobody has asked the network about, and their evaluations."""
+        oracle = self.oracle
+        known = oracle.hint_distance[at].isfinite()
+        if bool(known.any()):
+            hint = oracle.hint[at]
+            yield torch.where(per_image(known, hint), hint, float("nan")), oracle.hint_at[at]
+        yield self.attack.proposal(self.problem, self.state)[at], oracle.evaluations[at]
 
     def _draw_inside(self, verified: Verified, x: Tensor, y: Tensor) -> Verified:
         """What became of near misses that no attack can look at again (`robcert.engine.drawn`)."""

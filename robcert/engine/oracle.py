@@ -18,9 +18,9 @@ from robcert.engine.expectation import draws_of
 from robcert.engine.precision import Lowered
 from robcert.math.norms import per_image, vector_norm
 
-_EVERY = 10
-"""A coarse minimisation confirms the first point that fools, and closer ones at every tenth evaluation: a confirmation
-costs a forward in float32, and what is closest is found in the last, fine steps."""
+_EVERY = 50
+"""A coarse minimisation confirms the first point that fools; of the later ones it keeps the closest and confirms it at
+every fiftieth evaluation, since that costs a forward in float32. What is left at the end the verifier looks at."""
 
 Guard = Callable[[Tensor], Tensor]
 """A detector that an example has to get past: points (n, *shape) to (n,) bool, True where it lets them pass."""
@@ -33,6 +33,8 @@ class ModelOracle:
         nearest: (n, *shape), the closest misclassified point seen since the slot was filled; its distance is
             ``problem.best``.
         found_at: (n,) int64, the evaluation at which it was seen, counted from 1.
+        hint, hint_at: the same of the closest point, nearer than that, which fools the search network beyond doubt and
+            which nobody has confirmed; ``hint_distance`` (n,) is how far it is, inf where there is none.
         evaluations: (n,) int64, evaluations since the slot was filled.
         zero_gradients, non_finite: (n,) int64, how many of them had a gradient of exactly zero, and how many had
             a logit or a gradient that is not finite.
@@ -64,6 +66,8 @@ class ModelOracle:
         self.on_host = problem.x.device.type == "cpu"
         self.nearest = problem.x.clone()
         self.found_at = torch.zeros_like(problem.y)
+        self.hint, self.hint_at = self.nearest.clone(), self.found_at.clone()
+        self.hint_distance = torch.full_like(problem.best, float("inf"))
         self.evaluations = torch.zeros_like(problem.y)
         self.zero_gradients = torch.zeros_like(problem.y)
         self.non_finite = torch.zeros_like(problem.y)
@@ -185,6 +189,7 @@ class ModelOracle:
     def forget(self, rows: Tensor, best: Tensor) -> None:
         """Begin anew in the given rows (n,) int64, where only points closer than ``best`` count."""
         self.problem.best[rows] = best
+        self.hint_distance[rows] = float("inf")
         for counter in (self.found_at, self.evaluations, self.zero_gradients, self.non_finite):
             counter[rows] = 0
 
@@ -194,21 +199,43 @@ class ModelOracle:
         problem = self.problem
         self.evaluations += 1
         fooled = gap > size * self.rounding
-        if self._nowhere(fooled):
+        lazy = self.asked is not self.module and problem.goal == "minimize"
+        due = self._due() if lazy else None
+        if self._nowhere(fooled if due is None else fooled | due):
             return
-        distance = vector_norm(x - problem.x, problem.threat.norm)
+        distance, at = vector_norm(x - problem.x, problem.threat.norm), self.evaluations
         closer = fooled & (distance < problem.best)
-        if self.asked is not self.module and problem.goal == "minimize":
-            closer = closer & ~(self.coarse & (self.found_at > 0) & (self.evaluations % _EVERY != 0))
         if self.guard is not None:
             closer = self._passing(x, closer)
+        if due is not None:
+            late = closer & self.coarse & (self.found_at > 0)
+            self._keep(late & (gap > self.doubt) & (distance < self.hint_distance), x, distance)
+            closer = (closer & ~late) | due
+            if self._nowhere(closer):
+                return
+            x = torch.where(per_image(due, x), self.hint, x)
+            distance, at = torch.where(due, self.hint_distance, distance), torch.where(due, self.hint_at, at)
+            self.hint_distance.masked_fill_(due, float("inf"))
         if self._nowhere(closer):
             return
         if self.asked is not self.module:
             closer = self._confirm(x, closer)
         torch.where(closer, distance, problem.best, out=problem.best)
-        torch.where(closer, self.evaluations, self.found_at, out=self.found_at)
+        torch.where(closer, at, self.found_at, out=self.found_at)
         torch.where(per_image(closer, x), x, self.nearest, out=self.nearest)
+
+    def _due(self) -> Tensor:
+        """The coarse slots (n,) bool whose hint is to be confirmed now."""
+        closer = self.coarse & (self.hint_distance < self.problem.best)
+        return closer & (self.evaluations % _EVERY == 0)
+
+    def _keep(self, rows: Tensor, x: Tensor, distance: Tensor) -> None:
+        """Take points for the hint of some slots (n,) bool."""
+        if self._nowhere(rows):
+            return
+        torch.where(rows, distance, self.hint_distance, out=self.hint_distance)
+        torch.where(rows, self.evaluations, self.hint_at, out=self.hint_at)
+        torch.where(per_image(rows, x), x, self.hint, out=self.hint)
 
     def _passing(self, x: Tensor, candidates: Tensor) -> Tensor:
         """The candidates (n,) bool that the guard lets pass; on a CPU it is asked about these alone."""

@@ -18,6 +18,7 @@ from robcert.engine.passes.norms import PoolNorms
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.passes.pooling import PoolPairs
 from robcert.engine.passes.stacks import AllStacks
+from robcert.engine.passes.winograd import Winograd
 from robcert.nn.heads import LabelStacks
 from robcert.nn.pooling import NormPool2d
 
@@ -46,14 +47,18 @@ def pass_faster(network: nn.Module, example: Tensor) -> None:
     _flatten_pixels(network, example)
     rectified = _in_front_of_relu(network)
     _pool_norms(network)
+    sizes = _sizes(network, example)
     for name, module in list(network.named_modules()):
         if not name or _watched(module):
             continue
+        size = sizes.get(module)
         if PoolPairs.fits(module):
             network.set_submodule(name, PoolPairs(cast("nn.MaxPool2d", module), module in rectified))
         elif ReadPicture.fits(module):
             layer = cast("nn.Conv2d", module)
             network.set_submodule(name, ReadPicture(layer, layer.weight.dtype))
+        elif size is not None and Winograd.fits(module, size):
+            network.set_submodule(name, Winograd(cast("nn.Conv2d", module), size))
         elif Convolve.fits(module):
             network.set_submodule(name, Convolve(cast("nn.Conv2d", module)))
         elif AllStacks.fits(module):
@@ -89,27 +94,39 @@ def _pool_norms(network: nn.Module) -> None:
                 setattr(module, second, nn.Identity())
 
 
-def _flatten_pixels(network: nn.Module, example: Tensor) -> None:
-    """In place: a flattening and the linear layer behind it, for pictures."""
+def _given(modules: list[nn.Module], network: nn.Module, example: Tensor) -> dict[nn.Module, torch.Size]:
+    """The shape (without n) of what each module is given; without those that are given several."""
     found: dict[nn.Module, set[torch.Size]] = {}
 
     def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         found.setdefault(module, set()).add(given[0].shape[1:])
 
-    flattens = [module for module in network.modules() if type(module) is nn.Flatten]
-    hooks = [module.register_forward_pre_hook(note) for module in flattens]
+    hooks = [module.register_forward_pre_hook(note) for module in modules]
     try:
         with torch.no_grad():
             network(example[:1])
     finally:
         for hook in hooks:
             hook.remove()
+    return {module: next(iter(shapes)) for module, shapes in found.items() if len(shapes) == 1}
+
+
+def _sizes(network: nn.Module, example: Tensor) -> dict[nn.Module, tuple[int, int]]:
+    """Height and width of the pictures that each convolution is given, where they are always the same."""
+    convolutions: list[nn.Module] = [module for module in network.modules() if type(module) is nn.Conv2d]
+    given = _given(convolutions, network, example)
+    return {module: (shape[1], shape[2]) for module, shape in given.items() if len(shape) == 3}
+
+
+def _flatten_pixels(network: nn.Module, example: Tensor) -> None:
+    """In place: a flattening and the linear layer behind it, for pictures."""
+    shapes = _given([module for module in network.modules() if type(module) is nn.Flatten], network, example)
     for module in network.modules():
         if type(module) is not nn.Sequential:
             continue
         for (first, flatten), (second, linear) in itertools.pairwise(list(module.named_children())):
-            shapes = found.get(flatten, set())
-            if len(shapes) != 1 or len(shape := next(iter(shapes))) != 3 or type(linear) is not nn.Linear:
+            shape = shapes.get(flatten, torch.Size())
+            if len(shape) != 3 or type(linear) is not nn.Linear:
                 continue
             if (flatten.start_dim, flatten.end_dim) == (1, -1):
                 setattr(module, first, FlattenPixels())

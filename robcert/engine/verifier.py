@@ -7,7 +7,7 @@ correct execution of that network agrees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,32 +29,30 @@ class Verified:
         distance: (n,) float64, to the clean image; inf where the candidate is refused.
         label: (n,) int64, the model's answer.
         accepted: (n,) bool.
+        excess: (n,), by how much the margin is beyond the rounding bound; negative or 0 where nothing is fooled.
     """
 
     x: Tensor
     distance: Tensor
     label: Tensor
     accepted: Tensor
+    excess: Tensor
 
     @classmethod
     def nothing(cls, x: Tensor) -> Verified:
         """Of images (n, *shape): no candidate, so none that is accepted."""
         nowhere = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
-        return cls(
-            x, nowhere, torch.zeros_like(nowhere, dtype=torch.int64), torch.zeros_like(nowhere, dtype=torch.bool)
-        )
+        nobody = torch.zeros_like(nowhere, dtype=torch.int64)
+        return cls(x, nowhere, nobody, nobody.bool(), nobody.to(x.dtype))
 
     def take(self, rows: Tensor) -> Verified:
         """Some rows of them, (m,) int64 or a mask (n,) bool."""
-        return Verified(self.x[rows], self.distance[rows], self.label[rows], self.accepted[rows])
+        return Verified(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def put(self, rows: Tensor, other: Verified) -> Verified:
         """All of them, with others in the given rows (m,) int64."""
         return Verified(
-            x=self.x.index_put((rows,), other.x),
-            distance=self.distance.index_put((rows,), other.distance),
-            label=self.label.index_put((rows,), other.label),
-            accepted=self.accepted.index_put((rows,), other.accepted),
+            *(getattr(self, field.name).index_put((rows,), getattr(other, field.name)) for field in fields(self))
         )
 
 
@@ -88,12 +86,31 @@ class Verifier:
             far = distance(candidate, x, self.threat.norm)
         logits = logits_of(self.model.module, candidate, self.slots)
         self.forwards += self.draws * int(candidate.shape[0])
-        fooled = margin(logits, y) > logits.abs().amax(dim=1) * self.model.rounding
-        accepted = fooled & far.isfinite()
+        excess = margin(logits, y) - logits.abs().amax(dim=1) * self.model.rounding
+        accepted = (excess > 0) & far.isfinite()
         if self.guard is not None and bool(accepted.any()):
             accepted = accepted & self.guard(candidate)
         refused = torch.full_like(far, float("inf"))
-        return Verified(candidate, torch.where(accepted, far, refused), logits.argmax(dim=1), accepted)
+        return Verified(candidate, torch.where(accepted, far, refused), logits.argmax(dim=1), accepted, excess)
+
+    @torch.no_grad()
+    def closer(
+        self, found: Verified, candidate: Tensor, x: Tensor, y: Tensor, by: float = 0.0
+    ) -> tuple[Verified, Tensor]:
+        """What was found, with the candidates (n, *shape) that are closer and hold; and which (n,) bool they are.
+
+        Candidates that are closer by less than a share ``by`` are not worth a forward.
+        """
+        far = distance(candidate.float().clamp(*self.threat.box), x, self.threat.norm)
+        limit = nearly(found.distance * (1 - by), self.threat, x.shape[1:].numel())
+        rows = (far <= limit).nonzero().flatten()
+        taken = torch.zeros_like(found.accepted)
+        if not len(rows):
+            return found, taken
+        tried = self(candidate[rows], x[rows], y[rows])
+        better = tried.accepted & (tried.distance < found.distance[rows])
+        taken[rows] = better
+        return found.put(rows[better], tried.take(better)), taken
 
     @torch.no_grad()
     def beyond(self, candidates: Verified, x: Tensor, y: Tensor, doublings: int = 14) -> Verified:
@@ -111,39 +128,6 @@ class Verifier:
             tried = self(further, x[rows], y[rows])
             best = best.put(rows, tried)
         return best
-
-    @torch.no_grad()
-    def towards_clean(self, found: Verified, x: Tensor, y: Tensor, halvings: int = 8) -> Verified:
-        """The closest misclassified point that is found between the clean images and verified examples.
-
-        Most attacks end near the decision boundary. So a share of 2^-halvings of the way is tried first, twice as much
-        after every success, and after the first failure the share is bisected, to 2^-halvings.
-        """
-        best, least = found, 2.0**-halvings
-        near, far = torch.full_like(found.distance, -1.0), torch.ones_like(found.distance)
-        reach = torch.full_like(far, least)
-        while bool((active := found.accepted & (far - near.clamp_min(0) > least)).any()):
-            rows = active.nonzero().flatten()
-            bracketed = near >= 0
-            middle = torch.where(bracketed, (near + far) / 2, 1 - reach)[rows]
-            share = per_image(middle.to(x.dtype), x[rows])
-            tried = self(x[rows] + share * (found.x[rows] - x[rows]), x[rows], y[rows])
-            closer = tried.accepted & (tried.distance < best.distance[rows])
-            far[rows] = torch.where(closer, middle, far[rows])
-            near[rows] = torch.where(closer, near[rows], middle)
-            reach[rows] *= 2
-            best = best.put(rows[closer], tried.take(closer))
-        return best
-
-
-def merge(mask: Tensor, new: Verified, old: Verified) -> Verified:
-    """The rows of ``new`` where ``mask`` is True, those of ``old`` elsewhere."""
-    return Verified(
-        x=torch.where(per_image(mask, old.x), new.x, old.x),
-        distance=torch.where(mask, new.distance, old.distance),
-        label=torch.where(mask, new.label, old.label),
-        accepted=torch.where(mask, new.accepted, old.accepted),
-    )
 
 
 def pull_inside(candidate: Tensor, x: Tensor, eps: Tensor, threat: Threat) -> Tensor:

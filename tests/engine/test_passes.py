@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from robcert.engine.passes.norms import PoolNorms
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.passes.pooling import PoolPairs
 from robcert.engine.passes.stacks import AllStacks
+from robcert.engine.passes.winograd import Winograd
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.heads import LabelStacks
 from robcert.nn.pooling import NormPool2d
@@ -77,6 +80,47 @@ def test_a_convolution_goes_back_alike(options: dict[str, object], size: tuple[i
     assert Convolve.fits(layer) is not wide
     if not wide:
         assert_alike(layer, Convolve(layer), by_pixels(torch.randn(3, 5, *size, dtype=torch.float64)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.sampled_from([1, 2, 3, 4, 7, 8]), st.sampled_from([1, 2, 5, 6])),
+    channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    n=st.sampled_from([1, 32, 45]),
+    bias=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_a_convolution_of_few_pixels_answers_alike(
+    size: tuple[int, int], channels: tuple[int, int], n: int, bias: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(*channels, 3, padding=1, bias=bias).double()
+    assert_alike(layer, Winograd(layer, size), by_pixels(torch.randn(n, channels[0], *size, dtype=torch.float64)))
+
+
+def test_in_bfloat16_it_errs_by_three_more_roundings() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(256, 256, 3, padding=1).bfloat16().requires_grad_(False)
+    assert Winograd.fits(layer, (4, 4))
+    x = by_pixels(torch.randn(16, 256, 4, 4).bfloat16())
+    exact = copy.deepcopy(layer).double()(x.double())
+    direct, own = ((one(x).double() - exact).norm() / exact.norm() for one in (layer, Winograd(layer, (4, 4))))
+    assert float(direct) < float(own) < 4 * float(direct)
+
+
+def test_larger_pictures_and_other_convolutions_stay_direct() -> None:
+    def layer(channels: int = 256, **options: Any) -> nn.Conv2d:
+        return nn.Conv2d(channels, 256, **{"kernel_size": 3, "padding": 1, **options}).bfloat16()
+
+    assert Winograd.fits(layer(), (8, 2))
+    for size in ((10, 4), (4, 10), (7, 4), (4, 7)):
+        assert not Winograd.fits(layer(), size)
+    others = (
+        layer(128), layer(padding=0), layer(kernel_size=1, padding=0), layer(stride=2), layer(groups=2),
+        layer(dilation=2, padding=2), layer(padding_mode="circular"), layer().float(),
+    )  # fmt: skip
+    for other in others:
+        assert not Winograd.fits(other, (4, 4))
 
 
 def test_padding_by_name_is_understood() -> None:

@@ -290,16 +290,60 @@ class Fooled(nn.Module):
         return torch.cat([torch.zeros(len(x), 1), torch.ones(len(x), 1)], dim=1)
 
 
-@pytest.mark.parametrize(("goal", "confirmations"), [("decide", 20), ("minimize", 1 + 2)])
-def test_a_minimisation_confirms_closer_points_every_tenth_time(goal: Goal, confirmations: int) -> None:
-    """Each of twenty points is closer than the one before, and fools both networks."""
+@pytest.mark.parametrize(("goal", "confirmations"), [("decide", 60), ("minimize", 1 + 1)])
+def test_a_minimisation_confirms_the_closest_point_every_fiftieth_time(goal: Goal, confirmations: int) -> None:
+    """Each of sixty points is closer than the one before, and fools both networks."""
     start = replace(problem(torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64)), goal=goal)
     oracle = ModelOracle(Fooled(), start, 2.0**-20, Fooled())  # type: ignore[arg-type]
     oracle.ask(torch.ones(8, dtype=torch.bool))
-    for size in range(20, 0, -1):
+    for size in range(60, 0, -1):
         oracle.logits(torch.full((8, 4), size / 100))
     assert oracle.confirmed == 8 * confirmations
-    assert torch.allclose(oracle.problem.best, torch.tensor(0.02)), "the twentieth counts for both"
+    seen = 60 if goal == "decide" else 50
+    assert oracle.found_at.tolist() == [seen] * 8
+    assert torch.allclose(oracle.problem.best, torch.tensor(2 * (61 - seen) / 100)), "the fiftieth counts for both"
+    assert bool(oracle.hint_distance.isfinite().all()) is (goal == "minimize")
     oracle.ask(torch.zeros(8, dtype=torch.bool))
     oracle.logits(torch.full((8, 4), 5e-3))
     assert torch.allclose(oracle.problem.best, torch.tensor(0.01)), "a fine step counts whenever it comes"
+    oracle.forget(torch.arange(8), torch.full((8,), float("inf")))
+    assert bool(oracle.hint_distance.isinf().all())
+
+
+def test_of_the_points_that_wait_the_closest_is_confirmed_and_a_lie_forgotten() -> None:
+    """The distances go up and down; the network agrees with the search only beyond 0.5."""
+
+    class Beyond(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([0.5 - x.norm(dim=1), x.norm(dim=1) - 0.5], dim=1)
+
+    oracle = ModelOracle(Beyond(), problem(torch.zeros(2, 4), torch.zeros(2).long()), 2.0**-20, Fooled())  # type: ignore[arg-type]
+    oracle.ask(torch.ones(2, dtype=torch.bool))
+    direction = torch.full((2, 4), 0.5)
+    closest = torch.tensor([0.6, 0.4])
+    for step in range(1, 51):
+        size = torch.tensor([1.0, 1.0]) if step == 1 else closest if step == 17 else torch.tensor([0.9, 0.8])
+        oracle.logits(direction * size[:, None])
+    assert oracle.problem.best.tolist() == pytest.approx([0.6, 1.0])
+    assert oracle.found_at.tolist() == [17, 1]
+    assert bool(oracle.hint_distance.isinf().all()), "both were looked into"
+
+
+def test_a_point_that_waits_to_the_end_is_verified() -> None:
+    """The search network sees examples close by; the last, fine step sees none."""
+    model, data = load_model("digits-plain"), load_dataset("digits", n=24)
+    with torch.no_grad():
+        y = model.module(data.x).argmax(1)
+    low = Lowered(model.module, data.x)
+    closest: dict[bool, Tensor] = {}
+    for kept in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not kept:
+                patch.setattr(ModelOracle, "_keep", lambda *_: None)
+            witnesses, _ = run_leg(
+                model, data.x, y, Threat("l2", (1.0,)), "cw", iterations=30, search=low, goal="minimize"
+            )
+        closest[kept] = witnesses.distance
+        assert all(int(model.module(x[None]).argmax()) != int(y[k]) for k, x in witnesses.x.items())
+    assert bool((closest[True] <= 1.01 * closest[False]).all())
+    assert float((closest[True] < 0.99 * closest[False]).double().mean()) > 0.1

@@ -107,3 +107,17 @@ def test_only_in_front_of_a_relu_may_a_negative_maximum_be_another() -> None:
     twice = nn.Sequential(nn.Conv2d(1, 16, 3), pool, nn.ReLU(), nn.Conv2d(16, 16, 3), pool)
     pass_faster(twice, torch.randn(2, 1, 14, 14))
     assert not any(layer.positive for layer in twice if isinstance(layer, PoolPairs)), "one pooling in two places"
+
+
+def test_convolutions_of_few_pixels_are_found_by_their_size() -> None:
+    torch.manual_seed(0)
+    wide = nn.Conv2d(256, 256, 3, padding=1)
+    net = nn.Sequential(nn.Conv2d(3, 256, 3, 2, 1), nn.ReLU(), wide, nn.AdaptiveAvgPool2d(2), wide, nn.ReLU())
+    net.append(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Conv2d(256, 256, 3, padding=1), nn.Flatten()))
+    net = net.bfloat16().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.rand(4, 3, 8, 8).bfloat16()
+    before = net(x)
+    pass_faster(net, x)
+    replaced = [type(layer).__name__ for layer in net.modules() if ".passes." in type(layer).__module__]
+    assert replaced == ["ReadPicture", "Convolve", "Winograd"], "one convolution is given pictures of two sizes"
+    torch.testing.assert_close(net(x).float(), before.float(), rtol=0.02, atol=0.02)
