@@ -8,16 +8,15 @@ empty the batch shrinks. A snapshot of this object, taken between two looks, con
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.protocol import NEAR, Attack, Problem, Refining, select
+from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.engine.batching import bucket, eights
-from robcert.engine.boundary import RESOLUTION, towards_clean
 from robcert.engine.capture import Recorder, recorder_for
-from robcert.engine.drawn import draw_inside
+from robcert.engine.ending import Ending
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
 from robcert.engine.rivals import Rivals
@@ -25,9 +24,9 @@ from robcert.engine.rows import put_rows, rows_of
 from robcert.engine.slots import IDLE, Slots
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
-from robcert.engine.verifier import Verified, Verifier
+from robcert.engine.verifier import Verifier
 from robcert.engine.witnesses import Found, Witnesses
-from robcert.math.norms import nearly, per_image
+from robcert.math.norms import nearly
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
 _COUNTS = ("entered", "left", "work")
@@ -82,6 +81,7 @@ class Leg:
         self.goal: Goal = goal
         self.guard = guard
         self.verifier = Verifier(model, threat, slots, guard)
+        self.ending = Ending(model, attack, self.verifier)
         self.spent = Spent()
         self.entered = len(entrants)
         self.left = 0
@@ -236,65 +236,24 @@ class Leg:
         self.problem.best[torch.tensor(let_go, dtype=torch.int64, device=self.problem.best.device)] = -1.0
 
     def _verify(self, rows: list[int], last: bool) -> None:
-        """Verify the closest point of each slot, and where the attack has ended the point it did not get to try."""
+        """Offer what the search of each slot has come to; ``last``: the attack has ended there."""
         at = torch.tensor(rows, device=self.problem.y.device)
-        x, y = self.problem.x[at], self.problem.y[at]
-        verified = Verified.nothing(x)
-        # A point that the oracle did not note since the slot was filled belongs to nobody.
-        seen = (self.oracle.found_at[at] > 0).nonzero().flatten()
-        if len(seen):
-            noted = self.verifier(self.oracle.nearest[at[seen]], x[seen], y[seen])
-            if last and self.goal == "minimize":
-                noted = self.verifier.beyond(noted, x[seen], y[seen])
-            verified = verified.put(seen, noted)
-        iteration = self.oracle.found_at[at]
-        if last:
-            for candidate, when in self._untried(at):
-                # What the way back to the clean image resolves is not worth a look.
-                by = RESOLUTION if self.goal == "minimize" else 0.0
-                verified, closer = self.verifier.closer(verified, candidate, x, y, by)
-                iteration = torch.where(closer, when, iteration)
-            if self.goal == "minimize" and bool(verified.accepted.any()):
-                verified = towards_clean(self.verifier, verified, x, y)
-            elif self.goal == "decide":
-                verified = self._draw_inside(verified, x, y)
+        outcome = (self.ending.closest if last else self.ending.so_far)(self.oracle, self.problem, self.state, at)
+        self.spent.forwards += outcome.calls
+        self.spent.backwards += outcome.calls
         for k, row in enumerate(rows):
             found = Found(
                 self.name,
                 self.attack.iterations,
-                int(iteration[k]),
+                int(outcome.iteration[k]),
                 self.slots.restart[row],
-                int(verified.label[k]),
+                int(outcome.verified.label[k]),
             )
             position = self.slots.position[row]
             was_open = float(self.witnesses.distance[position]) > self.threat.largest
-            self.witnesses.offer(position, k, verified, found)
+            self.witnesses.offer(position, k, outcome.verified, found)
             if was_open and float(self.witnesses.distance[position]) <= self.threat.largest:
                 self.broke.add(position)
-
-    def _untried(self, at: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Points of some slots (m,) int64 that nobody has asked the network about, and their evaluations."""
-        oracle = self.oracle
-        known = oracle.hint_distance[at].isfinite()
-        if bool(known.any()):
-            hint = oracle.hint[at]
-            yield torch.where(per_image(known, hint), hint, float("nan")), oracle.hint_at[at]
-        yield self.attack.proposal(self.problem, self.state)[at], oracle.evaluations[at]
-
-    def _draw_inside(self, verified: Verified, x: Tensor, y: Tensor) -> Verified:
-        """What became of near misses that no attack can look at again (`robcert.engine.drawn`)."""
-        largest = self.threat.largest
-        missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
-        rows = missed.nonzero().flatten()
-        if not len(rows) or not self.attack.cost.backwards or self.guard is not None:
-            return verified
-        module, most = self.model.module, self.attack.iterations
-        drawn = draw_inside(module, verified.x[rows], x[rows], y[rows], self.threat, self.model.rounding, most)
-        calls = drawn.steps * len(rows) * self.oracle.draws
-        self.spent.forwards += calls
-        self.spent.backwards += calls
-        tried = self.verifier(drawn.x, x[rows], y[rows])
-        return verified.put(rows[tried.accepted], tried.take(tried.accepted))
 
     def _diagnose(self, rows: list[int]) -> None:
         evaluations = self.oracle.evaluations.tolist()

@@ -10,7 +10,7 @@ from torch import nn
 
 from robcert.attacks import attacks
 from robcert.data import load_dataset
-from robcert.engine import leg as legs
+from robcert.engine import ending
 from robcert.engine.drawn import draw_inside
 from robcert.engine.leg import Leg
 from robcert.engine.witnesses import Witnesses
@@ -62,7 +62,7 @@ def test_a_short_search_breaks_more_and_pays_for_it(
 ) -> None:
     options = {"iterations": 10, "search_steps": 3}
     with_it, leg = run(plain, images, "cw", **options)
-    monkeypatch.setattr(legs, "NEAR", 1.0)
+    monkeypatch.setattr(ending, "NEAR", 1.0)
     without, other = run(plain, images, "cw", **options)
     assert without < with_it
     assert leg.spent.backwards > other.spent.backwards
@@ -72,8 +72,8 @@ def test_a_short_search_breaks_more_and_pays_for_it(
 def test_an_attack_without_gradients_gets_none(
     plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(legs, "draw_inside", lambda *_: pytest.fail("it took a gradient"))
-    monkeypatch.setattr(legs, "NEAR", 1e9)
+    monkeypatch.setattr(ending, "draw_inside", lambda *_: pytest.fail("it took a gradient"))
+    monkeypatch.setattr(ending, "NEAR", 1e9)
     broken, leg = run(plain, images, "square", iterations=30)
     assert broken
     assert leg.spent.backwards == 0
