@@ -22,6 +22,10 @@ from robcert.types import Norm
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
 
+_SHORT = 60
+"""Over fewer iterations the rate falls no faster than over so many, and does not get to its last: where it is small the
+search stands still, and a short one has no iterations for that."""
+
 
 @dataclass(frozen=True)
 class CWState:
@@ -289,7 +293,7 @@ class CW:
             reach = torch.minimum(reach, problem.best)
         typical = reach / (math.sqrt(problem.x[0].numel()) if problem.threat.norm == "l2" else 1.0)
         begin, end = _RATES[problem.threat.norm]
-        return typical * begin * (end / begin) ** (iteration / self.iterations)
+        return typical * begin * (end / begin) ** (iteration / max(self.iterations, _SHORT))
 
     def _start(self, problem: Problem) -> Tensor:
         return start(problem)
