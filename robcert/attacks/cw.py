@@ -22,8 +22,8 @@ from robcert.types import Norm
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
 
-_SHORT = 60
-"""Over fewer iterations the rate falls no faster than over so many, and does not get to its last: where it is small the
+_SHORT, _MOST = 60, 10.0
+"""Over fewer iterations the rate falls no faster than over so many, but to ten times its last: where it is small the
 search stands still, and a short one has no iterations for that."""
 
 
@@ -293,7 +293,9 @@ class CW:
             reach = torch.minimum(reach, problem.best)
         typical = reach / (math.sqrt(problem.x[0].numel()) if problem.threat.norm == "l2" else 1.0)
         begin, end = _RATES[problem.threat.norm]
-        return typical * begin * (end / begin) ** (iteration / max(self.iterations, _SHORT))
+        if self.iterations < _SHORT:
+            end = min(begin * (end / begin) ** (self.iterations / _SHORT), _MOST * end)
+        return typical * begin * (end / begin) ** (iteration / self.iterations)
 
     def _start(self, problem: Problem) -> Tensor:
         return start(problem)

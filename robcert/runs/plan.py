@@ -46,8 +46,8 @@ NAMED: dict[str, dict[Norm, str]] = {
         "l1": "apgd:100 + apgd-t:100x9 + fab:100x9",
     },
     "strong": {
-        "l2": "pgd:20 + apgd-t:20x9 + pgd:100x8 + fab:20x9",
-        "linf": "pgd:20 + apgd-t:20x9 + pgd:100x8 + fab:20x9",
+        "l2": "pgd:20 + apgd-t:20x9 + pgd:100x5 + fab:20x9",
+        "linf": "pgd:20 + apgd-t:20x9 + pgd:100x5 + fab:20x9",
         "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
     },
     "fast": {
