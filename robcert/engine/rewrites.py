@@ -44,21 +44,20 @@ def pass_faster(network: nn.Module, example: Tensor) -> None:
         network: the copy, in any floating type, with channels last.
         example: (n, *shape), float32 images, as the network takes them.
     """
-    _flatten_pixels(network, example)
+    given = _given(network, example)
+    _flatten_pixels(network, given)
     rectified = _in_front_of_relu(network)
     _pool_norms(network)
-    sizes = _sizes(network, example)
     for name, module in list(network.named_modules()):
         if not name or _watched(module):
             continue
-        size = sizes.get(module)
         if PoolPairs.fits(module):
             network.set_submodule(name, PoolPairs(cast("nn.MaxPool2d", module), module in rectified))
         elif ReadPicture.fits(module):
             layer = cast("nn.Conv2d", module)
             network.set_submodule(name, ReadPicture(layer, layer.weight.dtype))
-        elif size is not None and Winograd.fits(module, size):
-            network.set_submodule(name, Winograd(cast("nn.Conv2d", module), size))
+        elif module in given and Winograd.fits(module, given[module][1:]):
+            network.set_submodule(name, Winograd(cast("nn.Conv2d", module), given[module][1:]))
         elif Convolve.fits(module):
             network.set_submodule(name, Convolve(cast("nn.Conv2d", module)))
         elif AllStacks.fits(module):
@@ -94,39 +93,33 @@ def _pool_norms(network: nn.Module) -> None:
                 setattr(module, second, nn.Identity())
 
 
-def _given(modules: list[nn.Module], network: nn.Module, example: Tensor) -> dict[nn.Module, torch.Size]:
-    """The shape (without n) of what each module is given; without those that are given several."""
+def _given(network: nn.Module, example: Tensor) -> dict[nn.Module, tuple[int, int, int]]:
+    """Channels, height and width of what flattenings and convolutions are given, where it is always the same."""
     found: dict[nn.Module, set[torch.Size]] = {}
 
     def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         found.setdefault(module, set()).add(given[0].shape[1:])
 
-    hooks = [module.register_forward_pre_hook(note) for module in modules]
+    asked = [module for module in network.modules() if type(module) in (nn.Flatten, nn.Conv2d)]
+    hooks = [module.register_forward_pre_hook(note) for module in asked]
     try:
         with torch.no_grad():
             network(example[:1])
     finally:
         for hook in hooks:
             hook.remove()
-    return {module: next(iter(shapes)) for module, shapes in found.items() if len(shapes) == 1}
+    pictures = {module: next(iter(shapes)) for module, shapes in found.items() if len(shapes) == 1}
+    return {module: (shape[0], shape[1], shape[2]) for module, shape in pictures.items() if len(shape) == 3}
 
 
-def _sizes(network: nn.Module, example: Tensor) -> dict[nn.Module, tuple[int, int]]:
-    """Height and width of the pictures that each convolution is given, where they are always the same."""
-    convolutions: list[nn.Module] = [module for module in network.modules() if type(module) is nn.Conv2d]
-    given = _given(convolutions, network, example)
-    return {module: (shape[1], shape[2]) for module, shape in given.items() if len(shape) == 3}
-
-
-def _flatten_pixels(network: nn.Module, example: Tensor) -> None:
+def _flatten_pixels(network: nn.Module, given: dict[nn.Module, tuple[int, int, int]]) -> None:
     """In place: a flattening and the linear layer behind it, for pictures."""
-    shapes = _given([module for module in network.modules() if type(module) is nn.Flatten], network, example)
     for module in network.modules():
         if type(module) is not nn.Sequential:
             continue
         for (first, flatten), (second, linear) in itertools.pairwise(list(module.named_children())):
-            shape = shapes.get(flatten, torch.Size())
-            if len(shape) != 3 or type(linear) is not nn.Linear:
+            shape = given.get(flatten)
+            if shape is None or type(flatten) is not nn.Flatten or type(linear) is not nn.Linear:
                 continue
             if (flatten.start_dim, flatten.end_dim) == (1, -1):
                 setattr(module, first, FlattenPixels())

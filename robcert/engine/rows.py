@@ -11,8 +11,8 @@ from robcert.attacks.protocol import Problem
 from robcert.engine.oracle import ModelOracle
 
 _PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
-_FOUND = ("nearest", "found_at", "hint", "hint_at", "hint_distance")
-_ORACLE = (*_FOUND, "evaluations", "zero_gradients", "non_finite")
+_HINT = ("hint", "hint_at", "hint_distance")
+_ORACLE = ("nearest", "found_at", *_HINT, "evaluations", "zero_gradients", "non_finite")
 
 
 def rows_of(problem: Problem, oracle: ModelOracle, state: Any) -> dict[str, Tensor]:

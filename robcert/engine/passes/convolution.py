@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robcert.engine.passes.both_ways import BothWays
 from robcert.engine.passes.geometry import Geometry, by_pixels
 
 
-class Convolve(nn.Module):
+class Convolve(BothWays):
     """A convolution of stride 1 whose way back is a convolution too, with its kernel turned and its channels swapped.
 
     Shapes: (n, c, h, w) -> (n, out, h', w').
@@ -42,18 +42,10 @@ class Convolve(nn.Module):
         reach = [d * (k - 1) for d, k in zip(geometry.dilation, layer.kernel_size, strict=True)]
         return geometry.padding[0] <= reach[0] and geometry.padding[1] <= reach[1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def there(self, x: Tensor) -> Tensor:
         """The convolution of x."""
-        return cast("Tensor", _Convolve.apply(x, self))
+        return F.conv2d(x, self.weight, self.bias, 1, self.geometry.padding, self.geometry.dilation)
 
-
-class _Convolve(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Convolve) -> Tensor:
-        ctx.layer = layer
-        return F.conv2d(x, layer.weight, layer.bias, 1, layer.geometry.padding, layer.geometry.dilation)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        layer = cast("Convolve", ctx.layer)
-        return F.conv2d(gradients[0], layer.turned, None, 1, layer.outside, layer.geometry.dilation), None
+    def back(self, gradient: Tensor) -> Tensor:
+        """The convolution with the kernel turned."""
+        return F.conv2d(gradient, self.turned, None, 1, self.outside, self.geometry.dilation)

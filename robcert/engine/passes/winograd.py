@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor, nn
 
+from robcert.engine.passes.both_ways import BothWays
 from robcert.engine.passes.geometry import Geometry, by_pixels
 
 _SIDE = 8
@@ -21,11 +20,11 @@ _KERNEL = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 _GIVE = ((1.0, 1.0, 1.0, 0.0), (0.0, 1.0, -1.0, -1.0))
 
 
-class Winograd(nn.Module):
+class Winograd(BothWays):
     """A convolution of side 3, stride 1 and padding 1 by Winograd's F(2x2, 3x3), and its way back likewise.
 
     Lavin & Gray 2016, section 4.1: four pixels of every axis give two results with four products in place of six. The
-    transforms of all tiles of a picture are one matrix each, of zeros and ones but for their signs; the sixteen
+    transforms of all tiles of a picture are one matrix each, of zeros, ones and minus ones; the sixteen
     products of channels are summed in float32, and their weights, their planes and their results are rounded once each:
     three small errors where a direct convolution of bfloat16 numbers makes one.
 
@@ -40,7 +39,6 @@ class Winograd(nn.Module):
 
     def __init__(self, layer: nn.Conv2d, size: tuple[int, int]) -> None:
         super().__init__()
-        self.size = size
         kernel = layer.weight.detach()
         (rows_in, rows_out), (columns_in, columns_out) = (_axis(side) for side in size)
         # Of a picture with its pixels in one line: planes by products, then tiles; and back.
@@ -68,11 +66,16 @@ class Winograd(nn.Module):
             and min(layer.in_channels, layer.out_channels) >= _CHANNELS
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def there(self, x: Tensor) -> Tensor:
         """The convolution of x."""
-        return cast("Tensor", _Winograd.apply(x, self))
+        result = self._convolve(x, self.weight)
+        return result if self.bias is None else result.add_(self.bias)
 
-    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+    def back(self, gradient: Tensor) -> Tensor:
+        """The convolution with the kernel turned."""
+        return self._convolve(gradient, self.turned)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """Of pictures (n, c, h, w), with weights (16, c, out)."""
         return torch.cat([self._part(part, weight) for part in x.split(_AT_ONCE)])
 
@@ -83,19 +86,6 @@ class Winograd(nn.Module):
         results = torch.bmm(planes, weight).view(self.give.shape[1], -1)
         given = torch.mm(self.give, results).view(height, width, n, -1)
         return by_pixels(given.permute(2, 3, 0, 1))
-
-
-class _Winograd(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Winograd) -> Tensor:
-        ctx.layer = layer
-        result = layer.convolve(x, layer.weight)
-        return result if layer.bias is None else result.add_(layer.bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        layer = cast("Winograd", ctx.layer)
-        return layer.convolve(gradients[0], layer.turned), None
 
 
 def _axis(side: int) -> tuple[Tensor, Tensor]:
