@@ -22,7 +22,7 @@ from robcert.types import Norm
 _RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
 
-_SHORT, _MOST = 60, 10.0
+_SHORT, _MOST = 100, 10.0
 """Over fewer iterations the rate falls no faster than over so many, but to ten times its last: where it is small the
 search stands still, and a short one has no iterations for that."""
 
