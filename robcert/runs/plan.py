@@ -46,8 +46,8 @@ NAMED: dict[str, dict[Norm, str]] = {
         "l1": "apgd:100 + apgd-t:100x9 + fab:100x9",
     },
     "strong": {
-        "l2": "pgd:20 + apgd-t:20x9 + pgd:100x5 + fab:20x9",
-        "linf": "pgd:20 + apgd-t:20x9 + pgd:100x5 + fab:20x9",
+        "l2": "pgd:20 + apgd-t:20x9 + fab:100x3 + ddn:200 + pgd:50x5 + square:5k",
+        "linf": "pgd:20 + apgd-t:20x9 + fab:100x4 + pgd:50x7 + square:5k",
         "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
     },
     "fast": {
@@ -57,7 +57,9 @@ NAMED: dict[str, dict[Norm, str]] = {
     },
 }
 """Plans by name. autoattack: the standard version of Croce & Hein 2020 with its budgets (its square attack in l1 is
-not among ours). strong: less than half of its backwards. fast: what continuous integration has a minute for."""
+not among ours). strong: at most half of its backwards, and as many families: fab and ddn for models whose gradients
+say little at the clean image, square (which takes no backward) for those where they mislead. fast: what continuous
+integration has a minute for."""
 
 
 def default_plan(norm: Norm) -> list[LegPlan]:
