@@ -26,12 +26,13 @@ def put_rows(rows: dict[str, Tensor], problem: Problem, oracle: ModelOracle, sta
     """Write them into a problem and an oracle of as many slots, in place, and return the state that goes with them.
 
     Args:
-        rows: as of `rows_of`, on any device.
+        rows: as of `rows_of`, on any device. A snapshot of an older version has no hints; a new oracle has none either.
         problem, oracle: where they are to be.
         state: of the attack, for its type.
     """
     for name in _PROBLEM:
         getattr(problem, name).copy_(rows[f"problem.{name}"])
     for name in _ORACLE:
-        getattr(oracle, name).copy_(rows[f"oracle.{name}"])
+        if name not in _HINT or f"oracle.{name}" in rows:
+            getattr(oracle, name).copy_(rows[f"oracle.{name}"])
     return type(state)(**{f.name: rows[f"state.{f.name}"].to(problem.x.device) for f in fields(state)})
