@@ -47,7 +47,7 @@ NAMED: dict[str, dict[Norm, str]] = {
     },
     "strong": {
         "l2": "pgd:20 + apgd-t:20x9 + fab:100x3 + ddn:200 + pgd:50x5 + square:5k",
-        "linf": "pgd:20 + apgd-t:20x9 + fab:100x4 + pgd:50x7 + square:5k",
+        "linf": "pgd:20 + apgd-t:40x9 + fab:80x3 + pgd:50x5 + square:5k",
         "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
     },
     "fast": {
