@@ -5,12 +5,13 @@
     python benchmarks/gpu.py --no-peers --json > gpu.json
 
 The bare loop is `loss(model(x)).sum()` and `torch.autograd.grad` to x, with frozen parameters, replayed from a CUDA
-graph: the least that a gradient step can cost. Beside it run, in alternating rounds, the same loop launched from
-Python, robcert's attacks captured (what a run does) and launched, and the attacks of other libraries, which launch.
-A figure is the time of 3 n steps less that of n steps, over 2 n: what happens once (start, capture, verification) is
-not in it, refilling and looking up is. Nothing breaks at the budget, so every image takes every step. Then one leg of
-a million cw iterations is begun on 1,000 images, and its time extrapolated from the iterations that were measured.
-Everything in float32. Exits 0 whether or not the target is met.
+graph of ten: the least that a gradient step can cost as torch computes it. Beside it run, in alternating rounds, the
+same loop fused by a compiler and launched from Python; robcert's attacks captured (what a run does), captured and
+fused (what it does after 20,000 steps) and launched; and the attacks of other libraries, which launch. robcert's
+figure is the time of n steps of a long leg, with all its looks; that of another library is the time of 3 n steps less
+that of n, over 2 n. What happens once (start, capture, compilation, verification) is in neither. Nothing breaks at the
+budget, so every image takes every step. Then one leg of a million cw iterations is begun on 1,000 images, and its time
+extrapolated from those that were measured. All in float32, without TF32. Exits 0 whether or not the target is met.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rich.table import Table
 from task import make_task
 
 from robcert.engine.allocator import keep_memory
+from robcert.network.float32 import exactly_float32
 
 LIMIT = 1.15
 """The most that a captured step may cost, in captured bare steps."""
@@ -43,7 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", help="cuda, cuda:1, cpu (cuda where there is one)")
     parser.add_argument("--batch", default="16,128,1024", help="images at once, with commas (16,128,1024)")
-    parser.add_argument("--steps", type=int, help="n, a multiple of 10 (100; on a CPU 10)")
+    parser.add_argument("--steps", type=int, help="n, a multiple of 10 (50; on a CPU 10)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
     parser.add_argument("--watched", type=int, help="iterations of the long leg that are run (10,000; on a CPU 40)")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="other libraries too")
@@ -54,7 +56,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.device.type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {options.device}: torch {torch.__version__} sees no GPU")
     on_gpu = options.device.type == "cuda"
-    options.steps = options.steps or (100 if on_gpu else 10)
+    options.steps = options.steps or (50 if on_gpu else 10)
     options.watched = options.watched or (10_000 if on_gpu else 40)
     options.images = IMAGES
     if options.quick:
@@ -81,36 +83,41 @@ def show(
 ) -> None:
     on_gpu = options.device.type == "cuda"
     name = torch.cuda.get_device_name(options.device) if on_gpu else f"a CPU ({platform.machine()})"
-    tf32 = f", TF32 convolutions {'on' if torch.backends.cudnn.allow_tf32 else 'off'}" if on_gpu else ""
-    console.print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s){tf32}", highlight=False)
+    console.print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} CPU thread(s)", highlight=False)
     if not on_gpu:
         console.print("No GPU: these are a CPU's figures, of steps that are launched; a GPU's are missing.")
     table = Table(title=f"Time per gradient step: medians of {options.rounds} alternating rounds")
     for column in ("batch", "attack", "steps", "ms", "over the bare loop", "least-most"):
         table.add_column(column, justify="left" if column in ("attack", "steps") else "right", no_wrap=True)
     for row in rows:
-        how = "captured" if row.captured and row.refused is None else "launched"
         ms = 1e3 * statistics.median(row.seconds)
         spread = f"{min(row.over):.2f}-{max(row.over):.2f}"
-        table.add_row(str(row.batch), row.what, how, f"{ms:.3f}", f"{row.ratio:.2f}", spread)
+        table.add_row(str(row.batch), row.what, row.how, f"{ms:.3f}", f"{row.ratio:.2f}", spread)
     console.print(table)
-    for what, reason in sorted({(row.what, row.refused) for row in rows if row.refused is not None}):
-        console.print(f"{what} was not captured: {reason}", highlight=False)
+    for what, how, reason in sorted({(row.what, row.how, row.refused) for row in rows if row.refused is not None}):
+        console.print(f"{what} was not {how}: {reason}", highlight=False)
+    compiling = [row.compiling for row in rows if row.compiling is not None]
+    if compiling:
+        console.print(f"compiling, once: {min(compiling):.1f} to {max(compiling):.1f} s", highlight=False)
     listed = ", ".join(f"{what} {count}" for what, count in counts.items())
     console.print(f"operators a step, each at least one kernel on a GPU: {listed}", highlight=False)
     for peer in missing:
         console.print(f"not installed: {peer.library} ({peer.reason})", highlight=False)
     console.print(
         f"{LONG:,} iterations of cw on {long.images:,} images: {long.hours:.1f} hours, extrapolated from "
-        f"{long.watched:,} iterations of {1e3 * long.seconds:.3f} ms, {'captured' if long.captured else 'launched'}",
+        f"{long.watched:,} iterations of {1e3 * long.seconds:.3f} ms, {long.how}",
         highlight=False,
     )
     if options.quick:
         console.print("A smoke run: the figures mean nothing.")
     elif on_gpu:
-        worst = max(row.ratio for row in rows if row.captured)
-        verdict = "met" if worst <= LIMIT else "NOT met"
-        console.print(f"Target {LIMIT} over the captured bare loop: {verdict}, the slowest takes {worst:.2f}")
+        own = [row for row in rows if row.how == "fused" and row.what.startswith("robcert")]
+        worst = max(row.ratio for row in own)
+        met = worst <= LIMIT and not any(row.refused for row in own)
+        verdict = "met" if met else "NOT met"
+        console.print(
+            f"Target {LIMIT} over the captured bare loop: {verdict}, the slowest fused attack takes {worst:.2f}"
+        )
     else:
         console.print(f"Target {LIMIT} over the captured bare loop: not measured, there is no GPU.")
 
@@ -119,6 +126,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     progress = Console(stderr=True)
     keep_memory()
+    exactly_float32(options.device)
     progress.print("training the network ...")
     task = make_task(64 if options.quick else 256, options.quick)
 

@@ -1,4 +1,4 @@
-"""Time per gradient step of what is captured in a CUDA graph, and of what is launched step by step."""
+"""Time per gradient step of what is captured in a CUDA graph, fused or not, and of what is launched step by step."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from contender import Contender, Family, Missing, Setting
 from contenders import peers
 from measure import NORM, TINY, bare
 from task import Task
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from robcert.attacks import attacks
-from robcert.engine.capture import Recorder, Work, recorder_for
+from robcert.engine.capture import Work, recorder_for
+from robcert.engine.fusion import inductor
 from robcert.engine.leg import Leg
 from robcert.engine.witnesses import Witnesses
 from robcert.types import Batch, Threat
@@ -26,10 +28,11 @@ LONG = 1_000_000
 LOOK = 10
 """Steps between two looks: numbers of steps are multiples of it."""
 
-Run = Callable[[int], "str | None"]
-"""Takes so many steps; why they were not captured although that was asked for, or None."""
-Key = tuple[str, bool]
-"""What is timed, and whether it is to be captured."""
+How = Literal["launched", "captured", "fused"]
+"""Step by step from Python; in a CUDA graph; in a CUDA graph of kernels that a compiler fused."""
+Key = tuple[str, How]
+Timed = Callable[[int], float]
+"""Seconds of a step, measured over so many or, where once-a-run costs are to be told apart, four times as many."""
 
 
 class Launched:
@@ -37,7 +40,7 @@ class Launched:
 
     def rehearse(self, work: Work) -> str | None:
         work()
-        return "not asked for"
+        return None
 
     def record(self, work: Work) -> Work:
         return work
@@ -49,13 +52,21 @@ class EnoughSeen(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of a step, by round."""
+    """Seconds of a step, by round.
+
+    Attributes:
+        how: its steps were taken.
+        over: the time of a bare step in the same round.
+        compiling: seconds that fusing took, once.
+        refused: why they were not taken as asked for.
+    """
 
     what: str
     batch: int
-    captured: bool
+    how: How
     seconds: list[float]
     over: list[float]
+    compiling: float | None = None
     refused: str | None = None
 
     @property
@@ -70,7 +81,7 @@ class Long:
     images: int
     watched: int
     seconds: float
-    captured: bool
+    how: How
 
     @property
     def hours(self) -> float:
@@ -84,11 +95,14 @@ def sized(task: Task, count: int, device: torch.device) -> Task:
     return replace(task, model=task.loaded(module), x=task.x[rows].to(device), y=task.y[rows].to(device))
 
 
-def leg_over(task: Task, name: str, family: Family, recorder: Recorder | None, **options: Any) -> Leg:
-    """One leg of robcert over all images at once."""
-    n, kind = len(task.x), attacks.get(name)
+def leg_over(task: Task, name: str, how: How, iterations: int = LONG) -> Leg:
+    """One leg of robcert over all images at once, which none of them leaves before it ends."""
+    n, kind, family = len(task.x), attacks.get(name), ATTACKS[name]
+    options: dict[str, Any] = {"iterations": iterations}
+    options |= {"search_steps": 1} if name == "cw" else {}
+    options |= {"abort_early": False} if name in ("cw", "pgd") else {}
     images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
-    return Leg(
+    leg = Leg(
         task.model,
         kind(**options),
         name,
@@ -100,8 +114,12 @@ def leg_over(task: Task, name: str, family: Family, recorder: Recorder | None, *
         entrants=list(range(n)),
         restarts=1,
         slots=n,
-        recorder=recorder,
+        recorder=Launched() if how == "launched" and task.x.device.type == "cuda" else None,
     )
+    leg.steps.patience = 0
+    if how != "fused":
+        leg.steps.compiler = None
+    return leg
 
 
 def clocked(work: Callable[[], object], device: torch.device) -> float:
@@ -113,87 +131,108 @@ def clocked(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def captured_bare(task: Task) -> Work:
-    """The bare loop's step in a graph. It has to work, since everything is compared with it."""
-    recorder = recorder_for(task.x.device)
-    assert recorder is not None
+def bare_loop(task: Task, how: How) -> Timed:
+    """The bare loop. In a graph it has to work, since everything is compared with it."""
+    device = task.x.device
 
-    def work() -> None:
+    def step() -> None:
         bare(task, task.x)
 
-    if (reason := recorder.rehearse(work)) is not None:
-        raise SystemExit(f"the bare loop cannot be captured: {reason}")
-    return recorder.record(work)
+    def steps() -> None:
+        for _ in range(LOOK):
+            step()
+
+    if how != "launched":
+        recorder = recorder_for(device)
+        assert recorder is not None
+        if how == "fused":
+            graph = make_fx(lambda x: bare(task, x))(task.x)
+            with torch.no_grad():
+                kernels = inductor(graph, [task.x])
+                kernels(task.x)
+
+            @torch.no_grad()
+            def step() -> None:
+                kernels(task.x)
+
+        if (reason := recorder.rehearse(steps)) is not None:
+            raise SystemExit(f"the bare loop cannot be captured: {reason}")
+        steps = recorder.record(steps)
+
+    def timed(count: int) -> float:
+        return clocked(lambda: [steps() for _ in range(count // LOOK)], device) / count
+
+    return timed
 
 
-def contenders(task: Task, with_peers: bool) -> tuple[dict[Key, Run], list[Missing]]:
-    """Everything that is timed; what the others are compared with comes first."""
-    on_gpu = task.x.device.type == "cuda"
+def looks(leg: Leg) -> Timed:
+    """A long leg: from one look to another, with all that happens at one. It goes on where it was the last time."""
 
-    def loop(step: Work) -> Run:
-        def run(steps: int) -> None:
-            for _ in range(steps):
-                step()
+    def work(count: int) -> None:
+        for _ in range(count // leg.attack.period):
+            leg.advance()
+            leg.settle()
 
-        return run
+    def timed(count: int) -> float:
+        return clocked(lambda: work(count), leg.problem.x.device) / count
 
-    def own(name: str, family: Family, recorder: Recorder | None) -> Run:
-        extra = {"search_steps": 1} if name == "cw" else {}
-        extra |= {"abort_early": False} if name in ("cw", "pgd") else {}
+    return timed
 
-        def run(steps: int) -> str | None:
-            leg = leg_over(task, name, family, recorder, iterations=steps, **extra)
-            leg.run()
-            return leg.steps.refused if recorder is None else None
 
-        return run
+def whole(contender: Contender, task: Task) -> Timed:
+    """Another library: a run of 3 n steps less one of n."""
+    counted = task.counted()
 
-    def other(contender: Contender) -> Run:
-        counted = task.counted()
+    def run(steps: int) -> None:
+        contender.run(counted, task, Setting(steps, 1, TINY, timing=True))
 
-        def run(steps: int) -> None:
-            contender.run(counted, task, Setting(steps, 1, TINY, timing=True))
+    def timed(count: int) -> float:
+        short, long = (clocked(lambda k=k: run(k * count), task.x.device) for k in (1, 3))
+        return (long - short) / (2 * count)
 
-        return run
-
-    found: dict[Key, Run] = {("bare loop", True): loop(captured_bare(task))} if on_gpu else {}
-    found["bare loop", False] = loop(lambda: bare(task, task.x))
-    for name, family in ATTACKS.items():
-        if on_gpu:
-            found[f"robcert {name}, {NORM[family]}", True] = own(name, family, None)
-        found[f"robcert {name}, {NORM[family]}", False] = own(name, family, Launched() if on_gpu else None)
-    there, missing = peers(list(ATTACKS.values())) if with_peers else ([], [])
-    for contender in there:
-        if contender.timed:
-            found[f"{contender.library} {contender.label}, {contender.family}", False] = other(contender)
-    return found, missing
+    return timed
 
 
 def measured(
     task: Task, steps: int, rounds: int, with_peers: bool, tell: Callable[[str], None]
 ) -> tuple[list[Row], list[Missing]]:
-    """Everything at one number of images, in turns: (3 n steps less n steps) over 2 n."""
-    device = task.x.device
-    runs, missing = contenders(task, with_peers)
-    refused = {key: run(3 * LOOK) for key, run in runs.items()}  # warm up
-    seconds: dict[Key, list[float]] = {key: [] for key in runs}
-    keys = list(runs)
+    """Everything at one number of images, in turns. What the others are compared with comes first."""
+    on_gpu = task.x.device.type == "cuda"
+    ways: tuple[How, ...] = ("captured", "fused", "launched") if on_gpu else ("launched",)
+    tell(f"batch {len(task.x)}: warming up")
+    timed: dict[Key, Timed] = {("bare loop", how): bare_loop(task, how) for how in ways}
+    legs: dict[Key, Leg] = {}
+    for name, family in ATTACKS.items():
+        for how in ways:
+            key: Key = f"robcert {name}, {NORM[family]}", how
+            legs[key] = leg_over(task, name, how)
+            timed[key] = looks(legs[key])
+    there, missing = peers(list(ATTACKS.values())) if with_peers else ([], [])
+    for contender in there:
+        if contender.timed:
+            timed[f"{contender.library} {contender.label}, {contender.family}", "launched"] = whole(contender, task)
+    for work in timed.values():
+        work(2 * LOOK)
+    seconds: dict[Key, list[float]] = {key: [] for key in timed}
+    keys = list(timed)
     for number in range(rounds):
         tell(f"batch {len(task.x)}, round {number + 1} of {rounds}")
         turn = number % len(keys)
         for key in keys[turn:] + keys[:turn]:
-            short, long = (clocked(lambda run=runs[key], k=k: run(k * steps), device) for k in (1, 3))
-            seconds[key].append((long - short) / (2 * steps))
+            seconds[key].append(timed[key](steps))
     rows: list[Row] = []
     for key, taken in seconds.items():
         over = [mine / least for mine, least in zip(taken, seconds[keys[0]], strict=True)]
-        rows.append(Row(key[0], len(task.x), key[1], taken, over, refused[key]))
+        own = legs[key].steps if key in legs else None
+        refused = (own.refused or (own.unfused if key[1] == "fused" else None)) if own else None
+        rows.append(Row(key[0], len(task.x), key[1], taken, over, own.fusing if own else None, refused))
     return rows, missing
 
 
 def million(task: Task, watched: int) -> Long:
     """The rate of a leg of a million cw iterations, after its first looks."""
-    leg = leg_over(task, "cw", "cw l2", None, iterations=LONG, search_steps=1, abort_early=False)
+    how: How = "fused" if task.x.device.type == "cuda" else "launched"
+    leg = leg_over(task, "cw", how)
     times: list[float] = []
 
     def look(_: Leg) -> None:
@@ -203,4 +242,6 @@ def million(task: Task, watched: int) -> Long:
 
     with contextlib.suppress(EnoughSeen):
         leg.run(look)
-    return Long(len(task.x), watched, (times[-1] - times[3]) / watched, leg.steps.recorder is not None)
+    if leg.steps.refused or leg.steps.unfused:
+        how = "launched" if leg.steps.refused else "captured"
+    return Long(len(task.x), watched, (times[-1] - times[3]) / watched, how)

@@ -17,6 +17,7 @@ from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.ending import Ending
+from robcert.engine.fusion import Compiler, compiler_for
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
 from robcert.engine.rivals import Rivals
@@ -52,6 +53,7 @@ class Leg:
             (`robcert.engine.layout`); the verifier calls that of ``model``.
         guard: a detector that examples have to get past, or None.
         recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
+        compiler: what fuses them in a long leg; None: TorchInductor where there is a GPU.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Leg:
         layout: nn.Module | None = None,
         guard: Guard | None = None,
         recorder: Recorder | None = None,
+        compiler: Compiler | None = None,
     ) -> None:
         self.search = search if isinstance(attack, Refining) else None
         self.model, self.attack, self.name = model, attack, name
@@ -99,7 +102,7 @@ class Leg:
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = attack.init(self.problem)
-        self.steps = Steps(attack, self.search is not None, self.recorder)
+        self.steps = Steps(attack, self.search is not None, self.recorder, compiler or compiler_for(images.x.device))
         if snapshot is not None:
             self._restore(snapshot)
 
@@ -138,6 +141,7 @@ class Leg:
             "restart": self.slots.restart,
             "spent": vars(self.spent),
             "ranked": sorted(self.rivals.counted),
+            "taken": list(self.steps.taken),
             **{name: getattr(self, name) for name in _COUNTS},
             **{name: sorted(getattr(self, name)) for name in _SIGNS},
         }
@@ -150,6 +154,7 @@ class Leg:
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
         self.rivals.counted = set(meta.get("ranked", ()))
+        self.steps.taken = list(meta.get("taken", (0, 0)))
         for name in _COUNTS:
             setattr(self, name, meta[name])
         for name in _SIGNS:

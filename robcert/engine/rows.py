@@ -11,6 +11,8 @@ from robcert.attacks.protocol import Problem
 from robcert.engine.oracle import ModelOracle
 
 _PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
+FIXED = tuple(f"problem.{name}" for name in _PROBLEM if name != "best")
+"""Those that no step of an attack writes."""
 _HINT = ("hint", "hint_at", "hint_distance")
 _ORACLE = ("nearest", "found_at", *_HINT, "evaluations", "zero_gradients", "non_finite")
 

@@ -1,4 +1,4 @@
-"""The steps between two looks, on a GPU as one CUDA graph.
+"""The steps between two looks, on a GPU as one CUDA graph, and in a long leg of fused kernels.
 
 The state of the attack lives in buffers that never move; the problem and the oracle are written in place by everyone
 (`robcert.engine.leg` refills slots between two replays); and no step waits for the device (`robcert.attacks.protocol`).
@@ -6,6 +6,7 @@ The state of the attack lives in buffers that never move; the problem and the or
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,7 +14,12 @@ from torch import Tensor
 
 from robcert.attacks.protocol import Attack, Problem, Refining
 from robcert.engine.capture import Recorder, Work
+from robcert.engine.fusion import Compiler, Fused, fuse
 from robcert.engine.oracle import ModelOracle
+
+PATIENCE = 20_000
+"""Steps of one size that are replayed before they are fused. On a small network they take about as long as the
+compiler; a count and not a time, so that the same command gives the same numbers again."""
 
 
 @dataclass
@@ -33,24 +39,39 @@ class Steps:
     float32 network at any step of it. There is one recording a network, and new ones for another oracle (a batch that
     has shrunk). Work that cannot be recorded is from then on done as it is.
 
+    After `PATIENCE` steps with one network a compiler fuses their kernels, and they are recorded once more. Where that
+    fails they go on as they were.
+
     Args:
         attack: whose steps.
         searching: whether the oracle has a search network.
         recorder: None: the steps run as they are.
+        compiler: None: they are never fused.
 
     Attributes:
         refused: why the steps were not recorded although there is a recorder, or None.
+        unfused: why they were not fused although there is a compiler, or None.
+        fusing: seconds that were spent on fusing, or None where nothing was fused yet.
+        taken: steps with the float32 network and with the search network since the batch has had its size.
+        patience: so many of either are replayed before they are fused.
     """
 
-    def __init__(self, attack: Attack, searching: bool, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, attack: Attack, searching: bool, recorder: Recorder | None = None, compiler: Compiler | None = None
+    ) -> None:
         self.attack = attack
         self.refining = attack if searching and isinstance(attack, Refining) else None
-        self.recorder = recorder
+        self.recorder, self.compiler = recorder, compiler
         self.refused: str | None = None
+        self.unfused: str | None = None
+        self.fusing: float | None = None
+        self.taken = [0, 0]
+        self.patience = PATIENCE
         self._oracle: ModelOracle | None = None
         self._buffers: Any = None
         self._rehearsed: set[bool] = set()
         self._recordings: dict[bool, _Recording] = {}
+        self._fused: dict[bool, Fused] = {}
 
     def __call__(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:
         """The state after ``attack.period`` steps; its tensors may change in place at the next call."""
@@ -61,37 +82,81 @@ class Steps:
         write(state, self._buffers)
         coarse = self._coarse(problem, self._buffers)
         oracle.ask_all(coarse)
-
-        def work() -> None:
-            write(self._straight(oracle, problem, self._buffers), self._buffers)
-
-        before = oracle.forwards, oracle.backwards
+        if self.compiler is not None and self.taken[coarse] >= self.patience and coarse not in self._fused:
+            self._fuse(self.compiler, oracle, problem, coarse)
         if coarse not in self._rehearsed:
-            self._rehearsed.add(coarse)
-            if (reason := self.recorder.rehearse(work)) is not None:
-                self._give_up(oracle, reason)
-            return self._buffers
-        if coarse not in self._recordings:
-            try:
-                replay = self.recorder.record(work)
-            except Exception as error:  # whatever an operator of a network says that cannot be recorded
-                oracle.forwards, oracle.backwards = before
-                first = error.__context__ or error  # a capture that is broken off fails once more at its end
-                self._give_up(oracle, f"{type(first).__name__}: {(str(first).splitlines() or [''])[0]}")
-                return self._as_they_are(oracle, problem, self._buffers)
-            cost = oracle.forwards - before[0], oracle.backwards - before[1]
-            self._recordings[coarse] = _Recording(replay, *cost)
-        recording = self._recordings[coarse]
-        recording.replay()
-        oracle.forwards, oracle.backwards = before[0] + recording.forwards, before[1] + recording.backwards
+            self._rehearse(self.recorder, oracle, problem, coarse)
+        elif coarse in self._recordings or self._record(self.recorder, oracle, problem, coarse):
+            recording = self._recordings[coarse]
+            recording.replay()
+            oracle.forwards += recording.forwards
+            oracle.backwards += recording.backwards
+        else:
+            return self._as_they_are(oracle, problem, self._buffers)
+        self.taken[coarse] += self.attack.period
         return self._buffers
 
+    def _work(self, oracle: ModelOracle, problem: Problem, coarse: bool) -> Work:
+        def work() -> None:
+            if (fused := self._fused.get(coarse)) is not None:
+                fused(oracle, problem, self._buffers, self.attack.period)
+            else:
+                write(self._straight(oracle, problem, self._buffers), self._buffers)
+
+        return work
+
+    def _rehearse(self, recorder: Recorder, oracle: ModelOracle, problem: Problem, coarse: bool) -> None:
+        """Take the steps once as they will be recorded."""
+        self._rehearsed.add(coarse)
+        reason = recorder.rehearse(self._work(oracle, problem, coarse))
+        if reason is not None and not self._part(coarse, reason):
+            self._give_up(oracle, reason)
+
+    def _record(self, recorder: Recorder, oracle: ModelOracle, problem: Problem, coarse: bool) -> bool:
+        """Record the steps without taking them; whether there is a recording now."""
+        before = oracle.forwards, oracle.backwards
+        try:
+            replay = recorder.record(self._work(oracle, problem, coarse))
+        except Exception as error:  # whatever an operator of a network says that cannot be recorded
+            oracle.forwards, oracle.backwards = before
+            reason = _said(error.__context__ or error)  # a capture that is broken off fails once more at its end
+            if self._part(coarse, reason):
+                return self._record(recorder, oracle, problem, coarse)
+            self._give_up(oracle, reason)
+            return False
+        cost = oracle.forwards - before[0], oracle.backwards - before[1]
+        oracle.forwards, oracle.backwards = before
+        self._recordings[coarse] = _Recording(replay, *cost)
+        return True
+
+    def _fuse(self, compiler: Compiler, oracle: ModelOracle, problem: Problem, coarse: bool) -> None:
+        """Have the steps fused, to be rehearsed and recorded anew."""
+        began = time.monotonic()
+        try:
+            self._fused[coarse] = fuse(self.attack, oracle, problem, self._buffers, compiler)
+        except Exception as error:  # there may be no compiler, and what a compiler may say has no end
+            self.compiler, self.unfused = None, _said(error)
+            return
+        self.fusing = (self.fusing or 0.0) + time.monotonic() - began
+        self._rehearsed.discard(coarse)
+        self._recordings.pop(coarse, None)
+
+    def _part(self, coarse: bool, reason: str) -> bool:
+        """Go back to steps that are not fused; whether they were."""
+        if self._fused.pop(coarse, None) is None:
+            return False
+        self.compiler, self.unfused = None, reason
+        return True
+
     def _begin(self, oracle: ModelOracle, state: Any) -> None:
+        if self._oracle is not None:  # else it goes on where a snapshot ended
+            self.taken = [0, 0]
         self._oracle = oracle
         oracle.on_host = False
         self._buffers = replace(state, **{f.name: getattr(state, f.name).clone() for f in fields(state)})
         self._rehearsed.clear()
         self._recordings.clear()
+        self._fused.clear()
 
     def _give_up(self, oracle: ModelOracle, reason: str) -> None:
         self.recorder, self.refused = None, reason
@@ -118,6 +183,10 @@ class Steps:
             oracle.ask(~self.refining.fine(problem, state))
             state = self.attack.step(oracle, problem, state)
         return state
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def write(state: Any, buffers: Any) -> None:

@@ -16,6 +16,7 @@ from robcert.network import program, weights
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
 from robcert.network.digest import sha256_file, sha256_state
+from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
 from robcert.network.normalize import with_normalization
 from robcert.network.probe import probe
@@ -272,6 +273,7 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
         module = module.to(device)
     except RuntimeError as error:
         raise EvaluationError(f"the network cannot be moved to {device}: {error}") from error
+    exactly_float32(device)
     found = probe(module, shape, card.num_classes, card.box, device)
     card = card.model_copy(update={"name": card.name or name, "num_classes": found.num_classes})
     return LoadedModel(

@@ -35,7 +35,7 @@ class ConsoleReporter:
         self.name = ""
         self.plan = LegPlan("", 0)
         self.shown = 0.0
-        self.refused: tuple[str, str] | None = None
+        self.said: set[str] = set()
 
     def __enter__(self) -> ConsoleReporter:
         self.progress.start()
@@ -59,11 +59,13 @@ class ConsoleReporter:
 
     def look(self, crew: Crew) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        if crew.steps.refused is not None and self.refused != (self.name, crew.steps.refused):
-            self.refused = self.name, crew.steps.refused
-            self.console.print(
-                f"{self.name}: no CUDA graph, steps run one by one: {crew.steps.refused}", highlight=False
-            )
+        steps = crew.steps
+        if steps.refused is not None:
+            self._once(f"{self.name}: no CUDA graph, steps run one by one: {steps.refused}")
+        if steps.fusing is not None:
+            self._once(f"{self.name} {self.plan}: kernels fused, which took {steps.fusing:.0f} s to compile")
+        if steps.unfused is not None:
+            self._once(f"{self.name}: kernels as they are, they could not be fused: {steps.unfused}")
         now = time.monotonic()
         if self.task is None or self.progress.disable or now - self.shown < _APART:
             return
@@ -71,6 +73,11 @@ class ConsoleReporter:
         rate = crew.spent.backwards / crew.spent.seconds if crew.spent.seconds else 0.0
         # An attack in its slot counts by the share of a search step that it has spent, so the bar moves on long legs.
         self.progress.update(self.task, completed=round(crew.left + crew.running), rate=f"{rate:,.0f} iterations/s")
+
+    def _once(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.console.print(text, highlight=False)
 
     def leg_done(self, record: LegRecord) -> None:
         """See `robcert.runs.reporter.Reporter`."""

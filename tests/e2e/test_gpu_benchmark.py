@@ -27,11 +27,11 @@ def test_without_a_gpu_the_figures_are_a_cpus() -> None:
     steps = {step["what"]: step for step in found["steps"]}
     assert list(steps) == ["bare loop", "robcert pgd, linf", "robcert cw, l2", "robcert apgd, linf", "robcert ddn, l2"]
     assert steps["bare loop"]["ratio"] == 1
-    assert not any(step["captured"] for step in steps.values())
+    assert {step["how"] for step in steps.values()} == {"launched"}
     counts = found["operators"]
     assert counts["bare loop"] < min(counts[name] for name in ("pgd", "cw", "apgd", "ddn"))
     long = found["million"]
-    assert (long["images"], long["watched"], long["captured"]) == (32, 40, False)
+    assert (long["images"], long["watched"], long["how"]) == (32, 40, "launched")
     assert long["hours"] == 1e6 * long["seconds"] / 3600 > 0
 
 
