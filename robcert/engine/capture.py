@@ -7,6 +7,7 @@ writes has to stay where it is, and the work may not wait for the device.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,10 @@ class Recorder(Protocol):
         Raises:
             Exception: of any kind, where the work cannot be recorded. Then nothing has been done.
         """
+        ...
+
+    def seconds(self, work: Work) -> float:
+        """Do the work, and wait for it: what it took."""
         ...
 
 
@@ -75,6 +80,14 @@ class CudaGraphs:
                 torch.cuda.set_stream(here)  # torch stays on the other where a capture cannot be ended
                 raise
         return graph.replay
+
+    def seconds(self, work: Work) -> float:
+        """On the wall, from when the device is idle to when it is idle again."""
+        torch.cuda.synchronize(self.device)
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began
 
 
 def recorder_for(device: torch.device) -> Recorder | None:

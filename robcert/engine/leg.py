@@ -142,6 +142,7 @@ class Leg:
             "spent": vars(self.spent),
             "ranked": sorted(self.rivals.counted),
             "taken": list(self.steps.taken),
+            "unfused": self.steps.unfused,
             **{name: getattr(self, name) for name in _COUNTS},
             **{name: sorted(getattr(self, name)) for name in _SIGNS},
         }
@@ -154,7 +155,7 @@ class Leg:
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
         self.rivals.counted = set(meta.get("ranked", ()))
-        self.steps.taken = list(meta.get("taken", (0, 0)))
+        self.steps.resume(meta.get("taken", (0, 0)), meta.get("unfused"))
         for name in _COUNTS:
             setattr(self, name, meta[name])
         for name in _SIGNS:

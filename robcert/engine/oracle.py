@@ -45,6 +45,8 @@ class ModelOracle:
             Set by `ask` and `ask_all`.
         confirmed: forwards that took where only some images were confirmed, in images.
         on_host: whether masks can be looked at without waiting for a device.
+        deferring: whether the closest point of every slot waits as its hint for `confirm`, since steps that are
+            recorded cannot look which slots have found one. Set by `ask_all`.
         guard: only points that it lets pass are noted; None: all.
     """
 
@@ -73,6 +75,7 @@ class ModelOracle:
         self.non_finite = torch.zeros_like(problem.y)
         self.coarse = torch.zeros_like(problem.y, dtype=torch.bool)
         self.asked: nn.Module | None = module
+        self.deferring = False
         self.forwards = 0
         self.backwards = 0
         self.confirmed = 0
@@ -84,11 +87,24 @@ class ModelOracle:
         # Once a step and not once a forward: on a device that is a wait for it.
         some, every = bool(coarse.any()), bool(coarse.all())
         self.asked = self.search if every else None if some else self.module
+        self.deferring = False
 
     def ask_all(self, coarse: bool) -> None:
-        """Ask one network in all slots, without a look at a device."""
+        """Ask one network in all slots, without a look at a device. What the search network finds waits."""
         self.coarse.fill_(coarse)
         self.asked = self.search if coarse else self.module
+        self.deferring = coarse
+
+    @torch.no_grad()
+    def confirm(self) -> None:
+        """Ask the float32 network about the hint of every slot: what fools it too is noted, and no hint stays."""
+        problem = self.problem
+        self.forwards += self.draws
+        closer = (self.hint_distance < problem.best) & self._fools(self.module(self.hint), problem.y)
+        torch.where(closer, self.hint_distance, problem.best, out=problem.best)
+        torch.where(closer, self.hint_at, self.found_at, out=self.found_at)
+        torch.where(per_image(closer, self.hint), self.hint, self.nearest, out=self.nearest)
+        self.hint_distance.fill_(float("inf"))
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
         """See `robcert.attacks.protocol.Oracle`. A gradient entry that is not finite becomes 0 (and is counted)."""
@@ -199,7 +215,7 @@ class ModelOracle:
         problem = self.problem
         self.evaluations += 1
         fooled = gap > size * self.rounding
-        lazy = self.asked is not self.module and problem.goal == "minimize"
+        lazy = self.asked is not self.module and problem.goal == "minimize" and not self.deferring
         due = self._due() if lazy else None
         if self._nowhere(fooled if due is None else fooled | due):
             return
@@ -207,6 +223,9 @@ class ModelOracle:
         closer = fooled & (distance < problem.best)
         if self.guard is not None:
             closer = self._passing(x, closer)
+        if self.deferring:
+            self._keep(closer & (gap > self.doubt) & (distance < self.hint_distance), x, distance)
+            return
         if due is not None:
             late = closer & self.coarse & (self.found_at > 0)
             self._keep(late & (gap > self.doubt) & (distance < self.hint_distance), x, distance)

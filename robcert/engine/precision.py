@@ -159,28 +159,8 @@ def search_network(
         same = (answers.argmax(1) == network(x).argmax(1)).float().mean()
     if not bool(answers.isfinite().all()) or float(same) < _AGREE:
         return None
-    forms = [rival, as_searched(rival, lowered, x.device)]
+    forms = [rival, lowered]
     wide, narrow = fastest(forms, x, seconds / 10)
     if _GAIN / _CLEAR < narrow / wide < _GAIN * _CLEAR:
         wide, narrow = fastest(forms, x, seconds)
     return lowered if narrow <= _GAIN * wide else None
-
-
-class _Confirmed(nn.Module):
-    def __init__(self, network: nn.Module, lowered: Lowered) -> None:
-        super().__init__()
-        self.network, self.lowered = network, lowered
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            self.network(x.detach())
-        return self.lowered(x)
-
-
-def as_searched(network: nn.Module, lowered: Lowered, device: torch.device) -> nn.Module:
-    """The copy with all that a search with it costs on this device.
-
-    On a GPU every step confirms all images with a forward in float32, since a recorded step cannot look which of them
-    need it (`robcert.engine.oracle`).
-    """
-    return _Confirmed(network, lowered) if device.type == "cuda" else lowered

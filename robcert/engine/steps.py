@@ -7,6 +7,7 @@ The state of the attack lives in buffers that never move; the problem and the or
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ class Steps:
     has shrunk). Work that cannot be recorded is from then on done as it is.
 
     After `PATIENCE` steps with one network a compiler fuses their kernels, and they are recorded once more. Where that
-    fails they go on as they were.
+    fails, or is not faster, they go on as they were.
 
     Args:
         attack: whose steps.
@@ -72,6 +73,7 @@ class Steps:
         self._rehearsed: set[bool] = set()
         self._recordings: dict[bool, _Recording] = {}
         self._fused: dict[bool, Fused] = {}
+        self._before: dict[bool, tuple[_Recording, float]] = {}
 
     def __call__(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:
         """The state after ``attack.period`` steps; its tensors may change in place at the next call."""
@@ -88,7 +90,7 @@ class Steps:
             self._rehearse(self.recorder, oracle, problem, coarse)
         elif coarse in self._recordings or self._record(self.recorder, oracle, problem, coarse):
             recording = self._recordings[coarse]
-            recording.replay()
+            self._replay(self.recorder, recording, coarse)
             oracle.forwards += recording.forwards
             oracle.backwards += recording.backwards
         else:
@@ -109,7 +111,11 @@ class Steps:
         """Take the steps once as they will be recorded."""
         self._rehearsed.add(coarse)
         reason = recorder.rehearse(self._work(oracle, problem, coarse))
-        if reason is not None and not self._part(coarse, reason):
+        if reason is None:
+            return
+        if self._part(coarse, reason):
+            self._rehearsed.discard(coarse)
+        else:
             self._give_up(oracle, reason)
 
     def _record(self, recorder: Recorder, oracle: ModelOracle, problem: Problem, coarse: bool) -> bool:
@@ -141,12 +147,33 @@ class Steps:
         self._rehearsed.discard(coarse)
         self._recordings.pop(coarse, None)
 
+    def _replay(self, recorder: Recorder, recording: _Recording, coarse: bool) -> None:
+        """Take recorded steps; the last before they are fused and the first after it on the clock."""
+        fused = coarse in self._fused
+        if self.compiler is not None and not fused and self.taken[coarse] + self.attack.period >= self.patience:
+            self._before[coarse] = recording, recorder.seconds(recording.replay)
+        elif fused and coarse in self._before:
+            pace, now = self._before[coarse][1], recorder.seconds(recording.replay)
+            if now > pace:
+                self._part(coarse, f"{1e3 * now:.1f} ms for {self.attack.period} steps, {1e3 * pace:.1f} without")
+            self._before.pop(coarse, None)
+        else:
+            recording.replay()
+
     def _part(self, coarse: bool, reason: str) -> bool:
         """Go back to steps that are not fused; whether they were."""
         if self._fused.pop(coarse, None) is None:
             return False
         self.compiler, self.unfused = None, reason
+        if coarse in self._before:
+            self._recordings[coarse] = self._before.pop(coarse)[0]
         return True
+
+    def resume(self, taken: Sequence[int], unfused: str | None) -> None:
+        """Go on where another run of the same leg was: see the attributes of these names."""
+        self.taken = list(taken)
+        if unfused is not None:
+            self.compiler, self.unfused = None, unfused
 
     def _begin(self, oracle: ModelOracle, state: Any) -> None:
         if self._oracle is not None:  # else it goes on where a snapshot ended
@@ -157,6 +184,7 @@ class Steps:
         self._rehearsed.clear()
         self._recordings.clear()
         self._fused.clear()
+        self._before.clear()
 
     def _give_up(self, oracle: ModelOracle, reason: str) -> None:
         self.recorder, self.refused = None, reason
@@ -173,6 +201,8 @@ class Steps:
     def _straight(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:
         for _ in range(self.attack.period):
             state = self.attack.step(oracle, problem, state)
+        if oracle.deferring:
+            oracle.confirm()
         return state
 
     def _as_they_are(self, oracle: ModelOracle, problem: Problem, state: Any) -> Any:

@@ -53,6 +53,8 @@ def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: Norm, g
             after = attack.step(oracle, problem, state)
             if isinstance(attack, Refining):
                 attack.fine(problem, after, 10)
+            if coarse:
+                oracle.confirm()
         assert oracle.forwards + oracle.backwards >= attack.cost.forwards + attack.cost.backwards + coarse
         for f in fields(state):
             old, new = getattr(state, f.name), getattr(after, f.name)

@@ -126,6 +126,26 @@ def test_a_resumed_leg_is_fused_where_the_other_was(plain: LoadedModel, few: Bat
     assert not torch.equal(ends[0], ends[2]), "it means something"
 
 
+@pytest.mark.parametrize(("pace", "fused"), [((2.0, 1.0), True), ((1.0, 2.0), False)])
+def test_kernels_that_are_no_faster_are_given_up(
+    plain: LoadedModel, few: Batch, pace: tuple[float, float], fused: bool
+) -> None:
+    """The last replay before is on the clock, and the first one after; who goes on later knows what came of it."""
+    more: dict[str, Any] = {"attack": build("ddn", 100), "restarts": 1, "slots": 16}
+    tape, compiler, kept = Tape(pace), AsTraced(), list[Snapshot]()
+    eager = leg_over(plain, few, "ddn", "l2", "minimize", **more)
+    leg = leg_over(plain, few, "ddn", "l2", "minimize", tape, compiler=compiler, **more)
+    leg.steps.patience = 30
+    eager.run()
+    leg.run(lambda leg: kept.append(leg.snapshot()))
+    assert (compiler.graphs, list(tape.took)) == (1, [])
+    assert leg.steps.unfused == (None if fused else "2000.0 ms for 10 steps, 1000.0 without")
+    same(eager, leg)
+    resumed = leg_over(plain, few, "ddn", "l2", "minimize", Tape(), compiler=AsTraced(), snapshot=kept[6], **more)
+    assert (resumed.steps.compiler is None) is not fused
+    assert resumed.steps.unfused == leg.steps.unfused
+
+
 def test_a_snapshot_without_a_count_begins_at_nought(plain: LoadedModel, few: Batch) -> None:
     leg = leg_over(plain, few, "cw", "l2", "minimize", Tape())
     snapshot = leg.snapshot()

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_capture import EPS, GOALS, build, same
+from test_capture import EPS, GOALS, Launched, build, same
 from toys import REGISTERED
 
 from robcert.attacks.objectives import margin
 from robcert.data import load_dataset
-from robcert.engine.capture import Work
 from robcert.engine.leg import Leg
 from robcert.engine.precision import search_network
 from robcert.engine.snapshot import Snapshot
@@ -22,18 +21,10 @@ from robcert.math.norms import distance
 from robcert.network import load_model
 from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+if not torch.cuda.is_available():
+    pytest.skip("there is no GPU", allow_module_level=True)
 
 LONG = [pair for pair in REGISTERED if pair[0] in ("cw", "pgd", "apgd", "ddn", "fmn")]
-
-
-class Launched:
-    def rehearse(self, work: Work) -> str | None:
-        work()
-        return None
-
-    def record(self, work: Work) -> Work:
-        return work
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from robcert.attacks.protocol import Problem
 from robcert.data import load_dataset
 from robcert.engine import precision
 from robcert.engine.oracle import ModelOracle
-from robcert.engine.precision import Lowered, as_searched, search_network
+from robcert.engine.precision import Lowered, search_network
 from robcert.engine.stopwatch import fastest
 from robcert.errors import UsageError
 from robcert.network import load_model
@@ -206,22 +206,6 @@ def test_the_clock_runs_every_network() -> None:
     assert 0 < second < float("inf")
 
 
-def test_on_a_gpu_the_confirmation_is_part_of_the_price() -> None:
-    net, x = small(), torch.rand(8, 1, 8, 8, requires_grad=True)
-    low, asked = Lowered(net, x.detach()), 0
-
-    def count(module: nn.Module, given: object) -> None:
-        nonlocal asked
-        asked += not torch.is_grad_enabled()
-
-    net.register_forward_pre_hook(count)
-    assert as_searched(net, low, torch.device("cpu")) is low
-    priced = as_searched(net, low, torch.device("cuda"))
-    assert torch.equal(priced(x), low(x))
-    assert torch.autograd.grad(priced(x).sum(), x)[0].abs().sum() > 0
-    assert asked == 2, "a forward without a gradient each"
-
-
 def test_a_network_that_cannot_is_named() -> None:
     class Picky(nn.Module):
         def __init__(self) -> None:
@@ -308,6 +292,45 @@ def test_a_minimisation_confirms_the_closest_point_every_fiftieth_time(goal: Goa
     assert torch.allclose(oracle.problem.best, torch.tensor(0.01)), "a fine step counts whenever it comes"
     oracle.forget(torch.arange(8), torch.full((8,), float("inf")))
     assert bool(oracle.hint_distance.isinf().all())
+
+
+@pytest.mark.parametrize("goal", ["decide", "minimize"])
+def test_what_recorded_steps_find_waits_for_one_confirmation(goal: Goal) -> None:
+    """Of four slots one finds a point that fools both, one a lie, one nothing beyond doubt, and one nothing closer."""
+
+    class Beyond(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return torch.stack([0.5 - x.norm(dim=1), x.norm(dim=1) - 0.5], dim=1)
+
+    class Surer(nn.Module):
+        doubt = 0.1
+
+        def forward(self, x: Tensor) -> Tensor:
+            size = x.norm(dim=1)
+            return torch.stack([torch.zeros_like(size), size - 0.1], dim=1)
+
+    exact = Beyond()
+    start = replace(problem(torch.zeros(4, 4), torch.zeros(4).long()), goal=goal)
+    start.best[3] = 0.55
+    oracle = ModelOracle(exact, start, 2.0**-20, Surer())  # type: ignore[arg-type]
+    oracle.ask_all(True)
+    direction = torch.full((4, 4), 0.5)
+    for sizes in ([0.9, 0.9, 0.15, 0.9], [0.6, 0.4, 0.15, 0.6], [0.7, 0.8, 0.15, 0.7]):
+        oracle.logits(direction * torch.tensor(sizes)[:, None])
+    assert exact.calls == 0
+    assert bool(start.best[:3].isinf().all())
+    oracle.confirm()
+    assert (exact.calls, oracle.forwards) == (1, 4)
+    assert start.best.tolist() == pytest.approx([0.6, float("inf"), float("inf"), 0.55])
+    assert oracle.found_at.tolist() == [2, 0, 0, 0]
+    assert torch.allclose(oracle.nearest[0], direction[0] * 0.6)
+    assert bool(oracle.hint_distance.isinf().all()), "a lie is forgotten"
+    oracle.ask_all(False)
+    oracle.logits(direction * 0.52)
+    assert start.best.tolist() == pytest.approx([0.52] * 4), "a fine step counts at once"
 
 
 def test_of_the_points_that_wait_the_closest_is_confirmed_and_a_lie_forgotten() -> None:

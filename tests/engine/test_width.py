@@ -34,6 +34,16 @@ def test_short_passes_take_more_images(
     assert wide_enough(torch.nn.Identity(), torch.rand(images, 1, 8, 8), slots) == expected
 
 
+@pytest.mark.parametrize(("milliseconds", "expected"), [(0.4, 512), (0.9, 256), (1.5, 128)])
+def test_every_kind_of_device_has_its_own_bound(
+    milliseconds: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(width, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
+    monkeypatch.setitem(width._BUSY, "cpu", width._BUSY["cuda"])  # pyright: ignore[reportPrivateUsage]
+    assert wide_enough(torch.nn.Identity(), torch.rand(128, 1, 8, 8), 128) == expected
+    assert wide_enough(torch.nn.Identity(), torch.rand(128, 1, 8, 8, device="meta"), 128) == 128
+
+
 def test_there_is_nothing_to_measure_without_images() -> None:
     assert wide_enough(torch.nn.Identity(), torch.rand(0, 1, 8, 8), 128) == 128
 
