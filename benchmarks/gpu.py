@@ -139,6 +139,7 @@ def main(arguments: list[str]) -> int:
         at_once = sized(task, batch, options.device)
         found, missing = measured(at_once, options.steps, options.rounds, options.peers, tell)
         rows += found
+        tell("; ".join(f"{row.what} {row.how} {row.ratio:.2f}" for row in found))
     tell(f"{options.watched} of a million iterations on {options.images} images")
     long = million(sized(task, options.images, options.device), options.watched)
     counts = operators(sized(task, 16, options.device))

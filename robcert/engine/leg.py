@@ -137,9 +137,9 @@ class Leg:
         tensors = rows_of(self.problem, self.oracle, self.state)
         meta = {
             "queue": list(self.slots.queue),
-            "position": self.slots.position,
-            "restart": self.slots.restart,
-            "spent": vars(self.spent),
+            "position": list(self.slots.position),
+            "restart": list(self.slots.restart),
+            "spent": dict(vars(self.spent)),
             "ranked": sorted(self.rivals.counted),
             "taken": list(self.steps.taken),
             "unfused": self.steps.unfused,
