@@ -47,7 +47,7 @@ NAMED: dict[str, dict[Norm, str]] = {
     },
     "strong": {
         "l2": "pgd:20 + apgd-t:20x9 + fab:100x3 + ddn:200 + pgd:50x5 + square:5k",
-        "linf": "pgd:20 + apgd-t:40x9 + fab:80x3 + pgd:50x5 + square:5k",
+        "linf": "pgd:20 + apgd-t:40x9 + fab:40x3 + apgd:100x4 + square:5kx2",
         "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
     },
     "fast": {
@@ -58,8 +58,8 @@ NAMED: dict[str, dict[Norm, str]] = {
 }
 """Plans by name. autoattack: the standard version of Croce & Hein 2020 with its budgets (its square attack in l1 is
 not among ours). strong: at most half of its backwards, and as many families: fab and ddn for models whose gradients
-say little at the clean image, square (which takes no backward) for those where they mislead. fast: what continuous
-integration has a minute for."""
+say little at the clean image, square (which takes no backward) for those where they mislead, as in linf the climb of
+apgd from several starts. fast: what continuous integration has a minute for."""
 
 
 def default_plan(norm: Norm) -> list[LegPlan]:
