@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -233,7 +232,6 @@ def test_fusing_changes_nothing(plain: LoadedModel, few: Batch) -> None:
     assert {"state.w", "oracle.nearest", "problem.best"} <= set(fused.changed)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="TorchInductor needs a C++ compiler for a CPU")
 def test_inductor_finds_what_the_steps_find(plain: LoadedModel, few: Batch) -> None:
     """On a CPU, where it is not used but works. Single distances move with the rounding of a long search."""
     more: dict[str, Any] = {"attack": build("cw", 100, search_steps=1), "restarts": 1, "slots": 16}
@@ -241,6 +239,8 @@ def test_inductor_finds_what_the_steps_find(plain: LoadedModel, few: Batch) -> N
     fused = fused_leg(plain, few, "cw", "l2", "minimize", inductor, 30, **more)
     eager.run()
     fused.run()
+    if "CppCompileError" in str(fused.steps.unfused) or "InvalidCxxCompiler" in str(fused.steps.unfused):
+        pytest.skip("TorchInductor needs a C++ compiler and Python's headers for a CPU")
     assert fused.steps.unfused is None
     assert fused.steps.fusing is not None
     assert eager.witnesses.distance.isfinite().any()
