@@ -17,7 +17,7 @@ from task import Task
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from robcert.attacks import attacks
-from robcert.engine.capture import Work, recorder_for
+from robcert.engine.capture import Launched, recorder_for
 from robcert.engine.fusion import inductor
 from robcert.engine.leg import Leg
 from robcert.engine.witnesses import Witnesses
@@ -35,21 +35,6 @@ Timed = Callable[[int], float]
 """Seconds of a step, measured over so many or, where once-a-run costs are to be told apart, four times as many."""
 
 
-class Launched:
-    """A recorder that records nothing: steps are launched one by one from Python."""
-
-    def rehearse(self, work: Work) -> str | None:
-        work()
-        return None
-
-    def record(self, work: Work) -> Work:
-        return work
-
-    def seconds(self, work: Work) -> float:
-        work()
-        return 0.0
-
-
 class EnoughSeen(Exception):
     """The long leg has been watched for long enough."""
 
@@ -59,7 +44,7 @@ class Row:
     """Seconds of a step, by round.
 
     Attributes:
-        how: its steps were taken.
+        how: in which way its steps were taken.
         over: the time of a bare step in the same round.
         compiling: seconds that fusing took, once.
         refused: why they were not taken as asked for.

@@ -101,9 +101,7 @@ class ModelOracle:
         problem = self.problem
         self.forwards += self.draws
         closer = (self.hint_distance < problem.best) & self._fools(self.module(self.hint), problem.y)
-        torch.where(closer, self.hint_distance, problem.best, out=problem.best)
-        torch.where(closer, self.hint_at, self.found_at, out=self.found_at)
-        torch.where(per_image(closer, self.hint), self.hint, self.nearest, out=self.nearest)
+        self._found(closer, self.hint, self.hint_distance, self.hint_at)
         self.hint_distance.fill_(float("inf"))
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
@@ -239,9 +237,13 @@ class ModelOracle:
             return
         if self.asked is not self.module:
             closer = self._confirm(x, closer)
-        torch.where(closer, distance, problem.best, out=problem.best)
-        torch.where(closer, at, self.found_at, out=self.found_at)
-        torch.where(per_image(closer, x), x, self.nearest, out=self.nearest)
+        self._found(closer, x, distance, at)
+
+    def _found(self, rows: Tensor, x: Tensor, distance: Tensor, at: Tensor) -> None:
+        """Take points for the nearest of some slots (n,) bool."""
+        torch.where(rows, distance, self.problem.best, out=self.problem.best)
+        torch.where(rows, at, self.found_at, out=self.found_at)
+        torch.where(per_image(rows, x), x, self.nearest, out=self.nearest)
 
     def _due(self) -> Tensor:
         """The coarse slots (n,) bool whose hint is to be confirmed now."""

@@ -58,8 +58,8 @@ NAMED: dict[str, dict[Norm, str]] = {
 }
 """Plans by name. autoattack: the standard version of Croce & Hein 2020 with its budgets (its square attack in l1 is
 not among ours). strong: at most half of its backwards, and as many families: fab and ddn for models whose gradients
-say little at the clean image, square (which takes no backward) for those where they mislead, as in linf the climb of
-apgd from several starts. fast: what continuous integration has a minute for."""
+say little at the clean image; square, which takes no backward, and in linf several starts of apgd for those where they
+mislead. fast: what continuous integration has a minute for."""
 
 
 def default_plan(norm: Norm) -> list[LegPlan]:

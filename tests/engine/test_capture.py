@@ -15,7 +15,7 @@ from toys import REGISTERED
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Refining
 from robcert.data import load_dataset
-from robcert.engine.capture import Work
+from robcert.engine.capture import Launched
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.steps import Steps, write
@@ -166,21 +166,6 @@ def test_the_network_is_not_called_in_a_replay(plain: LoadedModel, digits: Batch
     assert tape.replayed == 9
     assert calls < 60, "ten rehearsed, ten recorded, the rest verification"
     assert leg.spent.backwards == 8 * 100
-
-
-class Launched:
-    """Records nothing: work is done anew whenever it is replayed."""
-
-    def rehearse(self, work: Work) -> str | None:
-        work()
-        return None
-
-    def record(self, work: Work) -> Work:
-        return work
-
-    def seconds(self, work: Work) -> float:
-        work()
-        return 0.0
 
 
 class Louder(nn.Module):

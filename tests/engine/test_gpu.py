@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_capture import EPS, GOALS, Launched, build, same
+from test_capture import EPS, GOALS, build, same
 from toys import REGISTERED
 
 from robcert.attacks.objectives import margin
 from robcert.data import load_dataset
+from robcert.engine.capture import Launched
 from robcert.engine.leg import Leg
 from robcert.engine.precision import search_network
 from robcert.engine.snapshot import Snapshot
