@@ -51,7 +51,7 @@ class Steps:
 
     Attributes:
         refused: why the steps were not recorded although there is a recorder, or None.
-        unfused: why they were not fused although there is a compiler, or None.
+        unfused: why they are not fused although there is a compiler, or None.
         fusing: seconds that were spent on fusing, or None where nothing was fused yet.
         taken: steps with the float32 network and with the search network since the batch has had its size.
         patience: so many of either are replayed before they are fused.
@@ -155,7 +155,8 @@ class Steps:
         elif fused and coarse in self._before:
             pace, now = self._before[coarse][1], recorder.seconds(recording.replay)
             if now > pace:
-                self._part(coarse, f"{1e3 * now:.1f} ms for {self.attack.period} steps, {1e3 * pace:.1f} without")
+                steps = f"{self.attack.period} steps"
+                self._part(coarse, f"{steps} take {1e3 * now:.1f} ms fused, {1e3 * pace:.1f} as they are")
             self._before.pop(coarse, None)
         else:
             recording.replay()

@@ -65,7 +65,7 @@ class ConsoleReporter:
         if steps.fusing is not None:
             self._once(f"{self.name} {self.plan}: kernels fused, which took {steps.fusing:.0f} s to compile")
         if steps.unfused is not None:
-            self._once(f"{self.name}: kernels as they are, they could not be fused: {steps.unfused}")
+            self._once(f"{self.name}: kernels not fused: {steps.unfused}")
         now = time.monotonic()
         if self.task is None or self.progress.disable or now - self.shown < _APART:
             return

@@ -44,5 +44,5 @@ def test_fusing_is_told_with_what_it_took_and_why_not() -> None:
         reporter.look(leg)
     assert out.getvalue().splitlines()[1:] == [
         "one cw:1M: kernels fused, which took 4 s to compile",
-        "one: kernels as they are, they could not be fused: OSError: no compiler",
+        "one: kernels not fused: OSError: no compiler",
     ]
