@@ -1,11 +1,11 @@
 """The plans `autoattack` and `strong` beside AutoAttack itself, on the same images.
 
     python benchmarks/plans.py                         # five zoo models, two norms, 200 images each; over an hour
-    python benchmarks/plans.py --models digits-at --n 500
+    python benchmarks/plans.py --models digits-at --n 500       # half a point of 200 images is one image
     python benchmarks/plans.py --n 16 --norms linf --seeds 1    # a smoke run
 
 AutoAttack (Croce & Hein 2020) is put together from the parts of torchattacks with its published budgets (100 steps,
-nine targets, 5,000 queries; `torchattacks.AutoAttack` takes 10 steps), on images that the network gets right; what it
+nine targets, 5,000 queries of a schedule for 10,000; `torchattacks.AutoAttack` takes 10 steps), on images that the network gets right; what it
 returns is judged like robcert's own examples: box, distance in float64, answer in float32. Gradient steps are counted
 in images: one for every image of every call that records a graph.
 
@@ -86,7 +86,7 @@ def auto_attack(model: LoadedModel, norm: Norm, eps: float, data: Dataset, seed:
             torchattacks.APGD(counted, steps=100, loss="ce", **common),
             torchattacks.APGDT(counted, steps=100, **classes, **common),
             torchattacks.FAB(counted, steps=100, multi_targeted=True, **classes, **common),
-            torchattacks.Square(counted, n_queries=5000, **common),
+            torchattacks.Square(counted, n_queries=5000, resc_schedule=False, **common),
         ]
     )
     found = attacker(data.x, data.y).detach().clamp(0, 1)
@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument(
         "--models", default="digits-plain,digits-at,digits-l2nnn,mnist-at,mnist-l2at", help="models of the zoo"
     )
-    parser.add_argument("--norms", default="linf,l2", help="linf, l2 or both (both)")
+    parser.add_argument("--norms", default="linf,l2", help="linf, l2 or linf,l2 (linf,l2)")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each attack (2)")
     parser.add_argument("--more", type=int, default=20, help="runs on images that not all runs agree on (20)")
     options = parser.parse_args()
