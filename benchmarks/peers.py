@@ -61,7 +61,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--tasks", default="cnn,resnet18", help="cnn, resnet18 or both (both)")
+    parser.add_argument("--tasks", default="cnn,resnet18", help="cnn, resnet18 or cnn,resnet18 (cnn,resnet18)")
     parser.add_argument("--rounds", type=int, default=6, help="alternating rounds (6; resnet18: a third)")
     parser.add_argument(
         "--steps", type=int, default=100, help="gradient steps of one timing (100; resnet18: two fifths)"

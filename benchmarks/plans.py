@@ -5,9 +5,9 @@
     python benchmarks/plans.py --n 16 --norms linf --seeds 1    # a smoke run
 
 AutoAttack (Croce & Hein 2020) is put together from the parts of torchattacks with its published budgets (100 steps,
-nine targets, 5,000 queries of a schedule for 10,000; `torchattacks.AutoAttack` takes 10 steps), on images that the network gets right; what it
-returns is judged like robcert's own examples: box, distance in float64, answer in float32. Gradient steps are counted
-in images: one for every image of every call that records a graph.
+nine targets, 5,000 queries of a schedule for 10,000; `torchattacks.AutoAttack` takes 10 steps), on images that the
+network gets right; what it returns is judged like robcert's own examples: box, distance in float64, answer in float32.
+Gradient steps are counted in images: one for every image of every call that records a graph.
 
 What AutoAttack finds depends on its random starts: from one seed to the next it is up to three images of 496 on these
 networks, more than the half point that is asked about. So both sides are run with several seeds, and means compared.

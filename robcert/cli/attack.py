@@ -155,7 +155,12 @@ def attack(
     ] = 1,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Most images at once.", rich_help_panel=_RUN, show_default="by the size of an image"),
+        typer.Option(
+            min=1,
+            help="Most images at once (multiples of 8).",
+            rich_help_panel=_RUN,
+            show_default="by the size of an image",
+        ),
     ] = None,
     threads: Annotated[
         int | None,
@@ -241,8 +246,11 @@ def attack(
     render = renderers.get(output_format)
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)  # refuses what is no budget before anything is loaded
-    if plan is not None and (attack is not None or iterations is not None):
-        raise UsageError("--plan already names attacks and iterations", "Give --plan, or --attack with --iterations")
+    if plan is not None and (attack is not None or iterations is not None or restarts > 1):
+        raise UsageError(
+            "--plan already names attacks, iterations and restarts",
+            "Give --plan (pgd:100x10 has 10 restarts), or --attack with --iterations and --restarts",
+        )
     if plan is not None:
         legs = parse_plan(plan, norm)
     elif attack is not None or iterations is not None or restarts > 1:

@@ -17,6 +17,7 @@ from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.ending import Ending
+from robcert.engine.expectation import draws_of
 from robcert.engine.fusion import Compiler, compiler_for
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.precision import Lowered
@@ -98,7 +99,8 @@ class Leg:
         self.most = slots
         self.slots = Slots.fresh(work, self.slots_for(len(work)))
         self.targeted = bool(getattr(attack, "targeted", False))
-        self.rivals = Rivals(self.module, images)
+        self.draws = draws_of(model.module)
+        self.rivals = Rivals(self.module, images, self.draws)
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = attack.init(self.problem)
@@ -173,7 +175,7 @@ class Leg:
         return (eights if self.recorder is None else bucket)(work, self.most)
 
     def _oracle(self) -> ModelOracle:
-        return ModelOracle(self.module, self.problem, self.model.rounding, self.search, self.guard)
+        return ModelOracle(self.module, self.problem, self.model.rounding, self.search, self.guard, self.draws)
 
     def _problem(self, count: int) -> Problem:
         x = self.images.x

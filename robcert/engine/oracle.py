@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
 from robcert.engine.batching import eights, padded
-from robcert.engine.expectation import draws_of
 from robcert.engine.precision import Lowered
 from robcert.math.norms import per_image, vector_norm
 
@@ -48,6 +47,7 @@ class ModelOracle:
         deferring: whether the closest point of every slot waits as its hint for `confirm`, since steps that are
             recorded cannot look which slots have found one. Set by `ask_all`.
         guard: only points that it lets pass are noted; None: all.
+        draws: calls of a random network that one call of the module is.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class ModelOracle:
         rounding: float,
         search: Lowered | None = None,
         guard: Guard | None = None,
+        draws: int = 1,
     ) -> None:
         self.module = module
         self.search = search
@@ -64,7 +65,7 @@ class ModelOracle:
         self.problem = problem
         self.rounding = rounding
         self.guard = guard
-        self.draws = draws_of(module)
+        self.draws = draws
         self.on_host = problem.x.device.type == "cpu"
         self.nearest = problem.x.clone()
         self.found_at = torch.zeros_like(problem.y)
@@ -155,7 +156,7 @@ class ModelOracle:
         if not len(rows):
             return closer
         logits = self.module(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
-        self.confirmed += len(rows)
+        self.confirmed += self.draws * len(rows)
         return closer.index_put((rows,), self._fools(logits, self.problem.y[rows]))
 
     def _fools(self, logits: Tensor, y: Tensor) -> Tensor:

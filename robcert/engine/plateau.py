@@ -50,6 +50,7 @@ class Plateau:
         interval: one-sided exact 95 % bounds (lower, upper) on that share.
         needed: open images that would decide, where it is undecided (at the share seen).
         others: what other attacks did afterwards; None where none was run.
+        restarts: of both legs that were compared.
     """
 
     shape: Shape
@@ -62,6 +63,7 @@ class Plateau:
     interval: tuple[float, float]
     needed: int | None = None
     others: Others | None = None
+    restarts: int = 1
 
 
 def judge(entered: int, broken: int, flat: float = FLAT) -> tuple[Shape, tuple[float, float]]:
@@ -121,6 +123,7 @@ def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
             after.broken,
             interval,
             needed,
+            restarts=after.restarts,
         )
         verdicts.append((found, max(k for k, outcome in enumerate(outcomes) if outcome is after)))
     settled = {verdict.attack for verdict, _ in verdicts if verdict.shape == "flat"}

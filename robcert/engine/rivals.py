@@ -16,13 +16,14 @@ class Rivals:
     Args:
         module: the network.
         images: all images of the run.
+        draws: calls of a random network that one call of it is.
 
     Attributes:
         counted: the images whose forward is booked: here, before an interruption, or by the worker that had them.
     """
 
-    def __init__(self, module: nn.Module, images: Batch) -> None:
-        self.module, self.images = module, images
+    def __init__(self, module: nn.Module, images: Batch, draws: int = 1) -> None:
+        self.module, self.images, self.draws = module, images, draws
         self.counted: set[int] = set()
         self._ranks: dict[int, Tensor] = {}
 
@@ -32,6 +33,6 @@ class Rivals:
         if new:
             logits = logits_of(self.module, self.images.x[new], slots)
             self._ranks |= dict(zip(new, rank_rivals(logits, self.images.y[new]), strict=True))
-        forwards = len(set(new) - self.counted)
+        forwards = self.draws * len(set(new) - self.counted)
         self.counted |= set(new)
         return torch.stack([self._ranks[position] for position in positions]), forwards

@@ -211,7 +211,9 @@ class Steps:
         if self.refining is None:
             return self._straight(oracle, problem, state)
         for _ in range(self.attack.period):
-            oracle.ask(~self.refining.fine(problem, state))
+            busy = problem.best >= 0
+            coarse = ~self.refining.fine(problem, state) & busy
+            oracle.ask(coarse | (coarse.any() & ~busy))  # an idle slot is no reason to ask both networks
             state = self.attack.step(oracle, problem, state)
         return state
 

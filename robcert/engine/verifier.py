@@ -87,7 +87,8 @@ class Verifier:
         logits = logits_of(self.model.module, candidate, self.slots)
         self.forwards += self.draws * int(candidate.shape[0])
         excess = margin(logits, y) - logits.abs().amax(dim=1) * self.model.rounding
-        accepted = (excess > 0) & far.isfinite()
+        # A random network may misclassify a clean image that it had right: that is no perturbation.
+        accepted = (excess > 0) & far.isfinite() & (far > 0)
         if self.guard is not None and bool(accepted.any()):
             accepted = accepted & self.guard(candidate)
         refused = torch.full_like(far, float("inf"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import sys
@@ -72,12 +73,15 @@ def _table(record: RunRecord, k: int, eps: float, intervals: bool = True) -> Tab
         table.add_column(model.name, justify="right", overflow="fold")
     natural = [cell(m.natural_correct, m.n, m.natural_interval) for m in record.models]
     table.add_row("Natural", *natural, end_section=True)
-    for i, leg in enumerate(record.models[0].legs):
+    for legs in itertools.zip_longest(*(model.legs for model in record.models)):  # a check may have added one
         row: list[str] = []
-        for model in record.models:
-            at = model.legs[i]
+        for model, at in zip(record.models, legs, strict=True):
+            if at is None:
+                row.append("-")
+                continue
             interval = at.interval[k] if isinstance(at.interval, list) else at.interval
             row.append(cell(as_list(at.attacked_correct)[k], model.n, interval))
+        leg = next(leg for leg in legs if leg is not None)
         table.add_row(str(LegPlan(leg.attack, leg.iterations, leg.restarts)), *row)
     if any(model.certificate for model in record.models):
         proven: list[str] = []
@@ -106,7 +110,9 @@ def verdict_line(record: RunRecord, model: ModelRecord) -> Text:
     if model.plateau is not None:
         parts.append(plateau_text(model, model.plateau, record))
     else:
-        parts.append(Text("one leg of each attack: no verdict on more iterations (sweep with --iterations 100,1k,10k)"))
+        parts.append(
+            Text("no attack ran at ten times the iterations too: no verdict (sweep with --iterations 100,1k,10k)")
+        )
     if record.goal == "minimize":
         parts.append(_distance_text(model, max(record.threat.eps)))
     return Text.assemble(*parts)
@@ -129,7 +135,7 @@ def plateau_text(model: ModelRecord, plateau: PlateauRecord, record: RunRecord) 
     at = {
         leg.iterations: percent(as_list(leg.attacked_correct)[k], model.n)
         for leg in reversed(model.legs)
-        if leg.attack == plateau.attack
+        if leg.attack == plateau.attack and leg.restarts == plateau.restarts
     }
     broke = f"{short(plateau.after)} iterations broke {plateau.newly_broken} of {plateau.entered} open images"
     low, high = (100 * bound for bound in plateau.interval)

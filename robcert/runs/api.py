@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from robcert.certify import certificates
+from robcert.data.check import check_images
 from robcert.engine.plateau import FLAT
 from robcert.engine.precision import SearchPrecision
 from robcert.errors import UsageError
@@ -105,7 +106,7 @@ def attack(
     if not models:
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
     for one in models:
-        _check_fit(one, data)
+        _check_fit(one, data, threat)
     spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot, search_precision)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
     told = reporter or Silent()
@@ -113,9 +114,17 @@ def attack(
     return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough, others)
 
 
-def _check_fit(model: LoadedModel, data: Dataset) -> None:
+def _check_fit(model: LoadedModel, data: Dataset, threat: Threat) -> None:
     if not len(data):
         raise UsageError(f"the data set {data.name} has no images")
+    for what, box in ((f"the data set {data.name}", data.box), (f"the model {model.name}", model.box)):
+        if box != threat.box:
+            raise UsageError(
+                f"the entries of {what} lie in [{box[0]:g}, {box[1]:g}], but the threat keeps an adversary to "
+                f"[{threat.box[0]:g}, {threat.box[1]:g}]",
+                "Give both the same box: Threat(norm, eps, data.box), load_model(..., box=data.box)",
+            )
+    check_images(data.x, data.name, threat.box)
     if tuple(model.input_shape) != data.shape:
         raise UsageError(
             f"{model.name} takes inputs of shape {tuple(model.input_shape)}, but {data.name} has {data.shape}",

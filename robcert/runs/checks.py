@@ -18,7 +18,7 @@ from robcert.engine.leg import Leg
 from robcert.engine.plateau import judge
 from robcert.engine.witnesses import Witnesses
 from robcert.runs.record import LegRecord
-from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
+from robcert.runs.summary import as_list, attacked_correct, leg_interval, scalar_or_list
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 Notes = dict[str, list[int]]
@@ -118,11 +118,11 @@ def check_unbounded(
     return Unbounded(notes, record)
 
 
-def compare_legs(legs: list[LegRecord], notes: list[Notes]) -> Notes:
+def compare_legs(legs: list[LegRecord], notes: list[Notes], proven: int) -> Notes:
     """``gradient_free`` and ``one_step``: what such a leg broke after iterative gradient attacks had failed on it.
 
-    Told only where it is more than chance: where the share of the images the leg attacked is, by its exact one-sided
-    95 % bound, above 1 %.
+    Told only where it is more than chance: where the share of the images that were open (at the largest budget, and not
+    ``proven``) is, by its exact one-sided 95 % bound, above 1 %.
     """
     found: dict[str, set[int]] = {"gradient_free": set(), "one_step": set()}
     iterative = False
@@ -130,7 +130,8 @@ def compare_legs(legs: list[LegRecord], notes: list[Notes]) -> Notes:
         broke = note.get("broke", [])
         free = leg.backwards == 0 and leg.forwards > 0
         single = leg.attack == "fgsm" or (leg.backwards > 0 and leg.iterations == 1)
-        if iterative and (free or single) and judge(leg.entered, len(broke))[0] == "falling":
+        left_open = as_list(leg.attacked_correct)[-1] + as_list(leg.newly_broken)[-1] - proven
+        if iterative and (free or single) and judge(left_open, len(broke))[0] == "falling":
             found["gradient_free" if free else "one_step"].update(broke)
         iterative = iterative or (not free and not single and leg.iterations >= _ITERATIVE and leg.entered > 0)
     return {name: sorted(positions) for name, positions in found.items()}

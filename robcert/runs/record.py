@@ -112,6 +112,7 @@ class PlateauRecord(Strict):
     attack: str
     before: int
     after: int
+    restarts: int = Field(default=1, description="of both legs that were compared")
     entered: int
     newly_broken: int
     interval: Interval = Field(description="one-sided exact 95 % bounds on the share of open images that broke")

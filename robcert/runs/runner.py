@@ -119,7 +119,7 @@ class Runner:
             notes = [*notes, *self._checks(model, clean, wrong, witnesses, proof, progress)]
         record = summary.summarize(
             model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
-        ).model_copy(update={"search_precision": "float32" if search is None else "bfloat16"})
+        ).model_copy(update={"search_precision": self._searched(number, search)})
         if self.store:
             name = product_name(self.spec, number)
             write_products(self.store, name, model, self.data, self.threat, record, witnesses)
@@ -135,7 +135,8 @@ class Runner:
         )
         if beyond.leg is not None:
             progress.legs.append(beyond.leg)
-        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes)]
+        proven = int((proof.radius > self.threat.largest).sum())
+        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes, proven)]
 
     def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
         """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
@@ -154,6 +155,11 @@ class Runner:
             self.store.setting(place, layout_of(layout))
             self.store.setting(key, "float32" if search is None else "bfloat16")
         return layout, search
+
+    def _searched(self, number: int, search: Lowered | None) -> str:
+        """What was searched in; by a run that found nothing left to search, what it was before."""
+        before = self.store.setting(f"search precision {number}", None) if self.store and search is None else None
+        return before or ("float32" if search is None else "bfloat16")
 
     def _width(self, number: int, searched: nn.Module) -> int:
         """How many images the legs hold at once."""

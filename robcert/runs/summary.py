@@ -129,6 +129,7 @@ def sweep_verdict(
         attack=verdict.attack,
         before=verdict.before,
         after=verdict.after,
+        restarts=verdict.restarts,
         entered=verdict.entered,
         newly_broken=verdict.broken,
         interval=verdict.interval,

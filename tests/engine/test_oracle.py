@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import jacrev, vmap
 
 from robcert.attacks.protocol import Problem
-from robcert.engine.expectation import Averaged
+from robcert.engine.expectation import Averaged, draws_of
 from robcert.engine.oracle import ModelOracle
 from robcert.types import Threat
 
@@ -25,7 +25,7 @@ def oracle_over(module: nn.Module, x: torch.Tensor) -> ModelOracle:
         goal="minimize",
         seed=0,
     )
-    return ModelOracle(module, problem, 2.0**-20)
+    return ModelOracle(module, problem, 2.0**-20, draws=draws_of(module))
 
 
 def network() -> nn.Sequential:

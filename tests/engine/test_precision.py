@@ -370,3 +370,22 @@ def test_a_point_that_waits_to_the_end_is_verified() -> None:
         assert all(int(model.module(x[None]).argmax()) != int(y[k]) for k, x in witnesses.x.items())
     assert bool((closest[True] <= 1.01 * closest[False]).all())
     assert float((closest[True] < 0.99 * closest[False]).double().mean()) > 0.1
+
+
+def test_idle_slots_ask_for_no_network_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """36 images in 40 slots: the float32 network is asked only by images in the last twentieth of their iterations."""
+    model, data = load_model("digits-plain"), load_dataset("digits", n=36)
+    asked: list[tuple[bool, bool, bool]] = []
+    ask = ModelOracle.ask
+
+    def seen(self: ModelOracle, coarse: Tensor) -> None:
+        idle = self.problem.best < 0
+        asked.append((bool(idle.any()), bool(coarse.any()), bool((~coarse & idle).any())))
+        ask(self, coarse)
+
+    monkeypatch.setattr(ModelOracle, "ask", seen)
+    low = Lowered(model.module, data.x)
+    run_leg(model, data.x, data.y, Threat("linf", (0.04,)), "pgd", iterations=100, search=low, slots=40)
+    mixed = [fine for idle, coarse, fine in asked if idle and coarse]
+    assert len(mixed) > 10
+    assert not any(mixed)

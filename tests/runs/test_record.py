@@ -16,6 +16,7 @@ from toys import toy
 
 import robcert
 from robcert.errors import EvaluationError, UsageError
+from robcert.network import load_model
 from robcert.runs.record import RunRecord, schema
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -216,3 +217,28 @@ def test_shape_and_classes_must_fit(model: LoadedModel, data: Dataset) -> None:
 def test_budgets(eps: tuple[float, ...]) -> None:
     with pytest.raises(UsageError):
         Threat("l2", eps)
+
+
+def test_the_box_of_the_threat_is_that_of_model_and_data(model: LoadedModel, data: Dataset) -> None:
+    """Images in [-1, 1] that are clamped to [0, 1] are other images, and none of them falls."""
+    wide = replace(data, x=2 * data.x - 1, box=(-1.0, 1.0))
+    for one, images in ((model, wide), (replace(model, box=(-1.0, 1.0)), data)):
+        with pytest.raises(UsageError, match=r"lie in \[-1, 1\], but the threat keeps an adversary to \[0, 1\]"):
+            robcert.attack(one, images, Threat("linf", (0.1,)), "pgd:2")
+    with pytest.raises(EvaluationError, match="entries from -1 to 1"):
+        robcert.attack(model, replace(data, x=2 * data.x - 1), Threat("linf", (0.1,)), "pgd:2")
+
+
+def test_a_finished_run_that_is_asked_again_keeps_its_record(data: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"certify": "none", "run": tmp_path / "run", "search_precision": "bfloat16"}
+    first, again = (
+        robcert.attack(load_model("digits-plain"), data, Threat("linf", (0.05,)), "pgd:10", **options) for _ in range(2)
+    )
+    assert first.models[0].search_precision == "bfloat16"
+    assert again.models == first.models
+
+
+def test_budgets_that_float32_cannot_square_are_refused() -> None:
+    assert Threat("l2", (1e9,)).largest == 1e9
+    with pytest.raises(UsageError, match="eps is 1e\\+10, wider than any box"):
+        Threat("l2", (0.5, 1e10))

@@ -8,8 +8,13 @@ from torch import Tensor, nn
 from toys import toy
 
 import robcert
-from robcert.runs.record import ModelRecord
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.data import load_dataset
+from robcert.engine.plateau import judge
+from robcert.engine.precision import SearchPrecision
+from robcert.network import load_model
+from robcert.runs.checks import compare_legs
+from robcert.runs.record import LegRecord, ModelRecord
+from robcert.types import Dataset, Goal, LoadedModel, Norm, Threat
 
 FROM_DATA = ("random", "saturated")
 
@@ -173,3 +178,39 @@ def test_one_step_beats_many() -> None:
 @pytest.mark.parametrize("plan", ["noise:20 + square:100", "fgsm:1 + noise:20"])
 def test_without_an_iterative_attack_there_is_nothing_to_beat(plan: str) -> None:
     assert named(attacked(Linear(), plan, 0.05)) == {}
+
+
+def test_with_several_budgets_the_share_is_of_what_was_left_open() -> None:
+    """Six of 20 open images are more than chance; with --goal minimize all 500 enter the leg."""
+    shared = {"iterations": 50, "restarts": 1, "interval": (0.0, 1.0), "forwards": 9, "seconds": 0.0, "entered": 500}
+    first = LegRecord(attack="pgd", attacked_correct=[400, 30], newly_broken=[100, 470], backwards=9, **shared)  # type: ignore[arg-type]
+    then = LegRecord(attack="square", attacked_correct=[400, 24], newly_broken=[0, 6], backwards=0, **shared)  # type: ignore[arg-type]
+    broke = list(range(6))
+    assert compare_legs([first, then], [{}, {"broke": broke}], proven=10)["gradient_free"] == broke
+    assert judge(500, 6)[0] != "falling"
+
+
+@pytest.mark.parametrize("goal", ["decide", "minimize"])
+def test_a_random_answer_to_the_clean_image_is_no_example(goal: Goal) -> None:
+    """Images near the boundary, which the mean of the noise gets right and a draw often does not."""
+    x = (images() - 0.5) * 1e-3 + 0.5
+    with torch.no_grad():
+        y = Linear()(x).argmax(dim=1)
+    record = attacked(Shifting(), "cw:20 + pgd:20", 1e-6, "l2", x=x, y=y, goal=goal)
+    assert record.natural_correct > 0
+    assert all(image.distance is None or image.distance > 0 for image in record.images if image.status != "wrong")
+
+
+@pytest.mark.parametrize("plan", ["pgd:10", "apgd-t:10", "square:50"])
+@pytest.mark.parametrize("search_precision", ["auto", "float32", "bfloat16"])
+def test_every_draw_is_counted(plan: str, search_precision: SearchPrecision) -> None:
+    """The mean of five answers of a network that is not random is its answer, at five times the price."""
+    model, data = load_model("digits-plain"), load_dataset("digits", n=24)
+    once, five = (
+        robcert.attack(
+            model, data, Threat("linf", (1e-4,)), plan, certify="none", eot=draws, search_precision=search_precision
+        ).models[0].legs[0]
+        for draws in (1, 5)
+    )  # fmt: skip
+    assert once.forwards > 0
+    assert (five.forwards, five.backwards) == (5 * once.forwards, 5 * once.backwards)
