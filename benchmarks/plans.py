@@ -104,8 +104,7 @@ def own(model: LoadedModel, norm: Norm, eps: float, plan: str, data: Dataset, se
     threat, threads = Threat(norm, (eps,)), torch.get_num_threads()
     record = attack(model, data, threat, plan, certify="none", cpu_threads=threads, seed=seed).models[0]
     broken = torch.tensor([image.status == "broken" for image in record.images])
-    spent = sum(leg.backwards for leg in record.legs)
-    return Result(f"--plan {plan}", broken, spent, time.process_time() - began)
+    return Result(f"--plan {plan}", broken, record.spent.backwards, time.process_time() - began)
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _deployed_text(name: str, found: DeployedRecord) -> Text:
 
 
 def _cost_line(record: RunRecord) -> str:
-    legs = [leg for model in record.models for leg in model.legs]
-    forwards, backwards = sum(leg.forwards for leg in legs), sum(leg.backwards for leg in legs)
-    seconds = sum(leg.seconds for leg in legs)
+    spent = [model.spent for model in record.models]
+    forwards, backwards = sum(one.forwards for one in spent), sum(one.backwards for one in spent)
+    seconds = sum(one.seconds for one in spent)
     return f"Spent {forwards:,} forwards and {backwards:,} backwards (images), {seconds:.1f} s on {record.device}."

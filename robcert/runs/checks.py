@@ -17,7 +17,7 @@ from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
 from robcert.engine.plateau import judge
 from robcert.engine.witnesses import Witnesses
-from robcert.runs.record import LegRecord
+from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import as_list, attacked_correct, leg_interval, scalar_or_list
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
@@ -59,10 +59,14 @@ def check_answers(model: LoadedModel, data: Dataset, slots: int, logits: Tensor)
 
 @dataclass(frozen=True)
 class Unbounded:
-    """What an attack without a budget found: notes, and a leg where it broke images within the budget by the way."""
+    """What an attack without a budget found: notes, and a leg where it broke images within the budget by the way.
+
+    ``spent`` is what it took where it is no leg.
+    """
 
     notes: Notes = field(default_factory=dict)
     leg: LegRecord | None = None
+    spent: SpentRecord = field(default_factory=SpentRecord)
 
 
 def check_unbounded(
@@ -101,8 +105,9 @@ def check_unbounded(
         if found is not None and float(own.distance[row]) <= threat.largest:
             witnesses.put(row, own.x[row], float(own.distance[row]), found)
     after = attacked_correct(wrong, witnesses, threat)
+    forwards, backwards, seconds = leg.spent.forwards, leg.spent.backwards, round(leg.spent.seconds, 3)
     if before == after:
-        return Unbounded(notes)
+        return Unbounded(notes, spent=SpentRecord(forwards=forwards, backwards=backwards, seconds=seconds))
     record = LegRecord(
         attack="pgd",
         iterations=STEPS,
@@ -111,9 +116,9 @@ def check_unbounded(
         attacked_correct=scalar_or_list(after),
         newly_broken=scalar_or_list([a - b for a, b in zip(before, after, strict=True)]),
         interval=leg_interval(after, len(images)),
-        forwards=leg.spent.forwards,
-        backwards=leg.spent.backwards,
-        seconds=round(leg.spent.seconds, 3),
+        forwards=forwards,
+        backwards=backwards,
+        seconds=seconds,
     )
     return Unbounded(notes, record)
 

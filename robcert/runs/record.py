@@ -187,6 +187,14 @@ class DeployedRecord(Strict):
     failed: list[int] = Field(description="the images whose examples are not")
 
 
+class SpentRecord(Strict):
+    """Images passed forward (verification included) and backward, and wall seconds."""
+
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+
 class ModelRecord(Strict):
     """All that was found about one model."""
 
@@ -209,6 +217,19 @@ class ModelRecord(Strict):
     stopped: str | None = Field(
         default=None, description="why the plan was not run to its end; images that are open may not have been attacked"
     )
+    checks: SpentRecord = Field(
+        default=SpentRecord(), description="of an attack without a budget, which is a leg only where it broke something"
+    )
+
+    @property
+    def spent(self) -> SpentRecord:
+        """Of all legs, and of what was attacked beside them."""
+        parts = [*self.legs, self.checks]
+        return SpentRecord(
+            forwards=sum(part.forwards for part in parts),
+            backwards=sum(part.backwards for part in parts),
+            seconds=sum(part.seconds for part in parts),
+        )
 
 
 class Versions(Strict):

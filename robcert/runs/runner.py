@@ -26,7 +26,7 @@ from robcert.runs.images import clean_logits, entrants
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import product_name, write_contradiction, write_products
 from robcert.runs.proof import Proof, come_upon, prove
-from robcert.runs.record import LegRecord, ModelRecord, RunSpec
+from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
 from robcert.runs.store import Progress, RunStore
 from robcert.types import Batch, Dataset, LoadedModel, Threat
@@ -114,12 +114,13 @@ class Runner:
                 break
             if self.store:
                 self.store.finish_leg(number, k, witnesses, record, signs)
-        notes = progress.notes
+        notes, beside = progress.notes, SpentRecord()
         if stopped is None:
-            notes = [*notes, *self._checks(model, clean, wrong, witnesses, proof, progress)]
+            more, beside = self._checks(model, clean, wrong, witnesses, proof, progress)
+            notes = [*notes, *more]
         record = summary.summarize(
             model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
-        ).model_copy(update={"search_precision": self._searched(number, search)})
+        ).model_copy(update={"search_precision": self._searched(number, search), "checks": beside})
         if self.store:
             name = product_name(self.spec, number)
             write_products(self.store, name, model, self.data, self.threat, record, witnesses)
@@ -127,8 +128,8 @@ class Runner:
 
     def _checks(
         self, model: LoadedModel, clean: Tensor, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
-    ) -> list[dict[str, list[int]]]:
-        """What speaks for an attack that failed rather than a model that held."""
+    ) -> tuple[list[dict[str, list[int]]], SpentRecord]:
+        """What speaks for an attack that failed rather than a model that held, and what an attack beside took."""
         answers = check_answers(model, self.data, self.slots, clean)
         beyond = check_unbounded(
             model, self.images, self.threat, wrong, witnesses, proof.radius, self.spec.seed, self.slots
@@ -136,7 +137,7 @@ class Runner:
         if beyond.leg is not None:
             progress.legs.append(beyond.leg)
         proven = int((proof.radius > self.threat.largest).sum())
-        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes, proven)]
+        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes, proven)], beyond.spent
 
     def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
         """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""

@@ -165,6 +165,9 @@ def test_an_unbounded_attack_that_fails() -> None:
         found = named(record)["unbounded-attack-fails"]
         assert len(found) == 16, "a sample of the open images"
         assert len(set(found)) == 16
+        legs = record.legs
+        assert record.checks.backwards >= 16, "every one of them was attacked"
+        assert record.spent.backwards == sum(leg.backwards for leg in legs) + record.checks.backwards
 
 
 def test_one_step_beats_many() -> None:
