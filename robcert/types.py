@@ -42,10 +42,6 @@ def budget(value: Any) -> float:
     return found
 
 
-_WIDEST = 1e9
-"""The largest budget: searches square distances in float32, and sum over up to a million entries."""
-
-
 @dataclass(frozen=True)
 class Threat:
     """A norm and the budgets at which an adversary is judged.
@@ -56,7 +52,7 @@ class Threat:
         box: the smallest and the largest value that an entry of the input may take.
 
     Raises:
-        UsageError: unknown norm; a budget that is not positive, or larger than 1e9; an empty box.
+        UsageError: unknown norm; a budget that is not a positive finite number; an empty box.
     """
 
     norm: Norm
@@ -73,11 +69,6 @@ class Threat:
                 raise UsageError(
                     f"eps is {value:g}, but a budget is a positive finite number",
                     "Give it in the units of the data, e.g. --eps 0.5 or --eps 0.5,1,1.5",
-                )
-            if value > _WIDEST:
-                raise UsageError(
-                    f"eps is {value:g}, wider than any box of pixels: float32 cannot square such distances",
-                    f"Give at most {_WIDEST:g}; in the units of the data a few times the box is as good as no budget",
                 )
         if list(self.eps) != sorted(set(self.eps)):
             object.__setattr__(self, "eps", tuple(sorted(set(self.eps))))

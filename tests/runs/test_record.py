@@ -237,9 +237,3 @@ def test_a_finished_run_that_is_asked_again_keeps_its_record(data: Dataset, tmp_
     assert first.models[0].search_precision == "bfloat16"
     one, other = (record.models[0].model_copy(update={"checks": SpentRecord()}) for record in (first, again))
     assert one == other
-
-
-def test_budgets_that_float32_cannot_square_are_refused() -> None:
-    assert Threat("l2", (1e9,)).largest == 1e9
-    with pytest.raises(UsageError, match="eps is 1e\\+10, wider than any box"):
-        Threat("l2", (0.5, 1e10))
