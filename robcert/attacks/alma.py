@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import difference_of_logits_ratio
+from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image, vector_norm
@@ -75,6 +76,9 @@ class ALMA:
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Rony et al. 2021 (ALMA)"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        check_options(self, step_size=POSITIVE)
 
     @property
     def period(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.sparse import sparse_step
 from robcert.attacks.steepest import steepest
@@ -99,6 +100,7 @@ class APGD:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+        check_options(self, search_steps=COUNT, tolerance=GAP)
 
     @property
     def period(self) -> int:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
+from robcert.attacks.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, to_box
 from robcert.attacks.targets import aim
-from robcert.errors import UsageError
 from robcert.math.norms import dual, per_image, vector_norm
 from robcert.types import Norm
 
@@ -102,12 +102,9 @@ class CW:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "initial_c"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"cw.{name} is {value:g}, but it is a positive number")
-        if self.search_steps < 1:
-            raise UsageError(f"cw.search_steps is {self.search_steps}, but at least one is needed")
+        # A negative confidence would call a near miss a success, and end a search before there is one.
+        rules = {"confidence": AT_LEAST_ZERO, "learning_rate": POSITIVE, "initial_c": POSITIVE}
+        check_options(self, search_steps=COUNT, **rules)
 
     @property
     def period(self) -> int:

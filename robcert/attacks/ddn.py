@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import fooled_at, start_of
@@ -61,6 +62,7 @@ class DDN:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+        check_options(self, gamma=BETWEEN)
 
     @property
     def period(self) -> int:

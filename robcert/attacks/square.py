@@ -12,9 +12,9 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import margin
+from robcert.attacks.options import COUNT, GAP, UP_TO_ONE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.windows import Window, bump, image_shape, window
-from robcert.errors import UsageError
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
 from robcert.math.rng import SampleRng
@@ -73,8 +73,7 @@ class Square:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"square.share is {self.share:g}, but it is a share of the pixels, above 0 and at most 1")
+        check_options(self, share=UP_TO_ONE, search_steps=COUNT, tolerance=GAP)
 
     @property
     def period(self) -> int:
