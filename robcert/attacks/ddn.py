@@ -44,7 +44,8 @@ class DDN:
     What differs from the paper: :math:`\alpha` and the first radius are relative to the largest budget (the paper's
     1 is the size of a perturbation of MNIST), alpha falls along half a cosine to a hundredth, and gamma with it to a
     thirtieth, so that the radius settles; gamma is larger in a run of few iterations, so that the radius can still fall
-    to a twentieth of the budget; and nothing is quantised to 8 bits.
+    to a twentieth of the budget; the cross-entropy is taken at the temperature of the image
+    (`objectives.cross_entropy`); and nothing is quantised to 8 bits.
 
     Attributes:
         iterations: gradient steps.

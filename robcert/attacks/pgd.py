@@ -92,7 +92,7 @@ class PGD:
         return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> PGDState:
-        """A random point of the ball (of the largest budget, or of half the best distance known)."""
+        """A random point of the ball (of the largest budget, or of 0.7 of the best distance known)."""
         eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         state = PGDState(
