@@ -24,9 +24,10 @@ _HALVINGS: dict[Norm, tuple[int, ...]] = {
     "l2": (10, 50, 200, 1000, 2000, 4000, 6000, 8000),
     "linf": (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000),
 }
-"""After so many of 10,000 iterations the area of a square is halved. The paper has those of l2. AutoAttack halves at
-500 as well, and so ends with single pixels of an MNIST image and not with four; in linf that breaks images which the
-others leave, in l2 nothing was seen to come of it."""
+"""After so many of 10,000 iterations the area of a square is halved; of fewer, after the same shares of them, as in the
+paper, which has those of l2. AutoAttack's code halves at 500 as well, and with nine halvings the last squares of an
+MNIST image are single pixels and not four; in linf that breaks images which others leave, in l2 nothing was seen to
+come of it. (AutoAttack's standard version rescales nothing: its 5,000 queries end half way, after seven halvings.)"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Square:
     where it raises the margin. The side of the square is the root of a share of the pixels that begins at ``share``
     and is halved nine times in linf and eight times in l2, early on more often. Images that are vectors are one row of
     pixels.
+
+    What differs from the authors' code: in l2 a side may be even, and as small as 1; theirs is odd and at least 3.
 
     Attributes:
         iterations: proposals at one budget.
