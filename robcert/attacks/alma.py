@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import difference_of_logits_ratio
+from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image, vector_norm
@@ -30,6 +31,7 @@ class ALMAState:
     Attributes:
         delta, speed: (n, *shape), the perturbation and the momentum.
         square: (n,), the running mean of the squared norm of the gradient.
+        spread: (n,), with two classes: how far the logits have been apart, at most.
         multiplier, penalty: (n,), mu and rho.
         mark: (n,), the constraint at the last look at rho; ``hit``: (n,) bool, misclassified since.
         iteration: (n,) float32.
@@ -39,6 +41,7 @@ class ALMAState:
     delta: Tensor
     speed: Tensor
     square: Tensor
+    spread: Tensor
     multiplier: Tensor
     penalty: Tensor
     mark: Tensor
@@ -62,7 +65,9 @@ class ALMA:
     ten steps without progress. The step is divided by the running root mean square of the gradient's norm and falls
     geometrically to a hundredth.
 
-    What differs: D and the step are relative to the largest budget, so that the unit of the data does not matter.
+    What differs: D and the step are relative to the largest budget, so that the unit of the data does not matter; and
+    with two classes, where there is no third logit to divide by, the margin is relative to the largest that this walk
+    has seen.
 
     Attributes:
         iterations: gradient steps.
@@ -75,6 +80,9 @@ class ALMA:
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Rony et al. 2021 (ALMA)"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        check_options(self, step_size=POSITIVE)
 
     @property
     def period(self) -> int:
@@ -89,6 +97,7 @@ class ALMA:
             delta=start,
             speed=torch.zeros_like(start),
             square=zeros,
+            spread=zeros.clone(),
             multiplier=torch.ones_like(zeros),
             penalty=torch.ones_like(zeros),
             mark=torch.full_like(zeros, float("inf")),
@@ -102,19 +111,22 @@ class ALMA:
         low, high = problem.threat.box
         scale = problem.threat.largest
         evaluation = oracle.value_and_grad(difference_of_logits_ratio, (problem.x + state.delta).clamp_(low, high))
-        constraint = (-evaluation.value).nan_to_num(1.0)  # an answer that is not finite counts as right
+        value, slope, spread = evaluation.value, evaluation.gradient, state.spread
+        if evaluation.logits.shape[1] < 3:
+            value, slope, spread = relative(value, slope, spread)
+        constraint = (-value).nan_to_num(1.0)  # an answer that is not finite counts as right
         iteration = state.iteration + 1
         hit = state.hit | (constraint < 0)
         looking = iteration % _WINDOW == 0
         slow = looking & ~hit & (constraint > _PROGRESS * state.mark)
         penalty = torch.where(slow, _GROWTH * state.penalty, state.penalty)
-        slope = penalty_slope(constraint, penalty, state.multiplier)
-        multiplier = (_SMOOTH * state.multiplier + (1 - _SMOOTH) * slope).clamp(*_MULTIPLIERS)
+        learned = penalty_slope(constraint, penalty, state.multiplier)
+        multiplier = (_SMOOTH * state.multiplier + (1 - _SMOOTH) * learned).clamp(*_MULTIPLIERS)
         pull = penalty_slope(constraint, penalty, multiplier)
         size = vector_norm(state.delta, "l2").clamp_min(1e-12 * scale)
         # In units of the budget: d (|delta| / scale) / d (delta / scale), and the same for the constraint.
         gradient = state.delta / per_image(size, state.delta)
-        gradient = gradient - per_image(pull * scale, gradient) * evaluation.gradient
+        gradient = gradient - per_image(pull * scale, gradient) * slope
         square = _FORGET * state.square + (1 - _FORGET) * gradient.flatten(1).square().sum(dim=1)
         root = (square / (1 - _FORGET**iteration)).sqrt().clamp_min(1e-12)
         speed = _MOMENTUM * state.speed + (1 - _MOMENTUM) * gradient / per_image(root, gradient)
@@ -127,6 +139,7 @@ class ALMA:
             delta=delta,
             speed=speed,
             square=square,
+            spread=spread,
             multiplier=multiplier,
             penalty=penalty,
             mark=torch.where(looking, constraint, state.mark),
@@ -141,6 +154,13 @@ class ALMA:
     def proposal(self, problem: Problem, state: ALMAState) -> Tensor:
         """Where the last step led."""
         return problem.x + state.delta
+
+
+def relative(value: Tensor, slope: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A margin (n,) and its gradient (n, *shape) over the largest margin so far (n,), which is brought forward."""
+    spread = torch.fmax(spread, value.abs().where(value.isfinite(), 0))
+    safe = torch.where(spread > 0, spread, torch.ones_like(spread))
+    return value / safe, slope / per_image(safe, slope), spread
 
 
 def penalty_slope(y: Tensor, rho: Tensor, mu: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.sparse import sparse_step
 from robcert.attacks.steepest import steepest
@@ -73,11 +74,16 @@ class APGD:
 
     In l1 there is no momentum; d moves the entries with the largest gradients, evenly, a share of them that follows
     how many entries of the best perturbation are not zero; the step is divided by 1.5 where that number has settled
-    and starts anew at :math:`\epsilon` where it has not. The first 30 % of the iterations use the ball of
-    :math:`3\epsilon` and the next 30 % that of :math:`2\epsilon`.
+    and starts anew at :math:`\epsilon`, from the best point, where it has not. The first 30 % of the iterations use the
+    ball of :math:`3\epsilon` and the next 30 % that of :math:`2\epsilon`.
 
     What differs: cross-entropy at the temperature of the image (`objectives.cross_entropy`), and with "minimize" the
-    budget is bisected (`robcert.attacks.budgets`), as for pgd.
+    budget is bisected (`robcert.attacks.budgets`), as for pgd. "alternate" forgets the best point where it changes the
+    objective. And from the authors' code (AutoAttack): a climb starts uniformly in the ball and not on its surface;
+    after a jump back there is no momentum, where theirs goes on from the point before the jump. In l1 they wait 4 % of
+    the iterations of each of the three balls (at 100 iterations: one step), and begin each with that wait, with the
+    longest step and at the sparsity of its start; here it is 4 % of all iterations, waits and sparsity go on from ball
+    to ball, and the first sparsity is 0.3 of the entries, of which 0.2 move.
 
     Attributes:
         iterations: gradient steps of one search step.
@@ -99,6 +105,7 @@ class APGD:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+        check_options(self, search_steps=COUNT, tolerance=GAP)
 
     @property
     def period(self) -> int:
@@ -141,6 +148,8 @@ class APGD:
         evaluation = oracle.value_and_grad(
             choose(self.objective, problem.restart, late, aim(problem, self.targeted)), x
         )
+        if self.objective == "alternate":
+            state = self._forget(problem, state, late)
         better = evaluation.value > state.value
         wide = per_image(better, x)
         state = replace(
@@ -197,6 +206,19 @@ class APGD:
         """Where the last step led."""
         return problem.x + state.delta
 
+    def _forget(self, problem: Problem, state: APGDState, late: Tensor) -> APGDState:
+        """No best value where the objective changes, as ``late`` (n,) bool begins: two objectives do not compare."""
+        changed = late & (2 * (state.iteration - 1) < self.iterations)
+        if not self.targeted:
+            changed = changed & (problem.restart % 2 == 0)  # odd restarts climb the margin from the start
+        worst = torch.full_like(state.value, -float("inf"))
+        return replace(
+            state,
+            value=torch.where(changed, worst, state.value),
+            last=torch.where(changed, worst, state.last),
+            mark=torch.where(changed, worst, state.mark),
+        )
+
     def _look(self, problem: Problem, state: APGDState) -> tuple[APGDState, Tensor]:
         """At checkpoints: new step lengths, and (n,) bool where the climb goes back to its best point."""
         at = state.iteration >= state.checkpoint
@@ -208,7 +230,8 @@ class APGD:
             step = torch.where(settled, shorter, torch.ones_like(shorter))
             least = torch.full_like(used, 1 / state.top[0].numel())
             keep = torch.maximum(used / _SPARSE_SHRINK, least)
-            wait, back = state.wait, at
+            # The climb goes on from where it is while that number has settled, as in the authors' code.
+            wait, back = state.wait, at & ~settled
         else:
             few = state.rises < _RISES * state.wait
             stuck = ~state.halved & (state.value <= state.mark)

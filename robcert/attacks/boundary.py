@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
+from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.errors import UsageError
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.rng import SampleRng
 from robcert.types import Norm
@@ -85,13 +84,7 @@ class Boundary:
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=0)
 
     def __post_init__(self) -> None:
-        for name in ("around", "towards"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 < value < 1):
-                raise UsageError(
-                    f"boundary.{name} is {value:g}, but it is a share of the distance between 0 and 1",
-                    f"Example: -o boundary.{name}=0.1",
-                )
+        check_options(self, around=BETWEEN, towards=BETWEEN)
 
     @property
     def period(self) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from robcert.attacks.protocol import Problem
+from robcert.attacks.protocol import Problem, diameter
 from robcert.math.norms import nearly
 
 
@@ -79,15 +78,8 @@ def end_search_steps(
     eps = torch.where(ended, torch.where(known, between, 2 * state.eps), state.eps)
     search_step = state.search_step + ended
     close = known & (problem.best - lower <= tolerance * problem.best)
-    beyond = ~known & (eps > 2 * diameter(problem))
+    beyond = ~known & (eps > 2 * diameter(problem.threat, problem.x[0].numel()))
     over = ended & (close | beyond | (search_step >= search_steps))
     iteration = torch.where(ended, torch.zeros_like(state.iteration), state.iteration)
     done = state.done | over
     return replace(state, iteration=iteration, eps=eps, lower=lower, search_step=search_step, done=done), ended
-
-
-def diameter(problem: Problem) -> float:
-    """The largest distance that two points of the box can have."""
-    low, high = problem.threat.box
-    entries = problem.x[0].numel()
-    return (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[problem.threat.norm]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
+from robcert.attacks.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.tanh_space import adam, next_weight, start, to_box
+from robcert.attacks.tanh_space import adam, next_weight, start, step_on, to_box
 from robcert.attacks.targets import aim
-from robcert.errors import UsageError
 from robcert.math.norms import dual, per_image, vector_norm
 from robcert.types import Norm
 
@@ -36,7 +36,6 @@ class CWState:
         iteration: (n,) float32, iterations of this search step.
         search_step: (n,) int64, search steps that were spent.
         c, c_lower, c_upper: (n,), the trade-off and its bracket; c is 0 until the first gradient sets its scale.
-        c_first: (n,), the first c, which bounds its growth in linf.
         reach: (n,), how far the linearised model is from its boundary, within reason: the scale of the rates.
         tau, tau_lower: (n,), linf: the threshold, and the largest at which everything failed.
         loss, mark: (n,), the least loss of this search step, now and at the last check for progress.
@@ -52,7 +51,6 @@ class CWState:
     c: Tensor
     c_lower: Tensor
     c_upper: Tensor
-    c_first: Tensor
     reach: Tensor
     tau: Tensor
     tau_lower: Tensor
@@ -69,19 +67,22 @@ class CW:
 
     l2: minimise :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - \max_{j \ne y} z_j + \kappa, 0)` over w, where
     :math:`x(w) = (\tanh w + 1) / 2` scaled to the box; c is searched per image: ten times larger after a failure,
-    into its bracket after a success. linf: :math:`\sum_i \max(|\delta_i| - \tau, 0) + c\,f`, where tau shrinks
-    after each success, from where the success left off, and c grows tenfold, once, after a failure.
+    into its bracket after a success (a failure at 1e15 times the first c leaves one last search step).
+    linf: :math:`\sum_i \max(|\delta_i| - \tau, 0) + c\,f` at the first c, where tau begins at the budget and, with
+    "minimize", shrinks after each success, from where the success left off. The first failure ends a search that is to
+    decide; with "minimize" tau doubles while nothing is known, and is bisected after that.
 
     What differs from the paper, so that 100 iterations and 1,000,000 are both used well: the first c is per image,
     a multiple of :math:`2 f / \|\nabla f\|^2`, which is the threshold on a linear model (the paper starts every
     image at 0.001 or 0.01, where most of its search steps are too small to move anything, and where multiplying
     the logits changes the attack); the rate is measured in x and not in w, so that a black pixel can move, relative
     to the perturbation that is expected, and falls geometrically over the iterations of a search step; and linf
-    bisects tau once it has failed.
+    bisects tau once it has failed, where the paper raises c.
 
     Attributes:
         iterations: iterations of one search step (MaxIter in paper A's tables 1 and 2).
-        search_steps: l2: the most values of c. linf: the most search steps that fail (those that succeed end early).
+        search_steps: l2: the most values of c. linf, with "minimize": the most search steps that fail (those that
+            succeed end early); one that is to decide ends with the first.
         confidence: kappa, in the units of the logits.
         learning_rate: the most that an entry of w moves in one iteration.
         initial_c: the first c, relative to the threshold of the linearised model.
@@ -102,12 +103,9 @@ class CW:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "initial_c"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"cw.{name} is {value:g}, but it is a positive number")
-        if self.search_steps < 1:
-            raise UsageError(f"cw.search_steps is {self.search_steps}, but at least one is needed")
+        # A negative confidence would call a near miss a success, and end a search before there is one.
+        rules = {"confidence": AT_LEAST_ZERO, "learning_rate": POSITIVE, "initial_c": POSITIVE}
+        check_options(self, search_steps=COUNT, **rules)
 
     @property
     def period(self) -> int:
@@ -131,7 +129,6 @@ class CW:
             c=number.clone(),
             c_lower=number.clone(),
             c_upper=infinite.clone(),
-            c_first=number.clone(),
             reach=number.clone(),
             tau=tau,
             tau_lower=number.clone(),
@@ -155,12 +152,11 @@ class CW:
         gap = (self.confidence + evaluation.doubt - evaluation.value).clamp_min(0)
         fooled = gap <= 0
         first = state.c <= 0
-        c, reach, c_first = state.c, state.reach, state.c_first
+        c, reach = state.c, state.reach
         if not oracle.on_host or bool(first.any()):  # once an image is enough
             first_reach, first_c = self._first(problem, gap, evaluation.gradient)
             c = torch.where(first, first_c, c)
             reach = torch.where(first, first_reach, reach)
-            c_first = torch.where(first, c, c_first)
         delta = x - problem.x
         if problem.threat.norm == "l2":
             loss = vector_norm(delta, "l2").square_().addcmul_(c, gap)
@@ -179,7 +175,6 @@ class CW:
         return replace(
             state,
             c=c,
-            c_first=c_first,
             reach=reach,
             iteration=iteration,
             loss=torch.fmin(state.loss, loss),
@@ -232,8 +227,8 @@ class CW:
         failed = ended & ~state.hit
         lower = torch.where(failed, torch.maximum(state.c_lower, state.c), state.c_lower)
         upper = torch.where(ended & state.hit, torch.minimum(state.c_upper, state.c), state.c_upper)
-        c = torch.where(ended, next_weight(state.c, lower, upper), state.c)
-        search_step = state.search_step + ended
+        c = torch.where(ended, next_weight(state.c, lower, upper, state.search_step), state.c)
+        search_step = step_on(state.search_step, ended, failed & (c == state.c), self.search_steps)
         state = replace(state, c=c, c_lower=lower, c_upper=upper, search_step=search_step)
         done = state.done | (ended & (search_step >= self.search_steps))
         return self._restart(replace(state, done=done), ended, self._start(problem))

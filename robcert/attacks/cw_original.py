@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.cw import CW, CWState
 from robcert.attacks.protocol import Problem
-from robcert.attacks.tanh_space import from_box
+from robcert.attacks.tanh_space import from_box, step_on, tens
 from robcert.types import Norm
 
 _INSIDE = 0.999999
@@ -56,8 +56,9 @@ class CWOriginal(CW):
         failed = ended & ~state.hit
         lower = torch.where(failed, torch.maximum(state.c_lower, state.c), state.c_lower)
         upper = torch.where(ended & state.hit, torch.minimum(state.c_upper, state.c), state.c_upper)
-        c = torch.where(ended, torch.where(upper.isfinite(), 0.5 * (lower + upper), 10 * state.c), state.c)
-        search_step = state.search_step + ended
+        grown = tens(state.c, state.search_step)
+        c = torch.where(ended, torch.where(upper.isfinite(), 0.5 * (lower + upper), grown), state.c)
+        search_step = step_on(state.search_step, ended, failed & (c == state.c), self.search_steps)
         done = state.done | (ended & (search_step >= self.search_steps))
         state = replace(state, c=c, c_lower=lower, c_upper=upper, search_step=search_step, done=done)
         return self._restart(state, ended, self._start(problem))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import fooled_at, start_of
@@ -43,7 +44,8 @@ class DDN:
     What differs from the paper: :math:`\alpha` and the first radius are relative to the largest budget (the paper's
     1 is the size of a perturbation of MNIST), alpha falls along half a cosine to a hundredth, and gamma with it to a
     thirtieth, so that the radius settles; gamma is larger in a run of few iterations, so that the radius can still fall
-    to a twentieth of the budget; and nothing is quantised to 8 bits.
+    to a twentieth of the budget; the cross-entropy is taken at the temperature of the image
+    (`objectives.cross_entropy`); and nothing is quantised to 8 bits.
 
     Attributes:
         iterations: gradient steps.
@@ -61,6 +63,7 @@ class DDN:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+        check_options(self, gamma=BETWEEN)
 
     @property
     def period(self) -> int:

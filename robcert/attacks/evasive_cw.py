@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
+from robcert.attacks.options import COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.attacks.tanh_space import adam, next_weight, start, to_box
-from robcert.errors import UsageError
+from robcert.attacks.tanh_space import adam, next_weight, start, tens, to_box
 from robcert.math.norms import per_image, vector_norm
 from robcert.types import Norm
 
@@ -94,12 +94,7 @@ class EvasiveCW:
     """It is run against the detector, where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("initial_c", "initial_penalty"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"evasive-cw.{name} is {value:g}, but it is a positive number")
-        if self.search_steps < 1:
-            raise UsageError(f"evasive-cw.search_steps is {self.search_steps}, but at least one is needed")
+        check_options(self, search_steps=COUNT, initial_c=POSITIVE, initial_penalty=POSITIVE)
 
     @property
     def period(self) -> int:
@@ -180,7 +175,7 @@ class EvasiveCW:
         failed = ended & ~success
         lower = torch.where(failed, torch.maximum(state.penalty_lower, state.penalty), state.penalty_lower)
         upper = torch.where(success, torch.minimum(state.penalty_upper, state.penalty), state.penalty_upper)
-        penalty = torch.where(ended, next_weight(state.penalty, lower, upper), state.penalty)
+        penalty = torch.where(ended, next_weight(state.penalty, lower, upper, state.search_step), state.penalty)
         search_step = state.search_step + ended
         wide, zero = per_image(ended, state.w), torch.zeros_like(state.w)
         # With a smaller penalty the way on leads back from where the last one ended; after a failure, from the start.
@@ -193,7 +188,7 @@ class EvasiveCW:
             square=torch.where(wide, zero, state.square),
             iteration=torch.where(ended, torch.zeros_like(state.iteration), state.iteration),
             search_step=search_step,
-            c=torch.where(failed & ~state.fooled, 10 * state.c, state.c),
+            c=torch.where(failed & ~state.fooled, tens(state.c, state.search_step), state.c),
             penalty=penalty,
             penalty_lower=lower,
             penalty_upper=upper,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin, towards_margin
+from robcert.attacks.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.targets import target_of
 from robcert.attacks.walks import finite
@@ -61,6 +62,9 @@ class FAB:
     paper: ClassVar[str] = "Croce & Hein 2020 (FAB)"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=1)
     targeted: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_options(self, alpha_max=SHARE, eta=AT_LEAST_ONE, beta=UP_TO_ONE)
 
     @property
     def period(self) -> int:

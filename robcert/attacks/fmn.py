@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
+from robcert.attacks.options import BETWEEN, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import start_of
@@ -65,6 +66,9 @@ class FMN:
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Pintor et al. 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        check_options(self, step_size=POSITIVE, gamma=BETWEEN)
 
     @property
     def period(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
@@ -46,6 +47,9 @@ class Noise:
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Carlini et al. 2019, section 5.2"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
+
+    def __post_init__(self) -> None:
+        check_options(self, search_steps=COUNT, tolerance=GAP)
 
     @property
     def period(self) -> int:

@@ -89,13 +89,23 @@ def plain_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, y, reduction="none")
 
 
+def towards_plain_cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Minus `plain_cross_entropy` with the target as label."""
+    return -plain_cross_entropy(logits, target)
+
+
 OBJECTIVES = {
     "ce": cross_entropy,
     "margin": margin,
     "dlr": difference_of_logits_ratio,
     "ce-plain": plain_cross_entropy,
 }
-TARGETED = {"ce": towards_cross_entropy, "margin": towards_margin, "dlr": towards_ratio}
+TARGETED = {
+    "ce": towards_cross_entropy,
+    "margin": towards_margin,
+    "dlr": towards_ratio,
+    "ce-plain": towards_plain_cross_entropy,
+}
 
 
 def alternate(restart: Tensor, late: Tensor) -> Objective:

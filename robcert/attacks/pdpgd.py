@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.objectives import margin
+from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image, vector_norm
@@ -53,6 +54,9 @@ class PDPGD:
     norms: ClassVar[frozenset[Norm]] = frozenset({"l1"})
     paper: ClassVar[str] = "Matyasko & Chau 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+
+    def __post_init__(self) -> None:
+        check_options(self, step_size=POSITIVE, dual_step=POSITIVE)
 
     @property
     def period(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose, margin
+from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
@@ -78,6 +79,7 @@ class PGD:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
+        check_options(self, search_steps=COUNT, tolerance=GAP)
         if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
             raise UsageError(
                 f"the step is {self.step_size:g}, but it is a positive number relative to eps",
@@ -90,7 +92,7 @@ class PGD:
         return steps_between_looks(self.iterations)
 
     def init(self, problem: Problem) -> PGDState:
-        """A random point of the ball (of the largest budget, or of half the best distance known)."""
+        """A random point of the ball (of the largest budget, or of 0.7 of the best distance known)."""
         eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         state = PGDState(

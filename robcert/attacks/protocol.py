@@ -9,6 +9,7 @@ except `Problem.rng`. What happens rarely goes into ``phase``, where host code i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -47,7 +48,8 @@ class Problem:
         best: (n,) float32, distance of the closest misclassified point found so far by anyone (inf: none).
         rivals: (n, classes - 1) int64, the wrong classes of the clean image, the most likely first; filled for
             attacks that say ``targeted``, else 0.
-        threat: norm, budgets and box.
+        threat: norm, budgets and box; a budget above the diameter of the box is that diameter here, where squares
+            cannot overflow.
         goal: "decide" (is there an example within the budget?) or "minimize" (how close is the closest?).
         seed: the seed of the run.
     """
@@ -61,6 +63,12 @@ class Problem:
     threat: Threat
     goal: Goal
     seed: int
+
+    def __post_init__(self) -> None:
+        widest = diameter(self.threat, math.prod(self.x.shape[1:]))
+        if self.threat.largest > widest:
+            eps = tuple(min(value, widest) for value in self.threat.eps)
+            object.__setattr__(self, "threat", replace(self.threat, eps=eps))
 
     @property
     def rng(self) -> SampleRng:
@@ -195,6 +203,12 @@ class Refining(Protocol):
     def fine(self, problem: Problem, state: Any, steps: int = 1) -> Tensor:
         """(n,) bool: the images of which one of the next ``steps`` needs the precision of the network itself."""
         ...
+
+
+def diameter(threat: Threat, entries: int) -> float:
+    """The largest distance that two points of the box can have, of so many entries."""
+    low, high = threat.box
+    return (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[threat.norm]
 
 
 def among_the_last(iteration: Tensor, steps: int, iterations: int) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import margin
+from robcert.attacks.options import COUNT, GAP, UP_TO_ONE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.windows import Window, bump, image_shape, window
-from robcert.errors import UsageError
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
 from robcert.math.rng import SampleRng
@@ -24,9 +24,10 @@ _HALVINGS: dict[Norm, tuple[int, ...]] = {
     "l2": (10, 50, 200, 1000, 2000, 4000, 6000, 8000),
     "linf": (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000),
 }
-"""After so many of 10,000 iterations the area of a square is halved. The paper has those of l2. AutoAttack halves at
-500 as well, and so ends with single pixels of an MNIST image and not with four; in linf that breaks images which the
-others leave, in l2 nothing was seen to come of it."""
+"""After so many of 10,000 iterations the area of a square is halved; of fewer, after the same shares of them, as in the
+paper, which has those of l2. AutoAttack's code halves at 500 as well, and with nine halvings the last squares of an
+MNIST image are single pixels and not four; in linf that breaks images which others leave, in l2 nothing was seen to
+come of it. (AutoAttack's standard version rescales nothing: its 5,000 queries end half way, after seven halvings.)"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Square:
     and is halved nine times in linf and eight times in l2, early on more often. Images that are vectors are one row of
     pixels.
 
+    What differs from the authors' code: in l2 a side may be even, and as small as 1; theirs is odd and at least 3.
+
     Attributes:
         iterations: proposals at one budget.
         share: the share of the pixels that the first square covers.
@@ -73,8 +76,7 @@ class Square:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UsageError(f"square.share is {self.share:g}, but it is a share of the pixels, above 0 and at most 1")
+        check_options(self, share=UP_TO_ONE, search_steps=COUNT, tolerance=GAP)
 
     @property
     def period(self) -> int:

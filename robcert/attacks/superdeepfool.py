@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
+from robcert.attacks.options import AT_LEAST_ZERO, COUNT, check_options
 from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import finite, start_of
 from robcert.math.hyperplane import to_hyperplane
@@ -55,6 +56,9 @@ class SuperDeepFool:
     paper: ClassVar[str] = "Abdollahpour et al. 2024; Moosavi-Dezfooli et al. 2016"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=10)
     targeted: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_options(self, classes=COUNT, overshoot=AT_LEAST_ZERO)
 
     @property
     def period(self) -> int:

@@ -10,6 +10,7 @@ from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
 
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
+_GROWING, _LARGEST = 15, 1e30
 INSIDE = 1 - 1e-3
 """How far inside the box a search begins: closer, and a black pixel needs hundreds of steps to leave black."""
 
@@ -64,11 +65,30 @@ def adam(
     w.addcdiv_(length.mul_(mean).mul_(per_image(-size, length)), root)
 
 
-def next_weight(weight: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """The next weight (n,) of a term that is searched: up by tens until it is bracketed, then into its bracket.
+def tens(weight: Tensor, search_step: Tensor) -> Tensor:
+    """(n,): ten times the weight, for the first 15 search steps (n,) int64 and up to 1e30; then it stays as it is.
+
+    The first weight sets the scale of the gradient. Far beyond it Adam's squares overflow in float32, and then the
+    point itself is no number.
+    """
+    return torch.where(search_step < _GROWING, torch.minimum(10 * weight, weight.clamp_min(_LARGEST)), weight)
+
+
+def next_weight(weight: Tensor, lower: Tensor, upper: Tensor, search_step: Tensor) -> Tensor:
+    """The next weight (n,) of a term that is searched: up by `tens` until it is bracketed, then into its bracket.
 
     A lower end of 0 says nothing about scale: down by tens then, and by geometric means inside a bracket.
     """
     bracketed = upper.isfinite()
     inside = torch.where(lower > 0, torch.sqrt(lower * torch.where(bracketed, upper, lower)), 0.1 * upper)
-    return torch.where(bracketed, inside, 10 * weight)
+    return torch.where(bracketed, inside, tens(weight, search_step))
+
+
+def step_on(search_step: Tensor, ended: Tensor, stuck: Tensor, most: int) -> Tensor:
+    """The search steps (n,) int64 that are spent once those of ``ended`` (n,) bool are.
+
+    Where the weight can only stay (``stuck``) each of the others would be like the one that failed, so all but the
+    last of ``most`` are left out: it is searched in the precision of the network itself.
+    """
+    following = search_step + ended
+    return torch.where(stuck, following.clamp_min(most - 1), following)

@@ -104,5 +104,5 @@ def test_examples_of_a_trained_network_pass_the_verifier() -> None:
 
 @pytest.mark.parametrize("options", [{"around": 0.0}, {"towards": 1.0}, {"around": float("nan")}])
 def test_bad_options(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="a share of the distance"):
+    with pytest.raises(UsageError, match="a share between 0 and 1"):
         build(LegPlan("boundary", 10), "l2", {"boundary": options})

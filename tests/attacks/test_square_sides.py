@@ -1,4 +1,4 @@
-"""The sides of the squares over the proposals, for MNIST images and 5,000 queries: in linf as AutoAttack has them."""
+"""The sides of the squares over 5,000 queries of MNIST images: in linf as AutoAttack has them where it rescales."""
 
 from __future__ import annotations
 
