@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robcert.attacks.objectives import margin
 from robcert.attacks.pgd import PGD
+from robcert.attacks.protocol import diameter
 from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
 from robcert.engine.plateau import judge
@@ -90,10 +91,7 @@ def check_unbounded(
     rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()].tolist() if len(rows) else []
     if not rows:
         return Unbounded()
-    low, high = threat.box
-    entries = images.x[0].numel()
-    span = (high - low) * {"linf": 1.0, "l2": entries**0.5, "l1": float(entries)}[threat.norm]
-    free = Threat(threat.norm, (span,), threat.box)
+    free = Threat(threat.norm, (diameter(threat, images.x[0].numel()),), threat.box)
     own = Witnesses(images.x)
     attack = PGD(iterations=STEPS, objective="margin")
     leg = Leg(model, attack, "pgd", images, own, free, "decide", seed, rows, 1, slots)
