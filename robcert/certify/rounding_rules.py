@@ -131,7 +131,7 @@ def local(*names: str) -> Callable[[R], R]:
     *("split_with_sizes", "chunk", "unbind", "tensor_split", "index", "index_select", "gather", "take", "expand"),
     *("expand_as", "repeat", "tile", "unfold", "im2col", "upsample_nearest1d", "upsample_nearest2d"),
     *("upsample_nearest3d", "repeat_interleave", "tril", "triu", "diagonal", "as_strided", "slice_copy", "cat"),
-    *("concat", "concatenate", "stack", "relu", "relu6", "neg", "abs", "sign", "sgn", "where", "maximum", "minimum"),
+    *("concat", "concatenate", "stack", "relu", "relu6", "neg", "abs", "sign", "sgn", "maximum", "minimum"),
     *("max", "min", "amax", "amin", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices"),
     *("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d"),
     *("adaptive_max_pool3d", "sort", "topk", "msort", "median", "kthvalue", "_assert_tensor_metadata"),
@@ -147,10 +147,13 @@ def cast_type(at: Local) -> float:
     return at.rounded(1, at.read)
 
 
-@local("pad", "constant_pad_nd", "masked_fill", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "threshold")
+@local(
+    *("pad", "constant_pad_nd", "masked_fill", "where", "clamp", "clip", "clamp_min", "clamp_max", "hardtanh"),
+    "threshold",
+)
 def constants(at: Local) -> float:
     """Copies and comparisons; a Python number among them becomes a float32 number, one rounding."""
-    names = ("value", "min", "max", "min_val", "max_val", "threshold")
+    names = ("value", "min", "max", "min_val", "max_val", "threshold", "self", "other")  # the last two: where
     given = [float(g) for g in map(at.call.get, names) if isinstance(g, int | float)]
     if at.unit is FLOAT64 or all(float(torch.tensor(g, dtype=torch.float32)) == g for g in given):
         return 0.0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robcert.certify.relax.inputs import Region
+from robcert.certify.relax.inputs import Region, at_least
 from robcert.certify.relax.rows import Rows
 from robcert.certify.relax.steps import Interval, Pulled, batch, widened
 from robcert.math.rounding import gamma
@@ -53,7 +53,9 @@ class Dense:
         if x.spread is not None and x.here is not None and region.norm != "linf" and len(self.shape) == 1:
             spread = x.spread.expand(1, *x.lower.shape[1:])
             scaled = self.weight * spread[0]
-            length = torch.linalg.vector_norm(scaled, dim=1) if region.norm == "l2" else scaled.abs().amax(1)
+            length = scaled.abs().amax(1)
+            if region.norm == "l2":
+                length = at_least(torch.linalg.vector_norm(scaled, dim=1), length * scaled.shape[1] ** 0.5)
             here, reach = functional.linear(x.here, self.weight, self.bias), batch(region.eps, reach) * length
             lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
         return widened(lower, upper, _error(self.roundings, self.magnitude(given, None)))

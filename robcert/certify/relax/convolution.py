@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robcert.certify.relax.inputs import Region
+from robcert.certify.relax.inputs import Region, at_least
 from robcert.certify.relax.rows import Rows, Window
 from robcert.certify.relax.steps import Interval, Pulled, batch, widened
 from robcert.math.rounding import gamma
@@ -77,7 +77,9 @@ class Convolution:
             return self._size.flatten(1).amax(1).view(-1, *([1] * (self.weight.dim() - 2))) * spread.amax()
         if spread.numel() == 1:
             return self._unit_length * spread
-        return self._apply(spread.expand(1, *self.in_shape).square(), self._size.square()).sqrt()
+        spread = spread.expand(1, *self.in_shape)
+        squares = self._apply(spread.square(), self._size.square())
+        return at_least(squares.sqrt(), self._apply(spread, self._size))
 
     @cached_property
     def _size(self) -> Tensor:
@@ -86,7 +88,8 @@ class Convolution:
     @cached_property
     def _unit_length(self) -> Tensor:
         """The l2 norm of the coefficients of each result: (1, *shape)."""
-        return self._apply(torch.ones(1, *self.in_shape, dtype=torch.float64), self._size.square()).sqrt()
+        ones = torch.ones(1, *self.in_shape, dtype=torch.float64)
+        return at_least(self._apply(ones, self._size.square()).sqrt(), self._apply(ones, self._size))
 
     @cached_property
     def _largest(self) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,11 @@ def region(x: Tensor, eps: Tensor, norm: Norm, box: tuple[float, float]) -> Regi
     return Region(x, eps, norm, torch.minimum(lower, x), torch.maximum(upper, x))
 
 
+def at_least(length: Tensor, bound: Tensor) -> Tensor:
+    """l2 norms as computed, and where squares may have underflowed a bound that has none."""
+    return torch.where(length < 2.0**-480, bound, length)
+
+
 def _fall_l2(size: Tensor, capacity: Tensor, eps: Tensor) -> Tensor:
     r"""An upper bound of max sum |a_i| t_i with 0 <= t_i <= c_i and ||t||_2 <= eps.
 
@@ -95,7 +100,7 @@ def _fall_l2(size: Tensor, capacity: Tensor, eps: Tensor) -> Tensor:
     ||a||_F / (2 sqrt(eps^2 - sum_{not F} c_i^2)), F the entries below their cap; F is found by repetition.
     """
     size = size * (capacity > 0)  # what cannot move takes no part
-    length = torch.linalg.vector_norm(size, dim=2)
+    length = at_least(torch.linalg.vector_norm(size, dim=2), size.amax(2) * size.shape[2] ** 0.5)
     fall = length * eps
     # Without caps the maximiser is t = eps a / ||a||, and for most rows it is within them.
     capped = (size * eps.unsqueeze(2) > capacity * length.unsqueeze(2)).any(2)

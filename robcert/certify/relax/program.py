@@ -15,6 +15,7 @@ import robcert.certify.relax.rules as rules_package
 from robcert.certify.relax.pooled import Pooled, pooled
 from robcert.certify.relax.rules import Ref, Site, relaxations
 from robcert.certify.relax.steps import Step
+from robcert.certify.unchanged import state_of
 from robcert.errors import EvaluationError
 from robcert.network.graph import Graph, layer_path, node_label, read_graph
 from robcert.types import LoadedModel
@@ -67,8 +68,7 @@ def program(model: LoadedModel) -> Program:
         EvaluationError: an op without a rule (named), or used in a way that has no relaxation; a graph that answers
             differently from the network.
     """
-    state = (*model.module.parameters(), *model.module.buffers())
-    key = (model.input_shape, *((t.data_ptr(), t._version) for t in state))
+    key = (model.input_shape, *state_of(model.module))
     found = _KNOWN.get(model.module)
     if found is None or found[0] != key:
         found = key, _compile(model)

@@ -67,7 +67,9 @@ def convolution(call: Call) -> Value:
         sides = tuple((p, p) for p in _each(padding, axes))
     mode: Mode = "zeros"
     padded = x.find(Padded)
-    if padded is not None and len(padded.sides) == axes and (padded.mode == "zeros" or not any(map(any, sides))):
+    # A crop with zeros around it is no padding: what was cut off stays away.
+    grows = padded is not None and padded.mode == "zeros" and min(map(min, padded.sides)) >= 0
+    if padded is not None and len(padded.sides) == axes and (grows or not any(map(any, sides))):
         x, mode = call.walk.latest(padded.of), cast("Mode", padded.mode)
         sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(sides, padded.sides, strict=True))
     size = tuple(x.shape[-axes:])
