@@ -131,12 +131,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model came from: what the user typed, the file, its format and the digest of its bytes."""
+    """Where a model came from: what the user typed, the file, its format and the digest of its bytes.
+
+    ``network`` is the digest of the network itself: another normalisation or architecture makes another one of a file.
+    """
 
     reference: str
     path: str
     format: Literal["safetensors", "state_dict", "torch_export", "torchscript", "onnx", "memory"]
     sha256: str
+    network: str = ""
 
 
 @dataclass(frozen=True)

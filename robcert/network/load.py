@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from robcert.network import card as cards
 from robcert.network import program, weights
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
-from robcert.network.digest import sha256_file, sha256_state
+from robcert.network.digest import sha256_file, sha256_network, sha256_state
 from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
 from robcert.network.normalize import with_normalization
@@ -263,6 +264,7 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
     notices: tuple[str, ...] = getattr(module, "notices", ())
     whole = isinstance(module, (program.Program, torch.jit.ScriptModule))
     module = module.eval()
+    source = replace(source, network=sha256_network(module, shape, card.box, card.mean, card.std))
     if not whole:
         module = fold(module.float(), shape, _span(card))
     module = with_normalization(module, card.mean, card.std, shape)

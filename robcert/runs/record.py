@@ -54,7 +54,8 @@ class ModelSpec(Strict):
     """Which network."""
 
     name: str
-    sha256: str
+    sha256: str = Field(description="of its file")
+    network: str = Field(default="", description="digest of the network: weights, layers, their code, normalisation")
 
 
 class RunSpec(Strict):
@@ -200,6 +201,7 @@ class ModelRecord(Strict):
 
     name: str
     sha256: str
+    network: str = Field(default="", description="digest of the network: weights, layers, their code, normalisation")
     search_precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the coarse part of the search; what counts is confirmed in float32"
     )

@@ -36,7 +36,9 @@ def make_spec(
         version=__version__,
         threat=threat_record(threat),
         data=data_record(data),
-        models=[ModelSpec(name=model.name, sha256=model.source.sha256) for model in models],
+        models=[
+            ModelSpec(name=model.name, sha256=model.source.sha256, network=model.source.network) for model in models
+        ],
         plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
         goal=goal,
         certify=certify,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from robcert.errors import UsageError
-from robcert.runs.record import RunRecord
+from robcert.runs.record import ModelRecord, RunRecord
 from robcert.runs.summary import as_list
 from robcert.types import Dataset, LoadedModel, Norm, Threat
 
@@ -49,7 +49,7 @@ def standing(directory: Path, model: LoadedModel, data: Dataset, threat: Threat)
             "Attack at the same norm and eps, or certify at those",
         )
     at = record.threat.eps.index(eps)
-    found = next((m for m in record.models if m.sha256 == model.source.sha256), None)
+    found = next((m for m in record.models if _same(m, model)), None)
     if found is None:
         raise UsageError(
             f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
@@ -85,7 +85,7 @@ def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, no
         )
     if record.threat.norm != norm:
         raise UsageError(f"{directory} attacked in {record.threat.norm}, not in {norm}", "Give that norm with --norm")
-    found = next((m for m in record.models if m.sha256 == model.source.sha256), None)
+    found = next((m for m in record.models if _same(m, model)), None)
     if found is None:
         raise UsageError(
             f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
@@ -101,6 +101,10 @@ def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, no
     distance = torch.tensor([math.inf if i.distance is None else i.distance for i in images], dtype=torch.float64)
     radius = torch.tensor([i.radius or 0.0 for i in images], dtype=torch.float64)
     return torch.where(skipped(distance, radius, record.threat.eps[-1]), math.nan, distance)
+
+
+def _same(record: ModelRecord, model: LoadedModel) -> bool:
+    return (record.sha256, record.network) == (model.source.sha256, model.source.network)
 
 
 def skipped(distance: Tensor, radius: Tensor | None, largest: float) -> Tensor:

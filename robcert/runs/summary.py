@@ -85,6 +85,7 @@ def summarize(
     return ModelRecord(
         name=model.name,
         sha256=model.source.sha256,
+        network=model.source.network,
         natural_correct=natural,
         n=n,
         natural_interval=interval(natural, n),

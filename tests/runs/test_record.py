@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,12 @@ import jsonschema
 import pytest
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from toys import toy
 
 import robcert
 from robcert.errors import EvaluationError, UsageError
-from robcert.network import load_model
+from robcert.network import from_module, load_model
 from robcert.runs.record import RunRecord, SpentRecord, schema
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -237,3 +240,42 @@ def test_a_finished_run_that_is_asked_again_keeps_its_record(data: Dataset, tmp_
     assert first.models[0].search_precision == "bfloat16"
     one, other = (record.models[0].model_copy(update={"checks": SpentRecord()}) for record in (first, again))
     assert one == other
+
+
+class Through(nn.Module):
+    """A linear network behind a function that is in none of its weights."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.function, self.head = function, nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(x.flatten(1)))
+
+
+def test_a_run_belongs_to_a_network_and_not_to_its_file(data: Dataset, tmp_path: Path) -> None:
+    """The same weights behind another function, normalisation or layer are another network."""
+    loaded = [
+        *(from_module(Through(function), (1, 8, 8)) for function in (torch.tanh, torch.relu, lambda x: x * x)),
+        *(from_module(Through(torch.tanh), (1, 8, 8), mean=mean, std=(0.5,)) for mean in ((0.0,), (0.5,))),
+        *(
+            from_module(nn.Sequential(nn.Flatten(), layer, Through(torch.tanh)), (1, 8, 8))
+            for layer in (nn.GELU(), nn.SiLU())
+        ),
+        *(load_model("digits-plain", **more) for more in ({}, {"mean": (0.5,), "std": (0.5,)})),
+    ]
+    assert len({one.source.network for one in loaded}) == len(loaded)
+    assert from_module(Through(torch.tanh), (1, 8, 8)).source.network == loaded[0].source.network
+    assert load_model("digits-plain").source.network == loaded[-2].source.network
+    options: dict[str, Any] = {"certify": "none", "run": tmp_path / "run"}
+    threat = Threat("linf", (0.05,))
+    robcert.attack(loaded[0], data, threat, "pgd:2", **options)
+    with pytest.raises(UsageError, match="another specification"):
+        robcert.attack(loaded[1], data, threat, "pgd:2", **options)
+
+
+def test_the_digest_of_a_network_is_the_same_in_another_process() -> None:
+    code = "from robcert.network import load_model; print(load_model('digits-l2nnn').source.network)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == load_model("digits-l2nnn").source.network
