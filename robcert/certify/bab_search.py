@@ -190,7 +190,8 @@ class _Search:
             for name, sign in splits.items()
             if bool(sign.any())
         }
-        optimiser = torch.optim.Adam([*slopes.values(), *betas.values()], lr=_RATE, maximize=True)
+        improvable = [*slopes.values(), *betas.values()]
+        optimiser = torch.optim.Adam(improvable, lr=_RATE, maximize=True) if improvable else None
         rows = Rows(self.row.expand(n, 1, -1).contiguous())
         best = torch.full((n,), -float("inf"), dtype=torch.float64)
         scores: dict[str, Tensor] = {}
@@ -209,6 +210,9 @@ class _Search:
             self._try(found.region, back.rows.get(self.program.images))
             going = best <= self.needed
             if not bool(going.any()) or self.upper <= self.needed or time.monotonic() > self.deadline:
+                break
+            # A linear network has nothing to improve: its first bound is its only one.
+            if optimiser is None or not bound.requires_grad:
                 break
             optimiser.zero_grad()
             bound[going & torch.isfinite(bound)].sum().backward()

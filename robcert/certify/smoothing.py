@@ -5,6 +5,10 @@ y with probability at least :math:`p > 1/2`, it does so within the l2 radius :ma
 is bounded from samples: first a few choose the class, then fresh ones count it, and the exact Clopper-Pearson bound
 holds with the stated confidence for each image. This says nothing about the network itself, and is never part of its
 bracket.
+
+The theorem is about Gaussian noise in real arithmetic. That the noise is float32, and rounded when it is added, is not
+accounted for: a network that reads the low-order bits of its input can make a radius wrong (Jin et al. 2022, "Getting
+a-Round Guarantees").
 """
 
 from __future__ import annotations

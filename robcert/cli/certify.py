@@ -91,6 +91,12 @@ def certify(
         raise UsageError(f"unknown goal {goal!r}", did_you_mean(goal, ["decide", "radius"]))
     methods = list(dict.fromkeys(part.strip() for part in method.split(",") if part.strip())) or [""]
     provers = [certificates.get(name) for name in methods]
+    given = [name for name, value in (("--bins", bins), ("--run", run), ("--fallback", fallback)) if value]
+    if given and "smoothing" in methods:
+        raise UsageError(
+            f"{' and '.join(given)} sort and switch by the confidence gap, and the smoothed classifier has none",
+            "Certify with --method smoothing alone, or choose another method for these tables",
+        )
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)
     references = [*models, *([fallback] if fallback else [])]

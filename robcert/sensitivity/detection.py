@@ -23,7 +23,7 @@ from robcert.engine.batching import default_slots, logits_of
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Spent
 from robcert.engine.witnesses import Witnesses
-from robcert.errors import UsageError
+from robcert.errors import EvaluationError, UsageError
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
 from robcert.types import Batch, Dataset, LoadedModel, Threat
@@ -247,19 +247,35 @@ def screen(model: LoadedModel, threshold: Threshold, folder: Path) -> tuple[list
 
 
 def scale(model: LoadedModel, images: Batch) -> float:
-    """A distance at which attacks may begin: twice the median of the linearised distances; never 0."""
+    """A distance at which attacks may begin: twice the median of the finite linearised distances; never 0.
+
+    Raises:
+        EvaluationError: none is finite.
+    """
     found = measure(model.module, images.x, images.y, ("gap", "margin"))
     linear = (found["gap"].clamp_min(0) / found["margin"].clamp_min(1e-12)).double()
+    finite = linear[linear.isfinite()]
+    if not len(finite):
+        raise EvaluationError(
+            f"the gradient of {model.name} is NaN or infinite at each of {len(linear)} images to attack",
+            "Attacks by gradients find nothing there. Give other images (--data, --seed)",
+        )
     low, high = model.box
     widest = (high - low) * images.x[0].numel() ** 0.5
-    return float((2 * linear.median()).clamp(1e-3 * widest, widest))
+    return float((2 * finite.median()).clamp(1e-3 * widest, widest))
 
 
 def roc(clean: Tensor, values: Tensor) -> tuple[list[float], list[float]]:
-    """False and true positive rates over all thresholds, both rising from 0 to 1."""
-    labels = [0] * len(clean) + [1] * len(values)
-    false, true, _ = roc_curve(labels, torch.cat([clean, values]).numpy())
+    """False and true positive rates over all thresholds, both rising from 0 to 1; NaN ranks as infinity."""
+    false, true, _ = roc_curve(*_ranked(clean, values))
     return false.tolist(), true.tolist()
+
+
+def _ranked(clean: Tensor, values: Tensor) -> tuple[list[int], list[int]]:
+    """Labels and ranks, equal for equal values: scikit-learn refuses infinity, and the curve needs no more."""
+    both = torch.cat([clean, values])
+    ranks = both.masked_fill(both.isnan(), float("inf")).unique(return_inverse=True)[1]
+    return [0] * len(clean) + [1] * len(values), ranks.tolist()
 
 
 def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesses, spent: Spent) -> Caught:
@@ -272,8 +288,7 @@ def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesse
         examples = torch.stack([witnesses.x[position] for position in positions])
         values = detector.values(examples.to(device) if device is not None else examples)
     if positions and not trial.adaptive:
-        labels = [0] * len(clean) + [1] * len(values)
-        area = float(roc_auc_score(labels, torch.cat([clean, values]).numpy()))
+        area = float(roc_auc_score(*_ranked(clean, values)))
     rejected = int(detector.rejects(values).sum())
     missing = attacked - len(positions) if trial.adaptive else 0
     return Caught(

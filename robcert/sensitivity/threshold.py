@@ -76,6 +76,7 @@ def calibrate(values: Tensor, rate: float) -> tuple[float, int]:
 
     Raises:
         UsageError: no rate; or so few images that none of them is large enough.
+        EvaluationError: the value at that rank is no number, or infinite.
     """
     if not 0 < rate < 1:
         raise UsageError(f"the false-positive rate is {rate:g}, but it lies between 0 and 1", "Example: --rate 0.05")
@@ -87,7 +88,16 @@ def calibrate(values: Tensor, rate: float) -> tuple[float, int]:
             f"{n} clean calibration images cannot fix a threshold at a false-positive rate of {rate:g}",
             f"At least {needed} are needed (--calibration), or a larger --rate",
         )
-    return float(values.double().sort().values[rank - 1]), rank
+    value = float(values.double().sort().values[rank - 1])  # NaN comes last
+    if not math.isfinite(value):
+        bad = int((~values.isfinite()).sum())
+        raise EvaluationError(
+            f"the statistic of {bad} of {n} clean calibration images is NaN or infinite, and so is the threshold at a "
+            f"false-positive rate of {rate:g}",
+            "The network has no finite gradient there, e.g. at a square root of 0. Calibrate on other images "
+            "(--calibrate-on), or choose another --statistic",
+        )
+    return value, rank
 
 
 def beside(model: LoadedModel) -> Path:

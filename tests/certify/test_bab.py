@@ -19,8 +19,11 @@ from robcert.certify.bab_search import decide
 from robcert.certify.relax.inputs import Region, region
 from robcert.certify.relax.program import program
 from robcert.errors import EvaluationError
+from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module
-from robcert.types import Threat
+from robcert.types import Norm, Threat
+
+from .relaxations import differences, smallest
 
 ROW = np.array([1.0, -1.0, 0.0])
 
@@ -185,3 +188,72 @@ def test_other_nonlinearities_are_refused() -> None:
     model = from_module(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)), (4,), 2)
     with pytest.raises(EvaluationError, match="splits ReLUs"):
         certificates.get("bab")(model, torch.rand(2, 4), torch.zeros(2).long(), "linf", None)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("method", ["bab", "best"])
+@pytest.mark.parametrize("largest", [False, True])
+def test_a_network_without_relu_is_decided_at_its_exact_distance(norm: Norm, method: str, largest: bool) -> None:
+    """Neither slopes nor multipliers: there is nothing to ascend."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    model = from_module(net, (1, 4, 4), 4, box=(-9.0, 9.0))  # the box cuts no ball
+    x = torch.rand(12, 1, 4, 4)
+    weight, bias = (p.detach().double() for p in net[1].parameters())
+    logits = x.double().flatten(1) @ weight.T + bias
+    y = logits.argmax(1)
+    margins = logits.gather(1, y[:, None]) - logits
+    lengths = torch.stack([vector_norm(weight[label] - weight, dual(norm)) for label in y.tolist()])
+    exact = (margins / lengths).masked_fill(nn.functional.one_hot(y, 4).bool(), float("inf")).amin(1)
+    eps = float(exact.median()) * 1.001
+    found = certificates.get(method)(model, x, y, norm, Search(eps=(eps,), largest=largest))
+    assert bool((found.radius < exact).all())
+    inside = exact > eps * 1.001
+    assert 0 < int(inside.sum()) < 12
+    assert bool((found.radius[inside] > eps).all())
+    if largest:
+        assert bool((found.radius >= 0.98 * exact).all())
+    else:
+        assert found.examples is not None
+        broken = torch.isfinite(found.examples.flatten(1)).all(1)
+        assert torch.equal(broken, ~inside)
+        assert bool((model.module(found.examples[broken]).argmax(1) != y[broken]).all())
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_a_linear_network_whose_balls_are_cut_by_the_box(norm: Norm) -> None:
+    """What is certified no step inside ball and box breaks; in linf and l1 nothing stays open."""
+    torch.manual_seed(1)
+    model = from_module(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), (1, 4, 4), 3)
+    x = torch.rand(12, 1, 4, 4)
+    y = model.module(x).argmax(1)
+    eps = {"l2": 0.4, "linf": 0.1, "l1": 1.2}[norm]
+    found = certificates.get("bab")(model, x, y, norm, Search(eps=(eps,), largest=False))
+    assert found.examples is not None
+    broken = torch.isfinite(found.examples.flatten(1)).all(1)
+    certified = found.radius > eps
+    assert not bool((certified & broken).any()) and bool(certified.any()) and bool(broken.any())
+    if norm != "l2":
+        assert bool((certified | broken).all())
+    rows = differences(3)
+    least = smallest(model.module, x, norm, eps, rows, 0).view(12, 3, 3)
+    margins = least[torch.arange(12), y].masked_fill(nn.functional.one_hot(y, 3).bool(), float("inf"))
+    assert bool((margins[certified] > 0).all())
+
+
+def test_a_relu_that_reaches_no_logit_leaves_nothing_to_ascend() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.one(x), self.other(x).relu()], 1)[:, :3]
+
+    torch.manual_seed(0)
+    model = from_module(Idle(), (4,), 3)
+    x = torch.rand(6, 4)
+    y = model.module(x).argmax(1)
+    found = certificates.get("bab")(model, x, y, "linf", Search(eps=(0.05,), largest=False))
+    assert found.examples is not None
+    assert bool(((found.radius > 0.05) ^ torch.isfinite(found.examples).all(1)).all())

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import robcert
 from robcert.attacks import attacks
@@ -63,6 +63,73 @@ def test_the_radius_of_a_linear_classifier_is_exact_up_to_the_tolerance(norm: No
         found = certificates.get(method)(model, x, y, norm, Search(tolerance=0.01))
         assert bool((found.radius <= closed.radius_real * (1 + 1e-9)).all())
         assert bool((found.radius >= closed.radius * 0.985).all()), method
+
+
+class Chosen(nn.Module):
+    """Two logits: 0.1, and the one pixel. float32 has no 0.1, so what it executes decides at another pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([False, True]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(self.mask, x.flatten(1).expand(-1, 2), 0.1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", ["gap", "ibp", "crown"])
+def test_the_executed_radius_knows_that_a_number_in_where_is_rounded(method: str, norm: Norm) -> None:
+    model = from_module(Chosen(), (1, 1, 1), 2)
+    tied = torch.full((1, 1, 1, 1), 0.1)
+    above = torch.nextafter(tied, torch.ones_like(tied))
+    assert (int(model.module(tied).argmax()), int(model.module(above).argmax())) == (0, 1)
+    distance = float(above.double() - tied.double())
+    found = certificates.get(method)(model, above, torch.tensor([1]), norm, Search(eps=(8e-9,)))
+    assert float(found.radius) < distance
+
+
+def tiny(layers: int, weight: float) -> nn.Sequential:
+    """A linear network of the sign of the sum of four entries, its products far below what squares in float64."""
+    net = nn.Sequential(nn.Flatten(), *(nn.Linear(4, 4, bias=False) for _ in range(layers - 1)))
+    net.append(nn.Linear(4, 2, bias=False))
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, weight)
+    with torch.no_grad():
+        net[-1].weight[1] = -weight
+    return net
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("layers", "weight"), [(6, 1e-30), (5, 1e-36)])
+@pytest.mark.parametrize("norm", NORMS)
+def test_coefficients_whose_squares_underflow_are_counted(method: str, layers: int, weight: float, norm: Norm) -> None:
+    model = from_module(tiny(layers, weight), (1, 2, 2), 2, box=(-1, 1))
+    x = torch.full((1, 1, 2, 2), 0.1)
+    exact = {"linf": 0.1, "l2": 0.2, "l1": 0.4}[norm]  # sum x = 0
+    for share in (0.5, 1.01, 2.5):  # one at a time: the search ends with the first that is not certified
+        search = Search(eps=(share * exact,), largest=False)
+        found = certificates.get(method)(model, x, torch.tensor([0]), norm, search)
+        assert (float(found.radius_real) > 0) == (share < 1)
+
+
+@pytest.mark.parametrize("method", ["gap", "ibp", "crown"])
+def test_weights_written_through_data_are_seen(method: str) -> None:
+    """That writes no version of the tensor."""
+    torch.manual_seed(0)
+    model = from_module(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2), 2, box=(-9, 9))
+    x = torch.rand(4, 1, 2, 2)
+    search = Search(eps=(2.0,))
+    certificates.get(method)(model, x, model.module(x).argmax(1), "l2", search)
+    weight = next(p for p in model.module.parameters() if p.dim() == 2)
+    other = torch.randn(2, 4) * 5
+    for changed in (other, other.flip(1)):  # the same numbers in other places too
+        weight.data[:] = changed
+        y = model.module(x).argmax(1)
+        found = certificates.get(method)(model, x, y, "l2", search)
+        logits, row = model.module(x).detach().double(), (weight[0] - weight[1]).detach().double()
+        exact = (logits[:, 0] - logits[:, 1]).abs() / row.norm()
+        assert bool((found.radius <= exact).all())
+        assert bool((found.radius_real >= 0.98 * exact.clamp_max(2.0))[exact > 1e-3].all())
 
 
 def test_budgets_are_decided_as_the_largest_radius_says() -> None:

@@ -423,6 +423,15 @@ def test_changed_weights_are_noticed() -> None:
     assert logit_rounding(model).error == pytest.approx(2 * before, rel=1e-6)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_number_that_float32_does_not_have_is_rounded_in_where(swapped: bool) -> None:
+    mask = torch.tensor([False, True])
+    choose = (lambda x: torch.where(~mask, 0.1, x)) if swapped else (lambda x: torch.where(mask, x, 0.1))
+    model = from_module(nn.Sequential(nn.Flatten(), Function(lambda x: choose(x.expand(-1, 2)))), (1, 1, 1))
+    error = float(measured(model, torch.rand(9, 1, 1, 1)).max())
+    assert 1e-9 < error < logit_rounding(model).error
+
+
 def test_tiny_and_huge_weights() -> None:
     for factor in (1e-30, 1e-12, 1e12):
         torch.manual_seed(0)

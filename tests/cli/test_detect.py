@@ -132,6 +132,31 @@ def test_bad_input(call: Call, tmp_path: Path) -> None:
     assert "digits train" in done.out
 
 
+@pytest.mark.parametrize("blank", [1, 30])
+def test_images_without_a_gradient(call: Call, tmp_path: Path, blank: int) -> None:
+    """The statistic of a blank image is NaN: one is rejected, with many there is no threshold."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Pooled(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__(); self.conv = nn.Conv2d(1, 4, 3, bias=False); "
+        "self.head = nn.Linear(36, 10)\n"
+        "    def forward(self, x):\n        squares = nn.functional.avg_pool2d(self.conv(x).square(), 2)\n"
+        "        return self.head(squares.sqrt().flatten(1))\n"
+    )
+    torch.manual_seed(0)
+    state = {"conv.weight": torch.randn(4, 1, 3, 3), "head.weight": torch.randn(10, 36), "head.bias": torch.zeros(10)}
+    torch.save(state, tmp_path / "net.pt")
+    x = torch.rand(60, 1, 8, 8)
+    x[:blank] = 0
+    np.savez(tmp_path / "d.npz", x=x.numpy(), y=np.arange(60) % 10)
+    options = ("--arch", "mine:Pooled", "--data", "npz:d.npz", "--calibration", "30", "--plan", "pgd:3")
+    answer = call("detect", "net.pt", *options, "--attacked", "3")
+    if blank == 1:
+        assert answer.code == 0, answer.err
+    else:
+        refused(answer, 3, "of 30 clean calibration images is NaN or infinite", "--statistic")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_table_6_of_paper_e(call: Call, seed: int) -> None:

@@ -279,3 +279,13 @@ def test_names_and_options(call: Call, arguments: tuple[str, ...], texts: tuple[
     assert answer.out == ""
     for text in texts:
         assert text in answer.err, answer.err
+
+
+@pytest.mark.parametrize("method", ["smoothing", "gap,smoothing"])
+@pytest.mark.parametrize("option", [("--bins", "2"), ("--run", "r"), ("--fallback", "digits-plain")])
+def test_tables_by_the_confidence_gap_are_refused_for_smoothing(
+    call: Call, method: str, option: tuple[str, str]
+) -> None:
+    """It has no gap: such a table would be arbitrary."""
+    answer = call("certify", "digits-plain", "--eps", "0.1", "--n", "2", "--method", method, *option)
+    says(answer, 2, option[0], "the smoothed classifier has none", "--method smoothing alone")

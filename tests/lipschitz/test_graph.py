@@ -142,6 +142,37 @@ def test_linear_layers_in_a_row_are_one_matrix() -> None:
         assert bound.product[norm] > 1.05 * bound.bounds[norm].whole
 
 
+class Cropped(nn.Module):
+    """A convolution with zeros around what a negative padding leaves of its input."""
+
+    def __init__(self, crop: tuple[int, ...]) -> None:
+        super().__init__()
+        self.crop = crop
+        self.conv = nn.Conv2d(1, 2, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(nn.functional.pad(x, self.crop)).flatten(1)
+
+
+@pytest.mark.parametrize("crop", [(-1, -1, -1, -1), (-1, 0, 0, -2)])
+@pytest.mark.parametrize("ones", [False, True])
+def test_what_a_crop_cut_off_stays_away_from_a_padded_convolution(crop: tuple[int, ...], ones: bool) -> None:
+    torch.manual_seed(0)
+    net = Cropped(crop)
+    if ones:
+        nn.init.ones_(net.conv.weight)
+    with torch.no_grad():
+        dense = net(torch.eye(25).view(25, 1, 5, 5)).T.double()
+    bound = graph_bound(net, (1, 5, 5))
+    (row,) = (row for row in bound.rows if row.op == "conv2d")
+    truth = float(torch.linalg.matrix_norm(dense, 2))
+    assert row.l1 == pytest.approx(float(dense.abs().sum(0).max()), rel=1e-6)
+    assert row.linf == pytest.approx(float(dense.abs().sum(1).max()), rel=1e-6)
+    assert row.l2_lower is not None
+    assert row.l2_lower <= truth * (1 + 1e-6) and truth * (1 - 1e-6) <= row.l2_upper
+    assert bound.bounds["l2"].whole >= truth * (1 - 1e-6)
+
+
 def test_no_last_linear_layer() -> None:
     bound = graph_bound(nn.Sequential(nn.Linear(4, 3), nn.Tanh()).eval(), (4,))
     for norm in NORMS:

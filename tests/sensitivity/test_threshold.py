@@ -71,6 +71,18 @@ def test_no_rate(rate: float) -> None:
         calibrate(torch.rand(100), rate)
 
 
+def test_a_threshold_is_a_finite_number() -> None:
+    values = torch.rand(100)
+    values[7] = float("nan")
+    value, rank = calibrate(values, 0.05)
+    assert (value, rank) == (float(values[~values.isnan()].double().sort().values[95]), 96), "NaN is the largest"
+    for bad in (float("nan"), float("inf")):
+        values[10:20] = bad
+        with pytest.raises(EvaluationError, match="11 of 100 clean calibration images is NaN or infinite") as caught:
+            calibrate(values, 0.05)
+        assert "--statistic" in caught.value.do
+
+
 def test_parts_are_disjoint_stratified_and_reproducible() -> None:
     data = load_dataset("digits")
     clean, rest = divide(data, 200, 150, 3)
