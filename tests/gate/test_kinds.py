@@ -16,7 +16,8 @@ from robcert.lipschitz.graph import lipschitz_bound
 from robcert.policy.evaluate import How, evaluate
 from robcert.policy.kinds import Subject, kinds
 from robcert.policy.load import load_policy
-from robcert.policy.record import GateRecord, RequirementRecord
+from robcert.policy.reason import reason_of_counts, reason_of_pairs
+from robcert.policy.record import CountsRecord, GateRecord, PairsRecord, RequirementRecord
 from robcert.policy.schema import Requirement
 from robcert.report.gate.words import spent
 from robcert.runs.early import OUT_OF_TIME
@@ -133,9 +134,9 @@ def test_a_detector_has_the_time_budget_too(tmp_path: Path) -> None:
     assert found.reason == f"the detection rate is not known; {OUT_OF_TIME}"
 
 
-def _record(tmp_path: Path, text: str, **how: Any) -> GateRecord:
+def _record(tmp_path: Path, text: str, model: str = "digits-l2nnn", n: int = 80, **how: Any) -> GateRecord:
     path = tmp_path / "p.toml"
-    path.write_text('[gate]\nmodels = ["digits-l2nnn"]\ndata = "digits"\nn = 80\n' + text)
+    path.write_text(f'[gate]\nmodels = ["{model}"]\ndata = "digits"\nn = {n}\n' + text)
     return evaluate(load_policy(path), How(runs=None, **how))
 
 
@@ -196,3 +197,44 @@ def test_a_sweep_that_still_falls_is_told(tmp_path: Path) -> None:
     assert (found["told"].verdict, found["told"].converged) == ("empirical", False)
     assert "still falling" in found["told"].reason
     assert found["required"].verdict == "failed"
+
+
+def test_a_sweep_that_other_attacks_dispute_is_told(tmp_path: Path) -> None:
+    text = (
+        '[[gate.require]]\nname = "{}"\nnorm = "l2"\neps = 0.2\nattacked_accuracy = 0.2\n'
+        'plan = "noise:1,10,pgd:40"\nflat = 0.03\n'
+    )
+    both = text.format("told") + text.format("required") + "require_converged = true\n"
+    record = _record(tmp_path, both, model="digits-plain", n=300)
+    assert record.runs[0].plateau is not None
+    assert (record.runs[0].plateau.verdict, record.runs[0].plateau.flat) == ("disputed", False)
+    told, required = record.requirements
+    assert (told.verdict, told.converged) == ("empirical", False)
+    assert told.reason.endswith("not converged: the sweep is disputed: other attacks broke what it left")
+    assert required.verdict == "failed"
+    assert required.reason.endswith("but the sweep is disputed: other attacks broke what it left")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "verdict", "says"),
+    [
+        ("disputed", "failed", "is disputed"),
+        ("falling", "failed", "still falling"),
+        ("undecided", "inconclusive", "is undecided"),
+    ],
+)
+def test_a_drop_that_its_sweep_alone_fails_says_so(sweep: str, verdict: Grade, says: str) -> None:
+    pairs = PairsRecord(before=90, lost=1, won=1, mcnemar=0.75, newly_broken=[3])
+    said = reason_of_pairs(verdict, pairs, (0.0, 0.0), None, 0.05, sweep=sweep, stopped=None, needed=None, of=90)
+    assert "the drop is at most 0.0%" in said
+    assert says in said
+    assert "more than" not in said
+
+
+def test_no_image_that_stands_is_told_as_such() -> None:
+    """One image of one is broken: none may stand for a failure, and none does."""
+    counts = CountsRecord(n=1, wrong=0, broken=1, certified=0, open=0, pass_at=1, fail_at=0)
+    said = reason_of_counts(
+        "failed", counts, (0.0, 0.0), None, 0.5, attacked=True, sweep=None, stopped=None, needed=None, of=1
+    )
+    assert said == "1 of 1 images are broken and 0 wrong without an attack: at most 0.0% stand, all images were seen"
