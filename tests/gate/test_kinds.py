@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import robcert
 from robcert.certify import certificates
+from robcert.errors import EvaluationError
 from robcert.gate import Grade
 from robcert.lipschitz.graph import lipschitz_bound
+from robcert.network import from_module
 from robcert.policy.evaluate import How, evaluate
 from robcert.policy.kinds import Subject, kinds
 from robcert.policy.load import load_policy
@@ -97,6 +101,25 @@ def test_lipschitz_and_the_largest_jacobian(subject: Subject) -> None:
     assert _measure(few, "max_jacobian", bound * 1.001, norm="l2")[0] == "proven"
 
 
+class _Silent(nn.Module):
+    """NaN on every image whose mean is below that of all digits, roughly half of them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + torch.log(x.flatten(1).mean(1, keepdim=True) - 0.3).mul(0.0)
+
+
+@pytest.mark.parametrize("kind", ["natural_accuracy", "mean_gap"])
+def test_nan_never_passes(subject: Subject, kind: str) -> None:
+    model = from_module(_Silent(subject.model.module), subject.model.input_shape, 10)
+    assert 0 < int(model.module(subject.data.x).isnan().any(1).sum()) < 60
+    with pytest.raises(EvaluationError, match="NaN or infinity"):
+        _measure(Subject(model, subject.data, sample=False), kind, 0.5)
+
+
 def test_a_detector_is_judged_by_the_attack_that_it_detects_least() -> None:
     plain = Subject(robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=120), sample=True)
     more = {"false_positive_rate": 0.1, "plan": "cw:30,evasive-cw:30"}
@@ -156,6 +179,20 @@ def test_the_median_distance_is_the_share_of_one_half(tmp_path: Path) -> None:
     assert found["far"].verdict == found["half"].verdict == "failed"
     assert found["far"].run == found["half"].run, "one run answers both"
     assert found["far"].counts == found["half"].counts
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 59, 60])
+def test_exactly_half_of_all_images_is_no_median(subject: Subject, n: int) -> None:
+    """The median of the distances exceeds d exactly if more than half of them do."""
+    data = dataclasses.replace(subject.data, x=subject.data.x[:n], y=subject.data.y[:n], index=subject.data.index[:n])
+    kind: Any = kinds.get("median_distance")
+    asked = Requirement(kind="median_distance", limit=0.5, name="x", norm="l2")
+    question = kind.question(asked, Subject(subject.model, data, sample=False))
+    for standing in range(n + 1):
+        right = np.arange(n) < standing
+        median_exceeds = bool(np.sort(right)[(n - 1) // 2])
+        assert question.shown(right) == median_exceeds, standing
+        assert question.excluded(right) != median_exceeds, standing
 
 
 def test_an_early_end_saves_work_and_changes_no_verdict(tmp_path: Path) -> None:
