@@ -30,7 +30,7 @@ class Asked:
 def measured(asked: Asked, found: Measurement) -> RequirementRecord:
     """The record of a kind that needs no attack."""
     requirement, kind = asked.requirement, kinds.get(asked.requirement.kind)
-    confidence = asked.subject.confidence(requirement) if found.question is not None else None
+    confidence = asked.subject.confidence(requirement) if found.question is not None else found.confidence
     counts, needed = None, None
     if found.right is not None and isinstance(found.question, Share):
         counts = _counts(found.question, ~found.right, found.right, found.right)

@@ -79,6 +79,7 @@ class Measurement:
         bounds: one-sided bounds on it, where it is a share of a sample.
         right: (n,) bool, the images that count, where the figure is a share.
         question: what was asked about them.
+        confidence: of the bounds, where it is not that of the sample of images.
         note: what a reader should know.
         forwards, backwards: of the attacks that it needed, in images.
     """
@@ -88,6 +89,7 @@ class Measurement:
     bounds: tuple[float, float] | None = None
     right: Mask | None = None
     question: Question | None = None
+    confidence: float | None = None
     note: str = ""
     forwards: int = 0
     backwards: int = 0
