@@ -99,6 +99,12 @@ def test_labels_beyond_the_named_classes(tmp_path: Path) -> None:
         load_dataset(archive(tmp_path / "a.npz", x=GOOD, y=Y, classes=["a", "b"]))
 
 
+@pytest.mark.parametrize("classes", ["a", [["a", "b", "c"]]])
+def test_classes_that_are_no_list_of_names(tmp_path: Path, classes: object) -> None:
+    with pytest.raises(EvaluationError, match="one name for each class"):
+        load_dataset(archive(tmp_path / "a.npz", x=GOOD, y=Y, classes=classes))
+
+
 def test_an_archive_that_declares_more_than_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"shape": (10**14,), "fortran_order": False, "descr": "<f8"})
