@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from robcert.cli.parse import write
 from robcert.errors import UsageError, did_you_mean
 from robcert.policy.evaluate import How, evaluate
@@ -45,9 +47,17 @@ def check(source: Source, how: How, wanted: Wanted) -> bool:
         write(render(record), path)
         target = os.environ.get("GITHUB_STEP_SUMMARY")
         if name == "github" and target:
-            with Path(target).open("a", encoding="utf-8") as file:
-                file.write(summary(record))
+            _append(Path(target), summary(record))
     return record.passed
+
+
+def _append(target: Path, text: str) -> None:
+    """To the summary of the job. Where it cannot be written a warning: the verdict alone decides the exit code."""
+    try:
+        with target.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        typer.echo(f"robcert: warning: GITHUB_STEP_SUMMARY: cannot write {target} ({error.strerror})", err=True)
 
 
 def start(models: list[str], data: str | None, norm: str, path: Path, how: How) -> str:

@@ -12,7 +12,7 @@ from robcert.data.source import SPLITS, Images, Request, dataset
 from robcert.errors import EvaluationError, UsageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-_LAYOUT = "Expected: PATH/CLASS/IMAGE.png, one sub-folder for each class."
+_LAYOUT = "Expected: PATH/CLASS/IMAGE.png, one sub-folder for each class, or that below PATH/test and PATH/train."
 _GREY = frozenset({"1", "L", "LA", "I", "F", "I;16"})
 _DEEP = frozenset({"I", "F", "I;16"})
 
@@ -24,31 +24,38 @@ def _places(request: Request) -> list[tuple[Path, bool]]:
 
 @dataset("folder", title="image folder (folder:PATH)", places=_places, from_path=True)
 def read_folder(request: Request) -> Images:
-    """Reads all images below ``PATH/CLASS``; or below ``PATH/test/CLASS`` and ``PATH/train/CLASS``.
+    """Reads all images below ``PATH/CLASS``; or below ``PATH/SPLIT/CLASS``, whatever else stands beside the split.
 
     Classes and images are sorted by name, so an index means the same image as long as no file comes or goes.
     Grey images stay grey if all are; otherwise all become RGB. Pixels are 8 bits, divided by 255.
 
     Raises:
         UsageError: no such folder.
-        EvaluationError: no class, no image, a file that is no image, images of different sizes.
+        EvaluationError: no class, no image, only folders in place of images, a file that is no image, images of
+            different sizes.
     """
     root = request.path
     assert root is not None
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}", _LAYOUT)
-    if {entry.name for entry in _visible(root) if entry.is_dir()} == set(SPLITS):
-        root = root / request.split
-    folders = [entry for entry in _visible(root) if entry.is_dir()]
+    split = root / request.split
+    if {folder.name for folder in _folders(root)} == set(SPLITS) or (split.is_dir() and _only_folders(split)):
+        root = split
+    folders = _folders(root)
     files = [
-        (path, label)
-        for label, folder in enumerate(folders)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        (path, label) for label, folder in enumerate(folders) for path in sorted(folder.rglob("*")) if _is_picture(path)
     ]
     if not files:
         found = f"{len(folders)} sub-folders without images" if folders else "no sub-folders"
         raise EvaluationError(f"{root} holds {found}", _LAYOUT)
+    if not any(path.parent in folders for path, _ in files):
+        # Splits under other names, or a level too many: what they hold are the classes, they are none.
+        deeper = [f"{folder.name}/{inner[0].name}" for folder in folders if (inner := _folders(folder))]
+        found = ", ".join([*deeper[:3], *(["..."] if deeper[3:] else [])])
+        raise EvaluationError(
+            f"{root} holds no images one level down, only further folders ({found})",
+            f"{_LAYOUT} Name the folder that holds the classes, or another --split.",
+        )
     pictures = [open_picture(path) for path, _ in files]
     size = pictures[0].size
     for (path, _), picture in zip(files, pictures, strict=True):
@@ -65,6 +72,19 @@ def read_folder(request: Request) -> Images:
 
 def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+
+
+def _only_folders(folder: Path) -> bool:
+    """Whether sub-folders are in it, and no image beside them."""
+    return bool(_folders(folder)) and not any(_is_picture(entry) for entry in _visible(folder))
 
 
 def open_picture(path: Path) -> Image.Image:

@@ -70,7 +70,7 @@ def read_npz(request: Request) -> Images:
                         f"{path} holds {', '.join(names) or 'nothing'}, but no array {name!r}", _EXAMPLE
                     )
             x, y = _tensor(archive["x"], f"x of {path}"), _tensor(archive["y"], f"y of {path}")
-            classes = tuple(str(name) for name in archive["classes"]) if "classes" in names else ()
+            classes = _names(archive["classes"], path) if "classes" in names else ()
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TokenError, NotImplementedError) as error:
         raise EvaluationError(f"{path} cannot be read as a NumPy archive: {error}", _EXAMPLE) from error
     return Images(_channels_first(x), y, classes)
@@ -82,6 +82,14 @@ def _tensor(array: Any, name: str) -> torch.Tensor:
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
     except TypeError as error:
         raise EvaluationError(f"{name} holds {array.dtype}, but numbers were expected", _EXAMPLE) from error
+
+
+def _names(array: Any, path: Path) -> tuple[str, ...]:
+    if array.ndim != 1:
+        raise EvaluationError(
+            f"classes of {path} has shape {array.shape}, but one name for each class was expected", _EXAMPLE
+        )
+    return tuple(str(name) for name in array)
 
 
 def _channels_first(x: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,6 @@ from robcert.policy.record import CountsRecord, PairsRecord, RequirementRecord, 
 from robcert.policy.schema import Requirement
 from robcert.runs.record import ModelRecord
 
-STILL_FALLING = {"flat": True, "falling": False, "undecided": None}
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -32,14 +30,14 @@ class Asked:
 def measured(asked: Asked, found: Measurement) -> RequirementRecord:
     """The record of a kind that needs no attack."""
     requirement, kind = asked.requirement, kinds.get(asked.requirement.kind)
-    confidence = asked.subject.confidence(requirement) if found.question is not None else None
+    confidence = asked.subject.confidence(requirement) if found.question is not None else found.confidence
     counts, needed = None, None
     if found.right is not None and isinstance(found.question, Share):
         counts = _counts(found.question, ~found.right, found.right, found.right)
         needed = _needed(found.grade, found.question, found.right)
     if counts is not None and found.bounds is not None:
         reason = reason_of_counts(
-            found.grade, counts, found.bounds, confidence, requirement.limit, attacked=False, converged=None,
+            found.grade, counts, found.bounds, confidence, requirement.limit, attacked=False, sweep=None,
             stopped=None, needed=needed, of=asked.of,
         )  # fmt: skip
     elif math.isnan(found.value):
@@ -68,7 +66,9 @@ def attacked(asked: Asked, question: Question, model: ModelRecord, run: int, use
     worst = np.array([one == "certified" for one in status], dtype=np.bool_)
     best = np.array([one in ("certified", "open") for one in status], dtype=np.bool_)
     settled = judge(question, worst, best, finished=model.stopped is None)
-    converged = STILL_FALLING[model.plateau.verdict] if model.plateau and model.stopped is None else None
+    plateau = model.plateau if model.stopped is None else None
+    converged = plateau.flat if plateau else None
+    sweep = plateau.verdict if plateau else None
     grade = convergence(settled.grade, None if converged is None else not converged, requirement.require_converged)
     # What is proven is proven by the certified images alone.
     bounds = question.bounds(worst if grade == "proven" else best)[0], question.bounds(best)[1]
@@ -80,11 +80,16 @@ def attacked(asked: Asked, question: Question, model: ModelRecord, run: int, use
     counts, pairs = _counts(question, wrong, worst, best), _pairs(question, model, best)
     if pairs is None:
         reason = reason_of_counts(
-            grade, counts, bounds, confidence, requirement.limit, attacked=True, converged=converged,
+            grade, counts, bounds, confidence, requirement.limit, attacked=True, sweep=sweep,
             stopped=model.stopped, needed=needed, of=asked.of,
         )  # fmt: skip
     else:
-        reason = reason_of_pairs(grade, pairs, bounds, confidence, requirement.limit, model.stopped, needed, asked.of)
+        # A drop that the counts allow fails, or stays open, because of its sweep alone.
+        unsettled = sweep if grade != settled.grade else None
+        reason = reason_of_pairs(
+            grade, pairs, bounds, confidence, requirement.limit, sweep=unsettled, stopped=model.stopped, needed=needed,
+            of=asked.of,
+        )  # fmt: skip
     return _record(
         asked,
         grade,

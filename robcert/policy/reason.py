@@ -5,6 +5,13 @@ from __future__ import annotations
 from robcert.gate import Grade
 from robcert.policy.record import CountsRecord, PairsRecord
 
+SWEEPS = {
+    "falling": "the sweep is still falling",
+    "disputed": "the sweep is disputed: other attacks broke what it left",
+    "undecided": "whether more iterations would break more is undecided",
+}
+"""By the verdict on a sweep that has not settled: what is said of it."""
+
 
 def percent(share: float) -> str:
     """A share as a person writes it."""
@@ -19,7 +26,7 @@ def reason_of_counts(
     limit: float,
     *,
     attacked: bool,
-    converged: bool | None,
+    sweep: str | None,
     stopped: str | None,
     needed: int | None,
     of: int,
@@ -36,20 +43,21 @@ def reason_of_counts(
         return f"{standing} of {counts.n} images: {end}, {sure}{_needed(verdict, needed, of)}"
     if verdict == "proven":
         return f"{counts.certified} of {counts.n} images are certified; {counts.pass_at} are enough for {limit:g}"
-    if verdict == "failed" and standing <= (counts.fail_at or -1):
+    if verdict == "failed" and counts.fail_at is not None and standing <= counts.fail_at:
         gone = f"{counts.broken} of {counts.n} images are broken and {counts.wrong} wrong without an attack"
         return f"{gone}: at most {percent(high)} stand, {sure}"
     stand = f"{standing} of {counts.n} images stand, {counts.certified} of them certified"
     if verdict == "failed":
-        return f"{stand}, but the sweep is still falling"
+        return f"{stand}, but {SWEEPS[sweep or 'falling']}"
     if verdict == "empirical":
-        settled = {True: "the sweep is flat", False: "not converged: the sweep is still falling"}
-        said = f"; {settled[converged]}" if converged is not None else ""
+        said = {"flat": "; the sweep is flat"}.get(sweep or "", "")
+        if sweep in ("falling", "disputed"):
+            said = f"; not converged: {SWEEPS[sweep]}"
         return f"{stand}; {counts.pass_at} are enough for {limit:g}, and the attacks ran to their end{said}"
     if stopped is not None and needed is None:
         return f"{stand}; {stopped}"
     if standing >= (counts.pass_at or 0):
-        return f"{stand}, but whether more iterations would break more is undecided"
+        return f"{stand}, but {SWEEPS['undecided']}"
     bracket = f"the share is {percent(low)} to {percent(high)}, {sure}"
     return f"{stand}: {bracket}{_needed(verdict, needed, of)}"
 
@@ -60,14 +68,18 @@ def reason_of_pairs(
     bounds: tuple[float, float],
     confidence: float | None,
     limit: float,
+    *,
+    sweep: str | None,
     stopped: str | None,
     needed: int | None,
     of: int,
 ) -> str:
-    """For a requirement on the drop below a baseline."""
+    """For a requirement on the drop below a baseline; ``sweep``: the verdict on it where it is what decides."""
     what = f"{pairs.lost} images that stood are broken and {pairs.won} others stand now"
     sure = "all images were seen" if confidence is None else f"at {100 * confidence:g}% confidence"
     low, high = bounds
+    if sweep is not None:
+        return f"{what}: the drop is at most {percent(high)}, {sure}, but {SWEEPS[sweep]}"
     if verdict == "failed":
         return f"{what}: the drop is more than {percent(low)}, {sure} (allowed {percent(limit)})"
     if verdict in ("proven", "empirical"):

@@ -84,7 +84,7 @@ class RequirementRecord(Strict):
     reason: str = Field(description="a sentence for a person")
     value: float | None = Field(description="the figure; null where it is not finite")
     bounds: Interval | None = Field(description="one-sided exact bounds, each at the asked confidence")
-    confidence: float | None = Field(description="null where the images are all there are")
+    confidence: float | None = Field(description="of the bounds; null where the images are all there are")
     counts: CountsRecord | None
     pairs: PairsRecord | None
     converged: bool | None = Field(description="whether the sweep is flat; null where undecided or not measured")

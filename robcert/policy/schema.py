@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from robcert.attacks import attacks
 from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
-from robcert.errors import RobcertError, did_you_mean
+from robcert.errors import RobcertError, UsageError, did_you_mean
 from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
 from robcert.types import NORMS, Norm, budget
 
@@ -148,12 +148,18 @@ class Requirement(Table):
         """The plan, cheapest leg first; equally dear ones as they are written.
 
         Raises:
-            UsageError: it cannot be read, or an attack does not support the norm or an option.
+            UsageError: it cannot be read, an attack does not support the norm or an option, or an option is of none.
         """
+        from robcert.policy.kinds import kinds
+
         norm = self.norm or "l2"
-        plan = default_plan(norm) if self.plan is None else parse_plan(self.plan)
+        text = self.plan or getattr(kinds.get(self.kind), "plan", None)
+        plan = parse_plan(text, norm) if text else default_plan(norm)
         for leg in plan:
             build(leg, norm, self.options)
+        names = list(dict.fromkeys(leg.attack for leg in plan))
+        if idle := [name for name in self.options if name not in names]:
+            raise UsageError(f"options.{idle[0]}: the plan has no {idle[0]} leg", f"Its attacks: {', '.join(names)}")
         if self.require_converged and not _sweeps(plan):
             raise ValueError(
                 f"require_converged needs a sweep: an attack at some iterations and at ten times as many\n"

@@ -165,7 +165,7 @@ class Recipe(_Table):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     data: str = "digits"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     epochs: int = Field(ge=1)
     batch: int = Field(default=128, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -37,6 +37,17 @@ def test_inconclusive_is_1_or_a_warning(call: Call, tmp_path: Path) -> None:
     assert call("gate", "--inconclusive", "warn").code == 0
 
 
+def test_a_summary_that_cannot_be_written_masks_no_verdict(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none" / "x"))
+    for limit, code in (("0.5", 0), ("0.999", 1)):
+        _policy(tmp_path, _HEAD.replace("n = 100\n", ""), f"[[gate.require]]\nnatural_accuracy = {limit}\n")
+        done = call("gate", "--format", "github")
+        assert done.code == code, done.err
+        assert "robcert: warning: GITHUB_STEP_SUMMARY: cannot write" in done.err
+
+
 def test_a_baseline_and_a_worse_model(call: Call, tmp_path: Path) -> None:
     drop = (
         '[[gate.require]]\nname = "no regression"\nnorm = "l2"\neps = 0.5\nattacked_accuracy_drop = 0.05\n'

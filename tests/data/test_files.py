@@ -99,6 +99,12 @@ def test_labels_beyond_the_named_classes(tmp_path: Path) -> None:
         load_dataset(archive(tmp_path / "a.npz", x=GOOD, y=Y, classes=["a", "b"]))
 
 
+@pytest.mark.parametrize("classes", ["a", [["a", "b", "c"]]])
+def test_classes_that_are_no_list_of_names(tmp_path: Path, classes: object) -> None:
+    with pytest.raises(EvaluationError, match="one name for each class"):
+        load_dataset(archive(tmp_path / "a.npz", x=GOOD, y=Y, classes=classes))
+
+
 def test_an_archive_that_declares_more_than_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"shape": (10**14,), "fortran_order": False, "descr": "<f8"})
@@ -157,6 +163,39 @@ def test_folder_with_splits(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "a" / "1.png", 255)
     assert float(load_dataset(f"folder:{tmp_path}").x.max()) == 0
     assert float(load_dataset(f"folder:{tmp_path}", split="train").x.max()) == 1
+
+
+@pytest.mark.parametrize("others", [(), ("val",), ("train", "val"), ("train", "valid", "extra")])
+def test_a_split_is_no_class_whatever_stands_beside_it(tmp_path: Path, others: tuple[str, ...]) -> None:
+    for split in ("test", *others):
+        for name, value in (("a", 0), ("b", 255)):
+            picture(tmp_path / split / name / "1.png", value)
+    (tmp_path / "test" / "README.txt").write_text("not an image")
+    data = load_dataset(f"folder:{tmp_path}")
+    assert (data.classes, data.y.tolist()) == (("a", "b"), [0, 1])
+    if "train" not in others:
+        with pytest.raises(EvaluationError, match=r"only further folders \(test/a"):
+            load_dataset(f"folder:{tmp_path}", split="train")
+
+
+def test_splits_under_other_names_are_an_error(tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        for name in ("a", "b"):
+            picture(tmp_path / split / name / "1.png", 0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationError, match=r"only further folders \(training/a, validation/a\)") as error:
+        load_dataset(f"folder:{tmp_path}")
+    assert "PATH/CLASS/IMAGE.png" in error.value.do
+    picture(tmp_path / "cat" / "1.png", 0)
+    assert load_dataset(f"folder:{tmp_path}").classes == ("cat", "empty", "training", "validation"), (
+        "classes may be deeper"
+    )
+
+
+def test_a_class_may_be_called_test(tmp_path: Path) -> None:
+    for name in ("test", "quiz"):
+        picture(tmp_path / name / "1.png", 0)
+    assert load_dataset(f"folder:{tmp_path}").classes == ("quiz", "test")
 
 
 def test_bad_folders(tmp_path: Path) -> None:

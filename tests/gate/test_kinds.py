@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import robcert
 from robcert.certify import certificates
+from robcert.errors import EvaluationError
 from robcert.gate import Grade
 from robcert.lipschitz.graph import lipschitz_bound
+from robcert.network import from_module
 from robcert.policy.evaluate import How, evaluate
 from robcert.policy.kinds import Subject, kinds
 from robcert.policy.load import load_policy
-from robcert.policy.record import GateRecord, RequirementRecord
+from robcert.policy.reason import reason_of_counts, reason_of_pairs
+from robcert.policy.record import CountsRecord, GateRecord, PairsRecord, RequirementRecord
 from robcert.policy.schema import Requirement
 from robcert.report.gate.words import spent
 from robcert.runs.early import OUT_OF_TIME
@@ -96,6 +101,25 @@ def test_lipschitz_and_the_largest_jacobian(subject: Subject) -> None:
     assert _measure(few, "max_jacobian", bound * 1.001, norm="l2")[0] == "proven"
 
 
+class _Silent(nn.Module):
+    """NaN on every image whose mean is below that of all digits, roughly half of them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + torch.log(x.flatten(1).mean(1, keepdim=True) - 0.3).mul(0.0)
+
+
+@pytest.mark.parametrize("kind", ["natural_accuracy", "mean_gap"])
+def test_nan_never_passes(subject: Subject, kind: str) -> None:
+    model = from_module(_Silent(subject.model.module), subject.model.input_shape, 10)
+    assert 0 < int(model.module(subject.data.x).isnan().any(1).sum()) < 60
+    with pytest.raises(EvaluationError, match="NaN or infinity"):
+        _measure(Subject(model, subject.data, sample=False), kind, 0.5)
+
+
 def test_a_detector_is_judged_by_the_attack_that_it_detects_least() -> None:
     plain = Subject(robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=120), sample=True)
     more = {"false_positive_rate": 0.1, "plan": "cw:30,evasive-cw:30"}
@@ -117,6 +141,9 @@ def test_the_attacks_on_a_detector_are_counted(tmp_path: Path) -> None:
     record = _record(tmp_path, text)
     one = record.requirements[0]
     # Half of the images are attacked; pgd with "minimize" makes at least one search step of five iterations each.
+    assert (one.bounds is not None, one.confidence) == (True, 0.95), (
+        "the examples are a sample, whatever the images are"
+    )
     assert one.forwards >= 5 * 35
     assert one.backwards >= 5 * 35
     assert spent(record).startswith(f"{one.forwards:,} forwards and {one.backwards:,} backwards")
@@ -133,9 +160,9 @@ def test_a_detector_has_the_time_budget_too(tmp_path: Path) -> None:
     assert found.reason == f"the detection rate is not known; {OUT_OF_TIME}"
 
 
-def _record(tmp_path: Path, text: str, **how: Any) -> GateRecord:
+def _record(tmp_path: Path, text: str, model: str = "digits-l2nnn", n: int = 80, **how: Any) -> GateRecord:
     path = tmp_path / "p.toml"
-    path.write_text('[gate]\nmodels = ["digits-l2nnn"]\ndata = "digits"\nn = 80\n' + text)
+    path.write_text(f'[gate]\nmodels = ["{model}"]\ndata = "digits"\nn = {n}\n' + text)
     return evaluate(load_policy(path), How(runs=None, **how))
 
 
@@ -155,6 +182,20 @@ def test_the_median_distance_is_the_share_of_one_half(tmp_path: Path) -> None:
     assert found["far"].verdict == found["half"].verdict == "failed"
     assert found["far"].run == found["half"].run, "one run answers both"
     assert found["far"].counts == found["half"].counts
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 59, 60])
+def test_exactly_half_of_all_images_is_no_median(subject: Subject, n: int) -> None:
+    """The median of the distances exceeds d exactly if more than half of them do."""
+    data = dataclasses.replace(subject.data, x=subject.data.x[:n], y=subject.data.y[:n], index=subject.data.index[:n])
+    kind: Any = kinds.get("median_distance")
+    asked = Requirement(kind="median_distance", limit=0.5, name="x", norm="l2")
+    question = kind.question(asked, Subject(subject.model, data, sample=False))
+    for standing in range(n + 1):
+        right = np.arange(n) < standing
+        median_exceeds = bool(np.sort(right)[(n - 1) // 2])
+        assert question.shown(right) == median_exceeds, standing
+        assert question.excluded(right) != median_exceeds, standing
 
 
 def test_an_early_end_saves_work_and_changes_no_verdict(tmp_path: Path) -> None:
@@ -196,3 +237,44 @@ def test_a_sweep_that_still_falls_is_told(tmp_path: Path) -> None:
     assert (found["told"].verdict, found["told"].converged) == ("empirical", False)
     assert "still falling" in found["told"].reason
     assert found["required"].verdict == "failed"
+
+
+def test_a_sweep_that_other_attacks_dispute_is_told(tmp_path: Path) -> None:
+    text = (
+        '[[gate.require]]\nname = "{}"\nnorm = "l2"\neps = 0.2\nattacked_accuracy = 0.2\n'
+        'plan = "noise:1,10,pgd:40"\nflat = 0.03\n'
+    )
+    both = text.format("told") + text.format("required") + "require_converged = true\n"
+    record = _record(tmp_path, both, model="digits-plain", n=300)
+    assert record.runs[0].plateau is not None
+    assert (record.runs[0].plateau.verdict, record.runs[0].plateau.flat) == ("disputed", False)
+    told, required = record.requirements
+    assert (told.verdict, told.converged) == ("empirical", False)
+    assert told.reason.endswith("not converged: the sweep is disputed: other attacks broke what it left")
+    assert required.verdict == "failed"
+    assert required.reason.endswith("but the sweep is disputed: other attacks broke what it left")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "verdict", "says"),
+    [
+        ("disputed", "failed", "is disputed"),
+        ("falling", "failed", "still falling"),
+        ("undecided", "inconclusive", "is undecided"),
+    ],
+)
+def test_a_drop_that_its_sweep_alone_fails_says_so(sweep: str, verdict: Grade, says: str) -> None:
+    pairs = PairsRecord(before=90, lost=1, won=1, mcnemar=0.75, newly_broken=[3])
+    said = reason_of_pairs(verdict, pairs, (0.0, 0.0), None, 0.05, sweep=sweep, stopped=None, needed=None, of=90)
+    assert "the drop is at most 0.0%" in said
+    assert says in said
+    assert "more than" not in said
+
+
+def test_no_image_that_stands_is_told_as_such() -> None:
+    """One image of one is broken: none may stand for a failure, and none does."""
+    counts = CountsRecord(n=1, wrong=0, broken=1, certified=0, open=0, pass_at=1, fail_at=0)
+    said = reason_of_counts(
+        "failed", counts, (0.0, 0.0), None, 0.5, attacked=True, sweep=None, stopped=None, needed=None, of=1
+    )
+    assert said == "1 of 1 images are broken and 0 wrong without an attack: at most 0.0% stand, all images were seen"

@@ -88,6 +88,9 @@ def test_a_policy_in_pyproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("attacked_accuracy = 0.8\n", "", 14, "asks for one thing, this one for nothing"),
         ("pgd:100x2", "pgdd:100x2", 14, "did you mean 'pgd'"),
         ("cw:1k", 'cw:1k"\noptions.cw.abort = false\n#', 14, "has no option 'abort'"),
+        ("plan =", "options.pdg.step_size = 0.1\nplan =", 14, "options.pdg: the plan has no pdg leg"),
+        ("plan =", "options.fab.alpha_max = 0.1\nplan =", 14, "its attacks: pgd, cw"),
+        ('plan = "pgd:100x2,cw:1k"', "options.fab.alpha_max = 0.1", 14, "its attacks: cw, pgd"),
         ('norm = "l2"\neps', 'norm = "l3"\neps', 16, "known: l1, l2, linf"),
         ('norm = "l2"\neps', "eps", 14, "needs norm"),
         ('"no regression"', '"robust"', 4, "two requirements are called 'robust'"),
@@ -111,6 +114,19 @@ def test_a_broken_policy_names_the_line_and_the_key(
     assert says in said
     if line is not None:
         assert f"p.toml:{line}: " in said
+
+
+def test_options_of_the_default_plan_of_a_detector(tmp_path: Path) -> None:
+    text = '[gate]\nmodels = ["m"]\n[[gate.require]]\ndetection_rate = 0.5\nfalse_positive_rate = 0.1\n'
+    _read(tmp_path, text + "options.evasive-cw.initial_c = 0.1\n")
+    with pytest.raises(UsageError, match="Its attacks: cw, evasive-cw"):
+        _read(tmp_path, text + "options.pgd.step_size = 0.1\n")
+
+
+def test_a_plan_by_name_is_that_of_the_norm(tmp_path: Path) -> None:
+    source = _read(tmp_path, GOOD.replace('norm = "linf"', 'norm = "l1"\nplan = "autoattack"'))
+    found = source.policy.require[1].legs()  # type: ignore[attr-defined]
+    assert {str(leg) for leg in found} == {"apgd:100x5", "apgd-t:100x5", "fab:100x9"}
 
 
 def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -96,6 +96,31 @@ def test_an_infinite_gradient_names_the_image() -> None:
         jacobian(model, images(torch.tensor([[0.5] * 4, [0.0] * 4, [1.0] * 4]), torch.tensor([0, 1, 0])))
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("n", [1, 300])
+def test_a_network_that_is_nan_names_the_first_image(norm: Norm, n: int) -> None:
+    """Of whole batches and of parts of them: LAPACK gives up on NaN, and that is no message."""
+    model = from_module(nn.Linear(4, 3), (4,), 3)
+    with torch.no_grad():  # after from_module has checked it
+        next(model.module.parameters())[1, 2] = float("nan")
+    with pytest.raises(EvaluationError, match=rf"NaN or infinite at {n} of {n} images .index 0."):
+        jacobian(model, images(torch.rand(n, 4), torch.zeros(n, dtype=torch.int64)), norm)
+
+
+class Half(nn.Module):
+    """NaN where the first entry is 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([(x[:, 0] - 1e-9).sqrt(), x.sum(1), x[:, 1]], dim=1)
+
+
+def test_only_the_images_that_are_nan_are_counted() -> None:
+    x = torch.full((300, 4), 0.9)
+    x[[7, 200, 299], 0] = 0.0
+    with pytest.raises(EvaluationError, match=r"NaN or infinite at 3 of 300 images .index 7."):
+        jacobian(from_module(Half(), (4,), 3), images(x, torch.zeros(300, dtype=torch.int64)))
+
+
 class Odd(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([torch.special.i0(x).sum(1), x.sum(1)], dim=1)

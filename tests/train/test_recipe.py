@@ -45,6 +45,10 @@ BAD = {
         "unknown key 'optimiser.learning_rat'.*learning_rate",
     ),
     "unknown key at the top": ("epoch = 3\n" + GOOD, "unknown key 'epoch'.*Did you mean 'epochs'"),
+    "a seed that no generator takes": (
+        "seed = 99999999999999999999999\n" + GOOD,
+        "seed: .*less than 9223372036854775808",
+    ),
     "unknown key of the objective": (
         GOOD + '[objective]\nname = "l2nnn"\nomgea = 1',
         "unknown key 'objective.omgea'.*Did you mean 'omega'",

@@ -13,11 +13,11 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 import torch
 
-from robcert.engine.batching import default_slots, logits_of
+from robcert.engine.batching import default_slots
 from robcert.gate import Grade, Mask, Question
 from robcert.policy.schema import Requirement
 from robcert.registry import Registry
-from robcert.runs.images import misclassified
+from robcert.runs.images import clean_logits, misclassified
 from robcert.runs.proof import Proof, prove
 from robcert.types import Dataset, LoadedModel, Norm, Threat
 
@@ -43,14 +43,14 @@ class Subject:
 
     @cached_property
     def correct(self) -> Mask:
-        """(n,) bool: the clean image is answered rightly."""
+        """(n,) bool: the clean image is answered rightly; errors as `robcert.runs.images.clean_logits`."""
         return ~misclassified(self.model, self.data, default_slots(self.data.x[0].numel())).numpy()
 
     @cached_property
     def gaps(self) -> torch.Tensor:
-        """(n,) float64: the largest logit less the second largest."""
+        """(n,) float64: the largest logit less the second largest; errors as `correct`."""
         slots = default_slots(self.data.x[0].numel())
-        two = logits_of(self.model.module, self.data.x, slots).cpu().double().topk(2, dim=1).values
+        two = clean_logits(self.model, self.data, slots).double().topk(2, dim=1).values
         return two[:, 0] - two[:, 1]
 
     def proof(self, method: str, norm: Norm, eps: float) -> Proof:
@@ -79,6 +79,7 @@ class Measurement:
         bounds: one-sided bounds on it, where it is a share of a sample.
         right: (n,) bool, the images that count, where the figure is a share.
         question: what was asked about them.
+        confidence: of the bounds, where it is not that of the sample of images.
         note: what a reader should know.
         forwards, backwards: of the attacks that it needed, in images.
     """
@@ -88,6 +89,7 @@ class Measurement:
     bounds: tuple[float, float] | None = None
     right: Mask | None = None
     question: Question | None = None
+    confidence: float | None = None
     note: str = ""
     forwards: int = 0
     backwards: int = 0

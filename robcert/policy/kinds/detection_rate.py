@@ -19,7 +19,6 @@ from robcert.runs.early import OUT_OF_TIME, Stopped
 from robcert.runs.plan import build, parse_plan
 from robcert.sensitivity.detection import Caught, Detection, Trial, detect, divide, fix_threshold
 
-PLAN = "cw:100,evasive-cw:100"
 _STATISTIC = "probability"
 
 
@@ -31,6 +30,7 @@ class DetectionRate:
     needs: ClassVar[frozenset[str]] = frozenset({"false_positive_rate"})
     takes: ClassVar[frozenset[str]] = frozenset({"plan", "options", "statistic"})
     largest: ClassVar[float] = 1.0
+    plan: ClassVar[str] = "cw:100,evasive-cw:100"
 
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
@@ -39,7 +39,7 @@ class DetectionRate:
         statistic = requirement.statistic or _STATISTIC
         threshold = fix_threshold(subject.model, calibration, statistic, requirement.false_positive_rate, seed)
         options = cast("dict[str, dict[str, Any]]", requirement.options)
-        legs = parse_plan(requirement.plan or PLAN)
+        legs = parse_plan(requirement.plan or self.plan)
         trials = [Trial(str(leg), build(leg, "l2", options), leg.restarts) for leg in legs]
 
         def look(_: int) -> None:
@@ -69,7 +69,7 @@ def _judged(found: Detection, requirement: Requirement, clean: int) -> Measureme
     blind = "" if any(one.adaptive for one in tested) else "; no attack on the detector itself was run"
     bounds = Share(worst.tried, requirement.limit, requirement.confidence).bounds(_mask(worst))
     note = f"detected: {told}; {false}{blind}"
-    return Measurement(grade, worst.detected / worst.tried, bounds, note=note)
+    return Measurement(grade, worst.detected / worst.tried, bounds, confidence=requirement.confidence, note=note)
 
 
 def _grade(caught: Caught, requirement: Requirement) -> Grade:

@@ -25,7 +25,7 @@ class MaxJacobian:
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
         found = jacobian(subject.model, subject.data, requirement.norm or "l2").upper
-        if found.measured_whole > requirement.limit:
+        if not found.measured_whole <= requirement.limit:  # so that NaN fails
             return Measurement("failed", found.measured_whole)
         if found.whole <= requirement.limit:
             return Measurement("proven", found.measured_whole, note=f"no image can exceed {found.whole:.6g}")

@@ -20,7 +20,7 @@ class MeanGap:
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
         value = float(subject.gaps.mean())
-        if value < requirement.limit:
+        if not value >= requirement.limit:  # so that NaN fails
             return Measurement("failed", value)
         note = "the mean of these images; nothing is claimed about others" if subject.sample else ""
         return Measurement("empirical" if subject.sample else "proven", value, note=note)

@@ -13,7 +13,7 @@ def share_of(requirement: Requirement, subject: Subject, right: Mask, note: str 
     """The verdict on a share that is known, image by image."""
     question = Share(len(subject.data), requirement.limit, subject.confidence(requirement))
     grade = judge(question, right, right, finished=True).grade
-    return Measurement(grade, question.value(right), question.bounds(right), right, question, note)
+    return Measurement(grade, question.value(right), question.bounds(right), right, question, note=note)
 
 
 class NaturalAccuracy:
