@@ -46,7 +46,7 @@ NAMED: dict[str, dict[Norm, str]] = {
         "l1": "apgd:100x5 + apgd-t:100x5 + fab:100x9",
     },
     "strong": {
-        "l2": "pgd:20 + apgd-t:10x9 + fab:50x9 + ddn:200 + pgd:40x4 + square:5kx2",
+        "l2": "pgd:20 + apgd-t:10x9 + fab:60x9 + ddn:100 + pgd:40x5 + square:5kx2",
         "linf": "pgd:20 + apgd-t:40x9 + fab:40x3 + apgd:100x4 + square:5kx2",
         "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
     },
