@@ -46,7 +46,7 @@ NAMED: dict[str, dict[Norm, str]] = {
         "l1": "apgd:100x5 + apgd-t:100x5 + fab:100x9",
     },
     "strong": {
-        "l2": "pgd:20 + apgd-t:10x9 + fab:60x9 + ddn:100 + pgd:40x5 + square:5kx2",
+        "l2": "pgd:20 + apgd-t:40x3 + fmn:100 + fab:60x5 + ddn:200 + pgd:50x4 + square:5kx2",
         "linf": "pgd:20 + apgd-t:40x9 + fab:40x3 + apgd:100x4 + square:5kx2",
         "l1": "pgd:20 + apgd-t:40x9 + pdpgd:100 + fab:20x9",
     },
@@ -58,9 +58,9 @@ NAMED: dict[str, dict[Norm, str]] = {
 }
 """Plans by name. autoattack: the standard version of Croce & Hein 2020 with its budgets (in l1 those of their code
 since 2021: five starts of apgd and five targets; its square attack in l1 is not among ours). strong: at most half of
-its backwards, and as many families: fab and ddn for models whose gradients say little at the clean image; square, which
-takes no backward, and in linf several starts of apgd for those where they mislead. fast: what continuous integration
-has a minute for."""
+its backwards, and more families: fab, fmn and ddn for models whose gradients say little at the clean image; square,
+which takes no backward, and in linf several starts of apgd for those where they mislead. fast: what continuous
+integration has a minute for."""
 
 
 def default_plan(norm: Norm) -> list[LegPlan]:
