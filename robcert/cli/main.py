@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from robcert.cli.gate import gate
 from robcert.cli.jacobian import jacobian
 from robcert.cli.models import models
 from robcert.cli.norms import norms
+from robcert.cli.parse import silence
 from robcert.cli.report import report
 from robcert.cli.reproduce import reproduce
 from robcert.cli.show import show
@@ -105,8 +106,11 @@ def _run(arguments: list[str] | None) -> int:
         return _say(error.found, error.do, error.exit_code)
     except KeyboardInterrupt:
         return _say("interrupted", "Run the same command again to go on from the last checkpoint", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as error:
+        # Typer ends with 1, the code of a failed gate, when a reader has left.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        silence()
         return 0
     except Exception as error:
         # Click's own errors know how to show themselves and which code they mean.
@@ -118,6 +122,9 @@ def _run(arguments: list[str] | None) -> int:
             return _say("interrupted", "", 130)
         if _debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            silence()
+            return _say(f"cannot write ({error.strerror})", "Free some space and run the same command again", 3)
         return _say(
             f"{type(error).__name__}: {str(error).strip() or 'no message'}",
             "This is a defect of robcert, not of your input. `robcert --debug ...` shows the traceback to report",

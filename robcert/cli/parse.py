@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def attack_options(given: list[str], plan: list[str], shorthands: dict[str, Any]
 
 
 def write(text: str, output: Path | None) -> None:
-    """To stdout, or to a file.
+    """To stdout, or to a file. A reader who has left (`| head`) is no error: the exit code is that of the work.
 
     Raises:
         UsageError: the file cannot be written.
@@ -91,9 +93,17 @@ def write(text: str, output: Path | None) -> None:
     import typer
 
     if output is None:
-        typer.echo(text)
+        try:
+            typer.echo(text)
+        except BrokenPipeError:
+            silence()
         return
     try:
         output.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {output} ({error.strerror})", "Name another file with --output") from None
+
+
+def silence() -> None:
+    """Nobody reads stdout: nor does Python say so when it flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
