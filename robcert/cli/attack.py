@@ -11,6 +11,7 @@ _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
 
 def attack(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -217,6 +218,7 @@ def attack(
 
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
+    from robcert.cli.config import overrides
     from robcert.cli.inputs import Foreign, choose_device, load_inputs
     from robcert.cli.parse import attack_options, numbers, sizes, write
     from robcert.engine.gpus import gpus
@@ -246,6 +248,11 @@ def attack(
     render = renderers.get(output_format)
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)  # refuses what is no budget before anything is loaded
+    one_by_one = ("attack", "iterations", "restarts")
+    if overrides(context, one_by_one, "plan"):
+        plan = None  # a flag wins over a plan in the configuration file, and so does a --plan over these
+    elif all(overrides(context, ("plan",), name) for name in one_by_one):
+        attack, iterations, restarts = None, None, 1
     if plan is not None and (attack is not None or iterations is not None or restarts > 1):
         raise UsageError(
             "--plan already names attacks, iterations and restarts",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from robcert.errors import UsageError, did_you_mean
 
@@ -14,28 +17,52 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
-def defaults(known: dict[str, list[str]]) -> dict[str, Any]:
+Commands = Mapping[str, Any]
+"""Commands of typer by name."""
+
+
+def defaults(commands: Commands) -> dict[str, Any]:
     """Options by command, as the nearest configuration file gives them.
 
     Args:
-        known: the options of each command.
+        commands: those of the program.
 
     Raises:
         UsageError: the file is not TOML, or names a command or an option that does not exist.
     """
     path, table = _table()
+    # [gate] is a policy, which that command reads itself.
+    return _sections(path, "", {key: value for key, value in table.items() if key != "gate"}, commands)
+
+
+def _sections(path: Path, above: str, table: dict[str, Any], commands: Commands) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for command, options in table.items():
-        if command == "gate":
-            continue  # a policy, which that command reads itself
-        if command not in known or not isinstance(options, dict):
-            raise UsageError(f"{path}: there is no section [{command}]", did_you_mean(command, known))
-        by_flag = {_key(option): option for option in known[command]}
-        for key in options:
+    for name, options in table.items():
+        if name not in commands or not isinstance(options, dict):
+            raise UsageError(f"{path}: there is no section [{above}{name}]", did_you_mean(name, commands))
+        command = commands[name]
+        below: Commands = getattr(command, "commands", {})
+        inner = {key: value for key, value in options.items() if key in below}
+        by_flag = {flag.lstrip("-"): option.name for option in command.params for flag in option.opts}
+        for key in options.keys() - inner.keys():
             if _key(key) not in by_flag:
-                raise UsageError(f"{path}: [{command}] has no option {key!r}", did_you_mean(key, by_flag))
-        found[command] = {by_flag[_key(key)]: value for key, value in options.items()}
+                raise UsageError(f"{path}: [{above}{name}] has no option {key!r}", did_you_mean(key, by_flag))
+        found[name] = {by_flag[_key(key)]: value for key, value in options.items() if key not in inner}
+        found[name] |= _sections(path, f"{above}{name}.", inner, below)
     return found
+
+
+def overrides(context: typer.Context, names: Sequence[str], other: str) -> bool:
+    """Whether one of the options ``names`` comes from a stronger source than the option ``other`` does."""
+
+    def rank(name: str) -> int:
+        source = context.get_parameter_source(name)
+        return _SOURCES.index("DEFAULT" if source is None else source.name)
+
+    return min(rank(name) for name in names) < rank(other)
+
+
+_SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
 
 
 def _key(option: str) -> str:

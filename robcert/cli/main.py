@@ -67,10 +67,7 @@ def main(
     """
     global _debug
     _debug = debug
-    commands = getattr(context.command, "commands", {})
-    context.default_map = defaults(
-        {name: [p.name for p in command.params if p.name] for name, command in commands.items()}
-    )
+    context.default_map = defaults(getattr(context.command, "commands", {}))
 
 
 for command in (

@@ -192,6 +192,9 @@ def test_the_configuration_file(call: Call, tmp_path: Path) -> None:
     for text, parts in (
         ("[attack]\nespilon = 1\n", ("[attack] has no option 'espilon'", "robcert.toml")),
         ("[attak]\nn = 1\n", ("no section [attak]", "'attack'")),
+        ("[data.lipshitz]\nn = 1\n", ("[data] has no option 'lipshitz'",)),
+        ("[data.lipschitz]\nnn = 1\n", ("[data.lipschitz] has no option 'nn'",)),
+        ("[attack]\noutput-format = 'json'\n", ("[attack] has no option 'output-format'", "format")),
         ("n = 1\n", ("robcert.toml",)),
         ("[attack\n", ("robcert.toml is not TOML",)),
     ):
@@ -206,6 +209,31 @@ def test_the_configuration_file(call: Call, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.robcert.attack]\nn = 11\nplan = 'pgd:2'\nthreads = 1\n")
     record = json.loads(call("attack", "digits-plain", "--eps", "0.3", "--format", "json").out)
     assert record["data"]["n"] == 11
+
+
+@pytest.mark.parametrize(
+    ("file", "flags", "legs"),
+    [
+        ('plan = "pgd:2"', ["--attack", "fgsm", "--iterations", "1"], [("fgsm", 1, 1)]),
+        ('plan = "pgd:2"', ["--restarts", "2", "--attack", "pgd", "--iterations", "3"], [("pgd", 3, 2)]),
+        ('attack = "fgsm"\nrestarts = 3', ["--plan", "pgd:2"], [("pgd", 2, 1)]),
+        ('attack = "pgd"\niterations = "3"\nrestarts = 2', [], [("pgd", 3, 2)]),
+    ],
+)
+def test_flags_win_over_a_plan_in_the_file(
+    call: Call, tmp_path: Path, file: str, flags: list[str], legs: list[tuple[str, int, int]]
+) -> None:
+    (tmp_path / "robcert.toml").write_text(f'[attack]\nn = 10\neps = "0.3"\nthreads = 1\nformat = "json"\n{file}\n')
+    done = call("attack", "digits-plain", *flags)
+    assert done.code == 0, done.err
+    ran = json.loads(done.out)["models"][0]["legs"]
+    assert [(leg["attack"], leg["iterations"], leg["restarts"]) for leg in ran] == legs
+
+
+def test_sections_of_commands_below_commands(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "robcert.toml").write_text('[data]\nformat = "json"\n[data.lipschitz]\nformat = "json"\n')
+    assert "data" in json.loads(call("data").out)
+    assert json.loads(call("data", "lipschitz", "digits").out)["schema"].startswith("robcert.")
 
 
 def test_the_environment(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
