@@ -19,7 +19,7 @@ from robcert.network.detect import Format, detect
 from robcert.network.digest import sha256_file, sha256_network, sha256_state
 from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
-from robcert.network.normalize import with_normalization
+from robcert.network.normalize import check_normalization, with_normalization
 from robcert.network.probe import probe
 from robcert.network.zoo import resolve
 from robcert.types import LoadedModel, Source
@@ -65,6 +65,7 @@ def load_model(
         EvaluationError: the file is damaged, holds code, does not fit its architecture, or the network does
             not answer with finite logits.
     """
+    check_normalization(mean, std)
     path, beside = resolve(reference)
     kind = detect(path)
     target = _device(device)
@@ -115,6 +116,7 @@ def from_module(
     """
     if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] (called by untyped code)
         raise UsageError(f"found a {type(module).__name__}, expected a torch.nn.Module")
+    check_normalization(mean, std)
     target = _device(device)
     try:
         copied = copy_module(module)

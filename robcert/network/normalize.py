@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -33,6 +34,21 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse values that are none.
+
+    Raises:
+        UsageError: a mean that is not finite, or a std that is not positive and finite.
+    """
+    for kind, values, least in (("mean", mean or (), -math.inf), ("std", std or (), 0.0)):
+        if any(not (math.isfinite(value) and value > least) for value in values):
+            wanted = "a positive finite number" if kind == "std" else "a finite number"
+            raise UsageError(
+                f"{kind} is {', '.join(f'{value:g}' for value in values)}, but every value must be {wanted}",
+                "They are what the images were normalised with in training, e.g. --mean 0.5 --std 0.25",
+            )
+
+
 def with_normalization(
     module: nn.Module,
     mean: Sequence[float] | None,
@@ -54,7 +70,6 @@ def with_normalization(
                 f"{kind} has {len(values)} values, but an image of shape {shape} has {shape[0]} channels",
                 f"Give one value, or {shape[0]} separated by commas.",
             )
-    if any(not value > 0 for value in std):
-        raise UsageError(f"std is {', '.join(f'{v:g}' for v in std)}, but every value must be positive")
+    check_normalization(mean, std)
     normalize = Normalize(mean, std, len(shape))
     return nn.Sequential(OrderedDict([("normalize", normalize), ("network", module)])).eval()

@@ -29,7 +29,7 @@ def explained(directory: Path) -> Generator[None]:
     """Turn what the operating system says about ``directory`` into one clear error.
 
     Raises:
-        EvaluationError: the disk is full, or the directory cannot be written.
+        EvaluationError: the disk is full, the database is damaged, or the directory cannot be written.
     """
     try:
         yield
@@ -44,6 +44,11 @@ def explained(directory: Path) -> Generator[None]:
             raise EvaluationError(
                 f"the disk is full: could not save to {directory} ({text})",
                 "Free some space and run the same command again: it goes on from what was saved before",
+            ) from None
+        if type(error) is sqlite3.DatabaseError:  # its subclasses are about statements and locks
+            raise EvaluationError(
+                f"run.sqlite of the run directory {directory} is damaged ({text})",
+                "Remove the directory, or name another with --run DIR: the run begins anew",
             ) from None
         raise EvaluationError(
             f"cannot write to the run directory {directory} ({text})",

@@ -94,23 +94,24 @@ class RunStore:
     def progress(self, model: int, witnesses: Witnesses) -> Progress:
         """Everything saved about a model; fills ``witnesses``."""
         progress = Progress()
-        query = self._database.execute
-        for record, notes in query("SELECT record, notes FROM legs WHERE model = ? ORDER BY leg", (model,)):
-            progress.legs.append(LegRecord.model_validate_json(record))
-            progress.notes.append(json.loads(notes))
-        # Of every image the row of its closest example; ``bare column beside MIN`` takes that row in SQLite.
-        rows = query(
-            "SELECT position, MIN(distance), found, file, row FROM witnesses WHERE model = ? GROUP BY position",
-            (model,),
-        ).fetchall()
-        shards: dict[str, Tensor] = {}
-        for position, distance, found, file, row in rows:
-            if file not in shards:
-                shards[file] = _read(self.directory / file).tensors["x"]
-            witnesses.put(position, shards[file][row].clone(), distance, Found(**json.loads(found)))
-        running = query("SELECT leg, file FROM running WHERE model = ?", (model,)).fetchone()
-        if running is not None and running[0] == len(progress.legs):
-            progress.snapshot = _read(self.directory / running[1])
+        with explained(self.directory):
+            query = self._database.execute
+            for record, notes in query("SELECT record, notes FROM legs WHERE model = ? ORDER BY leg", (model,)):
+                progress.legs.append(LegRecord.model_validate_json(record))
+                progress.notes.append(json.loads(notes))
+            # Of every image the row of its closest example; ``bare column beside MIN`` takes that row in SQLite.
+            rows = query(
+                "SELECT position, MIN(distance), found, file, row FROM witnesses WHERE model = ? GROUP BY position",
+                (model,),
+            ).fetchall()
+            shards: dict[str, Tensor] = {}
+            for position, distance, found, file, row in rows:
+                if file not in shards:
+                    shards[file] = _read(self.directory / file).tensors["x"]
+                witnesses.put(position, shards[file][row].clone(), distance, Found(**json.loads(found)))
+            running = query("SELECT leg, file FROM running WHERE model = ?", (model,)).fetchone()
+            if running is not None and running[0] == len(progress.legs):
+                progress.snapshot = _read(self.directory / running[1])
         return progress
 
     def checkpoint(self, model: int, leg: int, witnesses: Witnesses, snapshot: Snapshot) -> None:

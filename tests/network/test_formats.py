@@ -186,6 +186,24 @@ def test_half_precision_weights_become_float32(tmp_path: Path, factory: str) -> 
     assert model.module(images()).dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "says"),
+    [
+        ((0.5,), (0.0,), "std is 0, but every value must be a positive finite number"),
+        (None, (1.0, -1.0), "std is 1, -1"),
+        (None, (float("nan"),), "std is nan"),
+        ((float("inf"),), None, "mean is inf, but every value must be a finite number"),
+    ],
+)
+def test_a_normalisation_that_is_none_is_the_callers_fault(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        load_model("digits-plain", mean=mean, std=std)
+    with pytest.raises(UsageError, match=says):
+        from_module(small_net(), SHAPE, mean=mean, std=std)
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "torchscript", "torch_export"])
 def test_mean_and_std_are_inside_the_network(tmp_path: Path, factory: str, kind: str) -> None:
     net = small_net()

@@ -215,6 +215,18 @@ def test_a_damaged_checkpoint_is_an_error_not_a_verdict(model: LoadedModel, data
         attack(model, data, tmp_path / "r")
 
 
+def test_a_damaged_database_is_said(model: LoadedModel, data: Dataset, tmp_path: Path) -> None:
+    attack(model, data, tmp_path / "r")
+    path = tmp_path / "r" / "run.sqlite"
+    size = path.stat().st_size
+    whole = path.read_bytes()
+    for content in (b"no database at all", whole[: size // 2], whole[:4096] + b"\xff" * (size - 4096)):
+        path.write_bytes(content)
+        with pytest.raises(EvaluationError, match="is damaged") as caught:
+            attack(model, data, tmp_path / "r")
+        assert "begins anew" in caught.value.do
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_directory_without_permission(model: LoadedModel, data: Dataset, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
