@@ -112,3 +112,16 @@ class FAB:
     def proposal(self, problem: Problem, state: FABState) -> Tensor:
         """Where the last step led."""
         return problem.x + state.delta
+
+
+@attack("fab-original")
+@dataclass(frozen=True)
+class FABOriginal(FAB):
+    """`FAB` with the budget of AutoAttack and no more: what it leaves just outside the budget stays there.
+
+    It breaks fewer images than ``fab`` and is here for the plan that is named after AutoAttack, so that its figures
+    are those of published tables.
+    """
+
+    paper: ClassVar[str] = "Croce & Hein 2020 (FAB, as in AutoAttack)"
+    last_chance: ClassVar[bool] = False

@@ -81,7 +81,8 @@ class Ending:
         threat, largest = problem.threat, problem.threat.largest
         missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
         rows = missed.nonzero().flatten()
-        if not len(rows) or not self.attack.cost.backwards or self.verifier.guard is not None:
+        able = self.attack.cost.backwards and getattr(self.attack, "last_chance", True)
+        if not len(rows) or not able or self.verifier.guard is not None:
             return verified, 0
         module, most = self.model.module, self.attack.iterations
         drawn = draw_inside(module, verified.x[rows], x[rows], y[rows], threat, self.model.rounding, most)

@@ -41,9 +41,9 @@ def short(count: int) -> str:
 
 NAMED: dict[str, dict[Norm, str]] = {
     "autoattack": {
-        "l2": "apgd:100 + apgd-t:100x9 + fab:100x9 + square:5k",
-        "linf": "apgd:100 + apgd-t:100x9 + fab:100x9 + square:5k",
-        "l1": "apgd:100x5 + apgd-t:100x5 + fab:100x9",
+        "l2": "apgd:100 + apgd-t:100x9 + fab-original:100x9 + square:5k",
+        "linf": "apgd:100 + apgd-t:100x9 + fab-original:100x9 + square:5k",
+        "l1": "apgd:100x5 + apgd-t:100x5 + fab-original:100x9",
     },
     "strong": {
         "l2": "pgd:20 + apgd-t:40x3 + fmn:100 + fab:60x5 + ddn:200 + pgd:50x4 + square:5kx2",

@@ -69,6 +69,17 @@ def test_a_short_search_breaks_more_and_pays_for_it(
     assert leg.broke == with_it, "an image that was drawn in was broken by the leg"
 
 
+def test_fab_original_gets_none(plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With near misses that `fab` pays for."""
+    monkeypatch.setattr(ending, "NEAR", 1.3)
+    with_it, leg = run(plain, images, "fab", iterations=10)
+    monkeypatch.setattr(ending, "draw_inside", lambda *_: pytest.fail("it drew a near miss in"))
+    without, other = run(plain, images, "fab-original", iterations=10)
+    assert without
+    assert without <= with_it
+    assert leg.spent.backwards > other.spent.backwards
+
+
 def test_an_attack_without_gradients_gets_none(
     plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,7 +126,7 @@ def test_options_of_the_default_plan_of_a_detector(tmp_path: Path) -> None:
 def test_a_plan_by_name_is_that_of_the_norm(tmp_path: Path) -> None:
     source = _read(tmp_path, GOOD.replace('norm = "linf"', 'norm = "l1"\nplan = "autoattack"'))
     found = source.policy.require[1].legs()  # type: ignore[attr-defined]
-    assert {str(leg) for leg in found} == {"apgd:100x5", "apgd-t:100x5", "fab:100x9"}
+    assert {str(leg) for leg in found} == {"apgd:100x5", "apgd-t:100x5", "fab-original:100x9"}
 
 
 def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ def test_named_plans_work_in_every_norm(name: str, norm: Norm) -> None:
 @pytest.mark.parametrize(
     ("norm", "plan"),
     [
-        ("l2", [("apgd", 100, 1), ("apgd-t", 100, 9), ("fab", 100, 9), ("square", 5000, 1)]),
-        ("linf", [("apgd", 100, 1), ("apgd-t", 100, 9), ("fab", 100, 9), ("square", 5000, 1)]),
-        ("l1", [("apgd", 100, 5), ("apgd-t", 100, 5), ("fab", 100, 9)]),
+        ("l2", [("apgd", 100, 1), ("apgd-t", 100, 9), ("fab-original", 100, 9), ("square", 5000, 1)]),
+        ("linf", [("apgd", 100, 1), ("apgd-t", 100, 9), ("fab-original", 100, 9), ("square", 5000, 1)]),
+        ("l1", [("apgd", 100, 5), ("apgd-t", 100, 5), ("fab-original", 100, 9)]),
     ],
 )
 def test_autoattack_is_its_standard_version(norm: Norm, plan: list[tuple[str, int, int]]) -> None:
