@@ -54,7 +54,7 @@ def measure(
         norm: of the threat.
 
     Returns:
-        One value an image, (n,), for every name.
+        One value an image, (n,), for every name; NaN or infinite where the gradients are.
     """
     if not len(x):
         return {name: x.new_zeros(0) for name in wanted}
@@ -133,10 +133,14 @@ def _rows(pull: Pull, softmax: Tensor, wanted: frozenset[str], norm: Norm) -> di
         found["operator"] = columns.amax(dim=1)
     if gram:
         rows = torch.stack(kept, dim=1)
+        # LAPACK gives up a whole batch for one NaN: such an image has no singular values, the others have theirs.
+        known = rows.isfinite().flatten(1).all(dim=1)
+        rows = torch.where(known.view(-1, 1, 1), rows, 0.0)
         # Divided by the largest entry first, so that squares neither underflow nor overflow.
         scale = rows.abs().amax(dim=(1, 2)).clamp_min(torch.finfo(rows.dtype).tiny)
         rows = rows / scale.view(-1, 1, 1)
-        found["spectral"] = torch.linalg.eigvalsh(rows @ rows.mT)[:, -1].clamp_min(0).sqrt() * scale
+        spectral = torch.linalg.eigvalsh(rows @ rows.mT)[:, -1].clamp_min(0).sqrt() * scale
+        found["spectral"] = torch.where(known, spectral, torch.nan)
     return found
 
 

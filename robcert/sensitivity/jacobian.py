@@ -93,7 +93,7 @@ def jacobian(
     parts: list[dict[str, Tensor]] = []
     for at in range(0, len(data), _CHUNK):
         x, y = data.x[at : at + _CHUNK].to(dtype), data.y[at : at + _CHUNK]
-        parts.append({name: value.cpu() for name, value in _measure(module, x, y, wanted, norm).items()})
+        parts.append({name: value.cpu() for name, value in measure(module, x, y, wanted, norm).items()})
         advance(len(y))
     bad = torch.cat([torch.stack([~part[name].isfinite() for name in STATISTICS]).any(dim=0) for part in parts])
     if bool(bad.any()):
@@ -107,18 +107,6 @@ def jacobian(
     values = {name: value if value.dtype == torch.int64 else value.double() for name, value in values.items()}
     upper = _against_the_graph(model, values, norm, _SLACK[dtype])
     return Sensitivity(norm, values, upper, str(dtype).removeprefix("torch."))
-
-
-def _measure(module: nn.Module, x: Tensor, y: Tensor, wanted: list[str], norm: Norm) -> dict[str, Tensor]:
-    """See `robcert.sensitivity.gradients.measure`; NaN where J has no singular values, for which LAPACK gives up."""
-    try:
-        return measure(module, x, y, wanted, norm)
-    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage] (it is documented)
-        found = measure(module, x, y, [name for name in wanted if name not in ("spectral", "operator")], norm)
-        if bool(found["frobenius"].isfinite().all()):
-            raise
-        unknown = torch.where(found["frobenius"].isfinite(), found["frobenius"], torch.nan)
-        return {**found, "spectral": unknown, "operator": unknown}
 
 
 def double_precision(model: LoadedModel) -> tuple[nn.Module, torch.dtype]:
