@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,10 +72,8 @@ class Card(BaseModel):
         low, high = self.box
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"the box [{low:g}, {high:g}] is empty or not finite")
-        if any(not math.isfinite(value) for value in self.mean or ()):
-            raise ValueError("a mean is a finite number")
-        if any(not (math.isfinite(value) and value > 0) for value in self.std or ()):
-            raise ValueError("a std is a positive finite number")
+        if fault := normalization_fault(self.mean, self.std):
+            raise ValueError(fault)
         return self
 
     def dump(self) -> dict[str, Any]:
@@ -85,6 +84,19 @@ class Card(BaseModel):
     def to_json(self) -> str:
         """The card as JSON; read back by `parse_json`."""
         return json.dumps(self.dump())
+
+
+def normalization_fault(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
+    """What is wrong with the values of a normalisation; "" where nothing is."""
+    if any(not math.isfinite(value) for value in mean or ()):
+        return f"mean is {_listed(mean)}, but every value must be a finite number"
+    if any(not (math.isfinite(value) and value > 0) for value in std or ()):
+        return f"std is {_listed(std)}, but every value must be a positive finite number"
+    return ""
+
+
+def _listed(values: Sequence[float] | None) -> str:
+    return ", ".join(f"{value:g}" for value in values or ())
 
 
 def parse(fields: object, where: str) -> Card:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.errors import UsageError
+from robcert.network.card import normalization_fault
 
 
 class Normalize(nn.Module):
@@ -40,13 +40,8 @@ def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | Non
     Raises:
         UsageError: a mean that is not finite, or a std that is not positive and finite.
     """
-    for kind, values, least in (("mean", mean or (), -math.inf), ("std", std or (), 0.0)):
-        if any(not (math.isfinite(value) and value > least) for value in values):
-            wanted = "a positive finite number" if kind == "std" else "a finite number"
-            raise UsageError(
-                f"{kind} is {', '.join(f'{value:g}' for value in values)}, but every value must be {wanted}",
-                "They are what the images were normalised with in training, e.g. --mean 0.5 --std 0.25",
-            )
+    if fault := normalization_fault(mean, std):
+        raise UsageError(fault, "They are what the images were normalised with in training, e.g. --mean 0.5 --std 0.25")
 
 
 def with_normalization(
