@@ -37,10 +37,28 @@ def sizes(text: str, flag: str) -> tuple[int, ...]:
     Raises:
         UsageError: a part is none.
     """
-    parts = [part.strip() for part in text.split(",")]
-    wrong = next((part for part in parts if not (part.isdecimal() and int(part) > 0)), None)
-    if wrong is not None:
-        raise UsageError(f"{flag} {text}: {wrong!r} is no size of an image", f"Example: {flag} 3,32,32")
+    return _whole(text.split(","), 1, f"{flag} {text}", "size", f"{flag} 3,32,32")
+
+
+def indices(text: str, flag: str) -> tuple[int, ...]:
+    """Whole numbers separated by commas: "12,40".
+
+    Raises:
+        UsageError: a part is none, or there is no part.
+    """
+    parts = [part for part in text.split(",") if part.strip()]
+    return _whole(parts or [""], 0, f"{flag} {text}", "index", f"{flag} 12 or {flag} 12,40")
+
+
+def _whole(parts: list[str], least: int, given: str, what: str, example: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in parts]
+    wrong = [
+        part
+        for part in parts
+        if not (part.isascii() and part.isdecimal() and len(part) < 19 and int(part) >= least)  # int64
+    ]
+    if wrong:
+        raise UsageError(f"{given}: {wrong[0]!r} is no {what} of an image", f"Example: {example}")
     return tuple(int(part) for part in parts)
 
 

@@ -21,21 +21,7 @@ def show(
 
     Example: `robcert show runs/attack-digits-l2nnn-l2-0.5-1a2b3c4d --index 12 --output x.png`
     """
+    from robcert.cli.parse import indices
     from robcert.report.gallery import draw
 
-    typer.echo(draw(run, model, None if index is None else _indices(index), output))
-
-
-def _indices(text: str) -> list[int]:
-    """Whole numbers separated by commas.
-
-    Raises:
-        UsageError: a part is none, or there is no part.
-    """
-    from robcert.errors import UsageError
-
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    wrong = next((part for part in parts if not (part.isascii() and part.isdecimal() and len(part) < 19)), None)
-    if wrong is not None or not parts:
-        raise UsageError(f"--index {text}: {wrong or ''!r} is no index of an image", "Example: --index 12 or 12,40")
-    return [int(part) for part in parts]
+    typer.echo(draw(run, model, None if index is None else list(indices(index, "--index")), output))
