@@ -198,6 +198,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2, help="runs of each attack (2)")
     parser.add_argument("--more", type=int, default=20, help="runs on images that not all runs agree on (20)")
     options = parser.parse_args()
+    plans = options.plans.split(",")
+    if set(plans) - set(PLANS):
+        parser.error(f"--plans {options.plans}: expected {' or '.join(PLANS)}")
     torch.set_num_threads(1)
     keep_memory()
     console = Console(width=120)
@@ -215,7 +218,7 @@ def main() -> int:
             eps = EPS.get(name, {}).get(norm, EPS[kind][norm])
             print(f"{name} {norm} {eps} ...", file=sys.stderr, flush=True)
             attacks: dict[str, Attack] = {"": partial(auto_attack, model, norm, eps)}
-            attacks |= {plan: partial(own, model, norm, eps, plan) for plan in options.plans.split(",")}
+            attacks |= {plan: partial(own, model, norm, eps, plan) for plan in plans}
             ours = several(attacks, data, options.seeds, options.more)
             peer = ours.pop("")
             for runs in (peer, *ours.values()):
