@@ -1,6 +1,6 @@
 """robcert beside the libraries of the field: the same network, images, budgets and number of gradient steps.
 
-    python benchmarks/peers.py                        # the MNIST network and a ResNet-18, about half an hour
+    python benchmarks/peers.py                        # the MNIST network and a ResNet-18, about an hour
     python benchmarks/peers.py --tasks cnn --rounds 3
     python benchmarks/peers.py --quick                # a smoke run; its figures mean nothing
     python benchmarks/peers.py --write docs/benchmarks.md
@@ -8,6 +8,7 @@
 overhead.py asks what robcert adds to a float32 gradient step. This asks what a user waits for: robcert searches in
 whatever precision it chooses by itself, and what a run does once (random starts, verification) is in its time. All
 contenders run in turns in one process, with its memory kept (`robcert.engine.allocator`), which helps all of them.
+How often they call the network and what they hold needs no clock: footprint.py.
 """
 
 from __future__ import annotations
