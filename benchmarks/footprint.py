@@ -4,38 +4,33 @@
     python benchmarks/footprint.py --quick            # a smoke run; its figures mean nothing
     python benchmarks/footprint.py --write docs/benchmarks-footprint.md
 
-The same contenders, network and images as in peers.py, and again an eps within which nothing breaks. No clock is read,
-so a busy machine prints the same figures. Forwards and backwards are counted in images, at the logits of whatever form
-of the network is called: a backward is a gradient that reached them. Memory is the most that all tensors allocated at
-once during a run, above those that were there when it began (torch's own record of allocations, so without what a
-kernel takes for itself), per image of the batch. robcert's is hardly below the others': where it searches in bfloat16
-the last steps of every search are float32.
+The same contenders, network and images as in peers.py, and again an eps within which nothing breaks. The only clock is
+robcert's own, by which it chooses the form of the network that it searches. Forwards and backwards are counted in
+images, at the logits of whatever form of the network is called: a backward is a gradient that reached them. Memory is
+the most that all tensors allocated at once during a run, above those that were there when it began (torch's own record
+of allocations, so without what a kernel takes for itself), per image of the batch. robcert's is hardly below the
+others': where it searches in bfloat16 the last steps of every search are float32.
 """
 
 from __future__ import annotations
 
-import argparse
+import gc
 import platform
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from contender import Contender, Setting
-from contenders import own, peers
 from measure import TINY
-from residual import make_residual_task
 from rich.console import Console
 from rich.table import Table
-from task import Counted, Task, make_task
+from task import Counted, Task
+from together import compared, parse, parser, precision_of, print_missing, searched, trained, write_page
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from robcert.engine.layout import faster_layout
-from robcert.engine.precision import search_network
-
-TASKS = ("cnn", "resnet18")
+SIZES = {"cnn": (128, 100), "resnet18": (64, 20), "cnn, quick": (16, 3), "resnet18, quick": (8, 3)}
+"""Images and gradient steps."""
 MEMORY_STEPS = 3
 """Every step holds what the one before it held."""
 
@@ -76,6 +71,7 @@ def called(contender: Contender, task: Task, steps: int) -> tuple[float, float]:
 
 def held(contender: Contender, task: Task) -> float:
     """The most bytes of tensors at once, for an image of the batch."""
+    gc.collect()  # what an earlier run left in cycles would be given back during this one
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         contender.run(task.counted(), task, Setting(MEMORY_STEPS, 1, TINY, timing=True))
     kineto: Any = record.profiler
@@ -87,20 +83,6 @@ def held(contender: Contender, task: Task) -> float:
         now += event.nbytes()  # negative where memory is given back
         most = max(most, now)
     return most / len(task.x)
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--tasks", default=",".join(TASKS), help="cnn, resnet18 or cnn,resnet18 (cnn,resnet18)")
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    parser.add_argument("--write", type=Path, help="write the tables to this page")
-    options = parser.parse_args(arguments)
-    options.tasks = options.tasks.split(",")
-    if set(options.tasks) - set(TASKS):
-        parser.error(f"--tasks {','.join(options.tasks)}: expected {' or '.join(TASKS)}")
-    return options
 
 
 def tabulated(name: str, task: Task, contenders: list[Contender], steps: int) -> Table:
@@ -119,30 +101,21 @@ def tabulated(name: str, task: Task, contenders: list[Contender], steps: int) ->
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+    options = parse(parser(__doc__), arguments)
     torch.set_num_threads(1)
     progress, out = Console(stderr=True), Console(record=True, width=150)
-    there, missing = peers()
-    contenders = [c for c in own() + there if c.timed and c.label != "cw, minimize"]
     out.print(f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}", highlight=False)
     for name in options.tasks:
         progress.print(f"{name}: training the network ...")
-        if name == "cnn":
-            task, steps = make_task(16 if options.quick else 128, options.quick), 100
-        else:
-            task, steps = make_residual_task(8 if options.quick else 64, options.quick), 20
-        layout = faster_layout(task.model.module, task.x)
-        task = replace(task, layout=layout, search=search_network(task.model.module, task.x, "auto", layout))
-        searched = "float32" if task.search is None else "bfloat16"
+        images, steps = SIZES[f"{name}, quick" if options.quick else name]
+        task = searched(trained(name, images, options.quick))
         progress.print(f"{name}: counting ...")
-        out.print(tabulated(name, task, contenders, 3 if options.quick else steps))
-        out.print(f"{name}: robcert searches in {searched}", highlight=False)
-    for one in missing:
-        out.print(f"missing: {one.library} ({one.reason})", highlight=False)
+        out.print(tabulated(name, task, compared(), steps))
+        out.print(f"{name}: robcert searches in {precision_of(task)}", highlight=False)
+    print_missing(out)
     if options.write:
-        command = "python benchmarks/footprint.py" + "".join(f" {part}" for part in arguments)
-        text = f"# Forwards, backwards and memory\n\nWritten by `{command}`.\n\n```text\n{out.export_text()}```\n"
-        options.write.write_text(text, encoding="utf-8")
+        command = " ".join(["footprint.py", *arguments])
+        write_page(options.write, "Forwards, backwards and memory", command, out)
     return 0
 
 

@@ -8,7 +8,7 @@
 overhead.py asks what robcert adds to a float32 gradient step. This asks what a user waits for: robcert searches in
 whatever precision it chooses by itself, and what a run does once (random starts, verification) is in its time. All
 contenders run in turns in one process, with its memory kept (`robcert.engine.allocator`), which helps all of them.
-How often they call the network and what they hold needs no clock: footprint.py.
+How often they call the network and how much memory they hold: footprint.py.
 """
 
 from __future__ import annotations
@@ -20,25 +20,21 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from contender import Contender, Setting
-from contenders import own, peers
 from deciding import Case, decide_all, zoo_cases
-from measure import Worth, worth
+from measure import TINY, Worth, worth
 from paired import no_worse
-from residual import make_residual_task
 from rich.console import Console
 from rich.table import Table
-from task import Task, make_task
+from task import Task
+from together import compared, parse, parser, precision_of, print_missing, searched, trained, write_page
 
 from robcert.engine.allocator import keep_memory
-from robcert.engine.layout import faster_layout, layout_of
-from robcert.engine.precision import search_network
+from robcert.engine.layout import layout_of
 from robcert.train.precision import multiplies_bfloat16
 
-TINY = 1e-4
 TARGET = {"cnn": 0.40, "resnet18": 0.55}
 """Of the fastest peer's time per gradient step, on a processor with bfloat16 instructions."""
 WITHOUT = 0.9
@@ -58,30 +54,20 @@ class Row:
         return statistics.median(self.seconds)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--tasks", default="cnn,resnet18", help="cnn, resnet18 or cnn,resnet18 (cnn,resnet18)")
-    parser.add_argument("--rounds", type=int, default=6, help="alternating rounds (6; resnet18: a third)")
-    parser.add_argument(
+def options_of(arguments: list[str]) -> argparse.Namespace:
+    found = parser(__doc__)
+    found.add_argument("--rounds", type=int, default=6, help="alternating rounds (6; resnet18: a third)")
+    found.add_argument(
         "--steps", type=int, default=100, help="gradient steps of one timing (100; resnet18: two fifths)"
     )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that others use")
-    parser.add_argument("--quick", action="store_true", help="a smoke run")
-    parser.add_argument("--write", type=Path, help="write the tables to this page")
-    options = parser.parse_args(arguments)
-    options.tasks = options.tasks.split(",")
-    if set(options.tasks) - set(TARGET):
-        parser.error(f"--tasks {','.join(options.tasks)}: expected {' or '.join(TARGET)}")
-    return options
+    found.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    found.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: on a machine that others use")
+    return parse(found, arguments)
 
 
 def measured(task: Task, steps: int, rounds: int, clock: Callable[[], float], tell: Callable[[str], None]) -> list[Row]:
     """Time per gradient step of every contender: nothing breaks, so each of them takes all its steps."""
-    contenders = [c for c in own() + peers()[0] if c.timed and c.label != "cw, minimize"]
-    rows = [Row(c, []) for c in contenders]
+    rows = [Row(c, []) for c in compared()]
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
         for k in [(k + number) % len(rows) for k in range(len(rows))]:
@@ -126,14 +112,13 @@ def tables(name: str, task: Task, rows: list[Row]) -> list[tuple[Table, list[str
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+    options = options_of(arguments)
     progress = Console(stderr=True)
     torch.set_num_threads(options.threads)
     keep_memory()
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     rounds = 1 if options.quick else options.rounds
     out = Console(record=True, width=150)
-    missing = peers()[1]
     out.print(
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, "
         f"{'with' if multiplies_bfloat16(torch.device('cpu')) else 'without'} bfloat16 instructions, "
@@ -143,19 +128,14 @@ def main(arguments: list[str]) -> int:
     cases = zoo_cases(16 if options.quick else 200, rounds)
     for name in options.tasks:
         progress.print(f"{name}: training the network ...")
-        task = (
-            make_task(16 if options.quick else 128, options.quick)
-            if name == "cnn"
-            else make_residual_task(8 if options.quick else 200, options.quick)
-        )
-        if name == "resnet18":
+        small = name == "cnn"
+        task = trained(name, (16 if small else 8) if options.quick else 128 if small else 200, options.quick)
+        if not small:
             cases.append(Case(name, task, 2, 20, 2 / 255, rounds=max(1, rounds // 3)))
             task = replace(task, x=task.x[:64], y=task.y[:64])
-        layout = faster_layout(task.model.module, task.x)
-        task = replace(task, layout=layout, search=search_network(task.model.module, task.x, "auto", layout))
-        precision = "float32" if task.search is None else "bfloat16"
-        out.print(f"{name}: robcert searches in {precision}, {layout_of(layout)}", highlight=False)
-        small = name == "cnn"
+        task = searched(task)
+        form = layout_of(task.layout or task.model.module)
+        out.print(f"{name}: robcert searches in {precision_of(task)}, {form}", highlight=False)
         steps = 3 if options.quick else options.steps if small else max(1, options.steps * 2 // 5)
         turns = rounds if small else max(1, rounds // 3)
         out.print(f"{name}: {steps} gradient steps, {turns} rounds", highlight=False)
@@ -170,13 +150,10 @@ def main(arguments: list[str]) -> int:
     table, lines = decide_all(cases, clock)
     out.print(table)
     out.print("\n".join(lines), highlight=False)
-    for one in missing:
-        out.print(f"missing: {one.library} ({one.reason})", highlight=False)
+    print_missing(out)
     if options.write:
-        text = out.export_text(styles=False)
-        command = "python benchmarks/peers.py" + "".join(f" {part}" for part in arguments)
-        page = f"# Benchmarks\n\nWritten by `{command}`.\n\n```text\n{text}```\n\nThere are no figures for GPUs.\n"
-        options.write.write_text(page, encoding="utf-8")
+        note = "Figures of a GPU are in [Speed](speed.md)."
+        write_page(options.write, "Benchmarks", " ".join(["peers.py", *arguments]), out, note)
     return 0
 
 
