@@ -8,8 +8,9 @@ The same contenders, network and images as in peers.py, and again an eps within 
 robcert's own, by which it chooses the form of the network that it searches. Forwards and backwards are counted in
 images, at the logits of whatever form of the network is called: a backward is a gradient that reached them. Memory is
 the most that all tensors allocated at once during a run, above those that were there when it began (torch's own record
-of allocations, so without what a kernel takes for itself), per image of the batch. robcert's is hardly below the
-others': where it searches in bfloat16 the last steps of every search are float32.
+of allocations, so without what a kernel takes for itself), per image of the batch. robcert's is not below the others':
+where it searches in bfloat16 the last steps of every search are float32, and layers that were rewritten to be faster
+hold more. On a busy machine it may choose another form, and so print other figures for itself.
 """
 
 from __future__ import annotations
