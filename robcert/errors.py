@@ -49,3 +49,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     listed = ", ".join(known)
     return f"Did you mean {close[0]!r}? Known: {listed}." if close else f"Known: {listed}."
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """The first line of what an exception says, no longer than ``most``; the name of its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__

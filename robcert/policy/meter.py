@@ -56,6 +56,10 @@ class Meter:
         self._ended += 1
         self._reporter.leg_done(record)
 
+    def note(self, text: str) -> None:
+        """See `Reporter`."""
+        self._reporter.note(text)
+
     def _mark(self, forwards: int) -> None:
         if self._settled and self.legs is None:
             self.legs, self.forwards = self._ended, forwards

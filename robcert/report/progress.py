@@ -88,3 +88,7 @@ class ConsoleReporter:
             f"{self.name} {plan}: broke {counts} of {record.entered} in {record.seconds:.1f} s",
             highlight=False,
         )
+
+    def note(self, text: str) -> None:
+        """See `robcert.runs.reporter.Reporter`."""
+        self._once(f"{self.name}: {text}")

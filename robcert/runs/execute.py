@@ -15,7 +15,7 @@ from robcert.engine.threads import fastest_threads, threads
 from robcert.runs.early import Enough
 from robcert.runs.interrupts import polite_interrupts
 from robcert.runs.plan import LegPlan, build
-from robcert.runs.record import RunRecord, RunSpec, Versions
+from robcert.runs.record import ModelRecord, RunRecord, RunSpec, Versions
 from robcert.runs.reporter import Reporter
 from robcert.runs.runner import Runner
 from robcert.runs.spec import digest
@@ -73,29 +73,40 @@ def execute(
                 data, spec, threat, plan, store, reporter, slots, devices, widen, checkpoint_seconds, interrupted
             )
             runner.enough = enough
-            records = [runner.model(number, model) for number, model in enumerate(models)]
-        record = RunRecord(
-            spec_sha256=digest(spec),
-            versions=Versions(
-                robcert=__version__,
-                torch=torch.__version__,
-                numpy=numpy.__version__,
-                python=platform.python_version(),
-            ),
-            device=str(data.x.device),
-            seed=spec.seed,
-            goal=spec.goal,
-            threat=spec.threat,
-            data=spec.data,
-            models=records,
-            run=str(directory) if directory is not None else None,
-        )
-        if store is not None:
-            store.write_text("record.json", record.to_json())
+            record = _record(spec, data, directory, [])
+            for number, model in enumerate(models):
+                before = record.models
+
+                def known(of_model: ModelRecord, before: list[ModelRecord] = before) -> None:
+                    if store is not None:
+                        so_far = _record(spec, data, directory, [*before, of_model])
+                        store.write_text("record.json", so_far.to_json())
+
+                record = _record(spec, data, directory, [*before, runner.model(number, model, known)])
         return record
     finally:
         if store is not None:
             store.close()
+
+
+def _record(spec: RunSpec, data: Dataset, directory: Path | None, models: list[ModelRecord]) -> RunRecord:
+    """The record of the models so far."""
+    return RunRecord(
+        spec_sha256=digest(spec),
+        versions=Versions(
+            robcert=__version__,
+            torch=torch.__version__,
+            numpy=numpy.__version__,
+            python=platform.python_version(),
+        ),
+        device=str(data.x.device),
+        seed=spec.seed,
+        goal=spec.goal,
+        threat=spec.threat,
+        data=spec.data,
+        models=models,
+        run=str(directory) if directory is not None else None,
+    )
 
 
 def _threads(store: RunStore | None, model: LoadedModel, data: Dataset, slots: int, asked: int | None) -> int:

@@ -40,7 +40,7 @@ def write_contradiction(
     store.write_tensors(name, tensors, {"norm": threat.norm, "method": proof.method, "constants": constants})
 
 
-def write_products(
+def write_examples(
     store: RunStore,
     name: str,
     model: LoadedModel,
@@ -49,7 +49,7 @@ def write_products(
     record: ModelRecord,
     witnesses: Witnesses,
 ) -> None:
-    """Write ``adversarials-NAME.safetensors``, ``beyond-NAME.safetensors`` and the network, ``network-NAME.pt2``.
+    """Write ``adversarials-NAME.safetensors`` and ``beyond-NAME.safetensors``.
 
     Both tensor files have a row an image that was found: ``x`` and ``adversarial`` (m, *shape) float32, ``label``,
     ``adversarial_label`` and ``index`` (m,) int64, ``distance`` (m,) float64; and for every image of the run
@@ -57,8 +57,8 @@ def write_products(
     The first file holds the examples within the largest budget, the second those found only beyond it.
     """
     broken = [i for i, image in enumerate(record.images) if "broken" in as_list(image.status)]
-    wrong = {i for i, image in enumerate(record.images) if "wrong" in as_list(image.status)}
-    beyond = [i for i in sorted(witnesses.x) if i not in set(broken) and i not in wrong]
+    others = {*broken, *(i for i, image in enumerate(record.images) if "wrong" in as_list(image.status))}
+    beyond = [i for i in sorted(witnesses.x) if i not in others]
     for prefix, positions in (("adversarials", broken), ("beyond", beyond)):
         at = torch.tensor(positions, dtype=torch.int64)
         x = data.x.cpu()
@@ -80,6 +80,14 @@ def write_products(
         }
         meta = {"model": model.name, "norm": threat.norm, "eps": list(threat.eps), "box": list(threat.box)}
         store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta)
+
+
+def write_network(store: RunStore, name: str, model: LoadedModel) -> None:
+    """Write the network that the examples fool, ``network-NAME.pt2`` (``.pt`` for TorchScript), if it is not there yet.
+
+    Raises:
+        EvaluationError: torch cannot export it, or the directory cannot be written.
+    """
     if not any(store.directory.glob(f"network-{name}.pt*")):
         with explained(store.directory):
             export_pt2(single_draw(model), store.directory / f"network-{name}.pt2")

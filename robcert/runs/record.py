@@ -219,6 +219,9 @@ class ModelRecord(Strict):
     stopped: str | None = Field(
         default=None, description="why the plan was not run to its end; images that are open may not have been attacked"
     )
+    missing: list[str] = Field(
+        default_factory=list, description="what could not be done or stored once the attack had ended, and why"
+    )
     checks: SpentRecord = Field(
         default=SpentRecord(), description="of an attack without a budget, which is a leg only where it broke something"
     )

@@ -28,6 +28,10 @@ class Reporter(Protocol):
         """A leg has ended."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something about the model at hand that a user should know now."""
+        ...
+
 
 class Silent:
     """Tells nobody."""
@@ -42,4 +46,7 @@ class Silent:
         """See `Reporter`."""
 
     def leg_done(self, record: LegRecord) -> None:
+        """See `Reporter`."""
+
+    def note(self, text: str) -> None:
         """See `Reporter`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,13 +19,13 @@ from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
-from robcert.errors import EvaluationError, Interrupted
+from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
 from robcert.runs.early import Enough, Standing, Stopped
 from robcert.runs.images import clean_logits, entrants
 from robcert.runs.plan import LegPlan, build
-from robcert.runs.products import product_name, write_contradiction, write_products
+from robcert.runs.products import product_name, write_contradiction, write_examples, write_network
 from robcert.runs.proof import Proof, come_upon, prove
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
@@ -77,9 +78,20 @@ class Runner:
         self.widen = widen
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
+        self.search: Lowered | None = None
 
-    def model(self, number: int, model: LoadedModel) -> ModelRecord:
-        """Attack one model through the whole plan."""
+    def model(self, number: int, model: LoadedModel, known: Callable[[ModelRecord], None]) -> ModelRecord:
+        """Attack one model through the whole plan.
+
+        Args:
+            number: its position among the models of the run.
+            model: the network.
+            known: is given the record as soon as the last leg has ended, and again whenever more is in it. What comes
+                after the legs (checks, storing examples and the network) can no longer lose what they found.
+
+        Returns:
+            The record; its ``missing`` says what could not be done or stored after the legs.
+        """
         model = averaged(model, self.spec.eot)
         clean = clean_logits(model, self.data, self.slots)
         wrong = clean.argmax(dim=1) != self.data.y.cpu()
@@ -91,19 +103,63 @@ class Runner:
             examples.offer(witnesses, proof.method)
         self.before_attacks = [int((~wrong & (examples.distance > eps)).sum()) for eps in self.threat.eps]
         self._contradictions(number, model, witnesses, proof)
-        search: Lowered | None = None
-        places: list[_Place] = []
         self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
-        stopped: str | None = None
-        first = len(progress.legs)
-        for k in range(first, len(self.plan)):
+        self.search = None
+
+        def summarized(
+            notes: list[dict[str, list[int]]], stopped: str | None, beside: SpentRecord | None = None
+        ) -> ModelRecord:
+            return summary.summarize(
+                model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
+            ).model_copy(
+                update={"search_precision": self._searched(number, self.search), "checks": beside or SpentRecord()}
+            )
+
+        try:
+            stopped = self._legs(number, model, wrong, witnesses, progress, proof)
+        except Interrupted:
+            raise
+        except Exception as error:
+            if progress.legs:  # they were paid for
+                reason = f"leg {len(progress.legs) + 1} of {len(self.plan)} could not be done: {first_line(error)}"
+                known(summarized(progress.notes, reason))
+            raise
+        record = summarized(progress.notes, stopped)
+        known(record)
+        missing: list[str] = []
+        if stopped is None:
+            with self._may_fail("the checks after the attack were not done", missing):
+                more, beside = self._checks(model, clean, wrong, witnesses, proof, progress)
+                record = summarized([*progress.notes, *more], None, beside)
+        if self.store:
+            name = product_name(self.spec, number)
+            with self._may_fail("the adversarial examples are not stored", missing):
+                write_examples(self.store, name, model, self.data, self.threat, record, witnesses)
+            with self._may_fail("the network is not stored beside its adversarial examples", missing):
+                write_network(self.store, name, model)
+        with self._may_fail("the record lacks what came after the attack", missing):
+            known(record.model_copy(update={"missing": missing}))
+        return record.model_copy(update={"missing": missing})
+
+    def _legs(
+        self,
+        number: int,
+        model: LoadedModel,
+        wrong: Tensor,
+        witnesses: Witnesses,
+        progress: Progress,
+        proof: Proof,
+    ) -> str | None:
+        """Run the legs that are left; why they were ended early, or None."""
+        places: list[_Place] = []
+        for k in range(len(progress.legs), len(self.plan)):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(wrong, witnesses, proof)) is not None:
-                break
-            if k == first:
-                layout, search = self._forms(number, model)
-                self.width = self._width(number, search or layout)
-                place = _Place(model, self.images, layout, search)
+                return stopped
+            if not places:
+                layout, self.search = self._forms(number, model)
+                self.width = self._width(number, self.search or layout)
+                place = _Place(model, self.images, layout, self.search)
                 places = [place, *(place.on(device) for device in self.devices[1:])]
             record, signs, stopped = self._leg(number, model, places, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
@@ -111,20 +167,20 @@ class Runner:
             progress.notes.append(signs)
             self.reporter.leg_done(record)
             if stopped is not None:
-                break
+                return stopped
             if self.store:
                 self.store.finish_leg(number, k, witnesses, record, signs)
-        notes, beside = progress.notes, SpentRecord()
-        if stopped is None:
-            more, beside = self._checks(model, clean, wrong, witnesses, proof, progress)
-            notes = [*notes, *more]
-        record = summary.summarize(
-            model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
-        ).model_copy(update={"search_precision": self._searched(number, search), "checks": beside})
-        if self.store:
-            name = product_name(self.spec, number)
-            write_products(self.store, name, model, self.data, self.threat, record, witnesses)
-        return record
+        return None
+
+    @contextmanager
+    def _may_fail(self, consequence: str, missing: list[str]) -> Generator[None]:
+        """Something that comes after the record: where it fails, that is said and noted, and the run goes on."""
+        try:
+            yield
+        except Exception as error:  # a user's network, torch's exporter, a disk: each has errors of its own
+            found = error.found if isinstance(error, RobcertError) else first_line(error)
+            missing.append(f"{consequence}: {found}")
+            self.reporter.note(missing[-1])
 
     def _checks(
         self, model: LoadedModel, clean: Tensor, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress

@@ -19,6 +19,7 @@ def warned(sources: Sources) -> Section | None:
                 rows.append(
                     cells(model.name, "ended early", f"the plan was not run to its end: {model.stopped}", "", "")
                 )
+            rows += [cells(model.name, "not done", text, "", "") for text in model.missing]
             for one in model.warnings:
                 some = ", ".join(str(index) for index in one.images[:_SOME])
                 rest = f" and {len(one.images) - _SOME} more" if len(one.images) > _SOME else ""
