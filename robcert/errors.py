@@ -52,6 +52,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException, most: int = 300) -> str:
-    """The first line of what an exception says, no longer than ``most``; the name of its class where it says nothing."""
+    """Return the first line of what an exception says (its class where it says nothing), at most so many letters."""
     lines = str(error).strip().splitlines()
     return lines[0][:most] if lines else type(error).__name__
