@@ -25,7 +25,7 @@ from robcert.certify.kernels import check_kernels
 from robcert.certify.rounding_constants import check_constants
 from robcert.certify.rounding_rules import FLOAT64
 from robcert.certify.rounding_walk import Analysis, NodeError, RoundingBound
-from robcert.certify.unchanged import state_of
+from robcert.graph.fingerprint import fingerprint
 from robcert.math.rounding import up
 from robcert.network.fold import copy_module
 from robcert.types import LoadedModel, Norm
@@ -51,7 +51,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Analysis, RoundingBo
 
 def analyse(model: LoadedModel) -> tuple[Analysis, RoundingBound]:
     """The analysis of a network and its bound over the whole box, kept as long as the network is unchanged."""
-    key = (model.name, model.box, model.input_shape, *state_of(model.module))
+    key = (model.name, *fingerprint(model))
     found = _KNOWN.get(model.module)
     if found is None or found[0] != key:
         analysis = Analysis(model)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 from robcert.certify.rounding_rules import Local, local
+from robcert.graph.export import IMAGES
 from robcert.lipschitz.values import Value, product, root, total
 from robcert.math.rounding import up
-from robcert.network.graph import BATCH
 
 FUNCTIONS: dict[str, tuple[float, float]] = {
     "tanh": (8, 0),
@@ -62,6 +62,7 @@ def softshrink(at: Local) -> float:
 @local("leaky_relu", "rrelu", "prelu")
 def leaky_relu(at: Local) -> float:
     """The slope as a float32 number (RReLU: the mean of two), and the product."""
+    at.call.ignore(*at.call.given)  # the slope is in the constant
     return at.rounded(4, at.moved)
 
 
@@ -96,10 +97,11 @@ def entrywise(at: Local, a: float, b: float) -> float:
 def vector_norm(at: Local) -> float:
     """A root of a sum of squares: relative error gamma, and the root of what underflows; or a sum; or a maximum."""
     order = at.call.get("ord", at.call.get("p"))
+    at.call.ignore("dim", "keepdim", "dtype")  # the shape of the result says how many entries
     order = 2.0 if order is None else float(order)
     if math.isinf(order):
         return 0.0
-    count = at.call.values[0].size // max(1, math.prod(at.call.shape)) + 8
+    count = at.call.operands[0].size // max(1, math.prod(at.call.shape)) + 8
     if at.read > 2.0**60:  # a square overflows
         return math.inf
     lost = root(up(8 * count * at.unit.tiny, 4))
@@ -112,12 +114,13 @@ def _soft(at: Local) -> tuple[float, float]:
     x_i - max is off by u times at most 2 ||x^||, so exp of it by a factor within exp(2 u ||x^||) (1 + 8 u), and a
     sum of n of them by gamma_n more.
     """
-    x = at.call.values[0]
+    x = at.call.operands[0]
+    at.call.ignore("dtype", "half_to_float", "keepdim")  # float32 or float64
     dim = at.call.get("dim")
     if isinstance(dim, int):
         n = x.shape[dim]
     else:
-        n = math.prod(x.shape[int(d)] for d in dim) if dim is not None else x.size // BATCH
+        n = math.prod(x.shape[int(d)] for d in dim) if dim is not None else x.size // IMAGES
     factor = math.expm1(min(700.0, 2 * at.unit.u * at.read * 1.01)) if math.isfinite(at.read) else math.inf
     return up(2 * total(factor, at.unit.gamma(n + 16)), 8), math.log(max(2, n)) * 1.01
 
@@ -125,7 +128,7 @@ def _soft(at: Local) -> tuple[float, float]:
 @local("softmax", "_softmax")
 def softmax(at: Local) -> float:
     """Every entry has the relative errors of its exponential, of the sum and of a division; no row is longer than 1."""
-    x: Value = at.call.values[0]
+    x: Value = at.call.operands[0]
     factor, _ = _soft(at)
     rows = max(1.0, at.entries / x.shape[int(at.call["dim"])])
     return total(product(root(rows), 5 * factor), product(root(at.entries), 64 * at.entries * at.unit.tiny))

@@ -37,7 +37,7 @@ class _Capture(Call):
 def operator_of(call: Call) -> LinearOperator:
     """The linear operator of a layer, as its rule in `robcert.lipschitz.rules` builds it."""
     try:
-        graph_rules.get(call.op)(_Capture(call.node, call.op, call.layer, call.given, call.walk))
+        graph_rules.get(call.op)(_Capture(call.node, call.op, call.layer, call.given, call.read, walk=call.walk))
     except _Captured as found:
         return found.op
     return call.refuse("it is no linear layer")
@@ -48,6 +48,7 @@ def layer_of(at: Local) -> Layer:
     name = at.call.node.name
     if name not in at.linear:
         at.linear[name] = _layer(at)
+    at.call.ignore(*at.call.given)  # the operator and its bias are in the layer, once and for all walks
     return at.linear[name]
 
 
@@ -129,14 +130,20 @@ def largest_entry(at: Local, distance: float) -> float:
 )
 def averaged(at: Local) -> float:
     """A sum of n entries and a division."""
+    at.call.ignore(*at.call.given)  # which entries: in the number of terms, and in the constant
     return at.rounded(terms(at.call), at.moved)
 
 
 @local("batch_norm", "_native_batch_norm_legit_no_training")
 def batch_norm(at: Local) -> float:
     """A = gamma / sqrt(variance + eps), then x A + (beta - mean A), or (x - mean) A + beta: 10 roundings a term."""
-    weight, bias, mean = (at.call[name] for name in ("weight", "bias", "running_mean"))
-    scale = 1 / torch.sqrt(at.call["running_var"].double() + float(at.call["eps"]))
+    weight, bias, mean, variance = (at.call[name] for name in ("weight", "bias", "running_mean", "running_var"))
+    eps = float(at.call["eps"])
+    at.call.ignore("input", "training", "momentum", "use_input_stats")  # statistics that are fixed
+    if bool((variance < 0).any()) or eps < 0:
+        # variance + eps cancels: its relative error, and with it that of the scale, has no bound.
+        return at.call.refuse("a running variance is negative, so that variance + eps may be all rounding")
+    scale = 1 / torch.sqrt(variance.double() + eps)
     scale = scale if weight is None else scale * weight.double()
     fixed = total(length(at, bias, channels=True), up(length(at, mean.double() * scale, channels=True), 8))
     return at.rounded(10, total(at.moved, fixed))
@@ -150,7 +157,7 @@ def terms(call: Call) -> int:
         assert isinstance(found, Separable)
         return math.prod(max(1, int((m != 0).sum(1).max())) for m in found.matrices if m.numel()) + 4
     if op in ("sum", "mean"):
-        return call.values[0].size // max(1, math.prod(call.shape)) + 4
+        return call.operands[0].size // max(1, math.prod(call.shape)) + 4
     if op in ("linear", "addmm", "mm", "matmul", "bmm") or op.startswith("conv"):
         found = operator_of(call)
         if isinstance(found, Conv | ConvTranspose):
@@ -166,6 +173,7 @@ def terms(call: Call) -> int:
 @local("pow")
 def power(at: Local) -> float:
     """x^(1/2) is a root, x^1 is x; other powers have no finite constant anyway."""
+    at.call.ignore("self")
     return square_root(at) if at.call["exponent"] == 0.5 else at.rounded(8, at.moved)
 
 
@@ -175,7 +183,7 @@ def square_root(at: Local) -> float:
 
     q^ = q (1 + e) + t with |e| <= gamma_N, t from underflow: |sqrt q^ - sqrt q| <= gamma_N sqrt q + sqrt |t|.
     """
-    squares = at.call.values[0].find(Squares)
+    squares = at.call.only().find(Squares)
     if squares is None:
         return at.call.refuse("no bound of its rounding is known")
     roundings, growth = 8, 1.0

@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 from robcert.certify.rounding_rules import Local, local
+from robcert.graph.export import IMAGES
 from robcert.lipschitz.call import Call, largest
 from robcert.lipschitz.values import Value, product, root, total
 from robcert.math.rounding import up
-from robcert.network.graph import BATCH
 
 NORMALISED = frozenset(("layer_norm", "native_layer_norm", "group_norm", "instance_norm", "rms_norm"))
 """Ops whose result is bounded by their weights alone."""
@@ -30,7 +30,7 @@ NORMALISED = frozenset(("layer_norm", "native_layer_norm", "group_norm", "instan
 
 def count(call: Call) -> int:
     """The number k of entries that are normalised together."""
-    shape = call.values[0].shape
+    shape = call.operands[0].shape
     if call.op == "group_norm":
         return math.prod(shape[1:]) // int(call["num_groups"])
     if call.op == "instance_norm":
@@ -49,16 +49,16 @@ def _beta(call: Call, value: Value) -> float:
     if bias is None:
         return 0.0
     if call.op in ("group_norm", "instance_norm"):  # an entry a channel
-        return product(root(max(1.0, value.size / BATCH)), largest(bias))
-    groups = max(1.0, value.size / BATCH / max(1, bias.numel()))
+        return product(root(max(1.0, value.size / IMAGES)), largest(bias))
+    groups = max(1.0, value.size / IMAGES / max(1, bias.numel()))
     return product(root(groups), up(float(bias.double().norm()), 4 + bias.numel()))
 
 
 def largest_norm(call: Call, value: Value) -> float:
     """||y||_2 <= max|gamma| sqrt(entries) + ||beta||, for one image: the normalised entries have mean square < 1."""
-    if len(call.values) != 1 or (call.op == "instance_norm" and not call["use_input_stats"]):
+    if len(call.operands) != 1 or (call.op == "instance_norm" and not call["use_input_stats"]):
         return math.inf
-    return total(product(_gamma(call), root(max(1.0, value.size / BATCH))), _beta(call, value))
+    return total(product(_gamma(call), root(max(1.0, value.size / IMAGES))), _beta(call, value))
 
 
 @local("layer_norm", "native_layer_norm")
@@ -76,6 +76,7 @@ def layer_norm(at: Local) -> float:
 @local("group_norm", "instance_norm")
 def group_norm(at: Local) -> float:
     r"""Moments in any of these ways: |v^ - v| <= D = g S (5 + 10 sqrt L); with 4 D <= eps, D / (4 eps) as a factor."""
+    at.call.ignore("running_mean", "running_var", "momentum")  # statistics that it does not use
     if at.call.op == "instance_norm" and not at.call["use_input_stats"]:
         return at.call.refuse("no bound of its rounding is known with running statistics")
     k, eps = count(at.call), float(at.call["eps"])

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from robcert.graph.batch import per_image
+from robcert.graph.export import IMAGES
+from robcert.graph.read import Placement
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.rules.shapes import MOVES
 from robcert.lipschitz.values import Value, product, root, total
 from robcert.math.rounding import gamma, up
-from robcert.network.graph import BATCH
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Local:
         calls: every op of the graph by the name of its node.
         linear: what is kept of linear layers between two walks.
         reasons: a rule that has no finite bound appends why.
+        placed: where the images lie in the result.
     """
 
     call: Call
@@ -86,11 +89,12 @@ class Local:
     calls: dict[str, Call]
     linear: dict[str, Layer]
     reasons: list[str]
+    placed: Placement
 
     @property
     def entries(self) -> float:
         """Entries of the result, one image."""
-        return max(1.0, self.value.size / BATCH)
+        return max(1.0, self.value.size / IMAGES)
 
     @property
     def read(self) -> float:
@@ -134,16 +138,18 @@ def local(*names: str) -> Callable[[R], R]:
     *("concat", "concatenate", "stack", "relu", "relu6", "neg", "abs", "sign", "sgn", "maximum", "minimum"),
     *("max", "min", "amax", "amin", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices"),
     *("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d"),
-    *("adaptive_max_pool3d", "sort", "topk", "msort", "median", "kthvalue", "_assert_tensor_metadata"),
+    *("adaptive_max_pool3d", "sort", "topk", "msort", "median", "kthvalue"),
 )
-def exact(_: Local) -> float:
-    """Moves, copies, compares, changes a sign: nothing is rounded."""
+def exact(at: Local) -> float:
+    """Moves, copies, compares, changes a sign: nothing is rounded, whatever the arguments."""
+    at.call.ignore(*at.call.given)
     return 0.0
 
 
 @local("_to_copy", "to", "type_as")
 def cast_type(at: Local) -> float:
     """To float32 (from float64) is one rounding; the rule of the graph refuses anything narrower."""
+    at.call.ignore("self", "dtype", "other")
     return at.rounded(1, at.read)
 
 
@@ -155,6 +161,7 @@ def constants(at: Local) -> float:
     """Copies and comparisons; a Python number among them becomes a float32 number, one rounding."""
     names = ("value", "min", "max", "min_val", "max_val", "threshold", "self", "other")  # the last two: where
     given = [float(g) for g in map(at.call.get, names) if isinstance(g, int | float)]
+    at.call.ignore(*at.call.given)  # masks, sizes, modes and tensors, which are float32 numbers already
     if at.unit is FLOAT64 or all(float(torch.tensor(g, dtype=torch.float32)) == g for g in given):
         return 0.0
     return product(root(at.entries), up(at.unit.u * max(map(abs, given)) + at.unit.tiny, 4))
@@ -163,6 +170,7 @@ def constants(at: Local) -> float:
 @local("mul", "div", "square")
 def scaled(at: Local) -> float:
     """A factor: its own rounding, the product (or reciprocal and product); softsign: a sum and a quotient."""
+    at.call.ignore("self", "other", "rounding_mode")  # a mode that rounds has no finite constant
     return at.rounded(6, at.moved)
 
 
@@ -197,7 +205,6 @@ def length(at: Local, constant: Any, *, channels: bool = False) -> float:
     shape = at.value.shape
     if channels:
         full = full.reshape(-1, *([1] * (len(shape) - 2)))
-    full = full.expand(shape)
-    rows = full.reshape(BATCH, -1) if shape[:1] == (BATCH,) else full.reshape(1, -1)
+    rows = per_image(full.expand(shape), at.placed)
     factor = 1 + gamma(rows.shape[1] + 4)
     return up(float(torch.linalg.vector_norm(rows, dim=1).max()) * factor, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -17,17 +17,21 @@ from robcert.certify import rounding_moments as _moments
 from robcert.certify.rounding_constants import computed_constants
 from robcert.certify.rounding_rules import FLOAT32, FLOAT64, RULES, Layer, Local, Unit
 from robcert.errors import EvaluationError
+from robcert.graph.call import wide
+from robcert.graph.export import IMAGES
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.forms import Half
 from robcert.lipschitz.graph import NetworkBound, network_bounds, walked
 from robcert.lipschitz.values import Value, product, root, root_of_squares, total
 from robcert.lipschitz.walk import depends
 from robcert.math.rounding import gamma, up
-from robcert.network.graph import BATCH
 from robcert.types import LoadedModel, Norm
 
 _JOINS = ("cat", "concat", "concatenate", "stack")
 """Ops that put what they read beside one another."""
+
+_CHUNK = 128
+"""Images that are passed through the graph at once."""
 
 _LIMIT = 2.0**120
 """Beyond this size a float32 number may overflow on the way, and no bound is given."""
@@ -90,6 +94,7 @@ class Analysis:
         self.linear: dict[str, Layer] = {}
         self.nodes = [n for n in self.graph.nodes if n.op == "call_function" and self._value(n) is not None]
         self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
+        self.sized = {n for n in self.graph.nodes if n.op == "call_function" and self._sized(n)}
         self.casts = any(self._call(n).op in ("_to_copy", "to", "type_as") for n in self.nodes)
         self.computed = computed_constants(self.graph, self.walk.known)
 
@@ -118,7 +123,7 @@ class Analysis:
         if self.logits.reasons:
             found = f"there is no finite Lipschitz bound of {self.name}: {'; '.join(self.logits.reasons)}"
             return EvaluationError(found, "robcert norms reports its other layers. Empirical attacks need no bound.")
-        reasons = dict.fromkeys(self.reasons) or ("an intermediate value may overflow",)
+        reasons = dict.fromkeys(self.reasons)
         return EvaluationError(
             f"no bound of the rounding error of {self.name} is known: {'; '.join(reasons)}",
             "The claim for the network in real arithmetic does not need this.",
@@ -180,9 +185,14 @@ class Analysis:
             out = total(cast("dict[str, float]", sizes)[node.name], moved) if measured is None else (
                 measured[node.name] * (1 + 2.0**-20) + 2.0**-400
             )  # fmt: skip
-            at = Local(call, value, unit, size, out, self.walk.calls, self.linear, self.reasons)
-            own = RULES[call.op](at) if math.isfinite(at.moved) else math.inf
+            # What the Lipschitz rule has read says nothing about this one, which knows all operands by their sizes.
+            call = replace(call, read=set[str]())
+            call.ignore(*(name for name, given in call.given.items() if any(True for _ in call.elements(given))))
+            placed = self.graph.placements[node.name]
+            at = Local(call, value, unit, size, out, self.walk.calls, self.linear, self.reasons, placed)
+            own = self.graph.ruled(call, partial(RULES[call.op], at)) if math.isfinite(at.moved) else math.inf
             if max(own / unit.u, out) > _LIMIT and unit is FLOAT32:
+                self.reasons.append(f"{call.layer}: the result of {call.op} may overflow in float32")
                 own = math.inf
             together = self._together(call, value, d)
             d[node.name] = total(moved if together is None else min(moved, together), own)
@@ -212,11 +222,10 @@ class Analysis:
     def _measured(self, x: Tensor) -> dict[str, float]:
         """The norm of every node at the image x, in float64, rounded up; inf where it is not finite."""
         found: dict[str, float] = {}
-        for name, value in self._run(torch.stack([x] * BATCH)).items():
+        for name, value in self._run(x.unsqueeze(0)).items():
             if isinstance(value, Tensor) and value.is_floating_point():
-                # Both images are the same, so that each has 1 / sqrt 2 of the norm, wherever their axis went.
                 length = float(torch.linalg.vector_norm(value.double()))
-                found[name] = up(length / math.sqrt(BATCH) * (1 + gamma(value.numel() + 8)), 4) + 2.0**-400
+                found[name] = up(length * (1 + gamma(value.numel() + 8)), 4) + 2.0**-400
                 found[name] = found[name] if math.isfinite(found[name]) else math.inf
         return found
 
@@ -232,20 +241,22 @@ class Analysis:
 
         with torch.no_grad():
             for node in self.graph.nodes:
-                if node.op == "call_function" and depends(self.walk.known[node.name]):
+                if node.op == "call_function" and (node in self.sized or depends(self.walk.known[node.name])):
                     args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)  # pyright: ignore
-                    environment[node.name] = cast("Any", node.target)(*_wide(args), **_wide(kwargs))
+                    found = cast("Any", node.target)(*wide(args), **wide(kwargs))
+                    floating = isinstance(found, Tensor) and found.is_floating_point()
+                    environment[node.name] = found.double() if floating else found
         return environment
 
     def logits64(self, x: Tensor) -> Tensor:
-        """Two images at a time, for which the graph is written."""
-        rows = [*x.detach().cpu().double()]
-        if len(rows) % BATCH:
-            rows.append(rows[-1])
-        pairs = [
-            self._run(torch.stack(rows[k : k + BATCH]))[self.graph.logits.name] for k in range(0, len(rows), BATCH)
-        ]
-        return torch.cat(pairs)[: len(x)]
+        """The logits of images x (n, *input_shape) in float64."""
+        parts = [self._run(part)[self.graph.logits.name] for part in x.detach().cpu().double().split(_CHUNK)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.logits.shape[-1], dtype=torch.float64)
+
+    def _sized(self, node: fx.Node) -> bool:
+        """Whether a node that reads no image has a number of images in it."""
+        placed = self.graph.placements.get(node.name)
+        return placed is None or (isinstance(placed, tuple) and any(one.at is not None for one in placed))
 
     def _known(self, node: fx.Node) -> Value:
         return cast("Value", self._value(node))
@@ -264,16 +275,7 @@ class Analysis:
 
 def _largest(call: Call, value: Value) -> float:
     """A bound of ||h||_2 for one image that holds whatever the op reads; infinite for most ops."""
-    entries = max(1.0, value.size / BATCH)
+    entries = max(1.0, value.size / IMAGES)
     if call.op in _moments.NORMALISED:
         return _moments.largest_norm(call, value)
     return product(_functions.BOUNDED.get(call.op, math.inf), root(entries))
-
-
-def _wide(given: Any) -> Any:
-    """Arguments that ask for float32 ask for float64."""
-    if isinstance(given, dict):
-        return {name: _wide(value) for name, value in cast("dict[str, Any]", given).items()}
-    if isinstance(given, tuple):
-        return tuple(_wide(value) for value in cast("tuple[Any, ...]", given))
-    return torch.float64 if given is torch.float32 else given

@@ -21,11 +21,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
+from robcert.graph.call import concrete, wide
+from robcert.graph.export import IMAGES
+from robcert.graph.read import Graph
 from robcert.lipschitz.norms import operator_norm
 from robcert.lipschitz.operators import Dense
 from robcert.lipschitz.values import ONE, ZERO, Bounds, Value, product, root, total
 from robcert.math.rounding import gamma, up
-from robcert.network.graph import BATCH, Graph
 from robcert.types import Norm
 
 LIMIT = 1 << 18
@@ -72,7 +74,7 @@ class Segment:
 
     def bound(self, tol: float) -> Bounds | None:
         """The sum of ||T_k|| bounds(a_k), or None where that would cost too much."""
-        if any(a.size * self.value.size > LIMIT * BATCH**2 for a in self.anchors):
+        if any(a.size * self.value.size > LIMIT * IMAGES**2 for a in self.anchors):
             return None
         matrices = self.matrices(None)
         if matrices is None:
@@ -115,7 +117,7 @@ class Segment:
                 environment[anchor.node] = torch.zeros(anchor.shape, dtype=torch.float64, requires_grad=True)
             for node in self.nodes:
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._read(n, environment))  # pyright: ignore
-                environment[node.name] = cast("Any", node.target)(*args, **kwargs)
+                environment[node.name] = cast("Any", node.target)(*wide(args), **wide(kwargs))
             output = environment[self.value.node].reshape(-1)[:count]
             inputs = [environment[n] for n in names]
             found: list[list[Tensor]] = [[] for _ in names]
@@ -137,7 +139,7 @@ class Segment:
     def _read(self, node: fx.Node, environment: dict[str, Any]) -> Any:
         if node.name in environment:
             return environment[node.name]
-        found = self.known[node.name]
+        found = concrete(self.known[node.name], IMAGES)
         return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
 
     def _error(self, start: str) -> Bounds:
@@ -177,14 +179,14 @@ def norms(matrix: Matrix, tol: float) -> Bounds:
 def _blocks(entries: Tensor) -> list[Tensor]:
     """The diagonal blocks of the images, where the images do not mix (they should not)."""
     outputs, inputs = entries.shape
-    if outputs % BATCH or inputs % BATCH:
+    if outputs % IMAGES or inputs % IMAGES:
         return [entries]
-    o, i = outputs // BATCH, inputs // BATCH
-    grid = entries.reshape(BATCH, o, BATCH, i)
-    mixed = any(bool(grid[a, :, b].any()) for a in range(BATCH) for b in range(BATCH) if a != b)
+    o, i = outputs // IMAGES, inputs // IMAGES
+    grid = entries.reshape(IMAGES, o, IMAGES, i)
+    mixed = any(bool(grid[a, :, b].any()) for a in range(IMAGES) for b in range(IMAGES) if a != b)
     if mixed:
         return [entries]
-    blocks = [grid[a, :, a] for a in range(BATCH)]
+    blocks = [grid[a, :, a] for a in range(IMAGES)]
     return blocks[:1] if all(torch.equal(blocks[0], b) for b in blocks[1:]) else blocks
 
 

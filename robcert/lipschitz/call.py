@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from robcert.errors import EvaluationError
+from robcert.graph.call import OpCall
+from robcert.graph.export import IMAGES
 from robcert.lipschitz.forms import Squares
 from robcert.lipschitz.norms import operator_norm
 from robcert.lipschitz.operators import LinearOperator
@@ -24,75 +24,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Call:
-    """An op whose inputs are known.
+class Call(OpCall[Value]):
+    """An op, and how far what it reads moves with the images (see `robcert.graph.call.OpCall`).
 
     Attributes:
-        node: of the graph.
-        op: the name of the ATen op, without its overload.
-        layer: the path of the layer in the network.
-        given: the arguments by the names of the op's schema, defaults filled in. What depends on the images
-            is a `Value` (or stands in a list), what does not is a tensor or a Python number.
         walk: where rows and earlier values are kept.
     """
 
-    node: fx.Node
-    op: str
-    layer: str
-    given: dict[str, Any]
-    walk: Walk
+    element: ClassVar[type] = Value
 
-    def __getitem__(self, name: str) -> Any:
-        return self.given[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An argument that not every overload has."""
-        return self.given.get(name, default)
+    walk: Walk = field(kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the result (of its first tensor)."""
-        found = self.node.meta["val"]
-        found = found if isinstance(found, torch.Tensor) else found[0]
-        return tuple(int(s) for s in found.shape)
-
-    @property
-    def values(self) -> list[Value]:
-        """All arguments that depend on the images, in order."""
-        return [value for name in self.given for value in _flat(self.given[name])]
+        """The shape of the result (of its first tensor), for as many images as rules count with."""
+        return self.results[0].sizes()
 
     @property
     def x(self) -> Value:
-        """The one argument that depends on the images.
+        """The one argument that depends on the images, the op's first.
 
         Raises:
-            NotFinite: there is more than one.
+            NotFinite: it is another one, or there are several.
         """
-        if len(self.values) != 1:
-            raise NotFinite("it combines two tensors that both depend on the input")
-        return self.values[0]
+        return self.only()
 
-    def constant(self, name: str) -> Any:
-        """An argument that must not depend on the images.
+    @property
+    def first(self) -> Value:
+        """The op's first argument, which depends on the images; others may do so too, where the rule ignores them.
 
         Raises:
-            NotFinite: it does.
+            NotFinite: it does not depend on the images.
         """
-        found = self.given[name]
-        if any(True for _ in _flat(found)):
-            raise NotFinite(f"its {name} depends on the input")
-        return found
+        name = next(iter(self.given))
+        found = self[name]
+        return found if isinstance(found, Value) else self.unfit(f"its {name} does not depend on the input")
 
-    def run(self, replace: Callable[[Value], Tensor], **changes: Any) -> Any:
-        """The op itself, on other tensors in place of the values."""
-        given = {name: _put(changes.get(name, value), replace) for name, value in self.given.items()}
-        target = cast("Any", self.node.target)
-        positional = [a.name for a in target._schema.arguments if not a.kwarg_only]
-        return target(*(given[n] for n in positional), **{n: v for n, v in given.items() if n not in positional})
-
-    def refuse(self, found: str, do: str = "") -> NoReturn:
-        """Ends the walk with an error that names the op and the layer."""
-        raise EvaluationError(f"{self.op} in layer {self.layer}: {found}", do)
+    def unfit(self, found: str) -> NoReturn:
+        """Say that the op, used in this way, has no finite constant."""
+        raise NotFinite(found)
 
     # What a rule may return.
 
@@ -170,7 +140,7 @@ class Call:
     def infinite(self, why: str, *forms: Any) -> Value:
         """An op that has no finite constant: reported, with the reason."""
         reason = f"{self.layer}: {self.op} has no finite constant ({why})"
-        inputs = self.values
+        inputs = self.operands
         self.row(inputs[0], self.op, INFINITE, note=why)
         return self.walk.value(self, [(v, INFINITE) for v in inputs], INFINITE, forms, reasons=(reason,), keep=False)
 
@@ -226,22 +196,4 @@ def _then(part: Part | None, gain: Bounds) -> Part | None:
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
-    from robcert.network.graph import BATCH
-
-    return shape[1:] if shape[:1] == (BATCH,) else shape
-
-
-def _flat(given: Any) -> Iterator[Value]:
-    if isinstance(given, Value):
-        yield given
-    elif isinstance(given, list | tuple):
-        for item in cast("list[Any]", given):
-            yield from _flat(item)
-
-
-def _put(given: Any, replace: Callable[[Value], Tensor]) -> Any:
-    if isinstance(given, Value):
-        return replace(given)
-    if isinstance(given, list | tuple):
-        return [_put(item, replace) for item in cast("list[Any]", given)]
-    return given
+    return shape[1:] if shape[:1] == (IMAGES,) else shape

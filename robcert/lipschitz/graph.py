@@ -1,6 +1,6 @@
 """The Lipschitz bound of a whole network: what `robcert norms` prints and certificates divide by.
 
-The graph that the network executes (`robcert.network.graph`) is walked once. Each op has a rule
+The graph that the network executes (`robcert.graph.read`) is walked once. Each op has a rule
 (`robcert.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is
 an error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole
 input space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
@@ -15,11 +15,11 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from robcert.errors import UsageError
+from robcert.graph.read import read_graph
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.tail import Tail, tail
 from robcert.lipschitz.values import ONE, Bounds, Value
 from robcert.lipschitz.walk import UnknownOp, Walk
-from robcert.network.graph import read_graph
 from robcert.types import NORMS, LoadedModel, Norm
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import fx
 
 import robcert.lipschitz.rules as rules_package
 from robcert.errors import EvaluationError
+from robcert.graph.call import specs
+from robcert.graph.read import Graph, layer_path, node_label
 from robcert.lipschitz.affine import Segment
 from robcert.lipschitz.call import Call, NotFinite
 from robcert.lipschitz.rows import LayerRow
-from robcert.lipschitz.rules import rules
+from robcert.lipschitz.rules import Rule, rules
 from robcert.lipschitz.values import ONE, Bounds, Part, Value, product, root
-from robcert.network.graph import Graph, layer_path, node_label
 
 
 class UnknownOp(EvaluationError):
@@ -50,7 +50,8 @@ class Walk:
         """The value of the logits.
 
         Raises:
-            EvaluationError: an op without a rule; logits that do not depend on the images.
+            EvaluationError: an op without a rule, or with an argument that its rule does not know; an answer that is
+                not that of one image alone; logits that do not depend on the images.
         """
         for node in self.graph.nodes:
             if node.op == "placeholder":
@@ -64,19 +65,18 @@ class Walk:
 
     def _placeholder(self, node: fx.Node) -> Any:
         if node.name == self.graph.images:
-            shape = tuple(int(s) for s in node.meta["val"].shape)
-            return Value(node.name, shape, ONE, {node.name: 0})
+            return Value(node.name, specs(node)[0].sizes(), ONE, {node.name: 0})
         return self.graph.weights.get(node.name)
 
     def _call(self, node: fx.Node) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.known[n.name])  # pyright: ignore
-        if not any(depends(self.known[n.name]) for n in node.all_input_nodes):
-            with torch.no_grad():
-                return cast("Any", node.target)(*args, **kwargs)
+        if not any(depends(self.known[n.name]) for n in self.graph.reads(node)):
+            return self.graph.constant(node, self.known)
         if node.target is operator.getitem:
-            return self._item(node, args[0], int(args[1]))
-        op = node_label(node)
-        layer = layer_path(node, self.graph)
+            source = cast("fx.Node", node.args[0])
+            return self._item(node, self.known[source.name], cast("int", node.args[1]))
+        if (number := self.graph.number(node)) is not None:
+            return number
+        op, layer = node_label(node), layer_path(node, self.graph.paths)
         if op not in rules:
             folder = Path(str(rules_package.__file__)).parent
             raise UnknownOp(
@@ -84,13 +84,18 @@ class Walk:
                 f'Add one: a function with @rule("{op}") in a file under {folder}, as in activations.py. '
                 "Without it there is no bound, and none is guessed.",
             )
-        given = _by_name(node.target, args, kwargs)
-        call = Call(node, op, layer, given, self)
-        if not getattr(rules.get(op), "affine", False):
-            call = Call(node, op, layer, {k: self._measured(v) for k, v in given.items()}, self)
+        rule = rules.get(op)
+        given = self.graph.arguments(node, self.known)
+        if not getattr(rule, "affine", False):
+            given = {name: self._measured(value) for name, value in given.items()}
+        call = Call(node, op, layer, given, walk=self)
+        return self.graph.ruled(call, lambda: self._ruled(call, rule))
+
+    def _ruled(self, call: Call, rule: Rule) -> Any:
         try:
-            return rules.get(op)(call)
+            return rule(call)
         except NotFinite as found:
+            call.ignore(*call.given)  # infinite, whatever they are
             return call.infinite(str(found))
 
     def latest(self, value: Value) -> Value:
@@ -149,7 +154,7 @@ class Walk:
 
     def _item(self, node: fx.Node, several: Any, index: int) -> Any:
         """One result of an op with several: it goes by the name of the node that picks it."""
-        shape = tuple(int(s) for s in node.meta["val"].shape)
+        shape = specs(node)[0].sizes()
         found = replace(several, shape=shape) if isinstance(several, Value) else several[index]
         if not isinstance(found, Value):
             return found
@@ -217,16 +222,3 @@ def _consistent(bounds: Bounds, n: int, m: int) -> Bounds:
     """
     l2 = min(bounds.l2, product(root(bounds.l1), root(bounds.linf)))
     return Bounds(l2, min(bounds.linf, product(root(float(n)), l2)), min(bounds.l1, product(root(float(m)), l2)))
-
-
-def _by_name(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by the names of the op's schema, defaults filled in."""
-    given: dict[str, Any] = {}
-    for index, argument in enumerate(target._schema.arguments):
-        if index < len(args) and not argument.kwarg_only:
-            given[argument.name] = args[index]
-        elif argument.name in kwargs:
-            given[argument.name] = kwargs[argument.name]
-        else:
-            given[argument.name] = argument.default_value if argument.has_default_value() else None
-    return given

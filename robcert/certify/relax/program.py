@@ -15,9 +15,9 @@ import robcert.certify.relax.rules as rules_package
 from robcert.certify.relax.pooled import Pooled, pooled
 from robcert.certify.relax.rules import Ref, Site, relaxations
 from robcert.certify.relax.steps import Step
-from robcert.certify.unchanged import state_of
 from robcert.errors import EvaluationError
-from robcert.network.graph import Graph, layer_path, node_label, read_graph
+from robcert.graph.fingerprint import fingerprint
+from robcert.graph.read import Graph, layer_path, node_label, read_graph
 from robcert.types import LoadedModel
 
 _SHIFTS = ("log_softmax", "_log_softmax")
@@ -68,7 +68,7 @@ def program(model: LoadedModel) -> Program:
         EvaluationError: an op without a rule (named), or used in a way that has no relaxation; a graph that answers
             differently from the network.
     """
-    key = (model.input_shape, *state_of(model.module))
+    key = fingerprint(model)
     found = _KNOWN.get(model.module)
     if found is None or found[0] != key:
         found = key, _compile(model)
@@ -127,13 +127,13 @@ class _Compiler:
         return Program(self.graph.images, steps, found.name, shapes, targets, pooled(steps, found.name))
 
     def _call(self, node: fx.Node) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.known[n.name])  # pyright: ignore
-        if not any(_depends(self.known[n.name]) for n in node.all_input_nodes):
-            with torch.no_grad():
-                return cast("Any", node.target)(*args, **kwargs)
+        if not any(_depends(self.known[n.name]) for n in self.graph.reads(node)):
+            return self.graph.constant(node, self.known)
         if node.target is operator.getitem:
-            return args[0][int(args[1])]
-        op, layer = node_label(node), layer_path(node, self.graph)
+            return self.known[cast("fx.Node", node.args[0]).name][cast("int", node.args[1])]
+        if (number := self.graph.number(node)) is not None:
+            return number
+        op, layer = node_label(node), layer_path(node, self.graph.paths)
         if op != "mul" and any(self.known[n.name] is _JUMP for n in node.all_input_nodes):
             raise EvaluationError(f"no linear relaxation of {op} in layer {layer}: it reads indices, which jump")
         if op not in relaxations:
@@ -143,8 +143,9 @@ class _Compiler:
                 f'Add one: a function with @relaxation("{op}") in a file under {folder}. Without it --method gap and '
                 "smoothing remain.",
             )
-        given = _by_name(node.target, args, kwargs)
-        return self._keep(relaxations.get(op)(Site(node, op, layer, given)))
+        given = {name: _wide(value) for name, value in self.graph.arguments(node, self.known).items()}
+        site = Site(node, op, layer, given, graph=self.graph)
+        return self._keep(self.graph.ruled(site, lambda: relaxations.get(op)(site)))
 
     def _keep(self, found: Any) -> Any:
         """A step, several in a row (the last one has the result), or one for each of several results."""
@@ -206,20 +207,8 @@ def _depends(known: Any) -> bool:
     )
 
 
-def _by_name(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by the names of the op's schema, defaults filled in; constants in float64."""
-    given: dict[str, Any] = {}
-    for index, argument in enumerate(target._schema.arguments):
-        if index < len(args) and not argument.kwarg_only:
-            given[argument.name] = _wide(args[index])
-        elif argument.name in kwargs:
-            given[argument.name] = _wide(kwargs[argument.name])
-        else:
-            given[argument.name] = argument.default_value if argument.has_default_value() else None
-    return given
-
-
 def _wide(given: Any) -> Any:
+    """Constants in float64."""
     if isinstance(given, list | tuple):
         return [_wide(item) for item in cast("list[Any]", given)]
     return given.detach().cpu().double() if isinstance(given, Tensor) and given.is_floating_point() else given

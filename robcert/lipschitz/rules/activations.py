@@ -13,7 +13,7 @@ from robcert.lipschitz.call import Call, scalar
 from robcert.lipschitz.entrywise import applied
 from robcert.lipschitz.forms import Absolute, Half, Mirror, Negation, Slope, Squares
 from robcert.lipschitz.rules import rule
-from robcert.lipschitz.values import ONE, Value, same
+from robcert.lipschitz.values import ONE, Value, copied, same
 from robcert.math.rounding import up
 
 SLOPES: dict[str, tuple[float, float]] = {
@@ -70,10 +70,9 @@ def gelu(call: Call) -> Value:
 def clamp(call: Call) -> Value:
     """Clipping to constants: 1; clipping below at 0 is ReLU."""
     x = call.x
-    for name in ("min", "max", "min_val", "max_val"):
-        if call.get(name) is not None:
-            call.constant(name)
     low, high = call.get("min", call.get("min_val")), call.get("max", call.get("max_val"))
+    if math.prod(call.shape) != x.size:
+        return clipped_copies(call, x)
     squares = x.find(Squares)
     if squares is not None and high is None:
         # sqrt(max(q, c)) = max(sqrt q, sqrt c) moves no more than sqrt q.
@@ -131,6 +130,8 @@ def softplus(call: Call) -> Value:
     far below the spacing of float32 numbers there, and the executed function has none; at a lower threshold
     it jumps.
     """
+    if float(call["beta"]) == 0:
+        return call.infinite("its beta is 0")
     if float(call["threshold"]) < 20:
         return call.infinite(f"it jumps where beta x reaches its threshold {float(call['threshold']):g}")
     return elementwise(call, call.x, 0.0, 1.0, row=True)
@@ -154,6 +155,12 @@ def absolute(call: Call) -> Value:
     if squares is not None:  # not negative already
         return call.moved(x)
     return elementwise(call, x, -1.0, 1.0, Absolute(x), row=True)
+
+
+def clipped_copies(call: Call, x: Value) -> Value:
+    """Clipping to tensors of a larger shape: every entry is copied first."""
+    gain = copied(math.prod(call.shape) // max(1, x.size))
+    return call.nonlinear(x, gain, row=call.op)
 
 
 def positive_part(call: Call, x: Value) -> Value:

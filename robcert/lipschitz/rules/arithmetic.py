@@ -28,7 +28,7 @@ def negate(call: Call) -> Value:
 @rule("mul")
 def multiply(call: Call) -> Value:
     """C x: |c|, the largest over the entries of c; x x is a square."""
-    values = call.values
+    values = call.operands
     if len(values) == 2:
         if values[0].node == values[1].node:
             return square(call)
@@ -37,11 +37,12 @@ def multiply(call: Call) -> Value:
                 call.walk.rows.pop(sign.node, None)
                 return call.moved(other)
         raise NotFinite(PRODUCT)
+    x = call.only("self", "other")
     constant = call["other"] if isinstance(call["self"], Value) else call["self"]
     if not isinstance(constant, Tensor):
-        return scaled(call, call.x, float(constant))
-    value = weighted(call, call.x, constant.double()) if constant.dim() > 0 else scaled(call, call.x, float(constant))
-    return multiplied(call, call.x, constant, value)
+        return scaled(call, x, float(constant))
+    value = weighted(call, x, constant.double()) if constant.dim() > 0 else scaled(call, x, float(constant))
+    return multiplied(call, x, constant, value)
 
 
 @rule("div")
@@ -71,7 +72,7 @@ def divide(call: Call) -> Value:
 @rule("square")
 def square(call: Call) -> Value:
     """x^2 has no finite constant, but the root of a sum of squares has: norm-pooling."""
-    x = call.values[0]
+    x = call.operands[0]
     return call.infinite("the slope of a square grows without end", Squares(x, 1.0, 1.0, 1.0, (call.node.name,)))
 
 
@@ -93,7 +94,7 @@ def power(call: Call) -> Value:
 @rule("sqrt")
 def square_root(call: Call) -> Value:
     """The root of sums of squares: norm-pooling and its relatives (see `robcert.lipschitz.forms.Squares`)."""
-    squares = call.values[0].find(Squares)
+    squares = call.only().find(Squares)
     if squares is None:
         raise NotFinite("the slope of a root grows without end at 0")
     x = call.walk.latest(squares.of)

@@ -23,7 +23,8 @@ from robcert.math.rounding import up
 @rule("cat", "concat", "concatenate", "stack", affine=True)
 def concatenate(call: Call) -> Value:
     """Root of the sum of squares (l2), largest (l-infinity), sum (l1); less for what belongs together."""
-    values = call.values
+    values = call.operands
+    call.ignore("dim")  # beside one another, wherever
     bounds = joint(call.walk, values)
     forms: tuple[Any, ...] = ()
     if len(values) == len(call["tensors"]) == 2:
@@ -50,7 +51,7 @@ def concatenate(call: Call) -> Value:
 @rule("add", "sub", "rsub", affine=True)
 def add(call: Call) -> Value:
     """Sums: the constants add up, in general; a constant moves nothing."""
-    values = call.values
+    values = call.operands
     sign = -1.0 if call.op in ("sub", "rsub") else 1.0
     alpha = float(call.get("alpha", 1) or 0.0) if call.get("alpha", 1) is not None else 1.0
     if len(values) == 1:
@@ -75,8 +76,9 @@ def extreme(call: Call) -> Value | list[Any]:
         from robcert.lipschitz.rules.pooling import over_dims
 
         return over_dims(call)
-    values = call.values
+    values = call.operands
     if len(values) == 1:
+        call.ignore("self", "other")  # whatever the constant is, the larger of both moves no more
         x = broadcast(call, values[0])
         return elementwise(call, x, 0.0, 1.0)
     first, second = (broadcast(call, v) for v in values)
@@ -92,7 +94,8 @@ def extreme(call: Call) -> Value | list[Any]:
 def where(call: Call) -> Value:
     """A fixed choice between two values."""
     call.constant("condition")
-    values = call.values
+    values = call.operands
+    call.ignore("self", "other")  # a constant among them moves nothing
     copies = [broadcast(call, v) for v in values]
     bounds = joint(call.walk, copies)
     slope = _one_of(call, *copies) if len(copies) == 2 else None
@@ -105,8 +108,8 @@ def where(call: Call) -> Value:
 @rule("expand_as", affine=True)
 def expand_as(call: Call) -> Value:
     """Copies of entries, as many as the other tensor's shape asks for; its entries play no part."""
-    x = broadcast(call, call["self"])
-    return call.linear(x, ONE, links=0)
+    call.ignore("other")
+    return call.linear(broadcast(call, call.first), ONE, links=0)
 
 
 def broadcast(call: Call, x: Value) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -19,12 +20,18 @@ from robcert.lipschitz.values import Value
 def linear(call: Call) -> Value:
     """W x + b on the last dimension; dimensions in front are left alone."""
     weight, x = call.constant("weight"), call.x
+    call.constant("bias")  # it moves nothing
     return call.operator(x, Dense(weight.double(), _lead(x)))
 
 
 @rule("addmm", "mm", "matmul", "bmm", affine=True)
 def product(call: Call) -> Value:
-    """X W, or W x, with a constant W: the norm of W, the largest of a batch of them."""
+    """X W, or W x, with a constant W.
+
+    Axes in front of the two that are multiplied broadcast. Along those that ``x`` has, every part of it meets a matrix
+    of its own, and the largest norm counts; along those that only W has, each part of ``x`` meets all of them, which is
+    one matrix of all their rows.
+    """
     left, right = (call.get(n, call.get(m)) for n, m in (("mat1", "self"), ("mat2", "other")))
     if call.op == "addmm":
         for name in ("beta", "alpha"):
@@ -35,17 +42,31 @@ def product(call: Call) -> Value:
     if isinstance(left, Value) and isinstance(right, Value):
         raise NotFinite("it multiplies two tensors that both depend on the input")
     x, matrix = (left, right) if isinstance(left, Value) else (right, left)
-    if (x is right or matrix.dim() > 2) and x.shape[:-2] != call.shape[: len(x.shape) - 2]:
-        call.refuse("it copies its input", "Write the copies with expand.")
     matrix = cast("Tensor", matrix).double()
     if x is left:
         matrix = matrix.unsqueeze(-1) if matrix.dim() == 1 else matrix
         matrix = matrix.transpose(-1, -2)
     elif matrix.dim() == 1:
         matrix = matrix.unsqueeze(0)
-    if matrix.dim() > 2:
-        matrix = torch.block_diag(*matrix.reshape(-1, *matrix.shape[-2:]))
-    return call.operator(x, Dense(matrix), label="matmul")
+    return call.operator(x, Dense(blocks(matrix, x.shape)), label="matmul")
+
+
+def blocks(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the matrix of a batched product, up to copies of it that meet parts of ``x`` of their own.
+
+    Args:
+        matrix: (..., out, in), applied to the last axis but one, or the last, of x.
+        shape: of x; its axes in front of the two last ones broadcast against those of ``matrix``.
+    """
+    lead = matrix.shape[:-2]
+    own = (1,) * max(0, len(lead) - max(0, len(shape) - 2)) + tuple(shape[:-2])[-len(lead) :] if lead else ()
+    # Axes that x has first, one block each; then the others, whose matrices stand one above the other.
+    kept = [axis for axis, size in enumerate(own) if size != 1]
+    stacked = [axis for axis, size in enumerate(own) if size == 1]
+    last = len(lead)
+    ordered = matrix.permute(*kept, *stacked, last, last + 1)
+    ordered = ordered.reshape(math.prod(lead[a] for a in kept), -1, matrix.shape[-1])
+    return torch.block_diag(*ordered) if len(ordered) > 1 else ordered[0]
 
 
 @rule("conv1d", "conv2d", "conv3d", "convolution", affine=True)
@@ -57,6 +78,8 @@ def convolution(call: Call) -> Value:
     if call.get("transposed"):
         return transposed_convolution(call)
     weight, x = call.constant("weight"), call.x
+    call.constant("bias")  # it moves nothing
+    call.ignore("output_padding")  # of a transposed convolution
     axes = weight.dim() - 2
     stride, dilation = _each(call["stride"], axes), _each(call["dilation"], axes)
     padding = call["padding"]
@@ -81,6 +104,7 @@ def convolution(call: Call) -> Value:
 def transposed_convolution(call: Call) -> Value:
     """A transposed convolution."""
     weight, x = call.constant("weight"), call.x
+    call.constant("bias")  # it moves nothing
     axes = weight.dim() - 2
     stride, padding, dilation, extra = (
         _each(call[n], axes) for n in ("stride", "padding", "dilation", "output_padding")
@@ -93,7 +117,10 @@ def transposed_convolution(call: Call) -> Value:
 @rule("batch_norm", "_native_batch_norm_legit_no_training", affine=True)
 def batch_norm(call: Call) -> Any:
     """The factor gamma / sqrt(variance + eps) of each channel; the batch plays no part in eval mode."""
-    x = call.walk.latest(next(v for v in call.values))
+    x = call.walk.latest(call.x)
+    for name in ("bias", "running_mean"):
+        call.constant(name)  # they move nothing
+    call.ignore("momentum")  # of an update that eval mode does not make
     if call.get("training"):
         call.refuse("it normalises with the statistics of the batch", "Call eval() on the network.")
     variance, eps = call.constant("running_var"), float(call["eps"])

@@ -35,6 +35,7 @@ def instance_norm(call: Call) -> Value:
         from robcert.lipschitz.rules.linear import batch_norm
 
         return batch_norm(call)
+    call.ignore("running_mean", "running_var", "momentum")  # statistics that it does not use
     return _normalised(call, math.prod(x.shape[2:]))
 
 
@@ -53,6 +54,8 @@ def _normalised(call: Call, n: int, eps: float | None = None) -> Value:
     matrix of n columns has l1 and l-infinity norms of at most sqrt n times that.
     """
     weight = call.constant("weight")
+    if "bias" in call.given:
+        call.constant("bias")  # it moves nothing
     eps = float(call["eps"]) if eps is None else eps
     if eps <= 0:
         return call.infinite("its eps is 0")

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.operators import Separable, adaptive_average, average
@@ -30,6 +29,7 @@ def max_pool(call: Call) -> Any:
     kernel = _each(call["kernel_size"], axes)
     stride = _each(call["stride"] or kernel, axes)
     padding, dilation = _each(call["padding"], axes), _each(call["dilation"], axes)
+    call.ignore("ceil_mode")  # the shape of the result says it
     times = 1
     for axis in range(axes):
         n, outputs = x.shape[axis - axes], call.shape[axis - axes]
@@ -43,6 +43,7 @@ def max_pool(call: Call) -> Any:
 def adaptive_max_pool(call: Call) -> Any:
     """The same with windows [floor(i n / m), ceil((i + 1) n / m)); they overlap unless m divides n."""
     x = call.x
+    call.ignore("output_size")  # the shape of the result says it
     axes = int(call.op[len("adaptive_max_pool")])
     times = 1
     for axis in range(axes):
@@ -75,6 +76,7 @@ def average_pool(call: Call) -> Value:
 def adaptive_average_pool(call: Call) -> Value:
     """The exact norms of the matrix, a product over the axes."""
     x = call.x
+    call.ignore("output_size")  # the shape of the result says it
     axes = int(call.op[-2])
     op = adaptive_average(_image(x), tuple(call.shape[-axes:]))
     return call.operator(x, op, roots=_roots(op))
@@ -84,9 +86,9 @@ def adaptive_average_pool(call: Call) -> Value:
 def over_dims(call: Call) -> Any:
     """The largest entry over some axes, every entry in one window: 1."""
     x = call.x
+    call.ignore("dim", "keepdim")  # each entry is in one window, whatever the axes
     value = call.nonlinear(x, ONE, row="max")
-    found = call.node.meta["val"]
-    return value if isinstance(found, Tensor) else [value, call.jump()]
+    return [value, call.jump()] if call.several else value
 
 
 def most(windows: Iterable[Iterable[int]], size: int) -> int:
@@ -101,7 +103,7 @@ def most(windows: Iterable[Iterable[int]], size: int) -> int:
 
 def _pooled(call: Call, x: Value, times: int) -> Any:
     value = call.nonlinear(x, copied(times), row=call.op)
-    return value if isinstance(call.node.meta["val"], Tensor) else [value, call.jump()]
+    return [value, call.jump()] if call.several else value
 
 
 def _roots(op: Separable) -> float:

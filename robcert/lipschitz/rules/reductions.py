@@ -16,6 +16,8 @@ from robcert.math.rounding import up
 def average(call: Call) -> Value:
     """Over n entries: sum sqrt n, n, 1; mean 1 / sqrt n, 1, 1 / n (l2, l-infinity, l1)."""
     x = call.x
+    call.same_type("dtype")
+    call.ignore("dim", "keepdim")  # the shape of the result says how many entries are summed up
     count = x.size // max(1, math.prod(call.shape))
     n = float(max(1, count))
     if call.op == "sum":
@@ -32,6 +34,9 @@ def vector_norm(call: Call) -> Value:
     """Over n entries: the l2 norm has constants 1, sqrt n, 1; l1: sqrt n, n, 1; l-infinity: 1, 1, 1."""
     x = call.x
     order = call.get("ord", call.get("p"))
+    if "dtype" in call.given:
+        call.same_type("dtype")
+    call.ignore("dim", "keepdim")  # the shape of the result says how many entries it is the norm of
     order = 2.0 if order is None else float(order)
     n = float(max(1, x.size // max(1, math.prod(call.shape))))
     known = {2.0: Bounds(1.0, root(n), 1.0), 1.0: Bounds(root(n), n, 1.0), math.inf: ONE}
@@ -45,6 +50,7 @@ def sort(call: Call) -> Any:
     """Sorting moves no two tensors apart (the rearrangement inequality), in any l_p: 1. GroupSort, MaxMin."""
     if call.op == "topk" and not call["sorted"]:
         raise NotFinite("the order of its entries is not defined: ask for sorted=True")
+    call.ignore("dim", "descending", "stable", "largest", "k")  # in whatever order, some of them or all
     value = call.nonlinear(call.x, ONE, row=call.op)
     return value if call.op == "msort" else [value, call.jump()]
 
@@ -52,13 +58,15 @@ def sort(call: Call) -> Any:
 @rule("median", "kthvalue")
 def order_statistic(call: Call) -> Any:
     """One of the sorted entries: 1."""
+    call.ignore("dim", "keepdim", "k")  # whichever of the entries
     value = call.nonlinear(call.x, ONE, row=call.op)
-    return [value, call.jump()] if isinstance(call.node.meta["val"], list | tuple) else value
+    return [value, call.jump()] if call.several else value
 
 
 @rule("logsumexp")
 def logsumexp(call: Call) -> Value:
     """Its gradient is a softmax, not negative with sum 1: 1 in all norms."""
+    call.ignore("dim", "keepdim")  # over whichever axes
     return call.nonlinear(call.x, ONE, row="logsumexp")
 
 
@@ -66,6 +74,8 @@ def logsumexp(call: Call) -> Value:
 def softmax(call: Call) -> Value:
     """diag(s) - s s^T: rows and columns have absolute sums 2 s_i (1 - s_i) <= 1/2; so 1/2 in all norms."""
     half = Bounds(0.5, 0.5, 0.5)
+    call.ignore("dim")  # along whichever axis
+    call.same_type("dtype", "half_to_float")
     return call.nonlinear(call.x, half, row="softmax")
 
 
@@ -76,6 +86,7 @@ def log_softmax(call: Call) -> Value:
     In l2 an oblique projection, whose norm is that of 1 s^T: at most sqrt n (0 where n is 1).
     """
     x = call.x
+    call.same_type("dtype", "half_to_float")
     n = x.shape[int(call["dim"]) % len(x.shape)]
     if n == 1:
         return call.nonlinear(x, Bounds(0.0, 0.0, 0.0), row="log_softmax")

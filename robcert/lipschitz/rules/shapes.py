@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from robcert.graph.call import WIDE
 from robcert.lipschitz.call import Call, NotFinite
 from robcert.lipschitz.entrywise import padded
 from robcert.lipschitz.forms import Padded
@@ -34,25 +35,33 @@ MOVES = (
 @rule(*MOVES, affine=True)
 def move(call: Call) -> Value:
     """The same entries in another order or shape: 1."""
-    x = call["self"]
+    x = call.first
+    # What they say is in the shape of the result, or an order of the entries.
+    call.ignore(
+        "size", "shape", "sizes", "dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis0", "axis1", "other"
+    )
+    call.ignore("source", "destination", "k", "shifts", "upscale_factor", "downscale_factor", "groups")
     return call.moved(x, *(x.forms if call.op in ("clone", "contiguous", "alias", "detach") else ()))
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout", "native_dropout", affine=True)
-def dropout(call: Call) -> Value:
+def dropout(call: Call) -> Any:
     """Nothing, in eval mode."""
-    if call["train"]:
+    if call["train"] is not False:
         call.refuse("it is random in training mode", "Call eval() on the network.")
-    return call.moved(call.x)
+    call.ignore("p")  # of dropping, which it does not do
+    x = call.moved(call.x)
+    return [x, None] if call.several else x
 
 
-@rule("_to_copy", "to", "type_as", "_assert_tensor_metadata", affine=True)
+@rule("_to_copy", "to", "type_as", affine=True)
 def cast_type(call: Call) -> Value:
     """A cast to float32 or float64 moves nothing."""
-    found = cast("Tensor", call.node.meta["val"]).dtype
-    if found not in (torch.float32, torch.float64):
+    call.ignore("dtype", "other")  # the type of the result says it
+    x, found = call.first, call.results[0].dtype
+    if found not in WIDE:
         raise NotFinite(f"it rounds to {found}")
-    return call.moved(call["self"])
+    return call.moved(x)
 
 
 @rule("slice", "narrow", "select", affine=True)
@@ -77,13 +86,12 @@ def split(call: Call) -> list[Value]:
     """Slices: each 1, and together no more than the whole."""
     x = call.walk.measure(call.x)
     axis = int(call["dim"]) % len(x.shape)
+    places = torch.arange(x.shape[axis], dtype=torch.float64).view(-1, *([1] * (len(x.shape) - 1 - axis)))
     found: list[Value] = []
-    start = 0
-    for index, piece in enumerate(cast("list[Any]", call.node.meta["val"])):
-        shape = tuple(int(s) for s in piece.shape)
-        stop = start + (1 if call.op == "unbind" else shape[axis])
-        found.append(_sliced(call, x, axis, start, stop, shape, f"{call.node.name}[{index}]"))
-        start = stop
+    for index, piece in enumerate(cast("list[Tensor]", call.run(lambda _: places.expand(x.shape)))):
+        # Pieces may overlap: tensor_split takes any indices.
+        start, stop = (int(piece.min()), int(piece.max()) + 1) if piece.numel() else (0, 0)
+        found.append(_sliced(call, x, axis, start, stop, tuple(piece.shape), f"{call.node.name}[{index}]"))
     return found
 
 

@@ -9,15 +9,17 @@ the name of the ATen op, without its overload::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from robcert.errors import EvaluationError
-from robcert.network.graph import BATCH
+from robcert.graph.batch import Placed
+from robcert.graph.call import Extent, OpCall
+from robcert.graph.read import Graph
 from robcert.registry import Registry
 
 
@@ -30,77 +32,68 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Site:
-    """An op of the graph.
+class Site(OpCall[Ref]):
+    """An op of the graph (see `robcert.graph.call.OpCall`); its constants are float64 tensors and Python numbers."""
 
-    Attributes:
-        node: of the graph.
-        op: the name of the ATen op, without its overload.
-        layer: the path of the layer in the network.
-        given: the arguments by the names of the op's schema; a `Ref` for what depends on the images, float64 tensors
-            and Python numbers for what does not.
-    """
+    element: ClassVar[type] = Ref
 
-    node: fx.Node
-    op: str
-    layer: str
-    given: dict[str, Any]
-
-    def __getitem__(self, name: str) -> Any:
-        return self.given[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An argument that not every overload has."""
-        return self.given.get(name, default)
+    graph: Graph = field(kw_only=True)
 
     @property
     def refs(self) -> list[Ref]:
         """All arguments that depend on the images."""
-        return [ref for value in self.given.values() for ref in _refs(value)]
+        return self.operands
 
     @property
     def x(self) -> Ref:
-        """The one argument that depends on the images."""
-        if len(self.refs) != 1:
-            self.refuse("it combines several tensors that depend on the input")
-        return self.refs[0]
+        """The one argument that depends on the images, the op's first."""
+        return self.only()
+
+    @property
+    def first(self) -> Ref:
+        """The op's first argument; others may depend on the images too, where the rule ignores them."""
+        name = next(iter(self.given))
+        found = self[name]
+        return found if isinstance(found, Ref) else self.refuse(f"its {name} does not depend on the input")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the (first) result, one image."""
-        found = self.node.meta["val"]
-        return self.image_shape(found if isinstance(found, Tensor) else found[0])
+        return self.shapes[0]
 
-    def image_shape(self, value: Tensor) -> tuple[int, ...]:
-        """The shape without the axis of the images, which has to be the first."""
-        shape = tuple(int(s) for s in value.shape)
-        if shape[:1] != (BATCH,):
-            self.refuse("it moves the axis of the images away from the front")
-        return shape[1:]
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of every result, one image: without the axis of the images, which has to be the first."""
+        found: list[tuple[int, ...]] = []
+        for placed in cast("tuple[Placed, ...]", self.graph.placements[self.node.name]):
+            if placed.at is None or not placed.at.plain:
+                self.refuse("it moves the axis of the images away from the front")
+            if len(placed.spec.shape) == 1:
+                self.refuse("its result has no axis but that of the images: keep one (keepdim)")
+            found.append(placed.spec.sizes()[1:])
+        return found
 
     @property
     def head(self) -> tuple[str, str, tuple[str, ...], tuple[int, ...]]:
         """The first four fields of a step."""
         return self.node.name, self.layer, tuple(ref.name for ref in self.refs), self.shape
 
-    def constant(self, name: str) -> Any:
-        """An argument that must not depend on the images."""
-        if any(True for _ in _refs(self.given[name])):
-            self.refuse(f"its {name} depends on the input")
-        return self.given[name]
+    def for_image(self, constant: Tensor, rank: int) -> Tensor:
+        """A constant as it meets one image in a tensor of so many axes, the images included."""
+        if constant.dim() < rank:
+            return constant
+        # Behind the first axis nothing differs from image to image, or the graph would have been refused.
+        return constant[0]
 
-    def run(self, x: Tensor, **changes: Any) -> Any:
+    def call(self, x: Tensor, **changes: Any) -> Any:
         """The op itself, on any number of images in place of the one value that it reads."""
-        given = {name: _put(changes.get(name, value), x) for name, value in self.given.items()}
-        target = cast("Any", self.node.target)
-        positional = [a.name for a in target._schema.arguments if not a.kwarg_only]
-        return target(*(given[n] for n in positional), **{n: v for n, v in given.items() if n not in positional})
+        return self.run(lambda _: x, len(x), **changes)
 
-    def refuse(self, found: str) -> NoReturn:
+    def refuse(self, found: str, do: str = "") -> NoReturn:
         """Ends the compilation with an error that names the op and the layer."""
         raise EvaluationError(
             f"no linear relaxation of {self.op} in layer {self.layer}: {found}",
-            "Use --method gap or smoothing for this network, or attack it with --certify gap.",
+            do or "Use --method gap or smoothing for this network, or attack it with --certify gap.",
         )
 
 
@@ -122,22 +115,9 @@ def relaxation(*names: str) -> Callable[[R], R]:
     return keep
 
 
-def _refs(given: Any) -> Iterator[Ref]:
-    if isinstance(given, Ref):
-        yield given
-    elif isinstance(given, list | tuple):
-        for item in cast("list[Any]", given):
-            yield from _refs(item)
-
-
-def _put(given: Any, x: Tensor) -> Any:
-    if isinstance(given, Ref):
-        return x
-    if isinstance(given, list | tuple):
-        return [_put(item, x) for item in cast("list[Any]", given)]
-    return given
-
-
 def number(value: Any) -> float:
     """A Python number, or a tensor of one entry."""
     return float(value.reshape(()) if isinstance(value, torch.Tensor) else value)
+
+
+__all__ = ["Extent", "Ref", "Rule", "Site", "number", "relaxation", "relaxations"]

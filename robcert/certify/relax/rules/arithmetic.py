@@ -13,7 +13,8 @@ from robcert.certify.relax.product import Product
 from robcert.certify.relax.rules import Ref, Site, relaxation
 from robcert.certify.relax.rules.shapes import moved
 from robcert.certify.relax.steps import SLACK, Step
-from robcert.network.graph import node_label
+from robcert.graph.call import by_name
+from robcert.graph.read import node_label
 
 SQUARE = Shape(torch.square, lambda t: 2 * t)
 ROOT = Shape(lambda t: t.clamp_min(0).sqrt(), lambda t: 0.5 / t.clamp_min(1e-30).sqrt(), (0.0,), (0, -1), SLACK)
@@ -87,6 +88,7 @@ def vector_norm(site: Site) -> Any:
     """The root of a sum of squares."""
     if site["ord"] != 2:
         site.refuse(f"the norm of order {site['ord']} is not known")
+    site.same_type("dtype")
     x, name, shape = site.x, site.node.name, site.shape
     squares = Curve(f"{name}/squares", site.layer, (x.name,), x.shape, SQUARE)
     dims = site.get("dim")
@@ -115,7 +117,9 @@ def root(site: Site) -> Step:
 @relaxation("pow")
 def power(site: Site) -> Step:
     """1, 2 and 1/2."""
-    exponent = site["exponent"]
+    exponent = site.constant("exponent")
+    if isinstance(exponent, Tensor):
+        site.refuse("its exponent is a tensor")
     if exponent == 2:
         return square(site)
     if exponent == 0.5:
@@ -128,7 +132,9 @@ def power(site: Site) -> Step:
 def scaled(site: Site, x: Ref, scale: Any, shift: Any, times: float = 1.0) -> Any:
     """Scale x + times shift, both constants; what the constant copies is copied first."""
     shape = site.shape
-    factor, constant = (_image(site, value) for value in (scale, shift))
+    factor, constant = (
+        site.for_image(torch.as_tensor(value, dtype=torch.float64), len(shape) + 1) for value in (scale, shift)
+    )
     constant = constant * times
     size = float(constant.abs().amax()) if constant.numel() else 0.0
     if x.shape == shape:
@@ -136,16 +142,6 @@ def scaled(site: Site, x: Ref, scale: Any, shift: Any, times: float = 1.0) -> An
     lead = (1,) * (len(shape) - len(x.shape))
     copies = moved(site, lambda t: t.reshape(len(t), *lead, *x.shape).expand(len(t), *shape), x=x, name="/copies")
     return copies, Diagonal(site.node.name, site.layer, (copies.node,), shape, factor, constant, size)
-
-
-def _image(site: Site, value: Any) -> Tensor:
-    """A constant as it meets one image."""
-    tensor = torch.as_tensor(value, dtype=torch.float64)
-    if tensor.dim() > len(site.shape):
-        if tensor.shape[0] > 1 and not bool((tensor == tensor[:1]).all()):
-            site.refuse("a constant differs from image to image")
-        tensor = tensor[0]
-    return tensor
 
 
 def _sign_times_size(site: Site) -> str | None:
@@ -164,8 +160,9 @@ def _softsign(site: Site) -> float | None:
     x, divisor = site.node.args[:2]
     if not isinstance(divisor, fx.Node) or node_label(divisor) != "add":
         return None
-    size, offset = divisor.args[:2]
-    fits = isinstance(size, fx.Node) and node_label(size) == "abs" and size.args[0] is x
+    given = by_name(divisor.target, divisor.args, divisor.kwargs)
+    size, offset = given["self"], given["other"]
+    fits = isinstance(size, fx.Node) and node_label(size) == "abs" and size.args[0] is x and given["alpha"] == 1
     return float(offset) if fits and isinstance(offset, int | float) and offset > 0 else None
 
 

@@ -74,7 +74,8 @@ def batch_norm(site: Site) -> Any:
     """A factor and a constant for each channel."""
     if site.get("training"):
         site.refuse("it normalises with the statistics of the batch")
-    x = site.refs[0]
+    site.ignore("momentum")  # of an update that eval mode does not make
+    x = site.x
     mean, variance = (site.constant(n) for n in ("running_mean", "running_var"))
     scale = 1 / torch.sqrt(variance.double() + float(site["eps"]))
     if site.constant("weight") is not None:

@@ -22,6 +22,7 @@ from robcert.certify.relax.steps import Step
 def max_pool(site: Site) -> Any:
     """Windows may overlap, have holes, and hang over the edge."""
     x, axes = site.x, int(site.op[len("max_pool")])
+    site.ignore("ceil_mode")  # the shape of the result says it
     kernel = each(site["kernel_size"], axes)
     stride, padding = each(site["stride"] or kernel, axes), each(site["padding"], axes)
     dilation = each(site["dilation"], axes)
@@ -39,6 +40,7 @@ def max_pool(site: Site) -> Any:
 def adaptive_max_pool(site: Site) -> Any:
     """Windows from floor(i n / m) to ceil((i + 1) n / m)."""
     x, axes = site.x, int(site.op[len("adaptive_max_pool")])
+    site.ignore("output_size")  # the shape of the result says it
     sizes = list(zip(x.shape[-axes:], site.shape[-axes:], strict=True))
     starts = [[i * n // m for i in range(m)] for n, m in sizes]
     widest = [max(-(-(i + 1) * n // m) - i * n // m for i in range(m)) for n, m in sizes]
@@ -50,6 +52,7 @@ def adaptive_max_pool(site: Site) -> Any:
 def over_axes(site: Site) -> Any:
     """The largest (smallest) entry over some axes."""
     given = site.get("dim")
+    site.ignore("keepdim")  # the shape of the result says it
     axes = [int(given)] if isinstance(given, int) else [int(d) for d in given or range(len(site.x.shape) + 1)]
     return _along(site, axes, smallest=site.op in ("amin", "min"))
 
@@ -60,6 +63,7 @@ def extreme(site: Site) -> Any:
     other = site.get("other")
     smallest = site.op in ("min", "minimum")
     if other is None:
+        site.ignore("keepdim")  # the shape of the result says it
         if site.get("dim") is None:
             site.refuse("it takes the largest entry over all images")
         return _first(site, _along(site, [int(site["dim"])], smallest))
@@ -90,6 +94,7 @@ def sort(site: Site) -> Any:
         site.refuse("it sorts images")
     if site.op == "topk" and not site["sorted"]:
         site.refuse("the order of its entries is not defined")
+    site.ignore("stable", "k")  # of equal entries; the shape of the result says how many
     descending = bool(site["descending"]) if site.op == "sort" else site.op == "topk" and bool(site["largest"])
     shape, size = site.shape, x.shape[axis]
     places = torch.arange(math.prod(x.shape)).view(x.shape).movedim(axis, -1)
@@ -143,4 +148,4 @@ def _rank(index: Tensor, smallest: bool) -> Tensor:
 
 
 def _first(site: Site, step: Step) -> Any:
-    return step if isinstance(site.node.meta["val"], Tensor) else [step, None]
+    return [step, None] if site.several else step

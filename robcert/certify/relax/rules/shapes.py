@@ -12,12 +12,13 @@ from robcert.certify.relax.affine import Diagonal, Moved, Sum
 from robcert.certify.relax.joined import Joined
 from robcert.certify.relax.rules import Ref, Site, number, relaxation
 from robcert.certify.relax.steps import Step
+from robcert.graph.call import WIDE
 from robcert.lipschitz.pooling import adaptive_average, average
 
 _RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "reshape_as",
              "view_as", "numpy_T")  # fmt: skip
 _SAME = ("clone", "contiguous", "alias", "detach", "lift_fresh_copy", "_to_copy", "to", "type_as", "dropout",
-         "feature_dropout", "alpha_dropout", "native_dropout", "_assert_tensor_metadata")  # fmt: skip
+         "feature_dropout", "alpha_dropout", "native_dropout")  # fmt: skip
 _RUN = ("permute", "mT", "mH", "adjoint", "rot90", "transpose", "t", "movedim", "moveaxis", "flip", "roll",
         "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "swapaxes", "swapdims", "slice", "narrow", "select",
         "pad", "constant_pad_nd", "index", "index_select", "unfold", "im2col", "upsample_nearest1d",
@@ -27,24 +28,30 @@ _AVERAGES = ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d",
 
 
 @relaxation(*_SAME)
-def same(site: Site) -> Step:
-    """Nothing, in eval mode."""
-    if site.get("train"):
+def same(site: Site) -> Any:
+    """Nothing, in eval mode, and in a type that rounds nothing away."""
+    if site.get("train", False) is not False:
         site.refuse("it is random in training mode")
-    return Diagonal(*site.head, *_numbers(1.0, 0.0), 0.0)
+    site.ignore("p", "dtype", "other")  # of dropping, which it does not do; the type of the result says the others
+    if site.results[0].dtype not in WIDE:
+        site.refuse(f"it rounds to {site.results[0].dtype}")
+    step = Diagonal(site.node.name, site.layer, (site.first.name,), site.shape, *_numbers(1.0, 0.0), 0.0)
+    return [step, None] if site.several else step
 
 
 @relaxation(*_RESHAPES)
 def reshape(site: Site) -> Step:
     """The same entries in another shape."""
     shape = site.shape
-    return moved(site, lambda x: x.reshape(len(x), *shape))
+    site.ignore("size", "shape", "sizes", "dim", "start_dim", "end_dim", "other")  # the shape of the result says it
+    return moved(site, lambda x: x.reshape(len(x), *shape), x=site.first)
 
 
 @relaxation("expand", "expand_as")
 def expand(site: Site) -> Step:
     """Copies of entries."""
-    x, shape = cast("Ref", site["self"]), site.shape
+    x, shape = site.first, site.shape
+    site.ignore("size", "other")  # the shape of the result says it
     lead = (1,) * (len(shape) - len(x.shape))
     return moved(site, lambda t: t.reshape(len(t), *lead, *x.shape).expand(len(t), *shape), x=x)
 
@@ -59,7 +66,7 @@ def repeat(site: Site) -> Step:
 @relaxation(*_RUN)
 def run(site: Site) -> Step:
     """Whatever the op does to entries, it does for any number of images."""
-    return moved(site, lambda x: cast("Tensor", site.run(x)))
+    return moved(site, lambda x: cast("Tensor", site.call(x)))
 
 
 @relaxation("split", "split_with_sizes", "chunk", "unbind", "tensor_split")
@@ -67,16 +74,15 @@ def split(site: Site) -> list[Step]:
     """Slices."""
 
     def piece(index: int) -> Callable[[Tensor], Tensor]:
-        return lambda x: cast("list[Tensor]", site.run(x))[index]
+        return lambda x: cast("list[Tensor]", site.call(x))[index]
 
-    pieces = cast("list[Tensor]", site.node.meta["val"])
-    return [moved(site, piece(k), shape=site.image_shape(v), name=f"[{k}]") for k, v in enumerate(pieces)]
+    return [moved(site, piece(k), shape=shape, name=f"[{k}]") for k, shape in enumerate(site.shapes)]
 
 
 @relaxation(*_AVERAGES)
 def averaged(site: Site) -> Step:
     """A matrix without negative entries, applied by the op itself."""
-    return moved(site, lambda x: cast("Tensor", site.run(x)), through=False)
+    return moved(site, lambda x: cast("Tensor", site.call(x)), through=False)
 
 
 @relaxation("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -101,6 +107,7 @@ def average_pool(site: Site) -> Step:
 @relaxation("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d")
 def adaptive_average_pool(site: Site) -> Step:
     """A product of one matrix an axis."""
+    site.ignore("output_size")  # the shape of the result says it
     axes = int(site.op[-2])
     return moved(site, adaptive_average(site.x.shape, site.shape[-axes:]).apply, through=False)
 
@@ -116,7 +123,7 @@ def concatenate(site: Site) -> Step:
     parts: list[Tensor | None] = []
     sizes: list[int] = []
     for part in given:
-        part_shape = part.shape if isinstance(part, Ref) else site.image_shape(part)
+        part_shape = part.shape if isinstance(part, Ref) else tuple(part.shape[1:])
         sizes.append(1 if new else part_shape[axis])
         parts.append(None if isinstance(part, Ref) else part[:1].double())
     return Joined(*site.head, axis, tuple(parts), tuple(sizes), new)
@@ -125,20 +132,20 @@ def concatenate(site: Site) -> Step:
 @relaxation("where")
 def where(site: Site) -> Step:
     """A fixed choice: each side times a mask of zeros and ones, and their sum."""
-    condition = site.constant("condition").double()
     shape = site.shape
+    condition = site.for_image(site.constant("condition").double(), len(shape) + 1)
     steps: list[Step] = []
     constant = torch.zeros(shape, dtype=torch.float64)
     for name, mask in (("self", condition), ("other", 1 - condition)):
         side = site[name]
-        full = (mask.expand(2, *shape) if mask.dim() > len(shape) else mask.expand(1, *shape))[0]
+        full = mask.expand(shape)
         if isinstance(side, Ref):
             if side.shape != shape:
                 site.refuse("it copies its input")
             steps.append(Diagonal(f"{site.node.name}/{name}", site.layer, (side.name,), shape, full, constant * 0, 0.0))
         else:
-            value = torch.as_tensor(side, dtype=torch.float64)
-            constant = constant + torch.where(full > 0, value.expand(1, *shape)[0], 0.0)
+            value = site.for_image(torch.as_tensor(side, dtype=torch.float64), len(shape) + 1)
+            constant = constant + torch.where(full > 0, value.expand(shape), 0.0)
     size = float(constant.abs().amax()) if constant.numel() else 0.0
     if len(steps) == 1:
         only = cast("Diagonal", steps[0])
