@@ -190,7 +190,7 @@ class Analysis:
             call.ignore(*(name for name, given in call.given.items() if any(True for _ in call.elements(given))))
             placed = self.graph.placements[node.name]
             at = Local(call, value, unit, size, out, self.walk.calls, self.linear, self.reasons, placed)
-            own = self.graph.ruled(call, partial(RULES[call.op], at)) if math.isfinite(at.moved) else math.inf
+            own = self.graph.ruled(call, partial(_own, at)) if math.isfinite(at.moved) else math.inf
             if max(own / unit.u, out) > _LIMIT and unit is FLOAT32:
                 self.reasons.append(f"{call.layer}: the result of {call.op} may overflow in float32")
                 own = math.inf
@@ -271,6 +271,14 @@ class Analysis:
             parent = cast("fx.Node", node.args[0])
             return self.walk.calls.get(f"{parent.name}[{node.args[1]}]") or self.walk.calls[parent.name]
         return self.walk.calls[node.name]
+
+
+def _own(at: Local) -> float:
+    """What an op rounds away; where no bound is given, no argument matters."""
+    found = RULES[at.call.op](at)
+    if not math.isfinite(found):
+        at.call.ignore(*at.call.given)
+    return found
 
 
 def _largest(call: Call, value: Value) -> float:

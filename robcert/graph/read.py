@@ -222,6 +222,7 @@ def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str, *, de
     """
     with quiet(), torch.no_grad():
         alone = copy_module(module).cpu().eval()
+        _answer(alone, _images(IMAGES, input_shape), name)
         program = export(alone, input_shape, name)
         graph = rewritten(program, name, decompose=decompose)
         _check_same(graph, alone, input_shape)
@@ -288,23 +289,10 @@ def _no_tensor(name: str, path: str) -> EvaluationError:
 
 def _check_same(graph: Graph, module: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Whether the graph answers as the network does, for one image and for several."""
-    generator = torch.Generator().manual_seed(11)
     for count in (IMAGES, 1, 3):
-        x = torch.rand(count, *input_shape, generator=generator)
-        try:
-            one, again = module(x.clone()), module(x.clone())
-        except Exception as error:
-            raise EvaluationError(
-                f"{graph.name} cannot take {count} images of shape {tuple(input_shape)}: {first_line(error)}",
-                "Check the input shape; a network takes any number of images.",
-            ) from error
-        if not isinstance(one, Tensor) or one.dim() != 2:
-            raise EvaluationError(f"{graph.name} does not answer with logits (n, classes)")
-        if not bool(torch.isfinite(one).all()):
-            raise EvaluationError(
-                f"{graph.name} answers NaN or inf to random images", "Do its inputs lie in the box (--mean, --std)?"
-            )
-        if not torch.equal(one, again):
+        x = _images(count, input_shape)
+        one = _answer(module, x, graph.name)
+        if not torch.equal(one, _answer(module, x, graph.name)):
             raise EvaluationError(
                 f"{graph.name} is random: it answers differently to the same image",
                 "A bound of one draw says nothing about the next. Attack it with --eot, or certify it with smoothing.",
@@ -316,6 +304,30 @@ def _check_same(graph: Graph, module: nn.Module, input_shape: tuple[int, ...]) -
                 f"the graph that torch exports of {graph.name} answers differently from the network",
                 "Does its forward depend on what is no tensor, or on earlier calls? Such a network has no bound.",
             )
+
+
+def _images(count: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(11))
+
+
+def _answer(module: nn.Module, x: Tensor, name: str) -> Tensor:
+    """The logits of a network that takes such images.
+
+    Raises:
+        EvaluationError: it does not, or answers with something else.
+    """
+    try:
+        answer: Any = module(x.clone())
+    except Exception as error:
+        raise EvaluationError(
+            f"{name} cannot take {len(x)} images of shape {tuple(x.shape[1:])}: {first_line(error)}",
+            "Check the input shape; a network takes any number of images.",
+        ) from error
+    if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(x):
+        raise EvaluationError(f"{name} does not answer {len(x)} images with logits ({len(x)}, classes)")
+    if not bool(torch.isfinite(answer).all()):
+        raise EvaluationError(f"{name} answers NaN or inf to random images", "Do its inputs lie in the box?")
+    return answer
 
 
 def layer_path(node: fx.Node, paths: Mapping[str, str]) -> str:

@@ -81,6 +81,7 @@ def divide(site: Site) -> Any:
 @relaxation("sign", "sgn")
 def sign(site: Site) -> None:
     """It jumps; but its product with |x|, which lp_pool2d consists of, is x."""
+    site.ignore("self")  # nothing is claimed
 
 
 @relaxation("linalg_vector_norm")
