@@ -29,7 +29,7 @@ def fingerprint(model: LoadedModel) -> tuple[Any, ...]:
     found: list[Any] = [model.input_shape, model.box]
     for path, layer in module.named_modules():
         kind = type(layer)
-        found.append((path, id(kind), id(kind.forward), layer.training))
+        found.append((path, id(kind), id(inspect.getattr_static(kind, "forward", None)), layer.training))
         for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             found.append((name, *_tensor(tensor)))
         for name, value in vars(layer).items():

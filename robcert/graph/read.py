@@ -222,7 +222,8 @@ def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str, *, de
     """
     with quiet(), torch.no_grad():
         alone = copy_module(module).cpu().eval()
-        _answer(alone, _images(IMAGES, input_shape), name)
+        for count in (IMAGES, 1):
+            _answer(alone, _images(count, input_shape), name)
         program = export(alone, input_shape, name)
         graph = rewritten(program, name, decompose=decompose)
         _check_same(graph, alone, input_shape)
@@ -320,8 +321,9 @@ def _answer(module: nn.Module, x: Tensor, name: str) -> Tensor:
         answer: Any = module(x.clone())
     except Exception as error:
         raise EvaluationError(
-            f"{name} cannot take {len(x)} images of shape {tuple(x.shape[1:])}: {first_line(error)}",
-            "Check the input shape; a network takes any number of images.",
+            f"{name} cannot take {len(x)} image(s) of shape {tuple(x.shape[1:])}: {first_line(error)}",
+            "Check the input shape. A network takes any number of images; does it normalise with the statistics of the "
+            "other images of the batch?",
         ) from error
     if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(x):
         raise EvaluationError(f"{name} does not answer {len(x)} images with logits ({len(x)}, classes)")
