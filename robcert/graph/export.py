@@ -138,7 +138,7 @@ def _refusal(error: Exception, name: str, script: bool) -> EvaluationError:
     if type(error).__name__.startswith("GuardOnDataDependent") or "data-dependent" in text:
         return EvaluationError(
             f"{name} decides by the values of a tensor which way to go{at}",
-            f"There is no bound for such a network. {_EMPIRICAL}",
+            f"There is no bound for a forward that branches on values. {_EMPIRICAL}",
         )
     form = "its TorchScript archive" if script else "it"
     return EvaluationError(
