@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-import robcert
 from robcert.errors import EvaluationError, first_line
 from robcert.network.program import without_deprecations
 
@@ -30,7 +29,7 @@ IMAGES = 2
 
 _SIZE = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")
 _EMPIRICAL = "Empirical attacks and smoothing work without a graph."
-_OURS = tuple(Path(str(package.__file__)).parent for package in (robcert, torch, contextlib))
+_OURS = (Path(__file__).parents[1], *(Path(str(package.__file__)).parent for package in (torch, contextlib)))
 """Folders of code that no user wrote."""
 
 
