@@ -15,6 +15,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from robcert.errors import UsageError
+from robcert.graph.known import graph_of
 from robcert.graph.read import read_graph
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.tail import Tail, tail
@@ -149,19 +150,25 @@ def walked(
 ) -> tuple[Walk, Value]:
     """The walk behind `graph_bound`, and its value of the logits; the same arguments and errors."""
     if isinstance(model, LoadedModel):
-        module, shape, name = model.module, model.input_shape, model.name
+        shape = model.input_shape
+    elif input_shape is None:
+        raise UsageError("the shape of one input is not known", "Give input_shape=(channels, height, width).")
     else:
-        module, name = model, type(model).__name__
-        if input_shape is None:
-            raise UsageError("the shape of one input is not known", "Give input_shape=(channels, height, width).")
         shape = tuple(input_shape)
+
+    def walk(decompose: bool) -> tuple[Walk, Value]:
+        if isinstance(model, LoadedModel):
+            graph = graph_of(model, decompose=decompose)
+        else:
+            graph = read_graph(model, shape, type(model).__name__, decompose=decompose)
+        begun = Walk(graph, math.prod(shape), tol, papers)
+        return begun, begun.run()
+
     try:
-        walk = Walk(read_graph(module, shape, name), math.prod(shape), tol, papers)
-        return walk, walk.run()
+        return walk(False)
     except UnknownOp as unknown:
         try:  # torch may know what it consists of
-            walk = Walk(read_graph(module, shape, name, decompose=True), math.prod(shape), tol, papers)
-            return walk, walk.run()
+            return walk(True)
         except UnknownOp:
             raise unknown from None
 

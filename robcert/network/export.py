@@ -20,7 +20,13 @@ from robcert.network.fold import copy_module
 from robcert.types import LoadedModel
 
 
-def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, Any] | None = None) -> Path:
+def export_pt2(
+    model: LoadedModel,
+    path: str | Path,
+    card_extra: Mapping[str, Any] | None = None,
+    *,
+    exported: ExportedProgram | None = None,
+) -> Path:
     """Writes the network that robcert executes: float32, folded, normalisation inside, logits out.
 
     ``torch.export.load(path).module()(x)`` runs it on any number of images; robcert loads it without a flag.
@@ -31,6 +37,7 @@ def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, An
         model: what `load_model` returned.
         path: the file; the suffix becomes ``.pt2`` (``.pt`` for TorchScript).
         card_extra: fields of the card to set, e.g. {"data": "digits"}.
+        exported: the network as `exported_program` returns it, where that has been done.
 
     Returns:
         The path that was written.
@@ -50,7 +57,10 @@ def export_pt2(model: LoadedModel, path: str | Path, card_extra: Mapping[str, An
         raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
     try:
         with program.without_deprecations():
-            (_write_script if script else _write_export)(module, model, card, temporary)
+            if script:
+                _write_script(module, model, card, temporary)
+            else:
+                _write_export(exported or exported_program(module, model), model, card, temporary)
         same_answers(model, module, program.load_torchscript(temporary) if script else program.load_export(temporary))
         temporary.replace(path)
     except PermissionError as error:
@@ -92,8 +102,7 @@ def exported_program(module: nn.Module, model: LoadedModel) -> ExportedProgram:
         ) from error
 
 
-def _write_export(module: nn.Module, model: LoadedModel, card: Card, path: Path) -> None:
-    exported = exported_program(module, model)
+def _write_export(exported: ExportedProgram, model: LoadedModel, card: Card, path: Path) -> None:
     try:
         content = io.BytesIO()
         torch.export.save(exported, content, extra_files={EXTRA_FILE: card.to_json()})

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import torch
+from torch.export import ExportedProgram
 
-from robcert.engine.expectation import single_draw
 from robcert.engine.witnesses import Witnesses
-from robcert.network import export_pt2
+from robcert.errors import EvaluationError
+from robcert.graph.known import graph_of
+from robcert.network.export import export_pt2, exported_program
+from robcert.network.fold import copy_module
 from robcert.runs.files import explained
 from robcert.runs.proof import Proof
 from robcert.runs.record import ModelRecord, RunSpec
@@ -82,15 +85,42 @@ def write_examples(
         store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta)
 
 
-def write_network(store: RunStore, name: str, model: LoadedModel) -> None:
-    """Write the network that the examples fool, ``network-NAME.pt2`` (``.pt`` for TorchScript), if it is not there yet.
+def exported(model: LoadedModel) -> ExportedProgram | None:
+    """Return the network as `write_network` will write it; None for TorchScript, which is written as it is.
+
+    Where a certificate has read its graph, nothing is exported again.
 
     Raises:
-        EvaluationError: torch cannot export it, or the directory cannot be written.
+        EvaluationError: torch cannot export it.
     """
-    if not any(store.directory.glob(f"network-{name}.pt*")):
+    if any(isinstance(layer, torch.jit.ScriptModule) for layer in model.module.modules()):
+        return None
+    try:
+        return graph_of(model).program
+    except EvaluationError:  # a network without bounds may still be stored
+        return exported_program(copy_module(model.module).cpu().eval(), model)
+
+
+def write_network(store: RunStore, name: str, model: LoadedModel, program: ExportedProgram | None) -> None:
+    """Write the network that the examples fool, ``network-NAME.pt2`` (``.pt`` for TorchScript), if it is not there yet.
+
+    Args:
+        store: of the run.
+        name: as `product_name` has it.
+        model: the network.
+        program: what `exported` returned.
+
+    Raises:
+        EvaluationError: what was written answers differently, or the directory cannot be written.
+    """
+    if not is_stored(store, name):
         with explained(store.directory):
-            export_pt2(single_draw(model), store.directory / f"network-{name}.pt2")
+            export_pt2(model, store.directory / f"network-{name}.pt2", exported=program)
+
+
+def is_stored(store: RunStore, name: str) -> bool:
+    """Whether the network of that name is in the run directory already."""
+    return any(store.directory.glob(f"network-{name}.pt*"))
 
 
 def product_name(spec: RunSpec, number: int) -> str:

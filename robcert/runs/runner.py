@@ -25,7 +25,14 @@ from robcert.runs.checks import check_answers, check_unbounded, compare_legs
 from robcert.runs.early import Enough, Standing, Stopped
 from robcert.runs.images import clean_logits, entrants
 from robcert.runs.plan import LegPlan, build
-from robcert.runs.products import product_name, write_contradiction, write_examples, write_network
+from robcert.runs.products import (
+    exported,
+    is_stored,
+    product_name,
+    write_contradiction,
+    write_examples,
+    write_network,
+)
 from robcert.runs.proof import Proof, come_upon, prove
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
@@ -49,6 +56,9 @@ class _Place:
         search = None if self.search is None else copy.deepcopy(self.search).to(device)
         module = copy.deepcopy(self.model.module).to(device)
         return _Place(replace(self.model, module=module), images, layout, search)
+
+
+_NOT_STORED = "the network is not stored beside its adversarial examples"
 
 
 class Runner:
@@ -115,6 +125,8 @@ class Runner:
                 update={"search_precision": self._searched(number, self.search), "checks": beside or SpentRecord()}
             )
 
+        missing: list[str] = []
+        store_network = self._network_writer(number, single_draw(model), missing)
         try:
             stopped = self._legs(number, model, wrong, witnesses, progress, proof)
         except Interrupted:
@@ -126,7 +138,6 @@ class Runner:
             raise
         record = summarized(progress.notes, stopped)
         known(record)
-        missing: list[str] = []
         if stopped is None:
             with self._may_fail("the checks after the attack were not done", missing):
                 more, beside = self._checks(model, clean, wrong, witnesses, proof, progress)
@@ -135,8 +146,9 @@ class Runner:
             name = product_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
                 write_examples(self.store, name, model, self.data, self.threat, record, witnesses)
-            with self._may_fail("the network is not stored beside its adversarial examples", missing):
-                write_network(self.store, name, model)
+            if store_network is not None:
+                with self._may_fail(_NOT_STORED, missing):
+                    store_network()
         with self._may_fail("the record lacks what came after the attack", missing):
             known(record.model_copy(update={"missing": missing}))
         return record.model_copy(update={"missing": missing})
@@ -170,6 +182,16 @@ class Runner:
                 return stopped
             if self.store:
                 self.store.finish_leg(number, k, witnesses, record, signs)
+        return None
+
+    def _network_writer(self, number: int, model: LoadedModel, missing: list[str]) -> Callable[[], None] | None:
+        """What stores the network once the attack has ended; that it cannot be stored is said before the first leg."""
+        store, name = self.store, product_name(self.spec, number)
+        if store is None or is_stored(store, name):
+            return None
+        with self._may_fail(_NOT_STORED, missing):
+            program = exported(model)
+            return lambda: write_network(store, name, model, program)
         return None
 
     @contextmanager

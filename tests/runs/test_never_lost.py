@@ -18,6 +18,7 @@ from toys import toy
 import robcert
 from robcert.errors import EvaluationError
 from robcert.runs import runner
+from robcert.runs.reporter import Silent
 from robcert.runs.standing import read_record
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -151,3 +152,52 @@ def test_another_runtime_that_fails_leaves_the_table(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "cannot be written as ONNX" in done.stderr
     assert len(json.loads(done.stdout)["models"][0]["images"]) == 12
+
+
+class Branching(nn.Module):
+    """A classifier that torch cannot export: it decides by a value."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * (2 if bool(x.max() > 2) else 1)
+
+
+class Listening(Silent):
+    """Remembers the order of what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(f"note: {text}")
+
+    def leg(self, model: str, leg: Any, work: int) -> None:
+        self.told.append(f"leg: {leg}")
+
+
+@pytest.mark.parametrize("certify", ["none", "gap"])
+def test_what_cannot_be_stored_is_said_before_the_first_leg(
+    certify: str, model: LoadedModel, data: Dataset, tmp_path: Path
+) -> None:
+    reporter = Listening()
+    branching = toy(Branching(model.module), (1, 8, 8), 10)
+    record = robcert.attack(
+        branching,
+        data,
+        THREAT,
+        PLAN,
+        certify=certify,
+        run=tmp_path / "r",
+        reporter=reporter,
+        search_precision="float32",
+    )
+    whole = robcert.attack(model, data, THREAT, PLAN, certify="none", search_precision="float32")
+    assert [image.status for image in record.models[0].images] == [image.status for image in whole.models[0].images]
+    assert [told.split(":")[0] for told in reporter.told] == ["note", "leg", "leg"]
+    assert "not stored" in reporter.told[0]
+    assert [f"note: {text}" for text in record.models[0].missing] == reporter.told[:1], "said once"
+    assert (tmp_path / "r" / f"adversarials-{branching.name}.safetensors").exists()
+    assert read_record(tmp_path / "r") == record

@@ -17,7 +17,8 @@ from robcert.certify.relax.rules import Ref, Site, relaxations
 from robcert.certify.relax.steps import Step
 from robcert.errors import EvaluationError
 from robcert.graph.fingerprint import fingerprint
-from robcert.graph.read import Graph, layer_path, node_label, read_graph
+from robcert.graph.known import graph_of
+from robcert.graph.read import Graph, layer_path, node_label
 from robcert.types import LoadedModel
 
 _SHIFTS = ("log_softmax", "_log_softmax")
@@ -79,7 +80,7 @@ def program(model: LoadedModel) -> Program:
 def _compile(model: LoadedModel) -> Program:
     unknown: EvaluationError | None = None
     for decompose in (False, True):
-        graph = read_graph(model.module, model.input_shape, model.name, decompose=decompose)
+        graph = graph_of(model, decompose=decompose)
         try:
             return _Compiler(graph, model.input_shape).run()
         except _Unknown as error:
