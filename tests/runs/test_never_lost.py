@@ -195,7 +195,9 @@ def test_what_cannot_be_stored_is_said_before_the_first_leg(
         search_precision="float32",
     )
     whole = robcert.attack(model, data, THREAT, PLAN, certify="none", search_precision="float32")
-    assert [image.status for image in record.models[0].images] == [image.status for image in whole.models[0].images]
+    held = {"open", "certified"}
+    for image, other in zip(record.models[0].images, whole.models[0].images, strict=True):
+        assert image.status == other.status or {image.status, other.status} == held
     assert [told.split(":")[0] for told in reporter.told] == ["note", "leg", "leg"]
     assert "not stored" in reporter.told[0]
     assert [f"note: {text}" for text in record.models[0].missing] == reporter.told[:1], "said once"
