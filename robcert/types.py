@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -108,6 +109,9 @@ class Dataset:
         box: the smallest and largest value an entry may take.
         title: how a table calls it ("CIFAR-10 (JPEG)").
         seed: the seed of the subset, or None for the whole split.
+        class_order: the numbers of the classes, where the user gave them.
+        ranked: whether nobody gave them: the number of a class is the place of its name among the others.
+        notes: what was decided in reading the images, a sentence each.
     """
 
     name: str
@@ -119,6 +123,9 @@ class Dataset:
     box: tuple[float, float] = (0.0, 1.0)
     title: str = ""
     seed: int | None = None
+    class_order: Mapping[str, int] | None = None
+    ranked: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -155,6 +162,7 @@ class LoadedModel:
             load and multiplied by a safety factor; see `robcert.network.probe`.
         card: what is known about the model (the fields of `robcert.network.card.Card`).
         warnings: what the probe noticed.
+        notes: what was decided in reading the file, a sentence each.
     """
 
     module: nn.Module
@@ -166,3 +174,4 @@ class LoadedModel:
     rounding: float = 2.0**-20
     card: dict[str, Any] | None = None
     warnings: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())

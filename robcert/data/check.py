@@ -9,6 +9,12 @@ from robcert.errors import EvaluationError
 
 _LISTED = 3
 
+_NOISE = 1e-5
+"""What floating-point arithmetic leaves outside the box (resizing, normalising and back), as a share of its width."""
+
+_DARK = 0.1
+"""Images whose largest entry is below this share of the box: divided by 255 twice, or 0 and 1 stored as bytes."""
+
 MOST_CLASSES = 2**20
 """Every class gets a name; the largest data sets of images have some 10^4 of them."""
 
@@ -16,7 +22,7 @@ MOST_CLASSES = 2**20
 def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     """The images as float32, all entries finite and inside the box.
 
-    uint8 is divided by 255, any floating dtype is converted.
+    uint8 is divided by 255, any floating dtype is converted, and booleans are 0 and 1.
 
     Args:
         x: (n, *shape).
@@ -33,10 +39,12 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
         )
     if x.dtype == torch.uint8:
         return x.to(torch.float32) / 255
+    if x.dtype == torch.bool:
+        return x.to(torch.float32)
     if not x.is_floating_point():
         raise EvaluationError(
             f"{name} holds {_dtype(x)}, but floats in [{box[0]:g}, {box[1]:g}] or uint8 were expected",
-            "Convert it, e.g. x.astype('uint8') for pixels from 0 to 255.",
+            _converted(x),
         )
     x = x.to(torch.float32)
     bad = ~torch.isfinite(x)
@@ -50,7 +58,7 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
     if low < box[0] or high > box[1]:
         outside = ((x < box[0]) | (x > box[1])).flatten(1).any(1)
         raise EvaluationError(
-            f"{name} has entries from {low:g} to {high:g}, but [{box[0]:g}, {box[1]:g}] was expected"
+            f"{name} has entries from {low:.9g} to {high:.9g}, but [{box[0]:g}, {box[1]:g}] was expected"
             f" (image {_first(outside)})",
             "Scale the images (pixels from 0 to 255: save them as uint8). Normalising by mean and standard"
             " deviation belongs to the model, not to the data.",
@@ -58,11 +66,43 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
     return x
 
 
+def without_noise(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) -> tuple[Tensor, list[str]]:
+    """The images with entries that rounding left just outside the box moved into it, and a note where there are any.
+
+    Images that are all but black get a note too: they were probably scaled twice.
+
+    Args:
+        x: (n, *shape), of any dtype; what is further outside is left as it is.
+        name: how a message calls the array.
+        box: the smallest and largest value that an entry may take.
+    """
+    notes: list[str] = []
+    low, high = box
+    if not x.is_floating_point():
+        top = float(x.max()) / 255 if x.dtype == torch.uint8 and x.numel() else high
+    else:
+        least, top = (float(v) for v in x.aminmax()) if x.numel() else (low, high)
+        slack = (high - low) * max(_NOISE, 2 * torch.finfo(x.dtype).eps)
+        if not low <= least <= top <= high and low - slack <= least <= top <= high + slack:
+            count = int(((x < low) | (x > high)).sum())
+            x = x.clamp(low, high)
+            notes.append(
+                f"{count:,} entries of {name} were outside [{low:g}, {high:g}] by rounding (from {least:.9g} to "
+                f"{top:.9g}) and were moved to its ends"
+            )
+    if top < low + _DARK * (high - low):
+        notes.append(
+            f"{name} is all but black: its largest entry is {top:.3g} of [{low:g}, {high:g}]. Was it divided by 255 "
+            "twice, or are 0 and 1 stored as uint8?"
+        )
+    return x, notes
+
+
 def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tensor:
     """The labels as int64 (n,), one for each image, from 0 to ``classes`` - 1.
 
     Args:
-        y: (n,), integers, or floats that are whole numbers.
+        y: (n,) or (n, 1), integers, or floats that are whole numbers; or one-hot, (n, classes).
         count: the number of images.
         classes: the number of classes; None: the largest label decides.
         name: how a message calls the array.
@@ -70,19 +110,24 @@ def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tenso
     Raises:
         EvaluationError: another shape or length, not integers, out of range.
     """
+    if y.is_complex() or (y.is_floating_point() and not bool((y == y.round()).all())):
+        what = "rows that are not one-hot" if y.ndim == 2 else "numbers that are not whole"
+        raise EvaluationError(
+            f"{name} holds {_dtype(y)}, {what}, but the number of a class was expected for each image",
+            "For probabilities: y.argmax(axis=1).",
+        )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y.squeeze(1)
+    elif one_hot(y):
+        y = y.to(torch.int64).argmax(1)
     if y.ndim != 1:
         raise EvaluationError(
             f"{name} has the shape {tuple(y.shape)}, but one label for each image, ({count},), was expected",
-            "Give the number of the class of each image (for one-hot labels: y.argmax(axis=1)).",
+            "Give the number of the class of each image. Rows with a single 1 in them are read as one-hot labels.",
         )
     if len(y) != count:
         raise EvaluationError(
             f"{name} has {len(y)} labels for {count} images", "Give exactly one label for each image."
-        )
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise EvaluationError(
-            f"{name} holds {_dtype(y)}, but integer labels were expected",
-            "Convert it, e.g. y.astype('int64').",
         )
     y = y.to(torch.int64)
     low, high = int(y.min()), int(y.max())
@@ -98,6 +143,24 @@ def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tenso
             "Number the classes from 0.",
         )
     return y
+
+
+def one_hot(y: Tensor) -> bool:
+    """Whether every row of ``y`` has a single 1, and 0 elsewhere."""
+    if y.ndim != 2 or y.shape[1] < 2 or not len(y):
+        return False
+    ones = y == 1
+    return bool((ones | (y == 0)).all()) and bool((ones.sum(1) == 1).all())
+
+
+def _converted(x: Tensor) -> str:
+    """How integers become images."""
+    if x.is_complex() or not x.numel():
+        return "Give real numbers."
+    low, high = int(x.min()), int(x.max())
+    if low >= 0 and high <= 255:
+        return "Convert it: x.astype('uint8') for pixels from 0 to 255, x.astype('float32') for 0 and 1."
+    return f"Its entries are from {low} to {high}: divide them by the value of white, e.g. x / 65535 for 16 bits."
 
 
 def _first(mask: Tensor) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
+from robcert.data.order import check_covers, default_order, gaps, is_numeric, names_of, shown
+from robcert.data.picture import Picture, read_picture
 from robcert.data.source import SPLITS, Images, Request, dataset
+from robcert.data.walk import below, entries, folders, is_picture
 from robcert.errors import EvaluationError, UsageError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _LAYOUT = "Expected: PATH/CLASS/IMAGE.png, one sub-folder for each class, or that below PATH/test and PATH/train."
-_GREY = frozenset({"1", "L", "LA", "I", "F", "I;16"})
-_DEEP = frozenset({"I", "F", "I;16"})
 
 
 def _places(request: Request) -> list[tuple[Path, bool]]:
@@ -22,16 +24,17 @@ def _places(request: Request) -> list[tuple[Path, bool]]:
     return [(request.path, request.path.is_dir())]
 
 
-@dataset("folder", title="image folder (folder:PATH)", places=_places, from_path=True)
+@dataset("folder", title="image folder (folder:PATH)", places=_places, from_path=True, named=True)
 def read_folder(request: Request) -> Images:
-    """Reads all images below ``PATH/CLASS``; or below ``PATH/SPLIT/CLASS``, whatever else stands beside the split.
+    """Read all pictures below ``PATH/CLASS``; or below ``PATH/SPLIT/CLASS``, whatever else stands beside the split.
 
-    Classes and images are sorted by name, so an index means the same image as long as no file comes or goes.
-    Grey images stay grey if all are; otherwise all become RGB. Pixels are 8 bits, divided by 255.
+    A folder is a class if a picture is in it, at any depth. Classes are numbered in the order of their names, by value
+    where all are numbers, or as the class order says; pictures are sorted by name, so an index means the same picture as
+    long as no file comes or goes. Grey pictures stay grey if all are; otherwise all become RGB.
 
     Raises:
-        UsageError: no such folder.
-        EvaluationError: no class, no image, only folders in place of images, a file that is no image, images of
+        UsageError: no such folder; a class without a number.
+        EvaluationError: no class, no picture, only folders in place of pictures, a file that is no picture, pictures of
             different sizes.
     """
     root = request.path
@@ -39,69 +42,94 @@ def read_folder(request: Request) -> Images:
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}", _LAYOUT)
     split = root / request.split
-    if {folder.name for folder in _folders(root)} == set(SPLITS) or (split.is_dir() and _only_folders(split)):
+    if {folder.name for folder in folders(root)} == set(SPLITS) or (split.is_dir() and _only_folders(split)):
         root = split
-    folders = _folders(root)
-    files = [
-        (path, label) for label, folder in enumerate(folders) for path in sorted(folder.rglob("*")) if _is_picture(path)
-    ]
-    if not files:
-        found = f"{len(folders)} sub-folders without images" if folders else "no sub-folders"
-        raise EvaluationError(f"{root} holds {found}", _LAYOUT)
-    if not any(path.parent in folders for path, _ in files):
+    found = {folder: below(folder) for folder in folders(root)}
+    classes = [folder for folder, inside in found.items() if inside.pictures]
+    if not classes:
+        held = f"{len(found)} sub-folders without images" if found else "no sub-folders"
+        raise EvaluationError(f"{root} holds {held}", _LAYOUT)
+    if not any(path.parent == folder for folder in classes for path in found[folder].pictures):
         # Splits under other names, or a level too many: what they hold are the classes, they are none.
-        deeper = [f"{folder.name}/{inner[0].name}" for folder in folders if (inner := _folders(folder))]
-        found = ", ".join([*deeper[:3], *(["..."] if deeper[3:] else [])])
+        deeper = [f"{folder.name}/{inner[0].name}" for folder in classes if (inner := folders(folder))]
+        listed = ", ".join([*deeper[:3], *(["..."] if deeper[3:] else [])])
         raise EvaluationError(
-            f"{root} holds no images one level down, only further folders ({found})",
+            f"{root} holds no images one level down, only further folders ({listed})",
             f"{_LAYOUT} Name the folder that holds the classes, or another --split.",
         )
-    pictures = [open_picture(path) for path, _ in files]
-    size = pictures[0].size
-    for (path, _), picture in zip(files, pictures, strict=True):
-        if picture.size != size:
+    names = default_order(folder.name for folder in classes)
+    order = request.class_order
+    if order is not None:
+        check_covers(order, names, f"folders of {root}")
+    numbers = order or {name: number for number, name in enumerate(names)}
+    # In the order of the names, whatever the numbers: the index of a picture does not depend on the class order.
+    classes.sort(key=lambda folder: names.index(folder.name))
+    labels = [numbers[folder.name] for folder in classes for _ in found[folder].pictures]
+    paths = [path for folder in classes for path in found[folder].pictures]
+    pictures = [read_picture(path) for path in paths]
+    notes = [f"classes {_how(names, order is not None)}: {shown(names_of(numbers))}"]
+    empty = [folder.name for folder in found if folder not in classes and folder.name not in numbers]
+    if empty:
+        notes.append(f"{len(empty)} folders hold no picture and are no class: {', '.join(empty[:3])}")
+    notes += [*_passed_over(root, [found[folder].others for folder in classes]), *what_happened(paths, pictures)]
+    x = stacked(paths, pictures, "Resize or crop them first: robcert does not choose how.")
+    return Images(x, torch.tensor(labels), names_of(numbers), ranked=order is None, notes=tuple(notes))
+
+
+def stacked(paths: Sequence[Path], pictures: Sequence[Picture], advice: str) -> Tensor:
+    """Pictures of one size as (n, channels, height, width): grey if all are; uint8 if all are.
+
+    Raises:
+        EvaluationError: they have different sizes.
+    """
+    size = pictures[0].pixels.shape[:2]
+    for path, picture in zip(paths, pictures, strict=True):
+        if picture.pixels.shape[:2] != size:
             raise EvaluationError(
-                f"{path} is {_size(picture.size)}, but {files[0][0]} is {_size(size)}; one size is needed",
-                "Resize or crop them first.",
+                f"{path} is {_size(picture.pixels.shape)}, but {paths[0]} is {_size(size)}; one size is needed", advice
             )
-    mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
-    x = torch.from_numpy(np.stack([np.array(picture.convert(mode)) for picture in pictures]))
-    x = x.unsqueeze(1) if mode == "L" else x.permute(0, 3, 1, 2)
-    return Images(x, torch.tensor([label for _, label in files]), tuple(folder.name for folder in folders))
+    channels = max(picture.pixels.shape[2] for picture in pictures)
+    exact = all(picture.pixels.dtype == np.uint8 for picture in pictures)
+    x = np.empty((len(pictures), *size, channels), dtype=np.uint8 if exact else np.float32)
+    for place, picture in enumerate(pictures):
+        narrow = picture.pixels.dtype == np.uint8
+        x[place] = picture.pixels / np.float32(255) if narrow and not exact else picture.pixels
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def what_happened(paths: Sequence[Path], pictures: Sequence[Picture]) -> list[str]:
+    """One line for each thing that was done to some of the pictures: how many, and the first of them."""
+    counts = Counter(what for picture in pictures for what in picture.happened)
+    first = {what: p for p, picture in reversed(list(zip(paths, pictures, strict=True))) for what in picture.happened}
+    return [f"{count} of {len(paths)} pictures {what} ({first[what].name})" for what, count in counts.items()]
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _visible(folder) if entry.is_dir()]
+def _how(names: Sequence[str], said: bool) -> str:
+    if said:
+        return "in the given order"
+    if gaps(names):
+        return "by place, though their names are numbers with gaps (--class-order says it otherwise)"
+    if is_numeric(names):
+        return "in the order of their numbers (torchvision's ImageFolder has 1, 10, 2; --class-order says it otherwise)"
+    return "in alphabetical order (--class-order says it otherwise)"
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+def _passed_over(root: Path, others: Sequence[Counter[str]]) -> list[str]:
+    """What lies among the pictures and beside the classes, and was not read."""
+    notes: list[str] = []
+    suffixes = sum(others, Counter[str]())
+    if suffixes:
+        listed = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.most_common(4))
+        notes.append(f"{suffixes.total()} files among the pictures were not read, by their suffix: {listed}")
+    if beside := [entry.name for entry in entries(root) if is_picture(entry)]:
+        notes.append(f"{len(beside)} pictures beside the folders of classes belong to none ({beside[0]})")
+    return notes
 
 
 def _only_folders(folder: Path) -> bool:
-    """Whether sub-folders are in it, and no image beside them."""
-    return bool(_folders(folder)) and not any(_is_picture(entry) for entry in _visible(folder))
+    """Whether sub-folders are in it, and no picture beside them."""
+    return bool(folders(folder)) and not any(is_picture(entry) for entry in entries(folder))
 
 
-def open_picture(path: Path) -> Image.Image:
-    """The image as 8-bit grey or RGB.
-
-    Raises:
-        EvaluationError: it is no image, or has more than 8 bits a pixel.
-    """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode in _DEEP:
-                # Pillow would clip 16 bits to 8 without a word.
-                raise EvaluationError(f"{path} has more than 8 bits a pixel", "Convert it to 8 bits, or use npz:PATH.")
-            return picture.convert("L" if picture.mode in _GREY else "RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise EvaluationError(f"{path} is no image: {error}", "Repair or remove it.") from error
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from robcert.data.check import check_images, check_labels
+from robcert.data.check import check_images, check_labels, without_noise
+from robcert.data.order import class_order as read_order
 from robcert.data.source import SPLITS, Request, Source, Split, datasets
 from robcert.data.subset import subset
 from robcert.errors import UsageError, did_you_mean
@@ -22,8 +24,9 @@ def load_dataset(
     seed: int = 0,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
+    class_order: str | os.PathLike[str] | Sequence[str] | Mapping[str, int] | None = None,
 ) -> Dataset:
-    """Reads a data set by name, checks it, and takes a stratified subset.
+    """Read a data set by name, check it, and take a stratified subset.
 
     Args:
         name: "digits", "mnist", ..., "npz:PATH" or "folder:PATH".
@@ -32,14 +35,18 @@ def load_dataset(
         seed: chooses the subset.
         data_dir: the folder of the files; default ``$ROBCERT_DATA``, then ``~/.cache/robcert``.
         download: whether missing files may be downloaded.
+        class_order: the numbers of classes that have names only (the sub-folders of a folder): a file with a name a
+            line, a JSON list of names or a JSON table of names to numbers; or such a list or mapping.
 
     Raises:
-        UsageError: unknown name or split, a path is missing, n < 1.
+        UsageError: unknown name or split, a path is missing, n < 1, a class order where classes have numbers already.
         EvaluationError: the files are missing or cannot be used.
     """
-    source, request = _request(name, split, data_dir, download)
+    order = None if class_order is None else read_order(class_order)
+    source, request = _request(name, split, data_dir, download, order)
     images = source.read(request)
-    x = check_images(images.x, f"x of {name}")
+    x, notes = without_noise(images.x, f"x of {name}")
+    x = check_images(x, f"x of {name}")
     y = check_labels(images.y, len(x), len(images.classes) or None, f"y of {name}")
     classes = images.classes or tuple(str(label) for label in range(int(y.max()) + 1))
     data = Dataset(
@@ -50,6 +57,9 @@ def load_dataset(
         index=torch.arange(len(x)),
         classes=classes,
         title=source.title if not source.from_path else name,
+        class_order=order,
+        ranked=images.ranked,
+        notes=tuple(f"{name}: {note}" for note in (*images.notes, *notes)),
     )
     return subset(data, n, seed)
 
@@ -66,11 +76,17 @@ def where(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[tup
     source = datasets.get(kind)
     if source.from_path and not path:
         return []
-    source, request = _request(name, "test", data_dir, False)
+    source, request = _request(name, "test", data_dir, False, None)
     return source.places(request)
 
 
-def _request(name: str, split: str, data_dir: str | os.PathLike[str] | None, download: bool) -> tuple[Source, Request]:
+def _request(
+    name: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+    class_order: Mapping[str, int] | None,
+) -> tuple[Source, Request]:
     chosen: list[Split] = [known for known in SPLITS if known == split]
     if not chosen:
         raise UsageError(f"unknown split {split!r}", did_you_mean(split, SPLITS))
@@ -83,10 +99,15 @@ def _request(name: str, split: str, data_dir: str | os.PathLike[str] | None, dow
             f"the data set {kind!r} takes no path, but {name!r} was given",
             f"Write --data {kind} (and --data-dir FOLDER for its files).",
         )
+    if class_order is not None and not source.named:
+        raise UsageError(
+            f"the classes of {name} have their numbers already, but a class order was given", "Leave --class-order out."
+        )
     return source, Request(
         name=name,
         split=chosen[0],
         path=Path(path).expanduser() if path else None,
         data_dir=Path(data_dir) if data_dir is not None else None,
         download=download,
+        class_order=class_order,
     )

@@ -13,11 +13,15 @@ import torch
 from numpy.lib import format as npy
 
 from robcert.data.archive import check_archive
+from robcert.data.arrays import choose
+from robcert.data.check import one_hot
+from robcert.data.order import check_covers, default_order, names_of, shown
 from robcert.data.source import Images, Request, dataset
 from robcert.errors import EvaluationError, UsageError
 
 _EXAMPLE = "numpy.savez('images.npz', x=images, y=labels) writes such a file."
 _COLOURS = (1, 3)
+_LAST = (*_COLOURS, 4)
 
 
 def _file(request: Request) -> Path:
@@ -31,11 +35,12 @@ def _places(request: Request) -> list[tuple[Path, bool]]:
     return [(path, path.is_file())]
 
 
-@dataset("npz", title="NumPy archive (npz:PATH)", places=_places, from_path=True)
+@dataset("npz", title="NumPy archive (npz:PATH)", places=_places, from_path=True, named=True)
 def read_npz(request: Request) -> Images:
-    """Reads ``x``, ``y`` and, if it is there, ``classes``.
+    """Read ``x``, ``y`` and, if it is there, ``classes``.
 
-    A file is both splits; a folder holds ``test.npz`` and ``train.npz``.
+    A file is both splits, or holds both (``x_test``, ``train_labels``); a folder holds ``test.npz`` and ``train.npz``.
+    Names such as ``images`` and ``labels``, or none (``arr_0``, ``arr_1``), are understood.
 
     ``x``: floats in [0, 1], or uint8, which is divided by 255.
 
@@ -43,15 +48,15 @@ def read_npz(request: Request) -> Images:
     shape of ``x``                becomes
     ============================  =======================================================================
     (n, h, w)                     (n, 1, h, w): grey images
-    (n, h, w, 1), (n, h, w, 3)    (n, c, h, w), unless the second size is 1 or 3 too
+    (n, h, w, 1), 3 or 4          (n, c, h, w), unless the second size is 1 or 3
     (n, 1, h, w), (n, 3, h, w)    itself, whatever the last size is
     any other (n, ...)            itself
     ============================  =======================================================================
 
-    ``y``: (n,) integers from 0. ``classes``: their names.
+    ``y``: (n,) or (n, 1) whole numbers from 0, one-hot rows (n, classes), or names. ``classes``: their names.
 
     Raises:
-        UsageError: no such file.
+        UsageError: no such file; a class order for labels that are numbers.
         EvaluationError: not an archive, damaged, an array is missing, or declares more than the file holds.
     """
     path = _file(request)
@@ -63,17 +68,34 @@ def read_npz(request: Request) -> Images:
                 raise EvaluationError(f"{path} is one NumPy array, but an archive with x and y was expected", _EXAMPLE)
         check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
-            names = list(archive.files)
-            for name in ("x", "y"):
-                if name not in names:
-                    raise EvaluationError(
-                        f"{path} holds {', '.join(names) or 'nothing'}, but no array {name!r}", _EXAMPLE
-                    )
-            x, y = _tensor(archive["x"], f"x of {path}"), _tensor(archive["y"], f"y of {path}")
-            classes = _names(archive["classes"], path) if "classes" in names else ()
+            chosen = choose(list(archive.files), request.split, str(path), _EXAMPLE)
+            x = _tensor(archive[chosen.images], f"{chosen.images} of {path}")
+            given = archive[chosen.labels]
+            classes = _names(archive[chosen.classes], path) if chosen.classes else ()
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TokenError, NotImplementedError) as error:
         raise EvaluationError(f"{path} cannot be read as a NumPy archive: {error}", _EXAMPLE) from error
-    return Images(_channels_first(x), y, classes)
+    notes = [] if chosen.usual else [f"{chosen.images} are the images and {chosen.labels} the labels"]
+    if given.dtype.kind in "US":
+        return _named(_channels_first(x), given, classes, request, notes)
+    y = _tensor(given, f"{chosen.labels} of {path}")
+    if request.class_order is not None:
+        raise UsageError(f"the labels of {path} are numbers already", "Leave --class-order out.")
+    if one_hot(y):
+        notes.append(f"the labels are one-hot: {y.shape[1]} classes")
+        classes = classes or tuple(str(number) for number in range(y.shape[1]))
+    return Images(_channels_first(x), y, classes, notes=tuple(notes))
+
+
+def _named(x: torch.Tensor, labels: Any, classes: tuple[str, ...], request: Request, notes: list[str]) -> Images:
+    """Images whose labels are names: numbered by the class order, by ``classes``, or in their own order."""
+    texts = [str(label) if labels.dtype.kind == "U" else bytes(label).decode("utf-8", "replace") for label in labels.ravel()]
+    names = default_order(set(texts))
+    order = request.class_order or {name: number for number, name in enumerate(classes or names)}
+    check_covers(order, names, f"names in the labels of {request.path}")
+    ranked = request.class_order is None and not classes
+    notes.append(f"the labels are names{' in alphabetical order' if ranked else ''}: {shown(names_of(order))}")
+    y = torch.tensor([order[text] for text in texts]).reshape(labels.shape)
+    return Images(x, y, names_of(order), ranked=ranked, notes=tuple(notes))
 
 
 def _tensor(array: Any, name: str) -> torch.Tensor:
@@ -89,12 +111,12 @@ def _names(array: Any, path: Path) -> tuple[str, ...]:
         raise EvaluationError(
             f"classes of {path} has shape {array.shape}, but one name for each class was expected", _EXAMPLE
         )
-    return tuple(str(name) for name in array)
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in array)
 
 
 def _channels_first(x: torch.Tensor) -> torch.Tensor:
     if x.ndim == 3:
         return x.unsqueeze(1)
-    if x.ndim == 4 and x.shape[3] in _COLOURS and x.shape[1] not in _COLOURS:
+    if x.ndim == 4 and x.shape[3] in _LAST and x.shape[1] not in _COLOURS:
         return x.permute(0, 3, 1, 2)
     return x

@@ -4,50 +4,42 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from robcert.data.folder import SUFFIXES, open_picture
+from robcert.data.check import check_images
+from robcert.data.fit import refit
+from robcert.data.folder import stacked, what_happened
+from robcert.data.picture import SUFFIXES, read_picture
+from robcert.data.walk import below
 from robcert.errors import EvaluationError, UsageError
 
 
-def read_pictures(folder: Path, shape: tuple[int, ...]) -> tuple[list[Path], Tensor]:
+def read_pictures(folder: Path, shape: tuple[int, ...]) -> tuple[list[Path], Tensor, list[str]]:
     """All image files below a folder, sorted by name, as a network of that input shape takes them.
 
     Args:
         folder: where to look, sub-folders included.
-        shape: (1 or 3, height, width); pictures become grey or RGB accordingly.
+        shape: of an input of the network; grey pictures become RGB and the other way round.
 
     Returns:
-        The files, and (n, *shape) float32 in [0, 1].
+        The files, (n, *shape) float32 in [0, 1], and what was done to some of them.
 
     Raises:
         UsageError: no such folder, or no image in it.
         EvaluationError: a network that takes no pictures, a file that is no image or of another size.
     """
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise EvaluationError(
-            f"pictures have 1 or 3 channels, a height and a width, but the model takes inputs of shape {shape}",
-            "Screen arrays from Python: robcert.sensitivity.detection.Detector",
-        )
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", "Name a folder of image files: --images DIR")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    ]
+    files = below(folder).pictures
     if not files:
         raise UsageError(f"{folder} holds no image", f"Known: {', '.join(sorted(SUFFIXES))}")
-    pictures: list[Tensor] = []
-    for path in files:
-        picture = open_picture(path).convert("L" if shape[0] == 1 else "RGB")
-        if picture.size != (shape[2], shape[1]):
-            raise EvaluationError(
-                f"{path} is {picture.size[0]}x{picture.size[1]}, but the model takes {shape[2]}x{shape[1]}",
-                "Resize or crop it first: robcert does not choose how.",
-            )
-        pixels = torch.from_numpy(np.array(picture)).to(torch.float32) / 255
-        pictures.append(pixels.unsqueeze(0) if shape[0] == 1 else pixels.permute(2, 0, 1))
-    return files, torch.stack(pictures)
+    pictures = [read_picture(path) for path in files]
+    advice = "Resize or crop it first: robcert does not choose how."
+    images = check_images(stacked(files, pictures, advice), f"the pictures of {folder}")
+    fitted = refit(images, shape)
+    if fitted is None:
+        first = "x".join(str(size) for size in images.shape[1:])
+        wanted = "x".join(str(size) for size in shape)
+        raise EvaluationError(f"{files[0]} is {first}, but the model takes {wanted}", advice)
+    x, said = fitted
+    return list(files), x, [*what_happened(files, pictures), *([said] if said else [])]

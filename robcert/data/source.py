@@ -30,6 +30,7 @@ class Request:
         split: "test" or "train".
         data_dir: the folder that the user named, if any.
         download: whether the network may be used.
+        class_order: the numbers of classes that have names only; None: in the order of their names.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Request:
     path: Path | None = None
     data_dir: Path | None = None
     download: bool = False
+    class_order: Mapping[str, int] | None = None
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -54,11 +56,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Images:
-    """What a reader returns, unchecked: ``x`` (n, *shape), ``y`` (n,), and the names of the classes."""
+    """What a reader returns, unchecked.
+
+    Attributes:
+        x: (n, *shape).
+        y: (n,), or (n, 1), or (n, classes) one-hot.
+        classes: their names; empty where the labels decide.
+        ranked: whether the number of a class is the place of its name, because nobody said it.
+        notes: what was decided in reading them, a sentence each.
+    """
 
     x: Tensor
     y: Tensor
     classes: tuple[str, ...]
+    ranked: bool = False
+    notes: tuple[str, ...] = ()
 
 
 Reader = Callable[[Request], Images]
@@ -84,6 +96,7 @@ class Source:
         places: every place where the files are looked for, and whether they are there; empty for embedded
             data.
         from_path: whether it is written ``name:PATH``.
+        named: whether its classes may have names only, so that their order may be said.
     """
 
     read: Reader
@@ -93,6 +106,7 @@ class Source:
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
     places: Places = _nowhere
     from_path: bool = False
+    named: bool = False
 
 
 datasets: Registry[Source] = Registry("data set", "robcert.data")
@@ -108,11 +122,12 @@ def dataset(
     sizes: Mapping[str, int] | None = None,
     places: Places = _nowhere,
     from_path: bool = False,
+    named: bool = False,
 ) -> Callable[[Reader], Reader]:
     """Decorator that registers a reader as the data set ``name``; the arguments are those of `Source`."""
 
     def keep(read: Reader) -> Reader:
-        source = Source(read, title or name, classes, shape, sizes or {}, places, from_path)
+        source = Source(read, title or name, classes, shape, sizes or {}, places, from_path, named)
         datasets.register(name)(source)
         return read
 
