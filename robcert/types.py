@@ -82,6 +82,26 @@ class Threat:
         """The largest budget."""
         return self.eps[-1]
 
+    def too_wide(self, shape: tuple[int, ...]) -> str:
+        """Return a sentence about budgets that reach from the middle of the box to all of it; "" where none does.
+
+        Args:
+            shape: of one image.
+        """
+        low, high = self.box
+        entries = math.prod(shape)
+        half = (high - low) / 2 * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[self.norm]
+        wide = [value for value in self.eps if value > half * (1 + 1e-9)]
+        if not wide:
+            return ""
+        listed = ", ".join(f"{value:g}" for value in wide)
+        meant = ", ".join(f"{value:g}/255" for value in wide if value >= 1)
+        return (
+            f"eps {listed} in {self.norm} is wider than half of the box [{low:g}, {high:g}] ({half:.4g}): every image can "
+            "be changed into one and the same, so no classifier holds"
+            + (f". Budgets are in the units of the data: is {meant} meant?" if meant and high - low <= 2 else "")
+        )
+
 
 @dataclass(frozen=True)
 class Batch:

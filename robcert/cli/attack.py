@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+
 _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
 
@@ -43,35 +45,13 @@ def attack(
         ),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_DATA)] = False,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="For a bare state_dict: a registered architecture, torchvision:NAME or package.module:factory.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            help="For a foreign file, e.g. 3,32,32.",
-            rich_help_panel=_MODEL,
-            show_default="the shape of the data",
-        ),
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="For a foreign file: number of classes.",
-            rich_help_panel=_MODEL,
-            show_default="the classes of the data",
-        ),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(help="Normalisation that the model expects, e.g. 0.485,0.456,0.406.", rich_help_panel=_MODEL),
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise, e.g. 0.229,0.224,0.225.", rich_help_panel=_MODEL)] = None,
+    class_order: ClassOrder = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda (all GPUs), cuda:1, ...", rich_help_panel=_MODEL)
     ] = "auto",
@@ -219,8 +199,8 @@ def attack(
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
     from robcert.cli.config import overrides
-    from robcert.cli.inputs import Foreign, choose_device, load_inputs
-    from robcert.cli.parse import attack_options, numbers, sizes, write
+    from robcert.cli.inputs import Foreign, choose_device, load_inputs, say
+    from robcert.cli.parse import attack_options, numbers, write
     from robcert.engine.gpus import gpus
     from robcert.engine.precision import PRECISIONS
     from robcert.errors import RobcertError, UsageError, did_you_mean
@@ -279,15 +259,11 @@ def attack(
         data_dir=data_dir,
         download=download,
         device=device,
-        foreign=Foreign(
-            arch,
-            None if input_shape is None else sizes(input_shape, "--input-shape"),
-            classes,
-            None if mean is None else numbers(mean, "--mean"),
-            None if std is None else numbers(std, "--std"),
-        ),
+        foreign=Foreign.parse(arch, weights_key, input_shape, classes, mean, std),
+        class_order=class_order,
     )
     threat = Threat(norm, budgets, images.box)
+    say([threat.too_wide(images.shape)])
     from rich.console import Console
 
     with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+
 
 def certify(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names or files, see `robcert models`.")],
@@ -37,7 +39,13 @@ def certify(
         typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
-    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
+    class_order: ClassOrder = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     bins: Annotated[int, typer.Option(min=0, help="Accuracy in so many bins of images sorted by confidence gap.")] = 0,
     run: Annotated[
         Path | None, typer.Option(help="A finished `robcert attack` run: adds attacked accuracy to the bins.")
@@ -71,7 +79,7 @@ def certify(
 
     from robcert.certify import Search, certificates
     from robcert.certify.hybrid import hybrid, thresholds
-    from robcert.cli.inputs import Foreign, data_of_cards, load_inputs
+    from robcert.cli.inputs import Foreign, data_of_cards, load_inputs, say
     from robcert.cli.parse import numbers, write
     from robcert.engine.allocator import keep_memory
     from robcert.engine.batching import logits_of
@@ -102,6 +110,7 @@ def certify(
     references = [*models, *([fallback] if fallback else [])]
     # Without --data every model is certified on the data of its own card; a fallback answers for the same images.
     sets = dict.fromkeys(references, data) if data or fallback else data_of_cards(references)
+    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     loaded: list[tuple[LoadedModel, Dataset]] = []
     for name in dict.fromkeys(sets.values()):
         these, images = load_inputs(
@@ -113,7 +122,8 @@ def certify(
             data_dir=data_dir,
             download=download,
             device="cpu",
-            foreign=Foreign(arch),
+            foreign=foreign,
+            class_order=class_order,
         )
         loaded += [(model, images) for model in these]
     other = loaded.pop()[0] if fallback else None
@@ -121,6 +131,7 @@ def certify(
     if len(boxes) > 1:
         raise UsageError(f"the data sets have different boxes {sorted(boxes)}", "Certify these models one at a time")
     threat = Threat(norm, budgets, boxes.pop())
+    say(threat.too_wide(images.shape) for _, images in loaded)
     keep_memory()
     records = []
     search = Search(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import ClassOrder
+
 
 def lipschitz(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data sets, npz:PATH or folder:PATH.")],
@@ -21,6 +23,7 @@ def lipschitz(
         typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
+    class_order: ClassOrder = None,
     output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
     output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
@@ -36,8 +39,8 @@ def lipschitz(
 
     from rich.console import Console
 
+    from robcert.cli.inputs import load_images
     from robcert.cli.parse import write
-    from robcert.data import load_dataset
     from robcert.errors import UsageError, did_you_mean
     from robcert.report.separation import SeparationsRecord, render_separations, separation_record
     from robcert.report.steps import steps
@@ -47,7 +50,9 @@ def lipschitz(
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
     records = []
     for name in names:
-        images = load_dataset(name, split=split, n=n, seed=seed, data_dir=data_dir, download=download)
+        images = load_images(
+            name, split=split, n=n, seed=seed, data_dir=data_dir, download=download, class_order=class_order
+        )
         began = time.monotonic()
         with steps(name, comparisons(images)) as advance:
             found = separation(images, exclude_duplicates, advance)

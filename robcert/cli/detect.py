@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+
 if TYPE_CHECKING:
     from robcert.sensitivity.threshold import Threshold
     from robcert.types import Dataset, LoadedModel
@@ -72,7 +74,13 @@ def detect(
         ),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_DATA)] = False,
-    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
+    class_order: ClassOrder = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     plan: Annotated[
         str, typer.Option(help="Attacks, attack:iterations[xrestarts]; l2.", rich_help_panel=_ATTACK)
@@ -109,10 +117,9 @@ def detect(
 
     from rich.console import Console
 
-    from robcert.cli.inputs import Foreign, choose_device, load_inputs
+    from robcert.cli.inputs import Foreign, choose_device, fitted, load_images, load_inputs, say
     from robcert.cli.parse import attack_options, write
     from robcert.errors import UsageError, did_you_mean
-    from robcert.network import load_model
     from robcert.report.detection import detect_record, draw_detection, render_detect, render_screen, screen_record
     from robcert.report.steps import steps
     from robcert.runs.plan import build, parse_plan
@@ -129,8 +136,9 @@ def detect(
     legs = parse_plan(plan)
     options = attack_options(option or [], [leg.attack for leg in legs], {})
     trials = [Trial(str(leg), build(leg, "l2", options), leg.restarts) for leg in legs]
+    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     if images is not None and threshold_from is not None:
-        loaded, test = load_model(model, arch=arch, device=choose_device(device)), None
+        loaded, test = foreign.load(model, device=choose_device(device)), None
     else:
         (loaded,), test = load_inputs(
             [model],
@@ -141,7 +149,8 @@ def detect(
             data_dir=data_dir,
             download=download,
             device=device,
-            foreign=Foreign(arch),
+            foreign=foreign,
+            class_order=class_order,
         )
     if threshold_from is not None:
         place = beside(loaded) if threshold_from == "card" else Path(threshold_from)
@@ -150,15 +159,27 @@ def detect(
             test = _untouched(test, threshold, n)
     else:
         assert test is not None
-        threshold, test = _calibrated(
-            loaded, test, statistic or "probability", rate, calibration, calibrate_on, n, seed, data_dir, download
-        )
+        training = None
+        if calibrate_on == "train":
+            training = load_images(
+                test.name,
+                split="train",
+                n=None,
+                seed=seed,
+                data_dir=data_dir,
+                download=download,
+                class_order=class_order,
+            )
+            training = fitted(training, [loaded], choose_device(device))
+        threshold, test = _calibrated(loaded, test, training, statistic or "probability", rate, calibration, n, seed)
     if store is not None:
         write_threshold(threshold, beside(loaded) if store == "card" else Path(store))
     text = io.StringIO()
     console = Console(file=text, width=110, highlight=False, emoji=False, markup=False)
     if images is not None:
-        screened = screen_record(loaded, threshold, *screen(loaded, threshold, images))
+        files, answers, values, notes = screen(loaded, threshold, images)
+        say(notes)
+        screened = screen_record(loaded, threshold, files, answers, values)
         render_screen(screened, console)
         write(screened.to_json() if output_format == "json" else text.getvalue().rstrip("\n"), output)
         raise typer.Exit(1 if screened.rejected else 0)
@@ -183,35 +204,27 @@ def _untouched(test: Dataset, threshold: Threshold, n: int | None) -> Dataset:
 def _calibrated(
     model: LoadedModel,
     test: Dataset,
+    training: Dataset | None,
     statistic: str,
     rate: float,
     calibration: int,
-    calibrate_on: str,
     n: int | None,
     seed: int,
-    data_dir: Path | None,
-    download: bool,
 ) -> tuple[Threshold, Dataset]:
-    """A threshold from clean images, and the images to test on."""
-    from dataclasses import replace
-
+    """A threshold from clean images (those of ``training`` where there are any), and the images to test on."""
     import torch
 
-    from robcert.data import load_dataset
     from robcert.errors import UsageError
     from robcert.sensitivity.detection import divide, fix_threshold
 
-    if calibrate_on == "test":
+    if training is None:
         clean, rest = divide(test, calibration, n, seed)
         return fix_threshold(model, clean, statistic, rate, seed), rest
-    training = load_dataset(test.name, split="train", data_dir=data_dir, download=download)
-    if training.x.shape == test.x.shape and torch.equal(training.x, test.x.cpu()):
+    if training.x.shape == test.x.shape and torch.equal(training.x, test.x):
         raise UsageError(
             f"{test.name} has no training part: its training images are its test images",
             "Separate them (npz:FOLDER with train.npz and test.npz, folder:FOLDER with train/ and test/), or leave "
             "--calibrate-on out",
         )
-    where = test.x.device
-    training = replace(training, x=training.x.to(where), y=training.y.to(where), index=training.index.to(where))
     clean, _ = divide(training, min(calibration, len(training) - 1), None, seed)
     return fix_threshold(model, clean, statistic, rate, seed), divide(test, 0, n, seed)[1]

@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import Arch, Classes, InputShape, Mean, Std, WeightsKey
+
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of the zoo or a file, see `robcert models`.")],
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .onnx, .pt2 or .safetensors.")],
-    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
-    input_shape: Annotated[
-        str | None, typer.Option(help="Where the file does not say it, e.g. 3,32,32.", show_default="from the file")
-    ] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="For a foreign file.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Normalisation that the model expects; it is written too.")] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
     output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
@@ -31,21 +32,25 @@ def export(
     """
     import json
 
-    from robcert.cli.parse import numbers, sizes, write
+    from robcert.cli.inputs import Foreign, say
+    from robcert.cli.parse import write
     from robcert.errors import UsageError, did_you_mean
     from robcert.network import export_model
 
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
+    given = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     done = export_model(
         model,
         target,
-        arch=arch,
-        input_shape=None if input_shape is None else sizes(input_shape, "--input-shape"),
-        num_classes=classes,
-        mean=None if mean is None else numbers(mean, "--mean"),
-        std=None if std is None else numbers(std, "--std"),
+        arch=given.arch,
+        weights_key=given.weights_key,
+        input_shape=given.input_shape,
+        num_classes=given.classes,
+        mean=given.mean,
+        std=given.std,
     )
+    say(done.notes)
     text = (
         f"{done.path}: {done.size:,} bytes, sha256 {done.sha256[:16]}...\n"
         f"Loaded again: logits differ by at most {done.difference:.1e} of the largest.\nRuns with {done.runs}."

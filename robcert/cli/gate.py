@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+
 _RUN, _START = "Run and output", "Starting"
 
 
@@ -54,6 +56,13 @@ def gate(
         ),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_RUN)] = False,
+    class_order: ClassOrder = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     init: Annotated[
         bool, typer.Option("--init", help="Measure MODEL quickly and write a policy for it.", rich_help_panel=_START)
     ] = False,
@@ -91,8 +100,8 @@ def gate(
     """
     from rich.console import Console
 
-    from robcert.cli.gate_run import Wanted, check, start
-    from robcert.cli.inputs import choose_device
+    from robcert.cli.gate_run import Wanted, check, entries, start
+    from robcert.cli.inputs import Foreign, choose_device
     from robcert.errors import UsageError, did_you_mean
     from robcert.policy.evaluate import How
     from robcert.policy.evaluate import update_baseline as measure
@@ -102,6 +111,7 @@ def gate(
     if inconclusive not in ("fail", "warn"):
         raise UsageError(f"unknown --inconclusive {inconclusive!r}", did_you_mean(inconclusive, ["fail", "warn"]))
     wanted = Wanted.parse(output_format, output, save or [])
+    named = entries(models or [], Foreign.parse(arch, weights_key, input_shape, classes, mean, std))
     with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:
         how = How(
             device=choose_device(device),
@@ -113,9 +123,9 @@ def gate(
             reporter=reporter,
         )
         if init:
-            typer.echo(start(models or [], data, norm, policy or Path(DEFAULT), how))
+            typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order))
             return
-        source = load_policy(policy).instead(models or [])
+        source = load_policy(policy).instead(named, class_order)
         if update_baseline:
             typer.echo(f"Wrote {measure(source, how)}")
             return

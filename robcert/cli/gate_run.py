@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
 
+from robcert.cli.inputs import Foreign
 from robcert.cli.parse import write
 from robcert.errors import UsageError, did_you_mean
 from robcert.policy.evaluate import How, evaluate
 from robcert.policy.load import Source
+from robcert.policy.schema import ModelEntry
 from robcert.policy.template import starting_policy, write_policy
 from robcert.report.gate import GateRenderer, renderers
 from robcert.report.gate.github import summary
@@ -40,6 +42,21 @@ class Wanted:
         return Wanted(tuple(formats))
 
 
+def entries(models: list[str], foreign: Foreign) -> list[ModelEntry]:
+    """The models of the command line, with what its options say of their files.
+
+    Raises:
+        UsageError: options without a model.
+    """
+    given = {key: value for key, value in asdict(foreign).items() if value is not None}
+    if given and not models:
+        raise UsageError(
+            f"--{next(iter(given)).replace('_', '-')} speaks of a model of the command line, and none was named",
+            'Name it, or say it in the policy: models = [{ path = "...", arch = "..." }]',
+        )
+    return [ModelEntry(path=path, **given) for path in models]
+
+
 def check(source: Source, how: How, wanted: Wanted) -> bool:
     """Evaluate a policy and write every format; whether it passed."""
     record = evaluate(source, how)
@@ -60,7 +77,9 @@ def _append(target: Path, text: str) -> None:
         typer.echo(f"robcert: warning: GITHUB_STEP_SUMMARY: cannot write {target} ({error.strerror})", err=True)
 
 
-def start(models: list[str], data: str | None, norm: str, path: Path, how: How) -> str:
+def start(
+    models: list[ModelEntry], data: str | None, norm: str, path: Path, how: How, class_order: Path | None
+) -> str:
     """Write a policy for one model; what to do next."""
     if len(models) != 1:
         raise UsageError(
@@ -70,6 +89,6 @@ def start(models: list[str], data: str | None, norm: str, path: Path, how: How) 
         raise UsageError(f"unknown norm {norm!r}", did_you_mean(norm, NORMS))
     if path.exists():
         raise UsageError(f"{path} exists already", "Name another file with --policy, or remove it")
-    begun = starting_policy(models[0], data, norm, how)
+    begun = starting_policy(models[0], data, norm, how, class_order)
     write_policy(path, begun)
     return f"Wrote {path} ({begun.measured}). Next: robcert gate --policy {path}"

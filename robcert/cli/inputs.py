@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from robcert.data import load_dataset
+import click
+
+from robcert.cli.parse import numbers, sizes
+from robcert.data import datasets, fit_to, load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model, peek_card
 from robcert.types import Dataset, LoadedModel
@@ -16,10 +21,54 @@ class Foreign:
     """What a file without a card does not say: see `robcert.network.load_model`."""
 
     arch: str | None = None
+    weights_key: str | None = None
     input_shape: tuple[int, ...] | None = None
     classes: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    @staticmethod
+    def parse(
+        arch: str | None,
+        weights_key: str | None,
+        input_shape: str | None,
+        classes: int | None,
+        mean: str | None,
+        std: str | None,
+    ) -> Foreign:
+        """From the texts of the options.
+
+        Raises:
+            UsageError: a text is no list of sizes or of numbers.
+        """
+        return Foreign(
+            arch,
+            weights_key,
+            None if input_shape is None else sizes(input_shape, "--input-shape"),
+            classes,
+            None if mean is None else numbers(mean, "--mean"),
+            None if std is None else numbers(std, "--std"),
+        )
+
+    def load(self, reference: str, **others: Any) -> LoadedModel:
+        """The model, with what was decided in reading it said on stderr.
+
+        Raises:
+            UsageError: something is missing or does not fit.
+            EvaluationError: the file cannot be evaluated.
+        """
+        model = load_model(
+            reference,
+            arch=self.arch,
+            weights_key=self.weights_key,
+            input_shape=self.input_shape,
+            num_classes=self.classes,
+            mean=self.mean,
+            std=self.std,
+            **others,
+        )
+        say(model.notes)
+        return model
 
 
 def load_inputs(
@@ -33,8 +82,11 @@ def load_inputs(
     download: bool,
     device: str,
     foreign: Foreign,
+    class_order: Path | None = None,
 ) -> tuple[list[LoadedModel], Dataset]:
     """Load data, then models for it; the data set is the one of the card where none is named.
+
+    The images come back as the models take them; what was decided for that is said on stderr, once.
 
     Raises:
         UsageError: something is missing or does not fit; the message has a command that would work.
@@ -42,29 +94,68 @@ def load_inputs(
     """
     where = choose_device(device)
     name = data or _one_data_set(references)
-    images = load_dataset(name, split=split, n=n, seed=seed, data_dir=data_dir, download=download)
-    loaded: list[LoadedModel] = []
-    for reference in references:
-        card = peek_card(reference)
-        shape, classes = foreign.input_shape, foreign.classes
-        if card is None or card.input_shape is None:
-            shape = shape or images.shape
-        if card is None or card.num_classes is None:
-            classes = classes or max(len(images.classes), 2)
-        loaded.append(
-            load_model(
-                reference,
-                arch=foreign.arch,
-                input_shape=shape,
-                num_classes=classes,
-                mean=foreign.mean,
-                std=foreign.std,
-                box=images.box,
-                device=where,
-                images=images.x[:16] if shape in (None, images.shape) else None,
-            )
-        )
-    return loaded, replace(images, x=images.x.to(where), y=images.y.to(where), index=images.index.to(where))
+    images = load_images(
+        name, split=split, n=n, seed=seed, data_dir=data_dir, download=download, class_order=class_order
+    )
+    likely = max(len(images.classes), 2)
+    loaded = [
+        foreign.load(reference, box=images.box, device=where, images=images.x, likely_classes=likely)
+        for reference in references
+    ]
+    return loaded, fitted(images, loaded, where)
+
+
+def load_images(
+    name: str,
+    *,
+    split: str,
+    n: int | None,
+    seed: int,
+    data_dir: Path | None,
+    download: bool,
+    class_order: Path | None,
+) -> Dataset:
+    """A data set, with what was decided in reading it said on stderr.
+
+    Raises:
+        UsageError: it is unknown, or the class order does not fit.
+        EvaluationError: it cannot be read.
+    """
+    if class_order is not None and not _typed("class_order") and not datasets.get(name.partition(":")[0]).named:
+        class_order = None  # a configuration file speaks of all data sets
+    images = load_dataset(
+        name, split=split, n=n, seed=seed, data_dir=data_dir, download=download, class_order=class_order
+    )
+    say(images.notes)
+    return images
+
+
+def fitted(images: Dataset, models: list[LoadedModel], device: str) -> Dataset:
+    """The images as the models take them, on their device; what was changed is said on stderr.
+
+    Raises:
+        UsageError: they cannot be given to the models.
+    """
+    images = fit_to(images, models)
+    say(images.notes)
+    return replace(images, x=images.x.to(device), y=images.y.to(device), index=images.index.to(device))
+
+
+def say(notes: Iterable[str]) -> None:
+    """Notes on stderr, each of them once a command."""
+    context = click.get_current_context(silent=True)
+    said: set[str] = context.meta.setdefault("robcert.said", set()) if context is not None else set()
+    for note in notes:
+        if note and note not in said:
+            said.add(note)
+            click.echo(f"robcert: note: {note}", err=True)
+
+
+def _typed(option: str) -> bool:
+    """Whether an option of the command was given on the command line."""
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def choose_device(name: str) -> str:
@@ -113,9 +204,7 @@ def _one_data_set(references: list[str]) -> str:
     return next(iter(named.values()))
 
 
-def load_for_norms(
-    reference: str, arch: str | None, input_shape: tuple[int, ...] | None, classes: int | None
-) -> LoadedModel:
+def load_for_norms(reference: str, foreign: Foreign) -> LoadedModel:
     """A model without data: a file, a zoo name, or an architecture with random weights ("torchvision:resnet18").
 
     Raises:
@@ -128,8 +217,13 @@ def load_for_norms(
         from robcert.network import from_module
         from robcert.network.architecture import Request, build, default_shape
 
-        shape = input_shape or default_shape(reference) or (3, 32, 32)
+        if foreign.weights_key is not None or foreign.arch is not None:
+            raise UsageError(
+                f"{reference} is an architecture with random weights", "Leave --arch and --weights-key out."
+            )
+        shape = foreign.input_shape or default_shape(reference) or (3, 32, 32)
         torch.manual_seed(0)
-        module = build(Request(reference, shape, classes))
-        return from_module(module, shape, classes, name=reference.partition(":")[2])
-    return load_model(reference, arch=arch, input_shape=input_shape, num_classes=classes)
+        module = build(Request(reference, shape, foreign.classes))
+        name = reference.partition(":")[2]
+        return from_module(module, shape, foreign.classes, name=name, mean=foreign.mean, std=foreign.std)
+    return foreign.load(reference)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+
 
 def jacobian(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names or files, see `robcert models`.")],
@@ -22,7 +24,13 @@ def jacobian(
         typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
-    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
+    class_order: ClassOrder = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     run: Annotated[
         Path | None,
@@ -71,7 +79,8 @@ def jacobian(
         data_dir=data_dir,
         download=download,
         device=device,
-        foreign=Foreign(arch),
+        foreign=Foreign.parse(arch, weights_key, input_shape, classes, mean, std),
+        class_order=class_order,
     )
     known = [None if run is None else Distances(str(run), adversarial_distances(run, m, images, norm)) for m in loaded]
     with steps("gradients", len(loaded) * len(images)) as advance:

@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.options import Arch, Classes, InputShape, Mean, Std, WeightsKey
+
 
 def norms(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names, files, or torchvision:NAME.")],
-    arch: Annotated[str | None, typer.Option(help="For a bare state_dict, see `robcert attack --help`.")] = None,
-    input_shape: Annotated[
-        str | None, typer.Option(help="Where the card does not say it, e.g. 3,32,32.", show_default="from the card")
-    ] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="For a foreign file.")] = None,
+    arch: Arch = None,
+    weights_key: WeightsKey = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
     tol: Annotated[float, typer.Option(min=1e-9, help="Wanted (upper - lower) / lower of l2 norms.")] = 0.01,
     papers: Annotated[
         bool, typer.Option("--papers", help="Beside the l2 norms what papers use for them (some are no bounds).")
@@ -40,8 +43,8 @@ def norms(
 
     from rich.console import Console
 
-    from robcert.cli.inputs import load_for_norms
-    from robcert.cli.parse import sizes, write
+    from robcert.cli.inputs import Foreign, load_for_norms
+    from robcert.cli.parse import write
     from robcert.engine.allocator import keep_memory
     from robcert.errors import UsageError, did_you_mean
     from robcert.lipschitz.graph import graph_bound
@@ -49,9 +52,9 @@ def norms(
 
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
-    shape = None if input_shape is None else sizes(input_shape, "--input-shape")
+    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     keep_memory()
-    loaded = [load_for_norms(reference, arch, shape, classes) for reference in models]
+    loaded = [load_for_norms(reference, foreign) for reference in models]
     record = norms_record([(model, graph_bound(model, tol=tol, papers=papers)) for model in loaded])
     if plot is not None:
         from robcert.report.densities import draw_densities

@@ -5,7 +5,7 @@ To add one: a file here with a function ``Request -> Images`` under ``@dataset("
 
 from __future__ import annotations
 
-from robcert.data.fit import fit_to, reachable
+from robcert.data.fit import fit_to
 from robcert.data.load import load_dataset, where
 from robcert.data.overview import Entry, overview
 from robcert.data.source import Images, Request, Source, dataset, datasets
@@ -21,7 +21,6 @@ __all__ = [
     "fit_to",
     "load_dataset",
     "overview",
-    "reachable",
     "stratified_order",
     "subset",
     "where",

@@ -7,11 +7,11 @@ from pathlib import Path
 from torch import Tensor
 
 from robcert.data.check import check_images
-from robcert.data.fit import refit
 from robcert.data.folder import stacked, what_happened
 from robcert.data.picture import SUFFIXES, read_picture
 from robcert.data.walk import below
 from robcert.errors import EvaluationError, UsageError
+from robcert.math.shapes import refit, shape_text
 
 
 def read_pictures(folder: Path, shape: tuple[int, ...]) -> tuple[list[Path], Tensor, list[str]]:
@@ -34,12 +34,20 @@ def read_pictures(folder: Path, shape: tuple[int, ...]) -> tuple[list[Path], Ten
     if not files:
         raise UsageError(f"{folder} holds no image", f"Known: {', '.join(sorted(SUFFIXES))}")
     pictures = [read_picture(path) for path in files]
-    advice = "Resize or crop it first: robcert does not choose how."
-    images = check_images(stacked(files, pictures, advice), f"the pictures of {folder}")
+    for path, picture in zip(files, pictures, strict=True):
+        height, width = picture.pixels.shape[:2]
+        if len(shape) == 3 and shape[0] in (1, 3) and (height, width) != shape[1:]:
+            raise EvaluationError(
+                f"{path} is {width}x{height}, but the model takes {shape[2]}x{shape[1]}",
+                "Resize or crop it first: robcert does not choose how.",
+            )
+    x = stacked(files, pictures, "Resize or crop them first: robcert does not choose how.")
+    images = check_images(x, f"the pictures of {folder}")
     fitted = refit(images, shape)
     if fitted is None:
-        first = "x".join(str(size) for size in images.shape[1:])
-        wanted = "x".join(str(size) for size in shape)
-        raise EvaluationError(f"{files[0]} is {first}, but the model takes {wanted}", advice)
+        raise EvaluationError(
+            f"{files[0]} is {shape_text(tuple(images.shape[1:]))}, but the model takes inputs of shape {shape_text(shape)}",
+            "Screen arrays from Python: robcert.sensitivity.detection.Detector",
+        )
     x, said = fitted
     return list(files), x, [*what_happened(files, pictures), *([said] if said else [])]

@@ -20,13 +20,23 @@ _TORCHVISION_SHAPES = {"inception_v3": (3, 299, 299)}
 
 @dataclass(frozen=True)
 class Request:
-    """What is known when a network is built; ``guess`` is the number of classes as the weights suggest it."""
+    """What is known when a network is built.
+
+    Attributes:
+        name: of the architecture.
+        input_shape: of one image.
+        num_classes: that the network must have.
+        guess: a number of classes to try where none is demanded.
+        options: of the architecture.
+        held: the names of the weights that are to be loaded.
+    """
 
     name: str
     input_shape: tuple[int, ...] | None = None
     num_classes: int | None = None
     guess: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    held: frozenset[str] = frozenset()
 
 
 def build(request: Request) -> nn.Module:
@@ -60,7 +70,8 @@ def default_shape(name: str) -> tuple[int, ...] | None:
 
 def _given(request: Request) -> str:
     options = "".join(f", {key}={value!r}" for key, value in request.options.items())
-    return f"It was given input_shape={request.input_shape}, num_classes={request.num_classes}{options}."
+    classes = request.num_classes or request.guess
+    return f"It was given input_shape={request.input_shape}, num_classes={classes}{options}."
 
 
 def _registered(request: Request) -> nn.Module:
@@ -99,7 +110,8 @@ def _torchvision(request: Request) -> nn.Module:
     if "init_weights" in accepted or name in ("googlenet", "inception_v3"):
         options.setdefault("init_weights", False)  # scipy's truncated normal takes a minute, for nothing
     if name in ("googlenet", "inception_v3"):
-        options.setdefault("aux_logits", False)  # in eval mode they are never computed
+        # In eval mode they are never computed; a file that has them wants them.
+        options.setdefault("aux_logits", any("aux" in held.lower() for held in request.held))
     return models.get_model(name, weights=None, num_classes=request.num_classes or request.guess or 1000, **options)
 
 
@@ -126,26 +138,32 @@ def _factory(request: Request) -> nn.Module:
         return found
     if not callable(found):
         raise UsageError(f"{request.name} is a {type(found).__name__}, expected a function or class of a network")
-    built: Any = found(**_arguments(found, request))
+    arguments = _arguments(found, request)
+    try:
+        built: Any = found(**arguments)
+    except TypeError as error:
+        # **kwargs may go to something that knows no num_classes.
+        if "num_classes" not in str(error) or "num_classes" not in arguments or "num_classes" in request.options:
+            raise
+        built = found(**{key: value for key, value in arguments.items() if key != "num_classes"})
     if not isinstance(built, nn.Module):
         raise EvaluationError(f"{request.name} returned a {type(built).__name__}, expected a torch.nn.Module")
     return built
 
 
 def _arguments(factory: Callable[..., Any], request: Request) -> dict[str, Any]:
-    """The user's factory gets its options, num_classes and input_shape as far as it names them."""
+    """The user's factory gets its options, and num_classes and input_shape if it has parameters of these names.
+
+    num_classes also goes to a factory that passes any keyword on (``**kwargs``), as those of timm do.
+    """
     arguments = dict(request.options)
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return arguments
-    wanted: dict[str, Any] = {"num_classes": request.num_classes, "input_shape": request.input_shape}
-    for name, value in wanted.items():
-        parameter = parameters.get(name)
-        if parameter is None or name in arguments:
-            continue
-        if name == "num_classes" and value is None and parameter.default is inspect.Parameter.empty:
-            value = request.guess
-        if value is not None:
-            arguments[name] = value
+    any_keyword = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if ("num_classes" in parameters or any_keyword) and (classes := request.num_classes or request.guess) is not None:
+        arguments.setdefault("num_classes", classes)
+    if "input_shape" in parameters and request.input_shape is not None:
+        arguments.setdefault("input_shape", request.input_shape)
     return arguments

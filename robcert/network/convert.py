@@ -31,6 +31,7 @@ class Exported:
         difference: the largest difference of a logit from the model's, relative to the largest |logit| of the image,
             over 16 random images of the box.
         runs: what can execute the file.
+        notes: what was decided in reading the model, a sentence each.
     """
 
     path: str
@@ -39,10 +40,11 @@ class Exported:
     sha256: str
     difference: float
     runs: str
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {"schema": "robcert.export/1", **asdict(self)}
+        return {"schema": "robcert.export/1", **{k: v for k, v in asdict(self).items() if k != "notes"}}
 
 
 def export_model(
@@ -54,6 +56,7 @@ def export_model(
     num_classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    weights_key: str | None = None,
 ) -> Exported:
     """Writes a model as ONNX, as a torch.export archive, or as safetensors with its card.
 
@@ -68,7 +71,7 @@ def export_model(
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} ends in {path.suffix!r}", f"robcert writes {', '.join(SUFFIXES)}.")
     options: dict[str, Any] = {"arch": arch, "input_shape": input_shape, "num_classes": num_classes,
-                               "mean": mean, "std": std}  # fmt: skip
+                               "mean": mean, "std": std, "weights_key": weights_key}  # fmt: skip
     model = load_model(reference, **options)
     if path.suffix == ".onnx":
         written, runs = export_onnx(model, path), "onnxruntime and other runtimes; robcert without a flag"
@@ -78,12 +81,13 @@ def export_model(
         written, runs = _weights(model, path, options), "robcert without a flag, where it has the architecture"
     again = load_model(written)
     difference = same_answers(model, model.module, again.module)
-    return Exported(str(written), again.source.format, written.stat().st_size, sha256_file(written), difference, runs)
+    size, sha256 = written.stat().st_size, sha256_file(written)
+    return Exported(str(written), again.source.format, size, sha256, difference, runs, model.notes)
 
 
 def _weights(model: LoadedModel, path: Path, options: dict[str, Any]) -> Path:
     """The weights as they were, before folding, with a card that says all that was given."""
-    found = read_weights(model.source.reference, options["arch"], options["input_shape"], options["num_classes"])
+    found = read_weights(model.source.reference, *(options[k] for k in ("arch", "input_shape", "num_classes", "weights_key")))
     if found is None:
         raise UsageError(
             f"{model.name} is a graph ({model.source.format}), while safetensors hold weights of an architecture",

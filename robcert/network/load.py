@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from robcert.errors import EvaluationError, UsageError
+from robcert.math.shapes import reachable, refit
 from robcert.network import architecture as architectures
 from robcert.network import card as cards
 from robcert.network import program, weights
+from robcert.network.assemble import assemble
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
 from robcert.network.digest import sha256_file, sha256_network, sha256_state
 from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
+from robcert.network.match import tensors_of
 from robcert.network.normalize import check_normalization, with_normalization
 from robcert.network.probe import probe
 from robcert.network.zoo import resolve
 from robcert.types import LoadedModel, Source
+
+_WEIGHTS = ("safetensors", "state_dict")
+"""Formats that hold weights without a network."""
 
 
 def load_model(
@@ -37,6 +43,8 @@ def load_model(
     device: str = "cpu",
     name: str | None = None,
     images: Tensor | None = None,
+    weights_key: str | None = None,
+    likely_classes: int | None = None,
 ) -> LoadedModel:
     """The network behind a path or a name of the zoo, ready to be executed.
 
@@ -55,7 +63,12 @@ def load_model(
             so.
         device: where the network runs.
         name: how a table calls it.
-        images: (n, *input_shape), on which an ONNX file is compared with onnxruntime; random ones otherwise.
+        images: (n, *shape), what it is going to see. They say the shape of an image where nothing else does, and an
+            ONNX file is compared with onnxruntime on them. The network may take another shape than theirs, next to it:
+            `robcert.data.fit_to` brings them to it.
+        weights_key: for a checkpoint that holds several sets of weights: the path of those to take, e.g.
+            "state_dict_ema" or "models.0".
+        likely_classes: a number of classes to build an architecture with; that of the weights counts.
 
     Returns:
         A network in eval mode, frozen, float32, folded, with its normalisation inside, probed once.
@@ -69,10 +82,14 @@ def load_model(
     path, beside = resolve(reference)
     kind = detect(path)
     target = _device(device)
+    if weights_key is not None and kind not in _WEIGHTS:
+        raise UsageError(f"{path} holds a network, not sets of weights", "Leave --weights-key out.")
     if kind == "onnx":
-        card, module = _read_onnx(path, input_shape, mean, std, box, images)
+        read = _read_onnx(path, input_shape, mean, std, box, images)
     else:
-        card, module = _read(path, beside, kind, arch, input_shape, num_classes)
+        like = None if images is None else tuple(images.shape[1:])
+        read = _read(path, beside, kind, arch, input_shape, num_classes, weights_key, like, likely_classes)
+    card, module = read.card, read.module
     fields: dict[str, Any] = {
         "input_shape": input_shape,
         "num_classes": num_classes,
@@ -83,7 +100,9 @@ def load_model(
     if mean is not None or std is not None:
         updates |= {"mean": None if mean is None else tuple(mean), "std": None if std is None else tuple(std)}
     card = cards.parse((card or Card()).dump() | updates, str(reference))
-    shape = card.input_shape or _own_shape(module, card)
+    shape = card.input_shape or read.input_shape or _own_shape(module, card)
+    if shape is None and images is not None:
+        shape = _running_shape(module, reachable(tuple(images.shape[1:])))
     if shape is None:
         raise UsageError(
             f"the shape of an image is not known: {path} does not say it",
@@ -93,7 +112,9 @@ def load_model(
         )
     called = name or card.name or (path.parent.name if beside and path.stem == "weights" else path.stem)
     source = Source(str(reference), str(path.resolve()), kind, sha256_file(path))
-    return _finish(module, card.model_copy(update={"input_shape": shape}), called, source, target)
+    return replace(
+        _finish(module, card.model_copy(update={"input_shape": shape}), called, source, target), notes=read.notes
+    )
 
 
 def from_module(
@@ -149,7 +170,11 @@ def peek_card(reference: str | Path) -> Card | None:
 
 
 def read_weights(
-    reference: str | Path, arch: str | None, input_shape: tuple[int, ...] | None, num_classes: int | None
+    reference: str | Path,
+    arch: str | None,
+    input_shape: tuple[int, ...] | None,
+    num_classes: int | None,
+    weights_key: str | None = None,
 ) -> nn.Module | None:
     """The network of a file of weights as it was saved (not folded, not normalised); None for a file with a graph.
 
@@ -159,9 +184,9 @@ def read_weights(
     """
     path, beside = resolve(reference)
     kind = detect(path)
-    if kind not in ("safetensors", "state_dict"):
+    if kind not in _WEIGHTS:
         return None
-    return _read(path, beside, kind, arch, input_shape, num_classes)[1]
+    return _read(path, beside, kind, arch, input_shape, num_classes, weights_key, None, None).module
 
 
 def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
@@ -169,7 +194,8 @@ def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
     if kind == "safetensors":
         text = weights.read_safetensors_metadata(path).get(cards.SAFETENSORS_KEY)
     elif kind == "state_dict":
-        text = weights.read_pickle(path, data=False).get(cards.PT_KEY)
+        found = weights.read_pickle(path, data=False)
+        text = found.get(cards.PT_KEY) if isinstance(found, dict) else None
     elif kind == "onnx":
         from robcert.network.onnx_import.read import read_metadata
 
@@ -182,6 +208,16 @@ def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
     return cards.read_toml(beside) if beside is not None and kind == "safetensors" else None
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a file says: its card, its network, the shape with which that was built, and what was decided."""
+
+    card: Card | None
+    module: nn.Module
+    input_shape: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
 def _read(
     path: Path,
     beside: Path | None,
@@ -189,36 +225,53 @@ def _read(
     arch: str | None,
     input_shape: tuple[int, ...] | None,
     num_classes: int | None,
-) -> tuple[Card | None, nn.Module]:
+    weights_key: str | None,
+    like: tuple[int, ...] | None,
+    likely_classes: int | None,
+) -> _Read:
     """The card in the file, and its network."""
     if kind == "torch_export":
         module = program.load_export(path)
         weights.check_finite(module.state_dict(), str(path))
-        return _card(path, beside, kind), module
+        return _Read(_card(path, beside, kind), module)
     if kind == "torchscript":
         module = program.load_torchscript(path)
         weights.check_finite(module.state_dict(), str(path))
-        return _card(path, beside, kind), module
-    if kind == "safetensors":
-        state: Mapping[str, Any] = weights.read_safetensors(path)
-    else:
-        state = weights.unwrap(weights.read_pickle(path), str(path))
-        weights.check_sizes(state, path)
+        return _Read(_card(path, beside, kind), module)
+    found = weights.read_safetensors(path) if kind == "safetensors" else weights.read_pickle(path)
     card = _card(path, beside, kind)
     wanted = arch or (card.architecture if card else None)
     if wanted is None:
         raise _missing(path)
-    weights.check_finite(state, str(path))
+    tensors = tensors_of(found, str(path), weights_key)
     request = architectures.Request(
         wanted,
-        input_shape or (card.input_shape if card else None) or architectures.default_shape(wanted),
-        num_classes or (card.num_classes if card else None),
-        weights.guess_classes(state),
-        card.options if card and wanted == card.architecture else {},
+        num_classes=num_classes or (card.num_classes if card else None),
+        guess=likely_classes or weights.guess_classes(tensors.values),
+        options=card.options if card and wanted == card.architecture else {},
     )
-    module = architectures.build(request)
-    weights.fit(module, state, str(path), wanted)
-    return card, module
+    said = input_shape or (card.input_shape if card else None)
+    if said is not None or like is None:
+        made = assemble(tensors, request, [said or architectures.default_shape(wanted)])
+        return _Read(card, made.module, None, made.notes)
+    # Networks that are built for a shape are built for that of the data; others run on it, or on one next to it.
+    shapes = reachable(like)
+    made = assemble(tensors, request, shapes)
+    first = shapes if made.input_shape is None else [made.input_shape, *shapes]
+    return _Read(card, made.module, _running_shape(made.module.float().eval(), first), made.notes)
+
+
+def _running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The first shape of an input that a network runs on; the first of all where it runs on none."""
+    for shape in shapes:
+        try:
+            with torch.no_grad(), program.without_deprecations():
+                answer: Any = module(torch.zeros(1, *shape))
+        except Exception:  # whatever a network says to an input that is none of its own
+            continue
+        if isinstance(answer, Tensor) and answer.dim() == 2:
+            return shape
+    return shapes[0]
 
 
 def _read_onnx(
@@ -228,17 +281,21 @@ def _read_onnx(
     std: Sequence[float] | None,
     box: tuple[float, float] | None,
     images: Tensor | None,
-) -> tuple[Card | None, nn.Module]:
+) -> _Read:
     """The card in an ONNX file, and its network, compared with onnxruntime on what the network itself will see."""
     from robcert.network.onnx_import.load import load_onnx
 
     card = _card(path, None, "onnx") or Card()
     mean, std = (tuple(mean or (0.0,)), tuple(std or (1.0,))) if mean or std else (card.mean, card.std)
-    shape = input_shape or card.input_shape
     seen = card.model_copy(update={"box": box or card.box, "mean": mean, "std": std})
-    if images is not None and shape is not None:
-        images = with_normalization(nn.Identity(), mean, std, shape)(images.cpu())
-    return card, load_onnx(path, shape, _span(seen), images)
+
+    def given(shape: tuple[int, ...]) -> Tensor | None:
+        fitted = None if images is None else refit(images[:16], shape)
+        return None if fitted is None else with_normalization(nn.Identity(), mean, std, shape)(fitted[0].cpu())
+
+    shape = input_shape or card.input_shape
+    like = None if images is None else tuple(images.shape[1:])
+    return _Read(card, load_onnx(path, shape, _span(seen), given, like))
 
 
 def _missing(path: Path) -> UsageError:

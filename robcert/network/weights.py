@@ -1,4 +1,4 @@
-"""Weights as data: read without running anything, unwrapped, and fitted into a network."""
+"""Weights as data: read without running anything, and checked."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcert.errors import EvaluationError
-from robcert.network.card import PT_KEY
+from robcert.errors import EvaluationError, first_line
 from robcert.network.detect import REEXPORT, UNPACKED
 from robcert.network.storages import check_storages
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _SAFETENSORS_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError)
 
 
@@ -51,15 +48,15 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         raise _damaged(path, "safetensors", error) from None
 
 
-def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any]:
-    """The dictionary in a ``torch.save`` file, read with ``weights_only=True``: nothing in it is executed.
+def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] | tuple[Any, ...]:
+    """The dictionary or list in a ``torch.save`` file, read with ``weights_only=True``: nothing in it is executed.
 
     Args:
         path: the file.
         data: False leaves the tensors in the file where its form allows that.
 
     Raises:
-        EvaluationError: the file holds Python objects, is damaged, or is no dictionary.
+        EvaluationError: the file holds Python objects, is damaged, or holds neither a dictionary nor a list.
     """
     if zipfile.is_zipfile(path):
         check_storages(path)  # refuses also what unpacks to far more than it is
@@ -72,34 +69,14 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any]:
         raise _refusal(path, str(error)) from None
     except Exception as error:  # a damaged archive fails in many ways, none of them the user's
         raise _damaged(path, "a torch checkpoint", error) from None
+    if isinstance(found, (list, tuple)):
+        return found
     if not isinstance(found, Mapping):
         raise EvaluationError(f"{path} holds a {type(found).__name__}, expected a state_dict", REEXPORT)
     return dict(found)
 
 
-def unwrap(found: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """The state_dict inside a checkpoint: {"state_dict": {...}, "epoch": 3} and the like, also nested.
-
-    Raises:
-        EvaluationError: there are no tensors at the top and none of the known wrappers.
-    """
-    inner: Mapping[Any, Any] = found
-    for _ in range(8):
-        wrapper = next((key for key in WRAPPERS if isinstance(inner.get(key), Mapping)), None)
-        if wrapper is None:
-            break
-        inner = inner[wrapper]
-    state = {str(key): value for key, value in inner.items() if key != PT_KEY}
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        keys = ", ".join(list(state)[:5]) or "nothing"
-        raise EvaluationError(
-            f"{where} holds no tensors where a state_dict is expected (found: {keys})",
-            f"A state_dict may stand under {', '.join(WRAPPERS)}.",
-        )
-    return state
-
-
-def check_sizes(state: Mapping[str, Any], path: Path) -> None:
+def check_sizes(state: Mapping[str, Any], path: str | Path) -> None:
     """Refuses tensors that say they are far larger than the file: a stride of 0 makes 10^15 entries out of one.
 
     Raises:
@@ -112,7 +89,7 @@ def check_sizes(state: Mapping[str, Any], path: Path) -> None:
                 f"{path}: {key!r} is a {value.layout} tensor on {value.device}, expected plain weights"
             )
     declared = sum(value.numel() * value.element_size() for value in tensors.values())
-    size = path.stat().st_size
+    size = Path(path).stat().st_size
     if declared > UNPACKED * size + 2**24:
         key = max(tensors, key=lambda k: tensors[k].numel())
         raise EvaluationError(
@@ -143,66 +120,6 @@ def check_finite(state: Mapping[str, Any], where: str) -> None:
             )
 
 
-def fit(module: nn.Module, state: Mapping[str, Any], where: str, architecture: str) -> None:
-    """Loads a state_dict into a network, whatever harmless prefix its keys carry.
-
-    Raises:
-        EvaluationError: keys or shapes do not fit; the first few are named, all are counted.
-    """
-    expected = module.state_dict()
-    # Copied, never aliased: several names may share one storage in the file, and values become float32 here.
-    candidates = _candidates(state)
-    best = min(candidates, key=lambda c: len(set(c) ^ set(expected)))
-    best = {key: value for key, value in best.items() if key in expected or not _ignorable(key)}
-    missing = [key for key in expected if key not in best and not _ignorable(key)]
-    unexpected = [key for key in best if key not in expected]
-    shapes = [
-        f"{key} is {_shape(best[key])}, expected {_shape(value)}"
-        for key, value in expected.items()
-        if key in best and _shape(best[key]) != _shape(value)
-    ]
-    if missing or unexpected or shapes:
-        lines = [
-            f"{len(items)} {kind}: {'; '.join(items[:3])}{'; ...' if len(items) > 3 else ''}"
-            for kind, items in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("of another shape", shapes),
-            )
-            if items
-        ]
-        raise EvaluationError(
-            f"the weights in {where} do not fit the architecture {architecture!r} "
-            f"({len(expected)} tensors expected, {len(best)} found)\n  " + "\n  ".join(lines),
-            "Name the architecture that these weights were saved from with --arch"
-            + (", and the number of classes with --classes." if shapes else "."),
-        )
-    try:
-        module.load_state_dict(dict(best), strict=False)
-    except Exception as error:
-        raise EvaluationError(
-            f"the weights in {where} cannot be loaded into {architecture!r}: {_first_line(error)}"
-        ) from error
-
-
-def _candidates(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The state_dict under every reading of its prefixes, the literal one first.
-
-    A prefix may be real (an attribute called ``module``) or left behind by DataParallel or torch.compile: the
-    keys that the architecture expects decide.
-    """
-    readings = [
-        dict(state),
-        {re.sub(r"(^|\.)_orig_mod\.", r"\1", key): value for key, value in state.items()},
-    ]
-    for reading in readings:  # grows while it is read: prefixes nest in any order
-        for prefix in PREFIXES:
-            keys = [key for key in reading if not _ignorable(key)]
-            if keys and all(key.startswith(prefix) for key in keys):
-                readings.append({key.removeprefix(prefix): value for key, value in reading.items()})
-    return readings
-
-
 def _refusal(path: Path, message: str) -> EvaluationError:
     """What a pickle that holds more than tensors gets instead of being run."""
     names = re.search(r"(?:GLOBAL|global:?|class)\s+([A-Za-z_][\w.]*)", message)
@@ -216,22 +133,8 @@ def _refusal(path: Path, message: str) -> EvaluationError:
     )
 
 
-def _ignorable(key: str) -> bool:
-    """Counters that change no answer: batches seen by a BatchNorm, models averaged by AveragedModel."""
-    return key.rpartition(".")[2] in ("num_batches_tracked", "n_averaged")
-
-
 def _damaged(path: Path, kind: str, error: Exception) -> EvaluationError:
     return EvaluationError(
-        f"{path} looks like {kind} but cannot be read: {_first_line(error)}",
+        f"{path} looks like {kind} but cannot be read: {first_line(error)}",
         "It is probably damaged or truncated: copy or download it again.",
     )
-
-
-def _shape(value: Any) -> tuple[int, ...] | str:
-    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -89,7 +89,7 @@ def evaluate(source: Source, how: How | None = None) -> GateRecord:
     """
     how = how or How()
     began, late = how.clock(), _deadline(source, how)
-    inputs = load_policy_inputs(source, how.device, how.data_dir, how.download)
+    inputs = load_inputs(source, how)
     subjects = _subjects(source, inputs, late)
     found: dict[tuple[int, int], RequirementRecord] = {}
     runs: list[RunUse] = []
@@ -146,7 +146,7 @@ def update_baseline(source: Source, how: How | None = None) -> Path:
     late = _deadline(source, how)
     if source.policy.baseline is None:
         raise UsageError(f"{source.path} names no baseline", 'Add baseline = "baseline.json" to [gate]')
-    inputs = load_policy_inputs(source, how.device, how.data_dir, how.download)
+    inputs = load_inputs(source, how)
     entries: list[BaselineEntry] = []
     for model in inputs.models:
         subject = Subject(model, inputs.data, sample=len(inputs.data) < inputs.of, late=late)
@@ -177,6 +177,24 @@ def update_baseline(source: Source, how: How | None = None) -> Path:
     index = [int(one) for one in inputs.data.index]
     write_baseline(path, Baseline(version=__version__, data=data_record(inputs.data), index=index, entries=entries))
     return path
+
+
+def load_inputs(source: Source, how: How) -> Inputs:
+    """Load what a policy names, and tell what was decided in reading it and which of its budgets are too wide.
+
+    Raises:
+        UsageError: something does not exist or does not fit, with the line of the policy.
+        EvaluationError: a file cannot be evaluated.
+    """
+    inputs = load_policy_inputs(source, how.device, how.data_dir, how.download)
+    notes = [*inputs.data.notes, *(note for model in inputs.models for note in model.notes)]
+    for requirement, line in zip(source.policy.require, source.lines, strict=True):
+        if requirement.norm is not None and requirement.eps is not None:
+            threat = Threat(requirement.norm, (requirement.eps,), inputs.data.box)
+            notes += [f"{source.path}:{line}: {wide}" for wide in [threat.too_wide(inputs.data.shape)] if wide]
+    for note in dict.fromkeys(notes):
+        how.reporter.note(note)
+    return inputs
 
 
 def _subjects(source: Source, inputs: Inputs, late: Callable[[], bool]) -> list[Subject]:

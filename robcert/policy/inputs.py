@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from robcert.data import load_dataset, subset
+from robcert.data import fit_to, load_dataset, subset
 from robcert.errors import EvaluationError, RobcertError, UsageError
 from robcert.network import load_model, peek_card
 from robcert.policy.load import Source
@@ -39,48 +39,41 @@ def load_policy_inputs(source: Source, device: str, data_dir: Path | None, downl
     if colon and kind in _PATHS and source.beside(path).exists():
         name = f"{kind}:{source.beside(path)}"
     with _at(source, "data"):
-        whole = load_dataset(name, split=policy.split, data_dir=data_dir, download=download)
+        order = None if policy.class_order is None else source.beside(policy.class_order)
+        whole = load_dataset(name, split=policy.split, data_dir=data_dir, download=download, class_order=order)
         data = subset(whole, policy.n, policy.seed)
     data = replace(data, name=policy.data or name)
     models: list[LoadedModel] = []
     for entry, reference in zip(policy.models, references, strict=True):
         with _at(source, "models"):
             models.append(_load(entry, reference, data, device))
-            _fit(models[-1], data)
+            fit_to(data, models[-1:])
     if twice := [name for name, count in Counter(model.name for model in models).items() if count > 1]:
         raise UsageError(
             f"{source.place('models')}: two models are called {twice[0]!r}",
             'Give each a name of its own: models = [{ path = "...", name = "..." }]',
         )
+    with _at(source, "models"):
+        data = fit_to(data, models)
     moved = replace(data, x=data.x.to(device), y=data.y.to(device), index=data.index.to(device))
     return Inputs(models, moved, len(whole))
 
 
 def _load(entry: ModelEntry, reference: str, data: Dataset, device: str) -> LoadedModel:
-    card = peek_card(reference)
-    shape, classes = entry.input_shape, entry.classes
-    if card is None or card.input_shape is None:
-        shape = shape or data.shape
-    if card is None or card.num_classes is None:
-        classes = classes or max(len(data.classes), 2)
     model = load_model(
         reference,
         arch=entry.arch,
-        input_shape=shape,
-        num_classes=classes,
+        weights_key=entry.weights_key,
+        input_shape=entry.input_shape,
+        num_classes=entry.classes,
         mean=entry.mean,
         std=entry.std,
         box=data.box,
         device=device,
+        images=data.x,
+        likely_classes=max(len(data.classes), 2),
     )
     return replace(model, name=entry.name) if entry.name else model
-
-
-def _fit(model: LoadedModel, data: Dataset) -> None:
-    if tuple(model.input_shape) != data.shape:
-        raise UsageError(f"{model.name} takes inputs of shape {model.input_shape}, but {data.name} has {data.shape}")
-    if int(data.y.max()) >= model.num_classes:
-        raise UsageError(f"{model.name} has {model.num_classes} classes, but {data.name} has {int(data.y.max()) + 1}")
 
 
 def _reference(source: Source, path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,22 @@ class Source:
         """A path that the policy names is relative to the policy."""
         return self.path.parent / name
 
-    def instead(self, models: list[str]) -> Source:
-        """The same policy for other models; one in place of one keeps the name and what is said of its file."""
-        if not models:
-            return self
-        entries = tuple(ModelEntry(path=path) for path in models)
-        if len(models) == len(self.policy.models) == 1:
-            entries = (self.policy.models[0].model_copy(update={"path": models[0]}),)
-        return replace(self, policy=self.policy.model_copy(update={"models": entries}))
+    def instead(self, entries: Sequence[ModelEntry], class_order: Path | None = None) -> Source:
+        """The same policy for other models; one in place of one keeps the name and what is said of its file.
+
+        Args:
+            entries: the models; none: those of the policy.
+            class_order: a file, relative to the current folder, in place of that of the policy.
+        """
+        update: dict[str, Any] = {}
+        if len(entries) == len(self.policy.models) == 1:
+            said = {key: getattr(entries[0], key) for key in entries[0].model_fields_set}
+            update["models"] = (self.policy.models[0].model_copy(update=said),)
+        elif entries:
+            update["models"] = tuple(entries)
+        if class_order is not None:
+            update["class_order"] = str(class_order.absolute())
+        return replace(self, policy=self.policy.model_copy(update=update))
 
 
 def load_policy(path: Path | None = None) -> Source:

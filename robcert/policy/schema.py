@@ -56,6 +56,7 @@ class ModelEntry(Table):
     path: str = Field(min_length=1)
     name: str | None = Field(default=None, min_length=1)
     arch: str | None = None
+    weights_key: str | None = Field(default=None, min_length=1)
     input_shape: tuple[int, ...] | None = None
     classes: int | None = Field(default=None, ge=2)
     mean: tuple[float, ...] | None = None
@@ -180,6 +181,7 @@ class Policy(Table):
     require: tuple[Requirement, ...]
     data: str | None = Field(default=None, min_length=1)
     split: str = "test"
+    class_order: str | None = Field(default=None, min_length=1)
     n: int | None = Field(default=None, ge=1, strict=True, description="images: a stratified sample; none: all")
     seed: int = Field(default=0, ge=0, strict=True)
     time_budget: Annotated[float, BeforeValidator(seconds)] | None = None

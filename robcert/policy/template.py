@@ -12,8 +12,7 @@ import tomli_w
 from robcert.attacks import attacks
 from robcert.errors import UsageError
 from robcert.math.binomial import lower_bound
-from robcert.policy.evaluate import How
-from robcert.policy.inputs import load_policy_inputs
+from robcert.policy.evaluate import How, load_inputs
 from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry, Policy, Requirement
 from robcert.runs.api import attack
@@ -30,7 +29,7 @@ _TEXT = Template("""\
 [gate]
 models = $models
 data = $data
-n = $n                        # images, a stratified sample; leave it out for all $whole
+${order}n = $n                        # images, a stratified sample; leave it out for all $whole
 time_budget = "10m"
 # baseline = "baseline.json"  # written by robcert gate --update-baseline, for the last requirement
 
@@ -71,7 +70,9 @@ class Start:
     measured: str
 
 
-def starting_policy(model: str, data: str | None, norm: Norm, how: How) -> Start:
+def starting_policy(
+    model: ModelEntry, data: str | None, norm: Norm, how: How, class_order: Path | None = None
+) -> Start:
     """Measure a model quickly and write a policy that it should hold.
 
     eps is half the median distance of the closest examples that a short search finds; each limit is the one-sided 99 %
@@ -81,12 +82,13 @@ def starting_policy(model: str, data: str | None, norm: Norm, how: How) -> Start
         UsageError: the model or the data do not exist or do not fit.
     """
     probe = Policy(
-        models=(ModelEntry(path=model),),
+        models=(model,),
         require=(Requirement(kind="natural_accuracy", limit=0.5, name="natural"),),
         data=data,
         n=QUICK,
+        class_order=None if class_order is None else str(class_order),
     )
-    inputs = load_policy_inputs(Source(probe, Path("robcert.toml"), (1,)), how.device, how.data_dir, how.download)
+    inputs = load_inputs(Source(probe, Path("robcert.toml"), (1,)), how)
     images = inputs.data
     first = "cw" if norm in attacks.get("cw").norms else "pgd"
     threat = Threat(norm, (_REACH[norm],), images.box)
@@ -102,7 +104,8 @@ def starting_policy(model: str, data: str | None, norm: Norm, how: How) -> Start
     proven = _CERTIFIED.substitute(words, least=least) if (least := _least(certified, n)) > 0 else ""
     text = _TEXT.substitute(
         words,
-        models=_toml([model]),
+        models=_models(model),
+        order="" if class_order is None else f"class_order = {_toml(str(class_order))}\n",
         data=_toml(data or images.name),
         measured=measured,
         n=min(ASKED, inputs.of),
@@ -129,6 +132,14 @@ def write_policy(path: Path, start: Start) -> None:
         raise UsageError(f"{path} exists already", "Name another file with --policy, or remove it") from None
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror})") from None
+
+
+def _models(entry: ModelEntry) -> str:
+    """The list of one model: its path, or a table where more was said of it."""
+    said = {key: getattr(entry, key) for key in ModelEntry.model_fields if key in entry.model_fields_set}
+    if list(said) == ["path"]:
+        return _toml([entry.path])
+    return "[{ " + ", ".join(f"{key} = {_toml(value)}" for key, value in said.items()) + " }]"
 
 
 def _two_digits(value: float) -> float:

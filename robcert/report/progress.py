@@ -91,4 +91,4 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        self._once(f"{self.name}: {text}")
+        self._once(f"{self.name}: {text}" if self.name else f"robcert: note: {text}")

@@ -12,6 +12,7 @@ from torch import Tensor
 from robcert.attacks import attacks
 from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
+from robcert.math.shapes import refit
 from robcert.network import load_model
 from robcert.runs.products import product_name
 from robcert.runs.record import DataRecord, ImageRecord, ModelRecord, RunRecord
@@ -148,7 +149,11 @@ def _which(data: DataRecord) -> str:
 
 def _images(data: DataRecord, data_dir: Path | None) -> Dataset:
     n = None if data.seed is None else data.n
-    images = load_dataset(data.name, split=data.split, n=n, seed=data.seed or 0, data_dir=data_dir)
+    images = load_dataset(
+        data.name, split=data.split, n=n, seed=data.seed or 0, data_dir=data_dir, class_order=data.class_order
+    )
+    if data.shape is not None and (fitted := refit(images.x, tuple(data.shape))) is not None:
+        images = replace(images, x=fitted[0])
     if data_record(images).sha256 != data.sha256:
         raise EvaluationError(
             f"the images of {data.name} are not those that were attacked",

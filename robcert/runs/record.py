@@ -40,6 +40,10 @@ class DataRecord(Strict):
     n: int
     seed: int | None
     sha256: str
+    shape: list[int] | None = Field(default=None, description="of one image, as the model took it")
+    class_order: dict[str, int] | None = Field(
+        default=None, description="the numbers of the classes, where the user gave them"
+    )
 
 
 class LegSpec(Strict):

@@ -29,7 +29,7 @@ class Reporter(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Something about the model at hand that a user should know now."""
+        """Something that a user should know now: about the model at hand, or about the data before there is one."""
         ...
 
 

@@ -58,7 +58,15 @@ def threat_record(threat: Threat) -> ThreatRecord:
 def data_record(data: Dataset) -> DataRecord:
     """Which images, with a digest of images and labels."""
     sha256 = tensor_digest(data.x, data.y)
-    return DataRecord(name=data.name, split=data.split, n=len(data), seed=data.seed, sha256=sha256)
+    return DataRecord(
+        name=data.name,
+        split=data.split,
+        n=len(data),
+        seed=data.seed,
+        sha256=sha256,
+        shape=list(data.shape),
+        class_order=None if data.class_order is None else dict(data.class_order),
+    )
 
 
 def digest(spec: RunSpec) -> str:

@@ -231,19 +231,21 @@ def detect(
     return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(caught))
 
 
-def screen(model: LoadedModel, threshold: Threshold, folder: Path) -> tuple[list[Path], list[str], list[float]]:
-    """What a detector says to image files: the files, the model's answers, and the statistic of each.
+def screen(
+    model: LoadedModel, threshold: Threshold, folder: Path
+) -> tuple[list[Path], list[str], list[float], list[str]]:
+    """What a detector says to image files: the files, the model's answers, the statistic of each, and notes.
 
     Raises:
         UsageError: no folder, or no image in it.
         EvaluationError: a file is no image, or not of the model's size.
     """
-    files, x = read_pictures(folder, model.input_shape)
+    files, x, notes = read_pictures(folder, model.input_shape)
     device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), None)
     x = x if device is None else x.to(device)
     answers = logits_of(model.module, x, default_slots(x[0].numel())).argmax(dim=1)
     values = Detector(model.module, threshold.statistic, threshold.value).values(x)
-    return files, [str(int(answer)) for answer in answers], values.tolist()
+    return files, [str(int(answer)) for answer in answers], values.tolist(), notes
 
 
 def scale(model: LoadedModel, images: Batch) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def load_onnx(
     path: Path,
     input_shape: tuple[int, ...] | None = None,
     box: tuple[float, float] = (0.0, 1.0),
-    images: Tensor | None = None,
+    images: Callable[[tuple[int, ...]], Tensor | None] | None = None,
+    like: tuple[int, ...] | None = None,
 ) -> OnnxNetwork:
     """The network in an ONNX file, compared with onnxruntime.
 
@@ -30,7 +32,9 @@ def load_onnx(
         path: the file.
         input_shape: the shape of one image, channels first, where the file leaves sizes open.
         box: the smallest and the largest value of an input entry of the graph.
-        images: (n, *input_shape), as the graph takes them; random ones in the box where there are none.
+        images: gives images (n, *shape) as the graph takes them, for a shape; random ones in the box where it gives
+            none.
+        like: the shape of images that gives the sizes which neither the file nor ``input_shape`` says.
 
     Raises:
         UsageError: the shape of an image is not known, or does not fit.
@@ -38,9 +42,9 @@ def load_onnx(
             answers differently from onnxruntime (the first node at which they part is named).
     """
     model = read_onnx(path)
-    found = signature(model, path, input_shape)
+    found = signature(model, path, input_shape, like)
     network = build(model, found, path)
-    check_parity(network, model, found, path, box, images)
+    check_parity(network, model, found, path, box, images(found.input_shape) if images else None)
     return network
 
 

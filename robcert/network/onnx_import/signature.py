@@ -40,13 +40,16 @@ class Signature:
     notices: tuple[str, ...]
 
 
-def signature(model: Any, path: Path, input_shape: tuple[int, ...] | None) -> Signature:
+def signature(
+    model: Any, path: Path, input_shape: tuple[int, ...] | None, like: tuple[int, ...] | None = None
+) -> Signature:
     """The signature of a classifier.
 
     Args:
         model: the ``onnx.ModelProto``.
         path: for messages.
         input_shape: the shape of one image, channels first, where the file leaves sizes open.
+        like: the shape of images that gives sizes which nothing else says.
 
     Raises:
         UsageError: sizes of an image are open, and ``input_shape`` is missing or does not fit.
@@ -68,7 +71,7 @@ def signature(model: Any, path: Path, input_shape: tuple[int, ...] | None) -> Si
     sizes = [d.dim_value if d.WhichOneof("value") == "dim_value" and d.dim_value > 0 else None for d in kind.shape.dim]
     if len(sizes) < 2:
         raise EvaluationError(f"{path} takes tensors with {len(sizes)} axes, expected (images, ...)")
-    declared, last = _shape(sizes[1:], input_shape, path)
+    declared, last = _shape(sizes[1:], input_shape, like, path)
     limits.check(limits.entries(declared), limits.MOST_ENTRIES, f"one image of {path}")
     logits, notices = _logits(graph, path)
     if last:
@@ -77,9 +80,13 @@ def signature(model: Any, path: Path, input_shape: tuple[int, ...] | None) -> Si
     return Signature(inputs[0].name, sizes[0], declared, shape, last, logits, notices)
 
 
-def _shape(sizes: list[int | None], given: tuple[int, ...] | None, path: Path) -> tuple[tuple[int, ...], bool]:
+def _shape(
+    sizes: list[int | None], given: tuple[int, ...] | None, like: tuple[int, ...] | None, path: Path
+) -> tuple[tuple[int, ...], bool]:
     """The shape of one image in the file, and whether its channels are last."""
     last = len(sizes) == 3 and sizes[2] in (1, 3, 4) and sizes[0] not in (1, 3, 4)
+    if given is None and like is not None and len(like) == len(sizes):
+        sizes = [s or g for s, g in zip(sizes, (*like[1:], like[0]) if last else like, strict=True)]
     if given is None:
         if any(size is None for size in sizes):
             said = "x".join("?" if size is None else str(size) for size in sizes)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from robcert.network import zoo_names
 from robcert.report.page.parts import Cell, Section, Table, cells
 from robcert.report.page.sources import Run, Sources
 from robcert.runs.plan import LegPlan
+
+
+_ORDER = "class-order.json"
 
 
 def provenance(sources: Sources) -> Section | None:
@@ -34,6 +38,11 @@ def provenance(sources: Sources) -> Section | None:
         notes=[
             f"{name} is not a model of the zoo: in the command, put its file in the place of its name."
             for name in foreign
+        ]
+        + [
+            f"{_ORDER} of {run.name}: {json.dumps(run.spec.data.class_order)}"
+            for run in sources.runs
+            if run.spec.data.class_order
         ],
         code="\n".join(command(run) for run in sources.runs),
     )
@@ -46,6 +55,7 @@ def command(run: Run) -> str:
     words = ["robcert", "attack", *(model.name for model in spec.models)]
     words += ["--norm", spec.threat.norm, "--eps", ",".join(f"{eps:.17g}" for eps in spec.threat.eps)]
     words += ["--data", spec.data.name, "--split", spec.data.split, "--n", str(spec.data.n), "--seed", str(spec.seed)]
+    words += ["--class-order", _ORDER] if spec.data.class_order else []
     words += ["--plan", plan, "--goal", spec.goal, "--certify", spec.certify, "--flat", f"{spec.flat:g}"]
     words += ["--eot", str(spec.eot)] if spec.eot != 1 else []
     for attack, options in spec.options.items():

@@ -1,0 +1,220 @@
+"""The weights of a network in a checkpoint, found by what the network needs, whatever stands around them.
+
+A checkpoint is read as one table: the path of every tensor, its keys and list positions joined by dots
+(``state_dict.0.module.conv1.weight``). Where a beginning of these paths, followed by the names of the network's own
+tensors, gives every one of them with its shape, the weights are found: a wrapper (``state_dict``), a place in a list, and
+a prefix (``module.``, ``backbone.``) are the same thing, and nothing has to be known by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robcert.errors import EvaluationError, UsageError, did_you_mean
+
+_COMPILED = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+"""Parts of a name that torch.compile, FSDP and checkpointing put anywhere into it."""
+
+_PARALLEL = _COMPILED | {"module"}
+"""Likewise DataParallel; a network may also have a part that is really called module."""
+
+_AVERAGED = frozenset({"ema", "swa", "avg", "averaged", "average", "teacher"})
+_MOST = 2**20
+_TRIED = 32
+"""Places that are looked at in full: those that have the most of the wanted names."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """All tensors of a checkpoint, in its order.
+
+    Attributes:
+        where: how a message calls the file.
+        values: by path.
+        holders: the path of the mapping or list that holds each.
+        said: whether the user named a place with --weights-key.
+    """
+
+    where: str
+    values: dict[str, Tensor]
+    holders: dict[str, str]
+    said: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A place in a checkpoint, and how well what is there fits the network.
+
+    Attributes:
+        place: the path in front of the names of the network's tensors, with its last dot; "" at the top.
+        names: every path of the checkpoint as it was understood (without what a compiler put into it) -> itself.
+        paths: name in the network -> path in the checkpoint, of all that are there.
+        missing: names that are not there.
+        misshapen: names of another shape.
+    """
+
+    place: str
+    names: dict[str, str]
+    paths: dict[str, str]
+    missing: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every tensor of the network is there, with its shape."""
+        return not self.missing and not self.misshapen
+
+    @property
+    def nearness(self) -> tuple[int, int, int]:
+        """Larger where more fits."""
+        return len(self.paths) - len(self.misshapen), len(self.paths), -len(self.place)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the place is called as averages over the training are: ema, model_ema, swa."""
+        return any(word in _AVERAGED for word in self.place.lower().replace("_", ".").split("."))
+
+
+def tensors_of(found: Any, where: str, key: str | None = None) -> Tensors:
+    """Return the tensors of a checkpoint: mappings, lists and tuples in any depth.
+
+    Args:
+        found: what the file holds.
+        where: the file.
+        key: only what is below this path, e.g. "state_dict_ema", "state_dict.0" or "models[1]".
+
+    Raises:
+        UsageError: there is nothing below ``key``.
+        EvaluationError: there is no tensor.
+    """
+    values: dict[str, Tensor] = {}
+    holders: dict[str, str] = {}
+    for path, holder, value in _walk(found, "", ()):
+        if len(values) >= _MOST:
+            raise EvaluationError(f"{where} holds more than {_MOST:,} tensors")
+        if path in values and value is not values[path]:
+            raise EvaluationError(f"{where} holds two tensors that are called {path}")
+        values[path], holders[path] = value, holder
+    if not values:
+        keys = ", ".join(str(key) for key in list(found)[:5]) if isinstance(found, Mapping) else ""
+        raise EvaluationError(
+            f"{where} holds no tensors where a state_dict is expected (found: {keys or 'nothing'})",
+            "Save it again: torch.save(model.state_dict(), 'model.pt').",
+        )
+    if key is None:
+        return Tensors(where, values, holders)
+    below = re.sub(r"\[['\"]?([^\]'\"]*)['\"]?\]", r".\1", key).strip(".")
+    kept = {path: value for path, value in values.items() if f"{path}.".startswith(f"{below}.")}
+    if not kept:
+        depth = below.count(".") + 1
+        known = {".".join(path.split(".")[:depth]) for path in values}
+        raise UsageError(f"{where} holds no tensors under --weights-key {key}", did_you_mean(below, sorted(known)[:20]))
+    return Tensors(where, kept, {path: holders[path] for path in kept}, said=True)
+
+
+def find(module: nn.Module, tensors: Tensors) -> list[Weights]:
+    """Return every place that has all weights of the network, the most usual first; the nearest miss where none has.
+
+    The most usual is what was trained rather than averaged, then what is nearest to the top, then what comes first.
+    """
+    expected = expected_shapes(module)
+    twins = _twins(module)
+    nearest: list[Weights] = []
+    for dropped in (frozenset[str](), _COMPILED, _PARALLEL):
+        names = _understood(tensors.values, dropped)
+        found = [_at(place, names, tensors, expected, twins) for place in _places(names, tensors, expected)]
+        if fitting := [one for one in found if one.fits]:
+            return sorted(fitting, key=lambda one: (one.averaged, one.place.count(".")))
+        nearest += found or [_at("", names, tensors, expected, twins)]
+    return [max(nearest, key=lambda one: one.nearness)]
+
+
+def expected_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the tensors that a network saves."""
+    state: Mapping[str, Any] = module.state_dict()
+    return {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def same(first: Weights, second: Weights, tensors: Tensors) -> bool:
+    """Return whether two places that fit hold the same weights."""
+    value = tensors.values
+    return all(
+        torch.equal(value[path], value[second.paths[name]]) for name, path in first.paths.items() if name in second.paths
+    )
+
+
+def is_counter(name: str) -> bool:
+    """Counters that change no answer: batches seen by a BatchNorm, models averaged by AveragedModel."""
+    return name.rpartition(".")[2] in ("num_batches_tracked", "n_averaged")
+
+
+def _walk(found: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str, Tensor]]:
+    """Path, holder and value of every tensor; what holds itself is entered once."""
+    if isinstance(found, Mapping):
+        entries: Any = found.items()
+    elif isinstance(found, (list, tuple)):
+        entries = enumerate(found)
+    else:
+        return
+    if id(found) in above or len(above) > 32:
+        return
+    for key, value in entries:
+        name = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Tensor):
+            yield name, path, value
+        else:
+            yield from _walk(value, name, (*above, id(found)))
+
+
+def _understood(paths: Iterable[str], dropped: frozenset[str]) -> dict[str, str]:
+    """Paths without the parts ``dropped`` -> paths; as they are where two would become one."""
+    paths = list(paths)
+    names = {".".join(part for part in path.split(".") if part not in dropped): path for path in paths}
+    return names if len(names) == len(paths) else {path: path for path in paths}
+
+
+def _places(names: Mapping[str, str], tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The places that may hold the network, in the order of the file: those where the most fits."""
+    counts: dict[str, list[int]] = {}
+    for name, path in names.items():
+        cut = 0
+        while cut >= 0:
+            if name[cut:] in expected:
+                count = counts.setdefault(name[:cut], [0, 0])
+                count[0] += tuple(tensors.values[path].shape) == expected[name[cut:]]
+                count[1] += 1
+            cut = name.find(".", cut) + 1 or -1
+    best = set(sorted(counts, key=lambda place: counts[place], reverse=True)[:_TRIED])
+    return [place for place in counts if place in best]
+
+
+def _at(
+    place: str,
+    names: dict[str, str],
+    tensors: Tensors,
+    expected: Mapping[str, tuple[int, ...]],
+    twins: Mapping[str, frozenset[str]],
+) -> Weights:
+    paths = {name: names[place + name] for name in expected if place + name in names}
+    return Weights(
+        place,
+        names,
+        paths,
+        tuple(n for n in expected if n not in paths and not is_counter(n) and not twins.get(n, frozenset()) & set(paths)),
+        tuple(n for n, path in paths.items() if not is_counter(n) and tuple(tensors.values[path].shape) != expected[n]),
+    )
+
+
+def _twins(module: nn.Module) -> dict[str, frozenset[str]]:
+    """The names of one and the same tensor: a file may hold it once (safetensors does)."""
+    groups: dict[tuple[int, tuple[int, ...]], set[str]] = {}
+    for name, value in module.state_dict().items():
+        if isinstance(value, Tensor) and value.numel():
+            groups.setdefault((value.data_ptr(), tuple(value.shape)), set()).add(name)
+    return {name: frozenset(group) for group in groups.values() if len(group) > 1 for name in group}
