@@ -43,8 +43,8 @@ def render(record: RunRecord) -> str:
             advice = f" {warning.advice[:1].upper()}{warning.advice[1:]}." if warning.advice else ""
             console.print(Text(f"warning: {model.name}: {warning.name}: {warning.message}{images}.{advice}", "yellow"))
     for model in record.models:
-        for text in model.missing:
-            console.print(Text(f"not done: {model.name}: {text}", "yellow"))
+        for left_out in model.missing:
+            console.print(Text(f"not done: {model.name}: {left_out}", "yellow"))
     for model in record.models:
         if model.deployed is not None:
             console.print(_deployed_text(model.name, model.deployed))
