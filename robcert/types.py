@@ -97,8 +97,8 @@ class Threat:
         listed = ", ".join(f"{value:g}" for value in wide)
         meant = ", ".join(f"{value:g}/255" for value in wide if value >= 1)
         return (
-            f"eps {listed} in {self.norm} is wider than half of the box [{low:g}, {high:g}] ({half:.4g}): every image can "
-            "be changed into one and the same, so no classifier holds"
+            f"eps {listed} in {self.norm} is wider than half of the box [{low:g}, {high:g}] ({half:.4g}): any image "
+            "can be changed into one and the same grey image, so no classifier holds"
             + (f". Budgets are in the units of the data: is {meant} meant?" if meant and high - low <= 2 else "")
         )
 

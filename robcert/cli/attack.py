@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+from robcert.cli.options import Arch, Classes, ClassOrder, InputShape, Mean, Std, WeightsKey
 
 _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
@@ -199,7 +199,8 @@ def attack(
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
     from robcert.cli.config import overrides
-    from robcert.cli.inputs import Foreign, choose_device, load_inputs, say
+    from robcert.cli.inputs import Foreign, choose_device, load_inputs
+    from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, numbers, write
     from robcert.engine.gpus import gpus
     from robcert.engine.precision import PRECISIONS

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+from robcert.cli.options import Arch, Classes, ClassOrder, InputShape, Mean, Std, WeightsKey
 
 
 def certify(
@@ -79,7 +79,8 @@ def certify(
 
     from robcert.certify import Search, certificates
     from robcert.certify.hybrid import hybrid, thresholds
-    from robcert.cli.inputs import Foreign, data_of_cards, load_inputs, say
+    from robcert.cli.inputs import Foreign, data_of_cards, load_inputs
+    from robcert.cli.notes import say
     from robcert.cli.parse import numbers, write
     from robcert.engine.allocator import keep_memory
     from robcert.engine.batching import logits_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+from robcert.cli.options import Arch, Classes, ClassOrder, InputShape, Mean, Std, WeightsKey
 
 if TYPE_CHECKING:
     from robcert.sensitivity.threshold import Threshold
@@ -117,7 +117,8 @@ def detect(
 
     from rich.console import Console
 
-    from robcert.cli.inputs import Foreign, choose_device, fitted, load_images, load_inputs, say
+    from robcert.cli.inputs import Foreign, choose_device, fitted, load_images, load_inputs
+    from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, write
     from robcert.errors import UsageError, did_you_mean
     from robcert.report.detection import detect_record, draw_detection, render_detect, render_screen, screen_record

@@ -32,7 +32,8 @@ def export(
     """
     import json
 
-    from robcert.cli.inputs import Foreign, say
+    from robcert.cli.inputs import Foreign
+    from robcert.cli.notes import say
     from robcert.cli.parse import write
     from robcert.errors import UsageError, did_you_mean
     from robcert.network import export_model

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robcert.cli.options import Arch, ClassOrder, Classes, InputShape, Mean, Std, WeightsKey
+from robcert.cli.options import Arch, Classes, ClassOrder, InputShape, Mean, Std, WeightsKey
 
 _RUN, _START = "Run and output", "Starting"
 

@@ -77,9 +77,7 @@ def _append(target: Path, text: str) -> None:
         typer.echo(f"robcert: warning: GITHUB_STEP_SUMMARY: cannot write {target} ({error.strerror})", err=True)
 
 
-def start(
-    models: list[ModelEntry], data: str | None, norm: str, path: Path, how: How, class_order: Path | None
-) -> str:
+def start(models: list[ModelEntry], data: str | None, norm: str, path: Path, how: How, class_order: Path | None) -> str:
     """Write a policy for one model; what to do next."""
     if len(models) != 1:
         raise UsageError(

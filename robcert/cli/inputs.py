@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
+from robcert.cli.notes import configured, say
 from robcert.cli.parse import numbers, sizes
 from robcert.data import datasets, fit_to, load_dataset
 from robcert.errors import UsageError
@@ -121,8 +119,8 @@ def load_images(
         UsageError: it is unknown, or the class order does not fit.
         EvaluationError: it cannot be read.
     """
-    if class_order is not None and not _typed("class_order") and not datasets.get(name.partition(":")[0]).named:
-        class_order = None  # a configuration file speaks of all data sets
+    if class_order is not None and configured("class_order") and not datasets.get(name.partition(":")[0]).named:
+        class_order = None
     images = load_dataset(
         name, split=split, n=n, seed=seed, data_dir=data_dir, download=download, class_order=class_order
     )
@@ -139,23 +137,6 @@ def fitted(images: Dataset, models: list[LoadedModel], device: str) -> Dataset:
     images = fit_to(images, models)
     say(images.notes)
     return replace(images, x=images.x.to(device), y=images.y.to(device), index=images.index.to(device))
-
-
-def say(notes: Iterable[str]) -> None:
-    """Notes on stderr, each of them once a command."""
-    context = click.get_current_context(silent=True)
-    said: set[str] = context.meta.setdefault("robcert.said", set()) if context is not None else set()
-    for note in notes:
-        if note and note not in said:
-            said.add(note)
-            click.echo(f"robcert: note: {note}", err=True)
-
-
-def _typed(option: str) -> bool:
-    """Whether an option of the command was given on the command line."""
-    context = click.get_current_context(silent=True)
-    source = None if context is None else context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def choose_device(name: str) -> str:

@@ -20,6 +20,7 @@ from robcert.cli.gate import gate
 from robcert.cli.jacobian import jacobian
 from robcert.cli.models import models
 from robcert.cli.norms import norms
+from robcert.cli.notes import forget
 from robcert.cli.parse import silence
 from robcert.cli.report import report
 from robcert.cli.reproduce import reproduce
@@ -95,6 +96,7 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
+    forget()
     try:
         code: Any = app(args=arguments, standalone_mode=False)
     except RobcertError as error:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli.notes import note_source
+
 _MODEL, _DATA = "Model", "Data"
 
 Arch = Annotated[
@@ -51,6 +53,7 @@ ClassOrder = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
+        callback=note_source,
         help="folder:PATH: the numbers of the classes: a folder name a line, or JSON, a list or {name: number}.",
         rich_help_panel=_DATA,
         show_default="by name; by value where all names are numbers",

@@ -67,7 +67,11 @@ def _one(names: Sequence[str], words: Sequence[str], letter: str, split: str, wh
 
 def _kind(name: str, words: Sequence[str]) -> str | None:
     """The split that an array belongs to, "" where its name says none; None where it is called otherwise."""
-    parts = [part for part in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) if part]
+    parts = [
+        part
+        for part in re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower())
+        if part
+    ]
     splits = [split for part in parts for split, called in _SPLITS.items() if part in called]
     rest = [part for part in parts if not any(part in called for called in _SPLITS.values())]
     return (splits[0] if splits else "") if len(rest) == 1 and rest[0] in words and len(splits) <= 1 else None

@@ -58,7 +58,7 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
     if low < box[0] or high > box[1]:
         outside = ((x < box[0]) | (x > box[1])).flatten(1).any(1)
         raise EvaluationError(
-            f"{name} has entries from {low:.9g} to {high:.9g}, but [{box[0]:g}, {box[1]:g}] was expected"
+            f"{name} has entries from {_outside(low, box)} to {_outside(high, box)}, but [{box[0]:g}, {box[1]:g}] was expected"
             f" (image {_first(outside)})",
             "Scale the images (pixels from 0 to 255: save them as uint8). Normalising by mean and standard"
             " deviation belongs to the model, not to the data.",
@@ -110,16 +110,17 @@ def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tenso
     Raises:
         EvaluationError: another shape or length, not integers, out of range.
     """
-    if y.is_complex() or (y.is_floating_point() and not bool((y == y.round()).all())):
+    if y.is_complex() or (y.is_floating_point() and not bool((y.isfinite() & (y == y.round())).all())):
         what = "rows that are not one-hot" if y.ndim == 2 else "numbers that are not whole"
         raise EvaluationError(
             f"{name} holds {_dtype(y)}, {what}, but the number of a class was expected for each image",
             "For probabilities: y.argmax(axis=1).",
         )
+    y = y.to(torch.int64)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.squeeze(1)
     elif one_hot(y):
-        y = y.to(torch.int64).argmax(1)
+        y = y.argmax(1)
     if y.ndim != 1:
         raise EvaluationError(
             f"{name} has the shape {tuple(y.shape)}, but one label for each image, ({count},), was expected",
@@ -129,7 +130,6 @@ def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tenso
         raise EvaluationError(
             f"{name} has {len(y)} labels for {count} images", "Give exactly one label for each image."
         )
-    y = y.to(torch.int64)
     low, high = int(y.min()), int(y.max())
     if classes is None and high >= MOST_CLASSES:
         raise EvaluationError(
@@ -153,10 +153,18 @@ def one_hot(y: Tensor) -> bool:
     return bool((ones | (y == 0)).all()) and bool((ones.sum(1) == 1).all())
 
 
+def _outside(value: float, box: tuple[float, float]) -> str:
+    """A number with as many digits as show on which side of the ends of the box it is."""
+    short = f"{value:g}"
+    inside = box[0] <= value <= box[1]
+    return short if (box[0] <= float(short) <= box[1]) == inside else f"{value:.9g}"
+
+
 def _converted(x: Tensor) -> str:
     """How integers become images."""
     if x.is_complex() or not x.numel():
         return "Give real numbers."
+    x = x.to(torch.int64)  # torch has no minimum of uint16
     low, high = int(x.min()), int(x.max())
     if low >= 0 and high <= 255:
         return "Convert it: x.astype('uint8') for pixels from 0 to 255, x.astype('float32') for 0 and 1."

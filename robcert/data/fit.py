@@ -56,8 +56,8 @@ def _check_labels(data: Dataset, model: LoadedModel) -> list[str]:
     if gaps(data.classes) and max(map(int, data.classes)) < classes:
         last = data.classes[-1]
         raise UsageError(
-            f"the classes of {data.name} are numbers with gaps ({', '.join(data.classes[:4])}...), and {model.name} has "
-            f"{classes} classes: is {last!r} class {last} or class {len(data.classes) - 1}?",
+            f"the classes of {data.name} are numbers with gaps ({', '.join(data.classes[:4])}...), and {model.name} "
+            f"has {classes} classes: is {last!r} class {last} or class {len(data.classes) - 1}?",
             f'Say it: --class-order FILE, with a JSON table such as {{"{last}": {last}}} of all classes in it',
         )
     return [

@@ -29,8 +29,8 @@ def read_folder(request: Request) -> Images:
     """Read all pictures below ``PATH/CLASS``; or below ``PATH/SPLIT/CLASS``, whatever else stands beside the split.
 
     A folder is a class if a picture is in it, at any depth. Classes are numbered in the order of their names, by value
-    where all are numbers, or as the class order says; pictures are sorted by name, so an index means the same picture as
-    long as no file comes or goes. Grey pictures stay grey if all are; otherwise all become RGB.
+    where all are numbers, or as the class order says; pictures are sorted by name, so an index means the same picture
+    as long as no file comes or goes. Grey pictures stay grey if all are; otherwise all become RGB.
 
     Raises:
         UsageError: no such folder; a class without a number.

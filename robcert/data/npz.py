@@ -80,7 +80,7 @@ def read_npz(request: Request) -> Images:
     y = _tensor(given, f"{chosen.labels} of {path}")
     if request.class_order is not None:
         raise UsageError(f"the labels of {path} are numbers already", "Leave --class-order out.")
-    if one_hot(y):
+    if one_hot(y if y.is_floating_point() else y.to(torch.int64)):
         notes.append(f"the labels are one-hot: {y.shape[1]} classes")
         classes = classes or tuple(str(number) for number in range(y.shape[1]))
     return Images(_channels_first(x), y, classes, notes=tuple(notes))
@@ -88,7 +88,7 @@ def read_npz(request: Request) -> Images:
 
 def _named(x: torch.Tensor, labels: Any, classes: tuple[str, ...], request: Request, notes: list[str]) -> Images:
     """Images whose labels are names: numbered by the class order, by ``classes``, or in their own order."""
-    texts = [str(label) if labels.dtype.kind == "U" else bytes(label).decode("utf-8", "replace") for label in labels.ravel()]
+    texts = [_text(label) for label in labels.ravel()]
     names = default_order(set(texts))
     order = request.class_order or {name: number for number, name in enumerate(classes or names)}
     check_covers(order, names, f"names in the labels of {request.path}")
@@ -111,7 +111,11 @@ def _names(array: Any, path: Path) -> tuple[str, ...]:
         raise EvaluationError(
             f"classes of {path} has shape {array.shape}, but one name for each class was expected", _EXAMPLE
         )
-    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in array)
+    return tuple(_text(name) for name in array)
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _channels_first(x: torch.Tensor) -> torch.Tensor:

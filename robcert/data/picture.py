@@ -17,7 +17,7 @@ from robcert.errors import EvaluationError, RobcertError
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp"}
 )
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """The formats of these suffixes: Pillow knows forty more, and tries them on any file."""
 
 TURNED = "turned as their EXIF orientation says (torchvision's ImageFolder does not)"
@@ -87,7 +87,7 @@ def decode(picture: Image.Image) -> Picture:
     """
     mode, happened = picture.mode, (CONVERTED,) if picture.mode in _PROFILED else ()
     if mode in _SIXTEEN or mode in ("I", "F"):
-        return Picture(_deep(picture)[..., None])
+        return Picture(_deep(picture)[..., None], (OPAQUE,) if "transparency" in picture.info else ())
     if picture.has_transparency_data:
         picture = picture.convert("LA" if mode == "La" else "RGBA")
         if _lowest(picture.getchannel("A")) < 255:
@@ -99,15 +99,15 @@ def decode(picture: Image.Image) -> Picture:
 
 
 def _read(path: Path, picture: Image.Image) -> Picture:
+    lower = _lower_bytes(path, picture)  # first: Pillow may load a picture to see how it is turned
     frames = (FIRST_FRAME,) if getattr(picture, "n_frames", 1) > 1 else ()
     turn = _orientation(picture)
-    lower = _lower_bytes(path, picture)
     if lower is None:
         found = decode(picture)
     else:
         high = np.array(picture.convert("RGBA" if picture.mode == "RGBA" else "RGB"))
         deep = (256 * high.astype(np.uint16) + lower) / np.float32(65535)
-        transparent = deep.shape[2] == 4 and float(deep[..., 3].min()) < 1
+        transparent = "transparency" in picture.info or (deep.shape[2] == 4 and float(deep[..., 3].min()) < 1)
         found = Picture(deep[..., :3], (OPAQUE,) if transparent else ())
     pixels, turned = found.pixels, ()
     if turn in _TURNS:

@@ -46,7 +46,8 @@ def read_pictures(folder: Path, shape: tuple[int, ...]) -> tuple[list[Path], Ten
     fitted = refit(images, shape)
     if fitted is None:
         raise EvaluationError(
-            f"{files[0]} is {shape_text(tuple(images.shape[1:]))}, but the model takes inputs of shape {shape_text(shape)}",
+            f"{files[0]} is {shape_text(tuple(images.shape[1:]))}, but the model takes inputs of shape "
+            f"{shape_text(shape)}",
             "Screen arrays from Python: robcert.sensitivity.detection.Detector",
         )
     x, said = fitted

@@ -178,14 +178,16 @@ def _surplus(module: nn.Module, found: Sequence[Weights], tensors: Tensors, arch
         )
     if not tensors.said and _matrices(beside.values(), tensors) > _matrices(chosen.paths.values(), tensors):
         raise EvaluationError(
-            f"the weights of {architecture!r} are in {tensors.where} under {_place(chosen)}, but most of the others there "
-            f"belong to no part of it: {_listed(list(beside.values()), tensors)}",
+            f"the weights of {architecture!r} are in {tensors.where} under {_place(chosen)}, but most of what is "
+            f"beside them belongs to no part of it: {_listed(list(beside.values()), tensors)}",
             f"Name the whole architecture with --arch; or, if this is all of it: --weights-key {_place(chosen)}",
         )
-    told = [*beside.values(), *(path for path in unused.values() if path not in beside.values() and _weighty(path, tensors))]
+    others = [path for name, path in unused.items() if name not in beside and _weighty(path, tensors)]
+    told = [*beside.values(), *others]
     if not told:
         return []
-    return [f"{tensors.where}: {len(told)} tensors were not used: {_listed(told, tensors)}{_normalisation(told, tensors)}"]
+    listed = _listed(told, tensors) + _normalisation(told, tensors)
+    return [f"{tensors.where}: {len(told)} tensors were not used: {listed}"]
 
 
 def _weighty(path: str, tensors: Tensors) -> bool:

@@ -87,7 +87,8 @@ def export_model(
 
 def _weights(model: LoadedModel, path: Path, options: dict[str, Any]) -> Path:
     """The weights as they were, before folding, with a card that says all that was given."""
-    found = read_weights(model.source.reference, *(options[k] for k in ("arch", "input_shape", "num_classes", "weights_key")))
+    asked = ("arch", "input_shape", "num_classes", "weights_key")
+    found = read_weights(model.source.reference, *(options[key] for key in asked))
     if found is None:
         raise UsageError(
             f"{model.name} is a graph ({model.source.format}), while safetensors hold weights of an architecture",

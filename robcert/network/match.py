@@ -2,8 +2,8 @@
 
 A checkpoint is read as one table: the path of every tensor, its keys and list positions joined by dots
 (``state_dict.0.module.conv1.weight``). Where a beginning of these paths, followed by the names of the network's own
-tensors, gives every one of them with its shape, the weights are found: a wrapper (``state_dict``), a place in a list, and
-a prefix (``module.``, ``backbone.``) are the same thing, and nothing has to be known by name.
+tensors, gives every one of them with its shape, the weights are found: a wrapper (``state_dict``), a place in a list
+and a prefix (``module.``, ``backbone.``) are the same thing, and nothing has to be known by name.
 """
 
 from __future__ import annotations
@@ -143,10 +143,8 @@ def expected_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def same(first: Weights, second: Weights, tensors: Tensors) -> bool:
     """Return whether two places that fit hold the same weights."""
-    value = tensors.values
-    return all(
-        torch.equal(value[path], value[second.paths[name]]) for name, path in first.paths.items() if name in second.paths
-    )
+    both = [(path, second.paths[name]) for name, path in first.paths.items() if name in second.paths]
+    return all(torch.equal(tensors.values[here], tensors.values[there]) for here, there in both)
 
 
 def is_counter(name: str) -> bool:
@@ -202,12 +200,17 @@ def _at(
     twins: Mapping[str, frozenset[str]],
 ) -> Weights:
     paths = {name: names[place + name] for name in expected if place + name in names}
+    missing = [name for name in expected if name not in paths and not is_counter(name)]
     return Weights(
         place,
         names,
         paths,
-        tuple(n for n in expected if n not in paths and not is_counter(n) and not twins.get(n, frozenset()) & set(paths)),
-        tuple(n for n, path in paths.items() if not is_counter(n) and tuple(tensors.values[path].shape) != expected[n]),
+        tuple(name for name in missing if not twins.get(name, frozenset()) & paths.keys()),
+        tuple(
+            name
+            for name, path in paths.items()
+            if not is_counter(name) and tuple(tensors.values[path].shape) != expected[name]
+        ),
     )
 
 

@@ -79,8 +79,12 @@ BAD = {
     "empty": (GOOD[:0], Y[:0], "at least one image"),
     "one number an image": (GOOD[:, 0, 0], Y, "at least one image"),
     "fewer labels": (GOOD, Y[:3], "3 labels for 4 images"),
-    "one-hot": (GOOD, np.eye(4), "one label for each image"),
-    "floats as labels": (GOOD, Y.astype("float32"), "integer labels"),
+    "probabilities as labels": (GOOD, np.full((4, 3), 1 / 3), "not one-hot"),
+    "two ones in a row": (GOOD, np.eye(4) + np.eye(4)[::-1], "one label for each image"),
+    "halves as labels": (GOOD, Y + 0.5, "not whole"),
+    "nan as a label": (GOOD, np.where(Y == 2, np.nan, Y), "not whole"),
+    "infinity as a label": (GOOD, np.where(Y == 2, np.inf, Y), "not whole"),
+    "complex images": (GOOD * 1j, Y, "complex128"),
     "a label out of all proportion": (GOOD, Y * 10**12, "at most 1,048,576"),
     "negative labels": (GOOD, Y - 1, "from -1 to 1"),
 }
@@ -187,9 +191,7 @@ def test_splits_under_other_names_are_an_error(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path}")
     assert "PATH/CLASS/IMAGE.png" in error.value.do
     picture(tmp_path / "cat" / "1.png", 0)
-    assert load_dataset(f"folder:{tmp_path}").classes == ("cat", "empty", "training", "validation"), (
-        "classes may be deeper"
-    )
+    assert load_dataset(f"folder:{tmp_path}").classes == ("cat", "training", "validation"), "classes may be deeper"
 
 
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
@@ -213,6 +215,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "a" / "2.png").write_bytes(b"no image")
     with pytest.raises(EvaluationError, match="is no image"):
         load_dataset(f"folder:{tmp_path}")
-    Image.fromarray(np.full((4, 5), 40_000, dtype=np.uint16)).save(tmp_path / "a" / "2.png")
-    with pytest.raises(EvaluationError, match="more than 8 bits"):
+    Image.fromarray(np.full((4, 5), 40_000, dtype=np.int32)).save(tmp_path / "a" / "2.tif")
+    (tmp_path / "a" / "2.png").unlink()
+    with pytest.raises(EvaluationError, match="which of them is white is not known"):
         load_dataset(f"folder:{tmp_path}")

@@ -10,7 +10,6 @@ from robcert.report.page.parts import Cell, Section, Table, cells
 from robcert.report.page.sources import Run, Sources
 from robcert.runs.plan import LegPlan
 
-
 _ORDER = "class-order.json"
 
 
