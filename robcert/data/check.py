@@ -58,8 +58,8 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
     if low < box[0] or high > box[1]:
         outside = ((x < box[0]) | (x > box[1])).flatten(1).any(1)
         raise EvaluationError(
-            f"{name} has entries from {_outside(low, box)} to {_outside(high, box)}, but [{box[0]:g}, {box[1]:g}] was expected"
-            f" (image {_first(outside)})",
+            f"{name} has entries from {_outside(low, box)} to {_outside(high, box)}, but [{box[0]:g}, {box[1]:g}] was "
+            f"expected (image {_first(outside)})",
             "Scale the images (pixels from 0 to 255: save them as uint8). Normalising by mean and standard"
             " deviation belongs to the model, not to the data.",
         )

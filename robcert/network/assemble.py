@@ -62,13 +62,22 @@ def assemble(
 
 
 def _assemble(tensors: Tensors, request: architectures.Request) -> Assembled:
-    module, found = _built(tensors, request)
+    guess = guess_classes(tensors.values)
+    try:
+        module, found = _built(tensors, request)
+    except EvaluationError:
+        # The classes of the data may be fewer than an architecture can have.
+        if request.num_classes is not None or guess is None or guess == request.guess:
+            raise
+        module, found = _built(tensors, replace(request, guess=guess))
     if request.num_classes is None and not found[0].fits:
-        suggested = _classes_of(module, found[0], tensors, request.guess), guess_classes(tensors.values)
-        for classes in suggested:
+        for classes in (_classes_of(module, found[0], tensors, request.guess), guess):
             if classes is None or found[0].fits:
                 continue
-            other, better = _built(tensors, replace(request, guess=classes))
+            try:
+                other, better = _built(tensors, replace(request, guess=classes))
+            except EvaluationError:
+                continue
             if better[0].nearness > found[0].nearness:
                 module, found = other, better
     chosen, notes = _chosen(found, tensors)

@@ -71,9 +71,9 @@ class Weights:
         return not self.missing and not self.misshapen
 
     @property
-    def nearness(self) -> tuple[int, int, int]:
+    def nearness(self) -> tuple[int, int]:
         """Larger where more fits."""
-        return len(self.paths) - len(self.misshapen), len(self.paths), -len(self.place)
+        return len(self.paths) - len(self.misshapen), len(self.paths)
 
     @property
     def averaged(self) -> bool:

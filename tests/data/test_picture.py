@@ -1,4 +1,4 @@
-"""A picture is read as it was stored, whatever its mode, or refused: never cut to 8 bits, turned or flattened in silence."""
+"""A picture is read as it was stored, whatever its mode, or refused: it is never cut to 8 bits or turned in silence."""
 
 from __future__ import annotations
 
