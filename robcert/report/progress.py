@@ -77,7 +77,7 @@ class ConsoleReporter:
     def _once(self, text: str) -> None:
         if text not in self.said:
             self.said.add(text)
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, soft_wrap=True)
 
     def leg_done(self, record: LegRecord) -> None:
         """See `robcert.runs.reporter.Reporter`."""

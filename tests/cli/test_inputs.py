@@ -291,7 +291,7 @@ def test_a_policy_may_say_all_of_it(call: Call, here: Path) -> None:
     answer = call("gate")
     assert "in the given order" in answer.err
     assert "three equal channels became one" in answer.err
-    assert "robcert.toml:8: eps 8 in linf is wider than half of the box" in answer.err
+    assert "robcert.toml:7: eps 8 in linf is wider than half of the box" in answer.err
     assert answer.code == 1, "and nothing stands at that"
     (here / "robcert.toml").write_text(
         (here / "robcert.toml").read_text().replace('"ema"', '"net"').split("[[gate.require]]\nname")[0]
