@@ -28,16 +28,16 @@ _BYTES = {
 """Of one entry, by the kind of storage."""
 
 
-class _Inert:
+class Inert:
     """Stands for every class and function that a pickle names; does nothing, whatever is done to it."""
 
     name = ""
 
-    def __new__(cls, *_: object, **__: object) -> _Inert:
+    def __new__(cls, *_: object, **__: object) -> Inert:
         return object.__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None: ...
-    def __call__(self, *_: object, **__: object) -> _Inert:
+    def __call__(self, *_: object, **__: object) -> Inert:
         return self
 
     def __setitem__(self, _: object, __: object) -> None: ...
@@ -56,14 +56,14 @@ class _Reader(pickle._Unpickler):  # pyright: ignore
         self.storages: list[tuple[str, int]] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        return type("Inert", (_Inert,), {"name": f"{module}.{name}"})
+        return type("Inert", (Inert,), {"name": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
         mark, kind, key, _, count = pid
         if mark != "storage" or not isinstance(key, str) or not isinstance(count, int) or count < 0:
             raise pickle.UnpicklingError("a storage that is none")
         self.storages.append((key, count * _entry_size(kind.name)))
-        return _Inert()
+        return Inert()
 
 
 def _entry_size(name: str) -> int:

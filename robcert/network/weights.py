@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,26 @@ from torch import Tensor
 
 from robcert.errors import EvaluationError, first_line
 from robcert.network.detect import REEXPORT, UNPACKED
-from robcert.network.storages import check_storages
+from robcert.network.storages import Inert, check_storages
+
+_BESIDE = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "builtins.list",
+    "builtins.dict",
+    "builtins.frozenset",
+    "builtins.slice",
+    "datetime.datetime",
+    "datetime.timedelta",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "_codecs.encode",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+)
+"""What training scripts keep beside the weights: settings, dates, accuracies. None is made: `Inert` stands there."""
 
 _SAFETENSORS_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError)
 
@@ -51,6 +71,8 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
 def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] | tuple[Any, ...]:
     """The dictionary or list in a ``torch.save`` file, read with ``weights_only=True``: nothing in it is executed.
 
+    Settings, dates and numbers of NumPy beside the weights are left out.
+
     Args:
         path: the file.
         data: False leaves the tensors in the file where its form allows that.
@@ -64,7 +86,9 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] 
         lazy = not data and zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong with a file is said once, below
-            found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
+            instead: list[Any] = [(Inert, name) for name in _BESIDE]
+            with torch.serialization.safe_globals([*instead, (_mapping, "collections.defaultdict")]):
+                found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from None
     except Exception as error:  # a damaged archive fails in many ways, none of them the user's
@@ -118,6 +142,11 @@ def check_finite(state: Mapping[str, Any], where: str) -> None:
                 f"{where}: {bad} of {value.numel()} values of {key!r} are NaN or infinite",
                 "A network with such weights has no answer. Use a checkpoint from before training diverged.",
             )
+
+
+def _mapping(*_: object) -> OrderedDict[Any, Any]:
+    """Stands for a defaultdict: what it holds is kept, what it would make is not."""
+    return OrderedDict()
 
 
 def _refusal(path: Path, message: str) -> EvaluationError:

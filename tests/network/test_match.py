@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import argparse
+import datetime
+import fractions
+import os
+import pickle
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -135,6 +141,38 @@ PLAIN: dict[str, Callable[[State], Any]] = {
     "the same weights twice": lambda s: {"state_dict": s, "best_state_dict": {k: v.clone() for k, v in s.items()}},
     "half precision": lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()},
 }
+
+
+def test_what_training_scripts_keep_beside_the_weights(nets: Any, tmp_path: Path) -> None:
+    """Settings, dates and accuracies are not made, and are no reason to refuse the weights."""
+    net, state = state_of(nets)
+    beside = {
+        "args": argparse.Namespace(lr=0.1, output=Path("/nowhere"), nested=argparse.Namespace(a=[1])),
+        "best": np.float64(93.1),
+        "curve": np.arange(12.0).reshape(3, 4),
+        "counts": defaultdict(list, a=[1, 2]),
+        "when": datetime.datetime(2024, 1, 1),
+        "seen": {1, 2},
+    }
+    for zipped in (True, False):
+        torch.save({**beside, "models": defaultdict(dict, best=state)}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+        assert answers_as(load(tmp_path / "a.pt"), net)
+
+
+def test_any_other_object_is_refused_as_before(nets: Any, tmp_path: Path) -> None:
+    class Touch:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
+            return Path.touch, (tmp_path / "made",)
+
+    _, state = state_of(nets)
+    for thing in (Touch(), nn.Linear(2, 2), os.system, fractions.Fraction(1, 2)):
+        try:
+            torch.save({"state_dict": state, "thing": thing}, tmp_path / "a.pt")
+        except (pickle.PicklingError, AttributeError):
+            (tmp_path / "a.pt").write_bytes(b"")
+        with pytest.raises(EvaluationError):
+            load(tmp_path / "a.pt")
+    assert not (tmp_path / "made").exists()
 
 
 def load(path: Path, arch: str = "checkpoints:Net", **options: Any) -> Any:
