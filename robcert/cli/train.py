@@ -43,6 +43,7 @@ def train(
     """
     from rich.console import Console
 
+    from robcert.cli.notes import say
     from robcert.train import read_recipe, train_model
 
     progress = Console(stderr=True)
@@ -56,6 +57,7 @@ def train(
             device=device,
             threads=threads,
             report=report,
+            tell=lambda note: say([note]),
         )
     _print_card(trained.card.dump(), trained.path)
 

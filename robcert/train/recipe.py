@@ -155,6 +155,7 @@ class Recipe(_Table):
         name: how the model will be called.
         description: one sentence for the card.
         data: the data set; its training split is used.
+        class_order: a file with the numbers of the classes of an image folder, see `robcert.load_dataset`.
         seed: decides initial weights, order of the images, augmentation and random starts.
         epochs: passes over the training images.
         batch: images for each step.
@@ -165,6 +166,7 @@ class Recipe(_Table):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     data: str = "digits"
+    class_order: str | None = Field(default=None, min_length=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     epochs: int = Field(ge=1)
     batch: int = Field(default=128, ge=1)

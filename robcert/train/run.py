@@ -20,8 +20,8 @@ from robcert.train.checkpoint import Checkpoint, Epoch
 from robcert.train.curves import curves_csv, curves_svg
 from robcert.train.loop import train
 from robcert.train.measure import measure
-from robcert.train.recipe import L2NNN, Recipe, read_recipe
-from robcert.types import Dataset
+from robcert.train.recipe import L2NNN, Adversary, Recipe, read_recipe
+from robcert.types import Dataset, Threat
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.toml"
@@ -48,6 +48,7 @@ def train_model(
     device: str = "auto",
     threads: int | None = None,
     report: Callable[[Epoch], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Trained:
     """Trains the model of a recipe and writes it; each file is renamed into place when it is whole.
 
@@ -64,6 +65,7 @@ def train_model(
         device: "auto" (CUDA if there is any), or a device of torch.
         threads: CPU threads, in place of the recipe's.
         report: called after each epoch.
+        tell: called with what was decided in reading the data, and with a budget that is too wide.
 
     Raises:
         UsageError: the recipe, the output or the device cannot be used, or the data have one split only;
@@ -75,7 +77,7 @@ def train_model(
     if threads is not None:
         plan = plan.model_copy(update={"threads": threads})
     target = Path(output) if output is not None else (path if path.is_dir() else path.parent)
-    return train_recipe(plan, target, data_dir=data_dir, download=download, device=device, report=report)
+    return train_recipe(plan, target, data_dir=data_dir, download=download, device=device, report=report, tell=tell)
 
 
 def train_recipe(
@@ -86,13 +88,18 @@ def train_recipe(
     download: bool = False,
     device: str = "auto",
     report: Callable[[Epoch], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Trained:
     """`train_model` for a recipe that is no file; the arguments and errors are the same."""
     target = _target(output)
     chosen = _device(device)
     data, test = (
-        load_dataset(plan.data, split=split, data_dir=data_dir, download=download) for split in ("train", "test")
+        load_dataset(plan.data, split=split, data_dir=data_dir, download=download, class_order=plan.class_order)
+        for split in ("train", "test")
     )
+    for note in (*data.notes, *test.notes, _too_wide(plan, data)):
+        if tell is not None and note:
+            tell(note)
     if data.x.shape == test.x.shape and torch.equal(data.x, test.x):
         raise UsageError(
             f"the training images of {plan.data} are its test images, so no accuracy would mean anything",
@@ -175,6 +182,14 @@ def _label(key: str) -> tuple[str, bool]:
         "test_images": ("test images", False),
     }
     return names.get(key, (key.replace("_", " "), False))
+
+
+def _too_wide(plan: Recipe, data: Dataset) -> str:
+    """A sentence about the budget of an adversary of the training, where it reaches over half of the box."""
+    adversary = getattr(plan.objective, "adversary", plan.objective)
+    if not isinstance(adversary, Adversary):
+        return ""
+    return Threat(adversary.norm, (adversary.eps,), data.box).too_wide(data.shape)
 
 
 def _target(output: Path) -> Path:

@@ -155,7 +155,11 @@ def test_what_training_scripts_keep_beside_the_weights(nets: Any, tmp_path: Path
         "seen": {1, 2},
     }
     for zipped in (True, False):
-        torch.save({**beside, "models": defaultdict(dict, best=state)}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+        torch.save(
+            {**beside, "models": defaultdict(dict, best=state)},
+            tmp_path / "a.pt",
+            _use_new_zipfile_serialization=zipped,
+        )
         assert answers_as(load(tmp_path / "a.pt"), net)
 
 

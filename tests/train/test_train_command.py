@@ -35,3 +35,23 @@ def test_errors_reach_the_caller(tmp_path: Path) -> None:
     assert isinstance(result.exception, UsageError)
     with pytest.raises(UsageError, match="there is no recipe"):
         raise result.exception
+
+
+def test_what_is_decided_about_the_images_is_said(tmp_path: Path) -> None:
+    """Pictures of two splits, an order of their classes, and a budget in the units of a byte."""
+    from PIL import Image
+
+    for split, shift in (("train", 0), ("test", 3)):
+        for number, name in enumerate(("dark", "bright")):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            Image.new("L", (4, 4), 40 + 150 * number + shift).save(tmp_path / "images" / split / name / "1.png")
+    (tmp_path / "order.txt").write_text("dark\nbright\n")
+    (tmp_path / "recipe.toml").write_text(
+        f'name = "tiny"\nepochs = 2\nthreads = 1\ndata = "folder:{tmp_path / "images"}"\n'
+        f'class_order = "{tmp_path / "order.txt"}"\n[architecture]\nname = "linear"\n'
+        '[objective]\nname = "adversarial"\nnorm = "linf"\neps = 8\nsteps = 1\n'
+    )
+    result = CliRunner().invoke(app, [str(tmp_path / "recipe.toml"), "--output", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("classes in the given order: 0 dark, 1 bright") == 1
+    assert "eps 8 in linf is wider than half of the box [0, 1] (0.5)" in result.stderr
