@@ -55,16 +55,20 @@ class Foreign:
             UsageError: something is missing or does not fit.
             EvaluationError: the file cannot be evaluated.
         """
-        model = load_model(
-            reference,
-            arch=self.arch,
-            weights_key=self.weights_key,
-            input_shape=self.input_shape,
-            num_classes=self.classes,
-            mean=self.mean,
-            std=self.std,
+        given: dict[str, Any] = {
+            "arch": self.arch,
+            "input_shape": self.input_shape,
+            "num_classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
             **others,
-        )
+        }
+        try:
+            model = load_model(reference, weights_key=self.weights_key, **given)
+        except UsageError:
+            if self.weights_key is None or not configured("weights_key"):
+                raise
+            model = load_model(reference, **given)  # a configuration file speaks of other models too
         say(model.notes)
         return model
 

@@ -22,6 +22,7 @@ WeightsKey = Annotated[
     str | None,
     typer.Option(
         metavar="KEY",
+        callback=note_source,
         help="Which weights of a checkpoint that holds several, e.g. state_dict_ema or models.0.",
         rich_help_panel=_MODEL,
         show_default="those that were trained, not averaged",

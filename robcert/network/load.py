@@ -258,19 +258,21 @@ def _read(
     shapes = reachable(like)
     made = assemble(tensors, request, shapes)
     first = shapes if made.input_shape is None else [made.input_shape, *shapes]
-    return _Read(card, made.module, _running_shape(made.module.float().eval(), first), made.notes)
+    return _Read(card, made.module, _running_shape(made.module, first), made.notes)
 
 
 def _running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The first shape of an input that a network runs on; the first of all where it runs on none."""
-    for shape in shapes:
-        try:
-            with torch.no_grad(), program.without_deprecations():
-                answer: Any = module(torch.zeros(1, *shape))
-        except Exception:  # whatever a network says to an input that is none of its own
-            continue
-        if isinstance(answer, Tensor) and answer.dim() == 2:
-            return shape
+    module.eval()
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), program.without_deprecations():
+        for shape in shapes:
+            try:
+                answer: Any = module(torch.zeros(1, *shape, dtype=dtype))
+            except Exception:  # whatever a network says to an input that is none of its own
+                continue
+            if isinstance(answer, Tensor) and answer.dim() == 2:
+                return shape
     return shapes[0]
 
 

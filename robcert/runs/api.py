@@ -128,7 +128,8 @@ def _check_fit(model: LoadedModel, data: Dataset, threat: Threat) -> None:
     if tuple(model.input_shape) != data.shape:
         raise UsageError(
             f"{model.name} takes inputs of shape {tuple(model.input_shape)}, but {data.name} has {data.shape}",
-            "Name the data it was trained for with --data (robcert data lists what there is)",
+            "Name the data it was trained for with --data (robcert data lists what there is); from Python,"
+            " robcert.data.fit_to(data, [model]) brings images to other channels or another arrangement",
         )
     if int(data.y.max()) >= model.num_classes:
         raise UsageError(

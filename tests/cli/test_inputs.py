@@ -275,6 +275,14 @@ def test_a_configured_class_order_is_left_alone_where_it_has_no_use(call: Call, 
     assert "in the given order" in answer.err
 
 
+def test_a_configured_key_is_left_alone_where_it_has_no_use(call: Call, here: Path) -> None:
+    torch.save({"net": fitted(), "ema": {k: -v for k, v in fitted().items()}}, here / "two.pt")
+    (here / "robcert.toml").write_text('[attack]\nweights-key = "ema"\n')
+    done(call(*arguments("attack", "digits-plain")))
+    answer = done(call(*arguments("attack", "two.pt", "--arch", "mine:Net"), "--format", "json"))
+    assert json.loads(answer.out)["models"][0]["natural_correct"] < 6, "the key is used where there is one"
+
+
 def test_a_policy_may_say_all_of_it(call: Call, here: Path) -> None:
     raw = fitted()
     torch.save({"net": {k: -v for k, v in raw.items()}, "ema": raw}, here / "two.pt")
