@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from robcert.types import Goal, Norm, Status
 
@@ -44,6 +44,11 @@ class DataRecord(Strict):
     class_order: dict[str, int] | None = Field(
         default=None, description="the numbers of the classes, where the user gave them"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_known(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        optional = ("shape", "class_order")
+        return {key: value for key, value in serialise(self).items() if value is not None or key not in optional}
 
 
 class LegSpec(Strict):
