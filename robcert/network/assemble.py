@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.network import architecture as architectures
+from robcert.network import program
 from robcert.network.match import Tensors, Weights, expected_shapes, find, is_counter, same
 from robcert.network.weights import check_finite, check_sizes, guess_classes
 
@@ -59,6 +62,21 @@ def assemble(
             failed = failed or error
     assert failed is not None
     raise failed
+
+
+def running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the first shape of an input that a network runs on; the first of all where it runs on none."""
+    module.eval()
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), program.without_deprecations():
+        for shape in shapes:
+            try:
+                answer: Any = module(torch.zeros(1, *shape, dtype=dtype))
+            except Exception:  # whatever a network says to an input that is none of its own
+                continue
+            if isinstance(answer, Tensor) and answer.dim() == 2:
+                return shape
+    return shapes[0]
 
 
 def _assemble(tensors: Tensors, request: architectures.Request) -> Assembled:

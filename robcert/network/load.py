@@ -15,7 +15,7 @@ from robcert.math.shapes import reachable, refit
 from robcert.network import architecture as architectures
 from robcert.network import card as cards
 from robcert.network import program, weights
-from robcert.network.assemble import assemble
+from robcert.network.assemble import assemble, running_shape
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
 from robcert.network.digest import sha256_file, sha256_network, sha256_state
@@ -102,7 +102,7 @@ def load_model(
     card = cards.parse((card or Card()).dump() | updates, str(reference))
     shape = card.input_shape or read.input_shape or _own_shape(module, card)
     if shape is None and images is not None:
-        shape = _running_shape(module, reachable(tuple(images.shape[1:])))
+        shape = running_shape(module, reachable(tuple(images.shape[1:])))
     if shape is None:
         raise UsageError(
             f"the shape of an image is not known: {path} does not say it",
@@ -258,22 +258,7 @@ def _read(
     shapes = reachable(like)
     made = assemble(tensors, request, shapes)
     first = shapes if made.input_shape is None else [made.input_shape, *shapes]
-    return _Read(card, made.module, _running_shape(made.module, first), made.notes)
-
-
-def _running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The first shape of an input that a network runs on; the first of all where it runs on none."""
-    module.eval()
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), program.without_deprecations():
-        for shape in shapes:
-            try:
-                answer: Any = module(torch.zeros(1, *shape, dtype=dtype))
-            except Exception:  # whatever a network says to an input that is none of its own
-                continue
-            if isinstance(answer, Tensor) and answer.dim() == 2:
-                return shape
-    return shapes[0]
+    return _Read(card, made.module, running_shape(made.module, first), made.notes)
 
 
 def _read_onnx(
