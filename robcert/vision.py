@@ -1,9 +1,9 @@
-"""The one place where torchvision is imported: late, and with a way round the breakage that is common.
+"""The one place that lets torchvision be imported beside a torch that it was not built for.
 
 A torchvision whose compiled extension does not fit the installed torch fails at import with
-``operator torchvision::nms does not exist``, although robcert needs none of its compiled operators (only
-model definitions and data set readers). The missing operators are then declared, so that the import succeeds;
-calling one of them still fails with torch's own message.
+``operator torchvision::nms does not exist``, although model definitions and data set readers need none of its
+compiled operators. `mend` makes ``import torchvision`` declare the missing operators, whoever asks for it: robcert,
+a user's factory, or timm. Calling one of them still fails with torch's own message.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from robcert.errors import EvaluationError
+from robcert.errors import EvaluationError, first_line
 
 _ROI = "Tensor {0}, Tensor rois, float spatial_scale, {1} pooled_height, {1} pooled_width"
 _BACK = "Tensor grad, Tensor rois{0}, float spatial_scale, {1} pooled_height, {1} pooled_width"
@@ -47,14 +50,12 @@ _kept: list[Any] = []
 
 
 def torchvision() -> ModuleType:
-    """The torchvision package.
+    """Return the torchvision package.
 
     Raises:
         EvaluationError: torchvision is missing, or broken in a way that declaring operators does not mend.
     """
-    loaded = sys.modules.get("torchvision")
-    if loaded is not None and hasattr(loaded, "models"):
-        return loaded
+    mend()
     try:
         return importlib.import_module("torchvision")
     except ModuleNotFoundError as error:
@@ -62,21 +63,56 @@ def torchvision() -> ModuleType:
             raise EvaluationError("torchvision is not installed", "pip install torchvision") from None
         raise _mismatch(error) from error
     except Exception as error:
-        if re.search(r"operator torchvision::\w+ does not exist", str(error)) is None:
-            raise _mismatch(error) from error
-    _forget()
-    _declare()
-    try:
-        return importlib.import_module("torchvision")
-    except Exception as error:
-        _forget()
         raise _mismatch(error) from error
 
 
-def _forget() -> None:
-    """Half-imported modules would otherwise be taken for whole ones."""
-    for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
-        del sys.modules[name]
+def mend() -> None:
+    """From now on, ``import torchvision`` declares the operators that its compiled extension should have declared.
+
+    Nothing is imported by this, and a torchvision that fits its torch is imported as it is.
+    """
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    """Finds torchvision where Python does, and puts `_Loader` before its loader."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "torchvision":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(Loader):
+    """Runs torchvision's ``__init__`` again, with the operators declared, if it failed for want of them."""
+
+    def __init__(self, usual: Loader) -> None:
+        self._usual = usual
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._usual, name)  # resources, source
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._usual.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            self._usual.exec_module(module)
+        except Exception as error:
+            if re.search(r"operator torchvision::\w+ does not exist", str(error)) is None:
+                raise
+        else:
+            return
+        for name in [name for name in sys.modules if name.startswith("torchvision.")]:
+            del sys.modules[name]  # half-imported modules would be taken for whole ones
+        _declare()
+        self._usual.exec_module(module)
 
 
 def _declare() -> None:
@@ -92,9 +128,8 @@ def _declare() -> None:
 def _mismatch(error: BaseException) -> EvaluationError:
     import torch
 
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return EvaluationError(
-        f"torchvision cannot be imported beside torch {torch.__version__}: {first}",
+        f"torchvision cannot be imported beside torch {torch.__version__}: {first_line(error)}",
         "The two were built for different versions. Install a matching pair, for instance\n"
         "  pip install --upgrade torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     )

@@ -149,17 +149,9 @@ def choose_device(name: str) -> str:
     Raises:
         UsageError: torch has no such device here.
     """
-    import torch
+    from robcert.network.device import usable_device
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"the device {name!r} cannot be used ({str(error).splitlines()[0]})", "Use --device cpu"
-        ) from None
-    return name
+    return str(usable_device(name))
 
 
 def data_of_cards(references: list[str]) -> dict[str, str]:

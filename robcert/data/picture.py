@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from robcert.errors import EvaluationError, RobcertError
+from robcert.errors import EvaluationError, RobcertError, first_line
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp"}
@@ -75,7 +75,7 @@ def read_picture(path: Path) -> Picture:
     except RobcertError:
         raise
     except Exception as error:  # a damaged file fails in many ways
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = first_line(error)
         raise EvaluationError(f"{path} is no image that can be read: {text}", "Repair or remove it.") from error
 
 

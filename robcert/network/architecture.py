@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from robcert.errors import EvaluationError, RobcertError, UsageError, did_you_mean
+from robcert.vision import mend
 
 TORCHVISION = "torchvision:"
 _TORCHVISION_SHAPES = {"inception_v3": (3, 299, 299)}
@@ -120,6 +121,7 @@ def _factory(request: Request) -> nn.Module:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    mend()  # the module may import torchvision, or timm, which does
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from robcert.errors import EvaluationError, UsageError
+from robcert.errors import EvaluationError, UsageError, first_line
 from robcert.network import card as cards
 from robcert.network import program
 from robcert.network.card import EXTRA_FILE, Card
@@ -107,7 +107,7 @@ def _write_export(exported: ExportedProgram, model: LoadedModel, card: Card, pat
         content = io.BytesIO()
         torch.export.save(exported, content, extra_files={EXTRA_FILE: card.to_json()})
     except RuntimeError as error:
-        raise EvaluationError(f"torch cannot write {model.name}: {str(error).splitlines()[0]}") from error
+        raise EvaluationError(f"torch cannot write {model.name}: {first_line(error)}") from error
     write_whole(content.getbuffer(), path)
 
 
@@ -117,7 +117,7 @@ def _write_script(module: nn.Module, model: LoadedModel, card: Card, path: Path)
         content = io.BytesIO()
         torch.jit.save(scripted, content, _extra_files={EXTRA_FILE: card.to_json()})
     except RuntimeError as error:
-        raise EvaluationError(f"torch cannot write {model.name}: {str(error).splitlines()[0]}") from error
+        raise EvaluationError(f"torch cannot write {model.name}: {first_line(error)}") from error
     write_whole(content.getbuffer(), path)
 
 

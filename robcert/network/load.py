@@ -18,6 +18,7 @@ from robcert.network import program, weights
 from robcert.network.assemble import assemble, running_shape
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
+from robcert.network.device import usable_device
 from robcert.network.digest import sha256_file, sha256_network, sha256_state
 from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
@@ -81,7 +82,7 @@ def load_model(
     check_normalization(mean, std)
     path, beside = resolve(reference)
     kind = detect(path)
-    target = _device(device)
+    target = usable_device(device)
     if weights_key is not None and kind not in _WEIGHTS:
         raise UsageError(f"{path} holds a network, not sets of weights", "Leave --weights-key out.")
     if kind == "onnx":
@@ -138,7 +139,7 @@ def from_module(
     if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] (called by untyped code)
         raise UsageError(f"found a {type(module).__name__}, expected a torch.nn.Module")
     check_normalization(mean, std)
-    target = _device(device)
+    target = usable_device(device)
     try:
         copied = copy_module(module)
     except Exception as error:
@@ -342,13 +343,3 @@ def _span(card: Card) -> tuple[float, float]:
     low, high = card.box
     mean, std = max(card.mean or (0.0,)), min(card.std or (1.0,))
     return (low - mean) / std, (high - min(card.mean or (0.0,))) / std
-
-
-def _device(device: str) -> torch.device:
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"the device {device!r} cannot be used: {first}", "Try --device cpu.") from None
-    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robcert.errors import EvaluationError, UsageError
+from robcert.errors import EvaluationError, UsageError, first_line
 from robcert.network.card import PT_KEY, SAFETENSORS_KEY, Card
 
 
@@ -44,7 +44,7 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
     except Exception as error:
-        raise EvaluationError(f"{path} cannot be written: {str(error).splitlines()[0]}", "Is the disk full?") from error
+        raise EvaluationError(f"{path} cannot be written: {first_line(error)}", "Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from robcert.errors import UsageError
+from robcert.errors import UsageError, first_line
 from robcert.policy.schema import Requirement
 from robcert.runs.files import write_atomically
 from robcert.runs.record import DataRecord, ImageRecord, Strict
@@ -76,7 +76,7 @@ def read_baseline(path: Path, data: DataRecord) -> Baseline:
     except OSError as error:
         raise UsageError(f"the baseline {path} cannot be read ({error.strerror})", _ANEW) from None
     except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise UsageError(f"{path} is no baseline of this version ({first})", _ANEW) from None
     if found.data.sha256 != data.sha256:
         raise UsageError(

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Found, Witnesses
-from robcert.errors import EvaluationError, UsageError
+from robcert.errors import EvaluationError, UsageError, first_line
 from robcert.runs.files import explained, write_atomically
 from robcert.runs.record import LegRecord, RunSpec
 from robcert.runs.spec import difference, digest
@@ -227,7 +227,7 @@ def read_spec(directory: Path) -> RunSpec:
         return RunSpec.model_validate(content)
     except (ValueError, ValidationError) as error:
         raise UsageError(
-            f"{path} cannot be read as a run of this version ({str(error).splitlines()[0]})",
+            f"{path} cannot be read as a run of this version ({first_line(error)})",
             "Name another directory with --run DIR",
         ) from None
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.stats import betabinom
 from torch import Tensor
 
-from robcert.errors import EvaluationError, UsageError, did_you_mean
+from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.types import LoadedModel
 
@@ -141,7 +141,7 @@ def read_threshold(path: Path, model: LoadedModel, statistic: str | None) -> Thr
             f"Fix and store one first: robcert detect {model.source.reference} --store card",
         ) from None
     except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise EvaluationError(f"{path} is no threshold of this version ({first})", "Store it again") from None
     if statistic is not None and found.statistic != statistic:
         raise UsageError(

@@ -15,6 +15,7 @@ from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import Card, save_model
 from robcert.network.card import write_toml
+from robcert.network.device import usable_device
 from robcert.nn.convolution import UndividedConv2d
 from robcert.train.checkpoint import Checkpoint, Epoch
 from robcert.train.curves import curves_csv, curves_svg
@@ -92,7 +93,7 @@ def train_recipe(
 ) -> Trained:
     """`train_model` for a recipe that is no file; the arguments and errors are the same."""
     target = _target(output)
-    chosen = _device(device)
+    chosen = usable_device(device)
     data, test = (
         load_dataset(plan.data, split=split, data_dir=data_dir, download=download, class_order=plan.class_order)
         for split in ("train", "test")
@@ -207,24 +208,6 @@ def _target(output: Path) -> Path:
     if known:
         folder.mkdir(parents=True, exist_ok=True)
     return output
-
-
-def _device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        UsageError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}", "e.g. --device cpu"
-        ) from None
-    return device
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,3 +58,17 @@ def test_the_zoo_and_the_command_line_do_not_import_it() -> None:
         "assert 'torchvision' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("wanted", ["import torchvision\nfrom torchvision.models import resnet18", "import timm"])
+def test_a_factory_may_import_it_before_robcert_does(tmp_path: Path, wanted: str) -> None:
+    """In a process of its own: here torchvision is imported already."""
+    make = "resnet18(weights=None, num_classes=3)" if "resnet" in wanted else "timm.create_model('resnet10t')"
+    (tmp_path / "theirs.py").write_text(f"{wanted}\n\n\ndef make():\n    return {make}\n")
+    code = (
+        "import torch\n"
+        "from robcert.network.architecture import Request, build\n"
+        "net = build(Request('theirs:make')).eval()\n"
+        "assert net(torch.rand(1, 3, 64, 64)).shape[0] == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

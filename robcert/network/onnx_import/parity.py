@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robcert.errors import EvaluationError
+from robcert.errors import EvaluationError, first_line
 from robcert.network.onnx_import.network import OnnxNetwork
 from robcert.network.onnx_import.runtime import Runtime
 from robcert.network.onnx_import.signature import Signature
@@ -108,7 +108,7 @@ def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tens
         expected = dict(zip(names, deployed(as_declared(one, found), names), strict=True))
         ours = network.everything(one)
     except Exception as error:
-        return f"Where they part could not be found: {str(error).splitlines()[0][:200]}"
+        return f"Where they part could not be found: {first_line(error, 200)}"
     for node in model.graph.node:
         for name in node.output:
             if name in expected and not relative(ours[network.slots[name]], expected[name]) <= TOLERANCE:
