@@ -19,7 +19,6 @@ from robcert.train.precision import multiplies_bfloat16
 from robcert.vision import torchvision
 
 SHAPE = (3, 32, 32)
-_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def make_residual_task(images: int, quick: bool) -> Task:
@@ -52,10 +51,10 @@ def make_residual_task(images: int, quick: bool) -> Task:
 
 
 def _archive(split: str) -> Path | None:
-    for folder in (os.environ.get("ROBCERT_DATA"), _SHARED):
-        path = Path(folder) / "cifar10-jpeg" / f"{split}.tar.gz" if folder else None
-        if path is not None and path.is_file():
-            return path
+    folder = os.environ.get("ROBCERT_DATA")
+    path = Path(folder) / "cifar10-jpeg" / f"{split}.tar.gz" if folder else None
+    if path is not None and path.is_file():
+        return path
     return None
 
 

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from robcert.nn.cnn import cnn
 from robcert.types import Dataset, LoadedModel
 
 SHAPE = (1, 28, 28)
-_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 class Counted(nn.Module):
@@ -137,13 +135,11 @@ def make_task(batch: int, quick: bool) -> Task:
 
 def _data(quick: bool) -> tuple[Dataset, Dataset, str]:
     count = 1500 if quick else 15000
-    for folder in (None, _SHARED):  # None: ROBCERT_DATA, then robcert's cache
-        try:
-            train = load_dataset("mnist", split="train", n=count, data_dir=folder)
-            return train, load_dataset("mnist", n=300 if quick else 1000, data_dir=folder), "MNIST"
-        except EvaluationError:
-            continue
-    return _enlarged("train"), _enlarged("test"), "digits, enlarged from 8x8 to 28x28"
+    try:
+        train = load_dataset("mnist", split="train", n=count)
+        return train, load_dataset("mnist", n=300 if quick else 1000), "MNIST"
+    except EvaluationError:
+        return _enlarged("train"), _enlarged("test"), "digits, enlarged from 8x8 to 28x28"
 
 
 def _enlarged(split: str) -> Dataset:

@@ -13,12 +13,9 @@ from robcert.errors import EvaluationError, UsageError
 
 
 def shared_data() -> Path | None:
-    """The folder of real data: $ROBCERT_DATA, or beside the repository."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    for folder in (os.environ.get("ROBCERT_DATA"), beside):
-        if folder and (Path(folder) / "MNIST" / "raw").is_dir():
-            return Path(folder)
-    return None
+    """The folder of real data, $ROBCERT_DATA, or None."""
+    folder = Path(os.environ.get("ROBCERT_DATA", ""))
+    return folder if (folder / "MNIST" / "raw").is_dir() else None
 
 
 FIRST = [1, 2, 4, 5, 6, 9, 4, 7, 8, 9, 2, 7]

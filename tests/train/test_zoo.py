@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 def data_dir() -> Path | None:
     """The folder that holds MNIST, or None."""
-    folder = Path(os.environ.get("ROBCERT_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+    folder = Path(os.environ.get("ROBCERT_DATA", ""))
     return folder if (folder / "MNIST" / "raw").is_dir() else None
 
 
