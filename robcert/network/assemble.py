@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.network import architecture as architectures
 from robcert.network import program
-from robcert.network.match import Tensors, Weights, expected_shapes, find, is_counter, same
+from robcert.network.match import Tensors, Weights, expected_shapes, find, is_counter, same, versions_for
 from robcert.network.weights import check_finite, check_sizes, guess_classes
 
 _LISTED = 6
@@ -101,9 +102,10 @@ def _assemble(tensors: Tensors, request: architectures.Request) -> Assembled:
     chosen, notes = _chosen(found, tensors)
     if not chosen.fits:
         raise _misfit(module, chosen, tensors, request.name)
-    state = {name: tensors.values[path] for name, path in chosen.paths.items()}
+    state = OrderedDict((name, tensors.values[path]) for name, path in chosen.paths.items())
     check_finite(state, tensors.where)
     notes += _surplus(module, found, tensors, request.name)
+    state._metadata = versions_for(module, chosen, tensors)  # pyright: ignore (torch reads it there)
     try:
         module.load_state_dict(state, strict=False)
     except Exception as error:

@@ -196,7 +196,7 @@ def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
         text = weights.read_safetensors_metadata(path).get(cards.SAFETENSORS_KEY)
     elif kind == "state_dict":
         found = weights.read_pickle(path, data=False)
-        text = found.get(cards.PT_KEY) if isinstance(found, dict) else None
+        text = dict.get(found, cards.PT_KEY) if isinstance(found, dict) else None
     elif kind == "onnx":
         from robcert.network.onnx_import.read import read_metadata
 

@@ -9,8 +9,9 @@ and a prefix (``module.``, ``backbone.``) are the same thing, and nothing has to
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,12 +40,15 @@ class Tensors:
         values: by path.
         holders: the path of the mapping or list that holds each.
         said: whether the user named a place with --weights-key.
+        versions: of the modules that the file was saved from, by path: torch notes them beside a state_dict, and a
+            module may read old weights in another way.
     """
 
     where: str
     values: dict[str, Tensor]
     holders: dict[str, str]
     said: bool = False
+    versions: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def tensors_of(found: Any, where: str, key: str | None = None) -> Tensors:
     """
     values: dict[str, Tensor] = {}
     holders: dict[str, str] = {}
-    for path, holder, value in _walk(found, "", ()):
+    versions: dict[str, int] = {}
+    for path, holder, value in _walk(found, "", (), versions):
         if len(values) >= _MOST:
             raise EvaluationError(f"{where} holds more than {_MOST:,} tensors")
         if path in values and value is not values[path]:
@@ -108,14 +113,14 @@ def tensors_of(found: Any, where: str, key: str | None = None) -> Tensors:
             "Save it again: torch.save(model.state_dict(), 'model.pt').",
         )
     if key is None:
-        return Tensors(where, values, holders)
+        return Tensors(where, values, holders, versions=versions)
     below = re.sub(r"\[['\"]?([^\]'\"]*)['\"]?\]", r".\1", key).strip(".")
     kept = {path: value for path, value in values.items() if f"{path}.".startswith(f"{below}.")}
     if not kept:
         depth = below.count(".") + 1
         known = {".".join(path.split(".")[:depth]) for path in values}
         raise UsageError(f"{where} holds no tensors under --weights-key {key}", did_you_mean(below, sorted(known)[:20]))
-    return Tensors(where, kept, {path: holders[path] for path in kept}, said=True)
+    return Tensors(where, kept, {path: holders[path] for path in kept}, True, versions)
 
 
 def find(module: nn.Module, tensors: Tensors) -> list[Weights]:
@@ -152,10 +157,29 @@ def is_counter(name: str) -> bool:
     return name.rpartition(".")[2] in ("num_batches_tracked", "n_averaged")
 
 
-def _walk(found: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, str, Tensor]]:
+def versions_for(module: nn.Module, weights: Weights, tensors: Tensors) -> dict[str, dict[str, Any]]:
+    """Return what torch notes beside a state_dict: the version of every module, as the file says where it says it."""
+    noted: Any = getattr(module.state_dict(), "_metadata", {})
+    versions: dict[str, dict[str, Any]] = {name: dict(own) for name, own in noted.items()}
+    for name, path in weights.paths.items():
+        # The modules around a tensor have the same last parts in the network and in the file.
+        while name and name.rpartition(".")[2] == path.rpartition(".")[2]:
+            name, path = name.rpartition(".")[0], path.rpartition(".")[0]
+            if name in versions and path in tensors.versions:
+                versions[name]["version"] = tensors.versions[path]
+    return versions
+
+
+def _walk(found: Any, path: str, above: tuple[int, ...], versions: dict[str, int]) -> Iterator[tuple[str, str, Tensor]]:
     """Path, holder and value of every tensor; what holds itself is entered once."""
-    if isinstance(found, Mapping):
-        entries: Any = found.items()
+    if isinstance(found, dict):
+        entries: Any = dict.items(found)  # an attribute of that name may come from the file
+        noted: Any = vars(found).get("_metadata") if isinstance(found, OrderedDict) else None
+        for name, own in dict.items(noted) if isinstance(noted, dict) else ():
+            if isinstance(name, str) and isinstance(own, dict) and type(dict.get(own, "version")) is int:
+                versions[".".join(part for part in (path, name) if part)] = own["version"]
+    elif isinstance(found, Mapping):
+        entries = found.items()
     elif isinstance(found, (list, tuple)):
         entries = enumerate(found)
     else:
@@ -167,7 +191,7 @@ def _walk(found: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, 
         if isinstance(value, Tensor):
             yield name, path, value
         else:
-            yield from _walk(value, name, (*above, id(found)))
+            yield from _walk(value, name, (*above, id(found)), versions)
 
 
 def _understood(paths: Iterable[str], dropped: frozenset[str]) -> dict[str, str]:

@@ -1,25 +1,36 @@
 """A torch.export archive is a graph of operators; this is what holds it to that.
 
-``torch.export.load`` trusts its file: it unpickles what the file marks as pickled, evaluates symbolic
-expressions with ``sympify``, runs guards as Python code, and turns names into source. robcert therefore never
-gives it a stranger's file. It reads the few members that describe a graph, checks every string in them, and
-hands torch a new archive of what passed.
+``torch.export.load`` trusts its file: it unpickles what the file marks as pickled, evaluates the expressions of sizes,
+runs guards as Python code, imports types by name, and turns names into source. robcert therefore never gives it a
+stranger's file. It parses the few members that describe a graph along torch's own schema, every field by its type and
+every text by its grammar, and hands torch a new archive of what was understood.
 """
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import io
 import json
+import keyword
+import math
 import re
+import types
+import typing
+from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import nn
+from torch._export.serde import schema
+from torch._export.serde.union import _Union as Union  # pyright: ignore[reportPrivateUsage]
 from torch.export.pt2_archive._package import PT2ArchiveReader, PT2ArchiveWriter
 
 from robcert.errors import EvaluationError
-from robcert.network.detect import REEXPORT
+from robcert.network.detect import REEXPORT, UNPACKED
+from robcert.network.operators import exported_is_pure
+from robcert.network.symbols import is_size_expression, is_symbol, is_tree
 
 _MODEL = "models/model.json"
 _SAMPLE = "data/sample_inputs/model.pt"
@@ -27,23 +38,17 @@ _CONFIGS = {
     "data/weights/": "data/weights/model_weights_config.json",
     "data/constants/": "data/constants/model_constants_config.json",
 }
-_PAYLOAD = re.compile(r"(weight|tensor)_\d+")
-_WORD = re.compile(r"[\w.:<>=+/\[\] -]*", re.ASCII)
-_NAME = re.compile(r"([A-Za-z_]\w*)?", re.ASCII)
-_STACK = re.compile(r"[\w.,;:()'<>=\[\] -]*", re.ASCII)
-_SYMBOL = re.compile(r"[A-Za-z]\w*", re.ASCII)
-_OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|torchvision)\.(?!from_file|save)\w+(\.\w+)?"
-    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond|map|scan|while_loop)"
-    r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem)"
-    r"|math\.\w+|torch\.sym_\w+",
-    re.ASCII,
-)
-_TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
-_EXPRESSION = (
-    *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword, ast.BinOp, ast.UnaryOp),
-    *(ast.Compare, ast.operator, ast.unaryop, ast.cmpop),
-)
+_LONGEST = 4000
+_DEEPEST = 200
+
+_NODE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_PART = re.compile(r"[\w/:,;@#$%&*+=<>|~^!?()\[\]-][\w /:,;@#$%&*+=<>|~^!?()\[\]-]*")
+"""One part of the name of a weight. Quotes, backslashes, braces and line ends are not among it: torch writes these
+names into source."""
+_OWN = frozenset(vars(nn.Module())) | frozenset(("forward", "graph", "code"))
+"""Names of every module that a weight must not replace."""
+_STACK_ENTRY = re.compile(r"[^,;()\[\]'\"\\{}\n\r]*(,[^,;()\[\]'\"\\{}\n\r]*){2}")
+_TORCH_FN = re.compile(r"[\w.<>]*;[\w.<>]*", re.ASCII)
 
 
 class _Unsafe(Exception):
@@ -59,7 +64,7 @@ def vetted(path: Path) -> io.BytesIO:
     buffer = io.BytesIO()
     try:
         with PT2ArchiveReader(str(path)) as reader, PT2ArchiveWriter(buffer) as writer:
-            _copy(reader, writer)
+            _copy(reader, writer, path.stat().st_size)
     except _Unsafe as found:
         raise EvaluationError(
             f"{path} is a torch.export archive that holds more than a graph of tensor operators: {found}; "
@@ -70,99 +75,217 @@ def vetted(path: Path) -> io.BytesIO:
     return buffer
 
 
-def _copy(reader: PT2ArchiveReader, writer: PT2ArchiveWriter) -> None:
+def _copy(reader: PT2ArchiveReader, writer: PT2ArchiveWriter, size: int) -> None:
     names = set(reader.get_file_names())
     graphs = sorted(name for name in names if name.startswith("models/"))
     if graphs != [_MODEL]:
         raise _Unsafe(f"expected {_MODEL} alone, found {', '.join(graphs[:3]) or 'no graph'}")
     writer.write_string("archive_version", reader.read_string("archive_version"))
-    graph = json.loads(reader.read_bytes(_MODEL))
-    writer.write_string(_MODEL, json.dumps(_clean(graph)))
+    writer.write_string(_MODEL, json.dumps(_parsed(schema.ExportedProgram, json.loads(reader.read_bytes(_MODEL)))))
+    declared = 0
     for folder, config_name in _CONFIGS.items():
         if config_name not in names:
             raise _Unsafe(f"{config_name} is missing (pickled instead?)")
-        config = _clean(json.loads(reader.read_bytes(config_name)))
-        for meta in config["config"].values():
-            if meta["use_pickle"] is not False or _PAYLOAD.fullmatch(meta["path_name"]) is None:
+        config = _parsed(schema.PayloadConfig, json.loads(reader.read_bytes(config_name)))
+        for name, meta in config["config"].items():
+            if meta["use_pickle"] or meta["tensor_meta"] is None:
                 raise _Unsafe(f"{meta['path_name']} is a pickled object")
             payload = f"{folder}{meta['path_name']}"
-            if payload in names:  # an empty tensor has no payload
-                names.discard(payload)
-                writer.write_bytes(payload, reader.read_bytes(payload))
+            held = reader.archive_file.get_record_size(payload) if payload in names else 0
+            declared += _checked_bytes(name, meta["tensor_meta"], held)
+        for payload in sorted(names & {f"{folder}{meta['path_name']}" for meta in config["config"].values()}):
+            writer.write_bytes(payload, reader.read_bytes(payload))
         writer.write_string(config_name, json.dumps(config))
-    sample = reader.read_bytes(_SAMPLE)
-    if sample:
-        try:  # torch falls back to unpickling where this fails
+    if declared > UNPACKED * size + 2**24:
+        raise _Unsafe(f"its tensors say {declared:,} bytes, and the file has {size:,}")
+    try:
+        sample = reader.read_bytes(_SAMPLE)
+        if sample:
             torch.load(io.BytesIO(sample), weights_only=True)
-        except Exception:
-            raise _Unsafe("its sample inputs are pickled objects") from None
-    writer.write_bytes(_SAMPLE, sample)
+    except Exception:
+        raise _Unsafe("its sample inputs are pickled objects") from None
+    writer.write_bytes(_SAMPLE, b"")  # torch would unpickle it, and nobody needs it
 
 
-def _clean(value: Any, key: str = "") -> Any:
-    """The value without what is only for debugging; anything suspicious is refused."""
-    if isinstance(value, dict):
-        return {_word(name): _clean_field(name, item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_clean(item, key) for item in value]
-    return _text(value, key) if isinstance(value, str) else value
+def _checked_bytes(name: str, meta: dict[str, Any], held: int) -> int:
+    """The bytes that a tensor declares; every entry must lie within those that the archive holds for it."""
+    try:
+        sizes = [size["as_int"] for size in meta["sizes"]]
+        strides = [stride["as_int"] for stride in meta["strides"]]
+        offset: int = meta["storage_offset"]["as_int"]
+        dtype = _dtype(meta["dtype"])
+    except KeyError:
+        raise _Unsafe(f"the weight {name[:80]!r} has a symbolic size") from None
+    if meta["device"]["type"] == "meta" or meta["layout"] != schema.Layout.Strided or len(sizes) != len(strides):
+        raise _Unsafe(f"the weight {name[:80]!r} is no plain tensor")
+    if min((*sizes, *strides, offset), default=0) < 0:
+        raise _Unsafe(f"the weight {name[:80]!r} has a negative size")
+    count = math.prod(sizes)
+    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if count and (last + 1) * dtype.itemsize > held:
+        raise _Unsafe(f"the weight {name[:80]!r} has {held:,} bytes and reaches to {(last + 1) * dtype.itemsize:,}")
+    return count * dtype.itemsize
 
 
-def _clean_field(key: str, value: Any) -> Any:
-    if key == "guards_code":
-        return []  # Python source
-    if key in ("treespec_namedtuple_fields", "custom_obj_values"):
-        if value:
-            raise _Unsafe(f"{key} is not empty")
-        return value
-    if key == "metadata":
-        if not isinstance(value, dict):
-            raise _Unsafe("metadata is no table")
-        kept = {name: value[name] for name in ("nn_module_stack", "torch_fn") if name in value}
-        return {k: v for k, v in kept.items() if isinstance(v, str) and _STACK.fullmatch(v)}
-    return _clean(value, key)
+def _dtype(code: int) -> torch.dtype:
+    from torch._export.serde.serialize import deserialize_scalar_type
+
+    return deserialize_scalar_type(schema.ScalarType(code))
 
 
-def _text(text: str, key: str) -> str:
-    if key == "expr_str":
-        _check_expression(text)
-    elif key in ("in_spec", "out_spec"):
-        if text:
-            _check_tree(json.loads(text))
-    elif key in ("target", "as_operator"):
-        if text and _OPERATOR.fullmatch(text) is None:
-            raise _Unsafe(f"it calls {text[:80]!r}")
-    elif key == "name":
-        if _NAME.fullmatch(text) is None:
-            raise _Unsafe(f"{text[:80]!r} is no name")
-    else:
-        _word(text)
-    return text
+def _parsed(kind: Any, data: Any, place: str = "", depth: int = 0) -> Any:
+    """The JSON form of a type of torch's schema, understood in full.
+
+    Args:
+        kind: a dataclass, a union, an enumeration, list[...], dict[str, ...], Optional[...] or a plain type.
+        data: what the file holds.
+        place: "Class.field" that it stands in, which says the grammar of a text.
+        depth: of nesting.
+
+    Raises:
+        _Unsafe: it has another type, a field that is unknown, or a text that torch would not write there.
+    """
+    if depth > _DEEPEST:
+        raise _Unsafe("it is nested too deeply")
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType) and type(None) in inner:
+        return None if data is None else _parsed(inner[0], data, place, depth)
+    if origin is list:
+        if not isinstance(data, list):
+            _refuse(place, data)
+        return [_parsed(inner[0], item, place, depth + 1) for item in data]
+    if origin is dict:
+        if not isinstance(data, dict):
+            _refuse(place, data)
+        checked = _KEYS.get(place, _is_node)
+        for key in data:
+            if not checked(key):
+                _refuse(place, key)
+        return {key: _parsed(inner[1], item, place, depth + 1) for key, item in data.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _parsed_fields(kind, data, depth)
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
+        if type(data) is not int or data not in set(kind):
+            _refuse(place, data)
+        return data
+    if kind is str:
+        if not isinstance(data, str) or not _TEXTS.get(place, _is_node)(data):
+            _refuse(place, data)
+        return data
+    if kind is float:
+        if type(data) not in (int, float) and data not in ("Infinity", "-Infinity", "NaN"):
+            _refuse(place, data)
+        return data
+    if kind not in (int, bool) or type(data) is not kind or (kind is int and not -(2**63) <= data < 2**64):
+        _refuse(place, data)
+    return data
 
 
-def _word(text: str) -> str:
-    if _WORD.fullmatch(text) is None or "__" in text.replace("L__self__", ""):
-        raise _Unsafe(f"the text {text[:80]!r}")
-    return text
+def _parsed_fields(kind: type, data: Any, depth: int) -> dict[str, Any]:
+    name = kind.__name__
+    if name in _REFUSED or not isinstance(data, dict):
+        _refuse(name, data)
+    hints = typing.get_type_hints(kind, globalns=dict(vars(schema)))
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise _Unsafe(f"the field {min(unknown)[:80]!r} of a {name}, which torch {torch.__version__} does not know")
+    is_union = issubclass(kind, Union)
+    if is_union and len(data) != 1:
+        _refuse(name, list(data))
+    parsed: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        place = f"{name}.{field.name}"
+        if field.name not in data:
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if required and not is_union:
+                raise _Unsafe(f"{place} is missing")
+        elif place in _EMPTIED:
+            parsed[field.name] = _EMPTIED[place]
+        elif place == "Node.metadata":
+            parsed[field.name] = _metadata(data[field.name])
+        else:
+            parsed[field.name] = _parsed(hints[field.name], data[field.name], place, depth + 1)
+    return parsed
 
 
-def _check_tree(tree: Any) -> None:
-    """How inputs are nested: tuples, lists and dictionaries; other types would be imported by name."""
-    for node in tree[1:] if isinstance(tree, list) and tree and isinstance(tree[0], int) else [tree]:
-        if not isinstance(node, dict) or node.get("type") not in _TREES:
-            raise _Unsafe("inputs or outputs of a type of their own")
-        for child in node.get("children_spec", []):
-            _check_tree(child)
+def _refuse(place: str, found: Any) -> NoReturn:
+    if place in ("Node.target", "Argument.as_operator"):
+        raise _Unsafe(f"it calls {str(found)[:80]!r}")
+    raise _Unsafe(f"{place} is {str(found)[:80]!r}")
 
 
-def _check_expression(text: str) -> None:
-    """Sizes as sympy writes them: its constructors over symbols and numbers; no attribute, no other call."""
-    for node in ast.walk(ast.parse(text, mode="eval")):
-        if not isinstance(node, _EXPRESSION):
-            raise _Unsafe(f"the expression {text[:80]!r}")
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id[:1].isupper()):
-            raise _Unsafe(f"the expression {text[:80]!r}")
-        if isinstance(node, ast.Name) and _SYMBOL.fullmatch(node.id) is None:
-            raise _Unsafe(f"the expression {text[:80]!r}")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not _SYMBOL.fullmatch(node.value):
-            raise _Unsafe(f"the expression {text[:80]!r}")
+def _metadata(given: Any) -> dict[str, str]:
+    """The modules that a node came from, where they are written as torch writes them; nothing else about its origin."""
+    kept: dict[str, str] = {}
+    if not isinstance(given, dict):
+        return kept
+    stack, function = given.get("nn_module_stack"), given.get("torch_fn")
+    if isinstance(stack, str) and all(_STACK_ENTRY.fullmatch(entry) for entry in stack.split(";")):
+        kept["nn_module_stack"] = stack
+    if isinstance(function, str) and _TORCH_FN.fullmatch(function):
+        kept["torch_fn"] = function
+    return kept
+
+
+def _is_node(text: str) -> bool:
+    """A name of a value or an argument: it becomes a variable in source."""
+    return _NODE.fullmatch(text) is not None and not keyword.iskeyword(text) and len(text) < _LONGEST
+
+
+def _is_weight(text: str) -> bool:
+    """A name of a weight or a module: parts joined by dots, which become attributes."""
+    parts = text.split(".")
+    return len(text) < _LONGEST and all(
+        _PART.fullmatch(part) and part not in _OWN and not (part.startswith("__") and part.endswith("__"))
+        for part in parts
+    )
+
+
+def _is_text(text: str) -> bool:
+    """A text that stays one: the mode of an operator, the message of an assertion, the key of an output."""
+    return len(text) < _LONGEST and all(c.isprintable() or c in "\n\t" for c in text)
+
+
+def _is_device(text: str) -> bool:
+    return text in ("cpu", "cuda", "mps", "xpu")
+
+
+def _is_version(text: str) -> bool:
+    return re.fullmatch(r"[\w.+<=>-]{0,80}", text, re.ASCII) is not None
+
+
+_REFUSED = frozenset(("CustomObjArgument", "TokenArgument", "NamedTupleDef"))
+"""Objects of classes of their own, effects, and types that are looked up by name."""
+
+_EMPTIED: dict[str, Any] = {"ExportedProgram.guards_code": [], "GraphModule.metadata": {}}
+"""Python source, and notes."""
+
+_TEXTS: dict[str, Callable[[str], bool]] = {
+    "Node.target": exported_is_pure,
+    "Argument.as_operator": exported_is_pure,
+    "Argument.as_string": _is_text,
+    "Argument.as_strings": _is_text,
+    "ConstantValue.as_string": _is_text,
+    "SymExpr.expr_str": is_size_expression,
+    "Device.type": _is_device,
+    "NamedArgument.name": lambda text: text == "" or _is_node(text),
+    "InputToConstantInputSpec.name": lambda text: text == "" or _is_node(text),
+    "InputToParameterSpec.parameter_name": _is_weight,
+    "InputToBufferSpec.buffer_name": _is_weight,
+    "InputToTensorConstantSpec.tensor_constant_name": _is_weight,
+    "BufferMutationSpec.buffer_name": _is_weight,
+    "ParameterMutationSpec.parameter_name": _is_weight,
+    "GradientToParameterSpec.parameter_name": _is_weight,
+    "ModuleCallEntry.fqn": lambda text: text == "" or _is_weight(text),
+    "ModuleCallSignature.in_spec": lambda text: text == "" or is_tree(text, _is_node),
+    "ModuleCallSignature.out_spec": lambda text: text == "" or is_tree(text, _is_text),
+    "PayloadMeta.path_name": lambda text: re.fullmatch(r"(weight|tensor)_\d{1,9}", text, re.ASCII) is not None,
+    "ExportedProgram.torch_version": _is_version,
+}
+"""The grammar of every text that is no name of a value, by the class and field of torch's schema."""
+
+_KEYS: dict[str, Callable[[str], bool]] = {
+    "Argument.as_string_to_argument": _is_text,
+    "PayloadConfig.config": _is_weight,
+    "ExportedProgram.range_constraints": is_symbol,
+}

@@ -97,7 +97,7 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] 
         return found
     if not isinstance(found, Mapping):
         raise EvaluationError(f"{path} holds a {type(found).__name__}, expected a state_dict", REEXPORT)
-    return dict(found)
+    return found if isinstance(found, dict) else dict(found)
 
 
 def check_sizes(state: Mapping[str, Any], path: str | Path) -> None:
