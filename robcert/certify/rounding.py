@@ -15,6 +15,7 @@ Source: the layer-by-layer form is that of Murray (arXiv 2603.13334); the consta
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,6 +42,7 @@ __all__ = [
     "logit_rounding_at",
     "logit_rounding_near",
     "logits64",
+    "network64",
 ]
 
 _CHUNK = 128
@@ -138,23 +140,34 @@ def gap_error64(model: LoadedModel) -> float:
     return up(2 * bound.error64 + FLOAT64.u * (2 * bound.size + 2 * bound.error64), 8)
 
 
-@torch.no_grad()
 def logits64(model: LoadedModel, x: Tensor) -> Tensor:
-    """The logits in float64 of the network that the bounds speak of: (n, *input_shape) -> (n, classes), on the CPU.
+    """The logits in float64 of the network that the bounds speak of: (n, *input_shape) -> (n, classes), on the CPU."""
+    return network64(model)(x)
+
+
+def network64(model: LoadedModel) -> Callable[[Tensor], Tensor]:
+    """What `logits64` calls, for many calls.
 
     A copy of the module in float64; but where the float32 network computes constants from its weights, or casts, its
     graph with these constants as float32 computes them, and without the casts.
-
     """
     analysis, _ = analyse(model)
     if analysis.computed or analysis.casts:
-        return analysis.logits64(x)
+        return analysis.logits64
     try:
         module = copy_module(model.module).cpu().double()
-        parts = [module(part.cpu().double()) for part in x.split(_CHUNK)]
     except Exception:  # a program whose types are fixed
-        return analysis.logits64(x)
-    return torch.cat(parts) if parts else torch.zeros(0, model.num_classes, dtype=torch.float64)
+        return analysis.logits64
+
+    @torch.no_grad()
+    def evaluate(x: Tensor) -> Tensor:
+        try:
+            parts = [module(part.cpu().double()) for part in x.split(_CHUNK)]
+        except Exception:  # likewise
+            return analysis.logits64(x)
+        return torch.cat(parts) if parts else torch.zeros(0, model.num_classes, dtype=torch.float64)
+
+    return evaluate
 
 
 def _device(model: LoadedModel) -> torch.device:

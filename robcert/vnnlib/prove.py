@@ -1,87 +1,165 @@
 r"""A proof that a property has no counterexample, from Lipschitz constants.
 
-A counterexample fulfils every constraint of one region. So a region has none if one of its constraints a f <= b fails
-everywhere in its box: with centre c and half widths h,
+A counterexample fulfils every constraint of one region. So a region has none if one of its constraints a y <= b fails
+everywhere in its box: with centre c and half widths h, logits z and slopes L,
 
-.. math:: a f^(x) \ge a f(c) - L_a \|h\| - \sum_i |a_i| E > b
+.. math:: a z^(x) \ge a z(c) - L_a \|h\| - \sum_i |a_i| E > b
 
-for l2, l-infinity or l1, where L_a bounds the slope of a f in that norm (L_ij for a difference of two logits, the sum
-of |a_i| L_i otherwise) and E the rounding of the executed logits over the box (`robcert.certify.rounding`).
+for l2, l-infinity or l1, where L_a bounds the slope of a z in that norm (L_ij for a difference of two logits, the sum
+of |a_i| L_i otherwise) and E the rounding of the executed logits over the box (`robcert.certify.rounding`). What that
+says of outputs behind a softmax is in `robcert.vnnlib.outputs`. Where there are few inputs, a box for which this is not
+enough is halved across its longest side; where the outputs of a centre fulfil a region, that is a candidate for a
+counterexample, and the search for a proof ends.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
-from robcert.certify.rounding import logit_rounding, logits64
+from robcert.certify.rounding import logit_rounding, network64
 from robcert.errors import EvaluationError
-from robcert.lipschitz.graph import GraphBound, NetworkBound, graph_bound
+from robcert.lipschitz.graph import GraphBound, graph_bound
 from robcert.math.rounding import up
-from robcert.types import NORMS, LoadedModel
+from robcert.types import NORMS, LoadedModel, Norm
 from robcert.vnnlib import Constraint, Property, Region
+from robcert.vnnlib.outputs import Head, OutputBounds, answered, output_bounds
+from robcert.vnnlib.search import bounds32, holds
+
+MOST_INPUTS = 8
+"""Halving boxes of more inputs than this does not end."""
+
+BOXES = 2**16
+"""So many boxes are looked at for a property before it is given up."""
+
+_AT_ONCE = 2**13
 
 
-def proven(model: LoadedModel, prop: Property) -> tuple[bool, str]:
-    """Whether it is proven that no region has a counterexample in the executed network, and why not.
+@dataclass(frozen=True)
+class Proof:
+    """What became of a proof.
+
+    Attributes:
+        holds: no region has a counterexample in the executed network.
+        reason: why, or why not, as a part of a sentence.
+        candidates: (region, input (1, *input_shape) float32), whose outputs in float64 fulfil the region.
+    """
+
+    holds: bool
+    reason: str
+    candidates: tuple[tuple[Region, Tensor], ...] = ()
+
+
+def proven(model: LoadedModel, prop: Property, head: Head = "none") -> Proof:
+    """Prove that no region has a counterexample in the executed network.
 
     Args:
         model: the network; its box contains the boxes of all regions.
         prop: the property.
+        head: what makes the property's outputs of the logits.
     """
     if not prop.regions:
-        return True, "no case of the property has an input"
+        return Proof(True, "no case of the property has an input")
     try:
         bound = graph_bound(model)
         rounding = logit_rounding(model)
     except EvaluationError as error:
-        return False, f"there is no Lipschitz bound: {error.found}"
-    finite = [norm for norm in NORMS if bound.bounds[norm].finite]
-    if not finite:
-        return False, "the Lipschitz bound is infinite"
-    for number, region in enumerate(prop.regions):
-        if not _excluded(model, region, bound, rounding.error + rounding.error64):
-            return False, f"the Lipschitz bound does not exclude case {number + 1} of {len(prop.regions)}"
-    return True, "the Lipschitz bound excludes every case"
+        return Proof(False, f"there is no Lipschitz bound: {error.found}")
+    if not any(bound.bounds[norm].finite for norm in NORMS):
+        return Proof(False, "the Lipschitz bound is infinite")
+    prover = _Prover(model, network64(model), bound, head, rounding.error + rounding.error64)
+    left = [number for number, region in enumerate(prop.regions) if not prover.excludes(region)]
+    if not left:
+        return Proof(True, "the Lipschitz bound excludes every case")
+    reason = f"the Lipschitz bound does not exclude case {left[0] + 1} of {len(prop.regions)}"
+    return Proof(False, reason, tuple(prover.candidates))
 
 
-def _excluded(model: LoadedModel, region: Region, bound: GraphBound, error: float) -> bool:
-    low, high = (torch.tensor(v, dtype=torch.float64) for v in (region.low, region.high))
-    centre = ((low + high) / 2).reshape(1, *model.input_shape)
-    # Half widths around the centre as it was computed, rounded up; float32 inputs may lie one rounding outside.
-    half = torch.maximum(high - centre.flatten(), centre.flatten() - low) * (1 + 2.0**-50)
-    half = half + 2.0**-24 * torch.maximum(low.abs(), high.abs())
-    reach = {
-        "l2": up(float(half.square().sum().sqrt()), 4 + len(half)),
-        "linf": float(half.max()),
-        "l1": up(float(half.sum()), 4 + len(half)),
-    }
-    logits = logits64(model, centre)[0]
-    return any(
-        _smallest(constraint, logits, bound.bounds[norm], reach[norm], error) > constraint.bound
-        for constraint in region.constraints
-        for norm in NORMS
-    )
+@dataclass
+class _Prover:
+    model: LoadedModel
+    evaluate: Callable[[Tensor], Tensor]
+    bound: GraphBound
+    head: Head
+    error: float
+    left: int = BOXES
+    candidates: list[tuple[Region, Tensor]] = field(default_factory=list[tuple[Region, Tensor]])
+
+    def excludes(self, region: Region) -> bool:
+        """Whether no input of the region's box fulfils all its constraints."""
+        lows, highs = (torch.tensor([v], dtype=torch.float64) for v in (region.low, region.high))
+        while len(lows):
+            self.left -= len(lows)
+            if self.left < 0:
+                return False
+            parts = zip(lows.split(_AT_ONCE), highs.split(_AT_ONCE), strict=True)
+            open_ = torch.cat([~self._excluded(region, low, high) for low, high in parts])
+            if self.candidates and self.candidates[-1][0] is region:
+                return False
+            lows, highs = lows[open_], highs[open_]
+            if not len(lows):
+                return True
+            if lows.shape[1] > MOST_INPUTS:
+                return False
+            widths, axis = (highs - lows).max(1)
+            if bool((widths <= 0).any()):
+                return False
+            lows, highs = _halved(lows, highs, axis)
+        return True
+
+    def _excluded(self, region: Region, low: Tensor, high: Tensor) -> Tensor:
+        """Which of k boxes (k, inputs) have no counterexample: (k,) bool."""
+        wanted = sorted({index for constraint in region.constraints for index, _ in constraint.coefficients})
+        centre = (low + high) / 2
+        # Half widths around the centre as it was computed, rounded up; float32 inputs may lie one rounding outside.
+        half = torch.maximum(high - centre, centre - low) * (1 + 2.0**-50)
+        half = half + 2.0**-24 * torch.maximum(low.abs(), high.abs())
+        more = up(1.0, 8 + half.shape[1])
+        reaches: dict[Norm, Tensor] = {
+            "l2": half.square().sum(1).sqrt() * more,
+            "linf": half.amax(1),
+            "l1": half.sum(1) * more,
+        }
+        finite = [(self.bound.bounds[norm], reach) for norm, reach in reaches.items() if self.bound.bounds[norm].finite]
+        logits = self.evaluate(centre.reshape(-1, *self.model.input_shape))
+        fulfilled = holds(region, answered(self.head, logits)).nonzero()
+        if len(fulfilled):
+            low32, high32 = bounds32(region, self.model.input_shape)
+            found = centre[fulfilled[0]].reshape(1, *self.model.input_shape).float()
+            self.candidates.append((region, found.clamp(low32, high32)))
+        slopes = torch.stack([reach[:, None] * bound.logits for bound, reach in finite]).amin(0)
+        pairs = {
+            i: torch.stack([reach[:, None] * bound.pair_row(i) for bound, reach in finite]).amin(0) for i in wanted
+        }
+        bounds = output_bounds(self.head, logits, slopes, pairs, self.error, wanted)
+        found = torch.zeros(len(low), dtype=torch.bool)
+        for constraint in region.constraints:
+            found |= _smallest(constraint, bounds, len(low)) > constraint.bound
+        return found
 
 
-def _smallest(constraint: Constraint, logits: torch.Tensor, bound: NetworkBound, reach: float, error: float) -> float:
-    """A lower bound of sum_i a_i f_i over the box, for the executed network."""
-    value = math.fsum(factor * float(logits[index]) for index, factor in constraint.coefficients)
-    weight = math.fsum(abs(factor) for _, factor in constraint.coefficients)
-    size = math.fsum(abs(factor * float(logits[index])) for index, factor in constraint.coefficients)
-    slope = _slope(constraint, bound)
-    if not math.isfinite(slope):
-        return -math.inf
-    lost = up(slope * reach, 4) + up(weight * error, 4) + 2.0**-48 * size
-    return math.nextafter(value - lost, -math.inf) - 2.0**-50 * (abs(value) + lost)
+def _halved(low: Tensor, high: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(len(low))
+    middle = (low[rows, axis] + high[rows, axis]) / 2
+    upper, lower = low.clone(), high.clone()
+    upper[rows, axis], lower[rows, axis] = middle, middle
+    return torch.cat([low, upper]), torch.cat([lower, high])
 
 
-def _slope(constraint: Constraint, bound: NetworkBound) -> float:
-    terms = dict(constraint.coefficients)
-    total = up(math.fsum(abs(factor) * float(bound.logits[index]) for index, factor in terms.items()), 4 + len(terms))
-    if len(terms) == 2:
-        (i, a), (j, b) = terms.items()
+def _smallest(constraint: Constraint, bounds: OutputBounds, boxes: int) -> Tensor:
+    """A lower bound of sum_i a_i y_i over each box, for the executed network: (boxes,)."""
+    value, size = torch.zeros(boxes, dtype=torch.float64), torch.zeros(boxes, dtype=torch.float64)
+    for index, factor in constraint.coefficients:
+        term = factor * (bounds.low if factor > 0 else bounds.high)[index]
+        value, size = value + term, size + term.abs()
+    found = value - 2.0**-44 * size
+    if len(constraint.coefficients) == 2:
+        (i, a), (j, b) = constraint.coefficients
         if a == -b:
-            return min(total, up(abs(a) * float(bound.pair_row(i)[j]), 2))
-    return total
+            apart = abs(a) * (bounds.above[i, j] if a > 0 else bounds.above[j, i])
+            found = torch.maximum(found, apart - 2.0**-44 * apart.abs())
+    return torch.nan_to_num(found, nan=-math.inf)

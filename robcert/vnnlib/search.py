@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robcert.types import LoadedModel
 from robcert.vnnlib import Region
+from robcert.vnnlib.outputs import Head, answered
 
 _ENTRIES = 2**22
 """Entries of all starting points of one batch together."""
@@ -30,20 +31,20 @@ def bounds32(region: Region, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return torch.where(empty, low32, inner_low), torch.where(empty, low32, inner_high)
 
 
-def violations(region: Region, logits: Tensor) -> Tensor:
+def violations(region: Region, outputs: Tensor) -> Tensor:
     """How far each constraint is from holding: (n, constraints); at most 0 where it holds."""
     columns: list[Tensor] = []
     for constraint in region.constraints:
-        total = torch.zeros_like(logits[:, 0])
+        total = torch.zeros_like(outputs[:, 0])
         for index, factor in constraint.coefficients:
-            total = total + factor * logits[:, index]
+            total = total + factor * outputs[:, index]
         columns.append(total - constraint.bound)
-    return torch.stack(columns, 1) if columns else logits.new_zeros(len(logits), 0)
+    return torch.stack(columns, 1) if columns else outputs.new_zeros(len(outputs), 0)
 
 
-def holds(region: Region, logits: Tensor) -> Tensor:
+def holds(region: Region, outputs: Tensor) -> Tensor:
     """Whether all constraints hold, per row, in float64: (n,) bool."""
-    found = violations(region, logits.double())
+    found = violations(region, outputs.double())
     strict = torch.tensor([c.strict for c in region.constraints], dtype=torch.bool, device=found.device)
     return torch.where(strict, found < 0, found <= 0).all(1)
 
@@ -51,16 +52,18 @@ def holds(region: Region, logits: Tensor) -> Tensor:
 def search(
     model: LoadedModel,
     region: Region,
+    head: Head = "none",
     *,
     iterations: int,
     restarts: int,
     seed: int,
 ) -> Tensor | None:
-    """An input of the box whose executed logits fulfil the constraints, or None if none was found.
+    """An input of the box whose executed outputs fulfil the constraints, or None if none was found.
 
     Args:
         model: the network.
         region: what is looked for.
+        head: what makes the outputs of the logits.
         iterations: steps from each starting point; the step falls from a quarter of the box to nothing.
         restarts: starting points: the centre, corners and uniform draws.
         seed: of the draws.
@@ -74,7 +77,7 @@ def search(
     at_once = max(1, min(restarts, _ENTRIES // max(1, low.numel())))
     for first in range(0, restarts, at_once):
         x = _starts(low, high, first, min(at_once, restarts - first), generator)
-        best = _descend(model, region, x, low, high, iterations)
+        best = _descend(model, region, head, x, low, high, iterations)
         if best is not None:
             return best
     return None
@@ -89,19 +92,19 @@ def _starts(low: Tensor, high: Tensor, first: int, count: int, generator: torch.
 
 
 def _descend(
-    model: LoadedModel, region: Region, x: Tensor, low: Tensor, high: Tensor, iterations: int
+    model: LoadedModel, region: Region, head: Head, x: Tensor, low: Tensor, high: Tensor, iterations: int
 ) -> Tensor | None:
     for step in range(iterations + 1):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = model.module(x)
-            found = violations(region, logits)
-        done = holds(region, logits.detach())
+            outputs = answered(head, model.module(x))
+            found = violations(region, outputs)
+        done = holds(region, outputs.detach())
         if bool(done.any()):
             candidate = x[done][:1].detach()
             # Alone, as it will be executed: the answer may differ in the last digits from that in a batch.
             with torch.no_grad():
-                if bool(holds(region, model.module(candidate))[0]):
+                if bool(holds(region, answered(head, model.module(candidate)))[0]):
                     return candidate
         if step == iterations or not found.shape[1]:
             return None

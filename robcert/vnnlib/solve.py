@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -14,8 +15,9 @@ from robcert.errors import EvaluationError, UsageError, did_you_mean
 from robcert.network import load_model
 from robcert.types import LoadedModel
 from robcert.vnnlib import Property, Region
+from robcert.vnnlib.outputs import Head, head_of
 from robcert.vnnlib.parse import read_vnnlib
-from robcert.vnnlib.prove import proven
+from robcert.vnnlib.prove import Proof, proven
 from robcert.vnnlib.search import holds, search
 
 Answer = Literal["sat", "unsat", "unknown"]
@@ -49,69 +51,103 @@ class Solution:
         return "sat\n(" + "\n ".join(pairs) + ")"
 
 
-def solve_all(models: list[str], path: Path, output_format: str, *, seed: int = 0, device: str = "cpu") -> str:
+def solve_all(
+    models: list[str],
+    path: Path,
+    output_format: str,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    given: Mapping[str, Any] | None = None,
+) -> str:
     """What the command prints: the answers for all models, for a person or as JSON."""
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
-    found = [(model, solve(model, path, seed=seed, device=device)) for model in models]
+    found = [(model, solve(model, path, seed=seed, device=device, given=given)) for model in models]
     if output_format == "console":
         return "\n".join(solution.as_text() for _, solution in found)
     answers = [{"model": model, **asdict(solution)} for model, solution in found]
     return json.dumps({"schema": "robcert.vnnlib/1", "property": str(path), "answers": answers}, indent=2)
 
 
-def solve(
+def solve(reference: str, path: Path, **others: Any) -> Solution:
+    """The answer to one property: see `solutions`, which takes the same arguments."""
+    return solutions(reference, [path], **others)[0]
+
+
+def solutions(
     reference: str,
-    path: Path,
+    paths: Sequence[Path],
     *,
     iterations: int = 200,
     restarts: int = 64,
     seed: int = 0,
     device: str = "cpu",
-) -> Solution:
-    """Attack a property, then try to prove it.
+    given: Mapping[str, Any] | None = None,
+) -> list[Solution]:
+    """Attack properties of the outputs of a file, then try to prove each; the network is loaded once.
 
     Args:
         reference: the model, as `robcert.network.load_model` takes it.
-        path: the VNN-LIB file.
+        paths: VNN-LIB files.
         iterations: of the attack, from each starting point.
         restarts: starting points in each region.
         seed: of the starting points.
         device: where the network is attacked.
+        given: what else `load_model` is told: ``arch``, ``weights_key``, ``input_shape``, ...
 
     Raises:
         UsageError: a file cannot be read, or the property is about a network of another size.
-        EvaluationError: the model or the property cannot be evaluated.
+        EvaluationError: the model or the property cannot be evaluated, or the file has outputs that robcert cannot
+            tell apart or compute.
     """
+    props = [read_vnnlib(path) for path in paths]
+    regions = [region for prop in props for region in prop.regions]
+    low, high = min((min(r.low) for r in regions), default=0.0), max((max(r.high) for r in regions), default=1.0)
+    model = load_model(reference, box=(low, high if high > low else low + 1.0), device=device, **(given or {}))
+    for prop, path in zip(props, paths, strict=True):
+        _check_sizes(model, prop, path)
+    file = _File.of(model)
+    return [_solved(model, file, prop, iterations=iterations, restarts=restarts, seed=seed) for prop in props]
+
+
+def _solved(model: LoadedModel, file: _File, prop: Property, *, iterations: int, restarts: int, seed: int) -> Solution:
     began = time.monotonic()
-    prop = read_vnnlib(path)
-    lows, highs = [min(r.low) for r in prop.regions], [max(r.high) for r in prop.regions]
-    low, high = min(lows, default=0.0), max(highs, default=1.0)
-    model = load_model(reference, box=(low, high if high > low else low + 1.0), device=device)
-    _check_sizes(model, prop, path)
-    noted = ""
-    for region in prop.regions:
-        found = search(model, _ordered(model, region), iterations=iterations, restarts=restarts, seed=seed)
-        if found is None:
-            continue
-        with torch.no_grad():
-            y, checked = _deployed(model, found)
-        if bool(holds(region, y)[0]):
-            x = (found.movedim(1, -1) if _channels_last(model) else found).flatten().tolist()
-            reason = (
-                "a counterexample was found and confirmed" if checked != "robcert" else "a counterexample was found"
-            )
-            return Solution("sat", tuple(x), tuple(y[0].tolist()), checked, reason, time.monotonic() - began)
-        noted = f" (a counterexample of robcert was not confirmed by {checked})"
-    certain, reason = proven(
-        model, Property(tuple(_ordered(model, r) for r in prop.regions), prop.inputs, prop.outputs)
+    ordered = [_ordered(model, region) for region in prop.regions]
+    found = (
+        (region, search(model, region, file.head, iterations=iterations, restarts=restarts, seed=seed))
+        for region in ordered
     )
-    if certain and not noted:
-        return Solution("unsat", (), (), "", reason, time.monotonic() - began)
-    if certain:
-        raise EvaluationError(f"{reason}, and an input contradicts it{noted}", "Please report this with both files.")
-    tried = f"{restarts} starting points of {iterations} steps found nothing; {reason}{noted}"
+    noted = ""
+    for region, x in found:
+        if x is not None:
+            y = file.outputs(x)
+            if bool(holds(region, y)[0]):
+                return _sat(model, file, x, y, began)
+            noted = f" (a counterexample of robcert was not confirmed by {file.runtime})"
+    proof = (
+        proven(model, Property(tuple(ordered), prop.inputs, prop.outputs), file.head)
+        if file.exact
+        else Proof(False, "the file computes with half precision, of which nothing is proven")
+    )
+    for region, x in proof.candidates:
+        y = file.outputs(x)
+        if bool(holds(region, y)[0]):
+            return _sat(model, file, x, y, began)
+    if proof.holds and noted:
+        raise EvaluationError(
+            f"{proof.reason}, and an input contradicts it{noted}", "Please report this with both files."
+        )
+    if proof.holds:
+        return Solution("unsat", (), (), "", proof.reason, time.monotonic() - began)
+    tried = f"{restarts} starting points of {iterations} steps found nothing; {proof.reason}{noted}"
     return Solution("unknown", (), (), "", tried, time.monotonic() - began)
+
+
+def _sat(model: LoadedModel, file: _File, x: torch.Tensor, y: torch.Tensor, began: float) -> Solution:
+    inputs = (x.movedim(1, -1) if _channels_last(model) else x).flatten().tolist()
+    reason = "a counterexample was found" + ("" if file.runtime == "robcert" else " and confirmed")
+    return Solution("sat", tuple(inputs), tuple(y[0].tolist()), file.runtime, reason, time.monotonic() - began)
 
 
 def _check_sizes(model: LoadedModel, prop: Property, path: Path) -> None:
@@ -142,11 +178,37 @@ def _ordered(model: LoadedModel, region: Region) -> Region:
     return Region(low, high, region.constraints)
 
 
-def _deployed(model: LoadedModel, x: torch.Tensor) -> tuple[torch.Tensor, str]:
-    """The outputs of the network as it is deployed: by onnxruntime where the model is ONNX."""
-    if model.source.format != "onnx":
-        return model.module(x).cpu(), "robcert"
-    from robcert.network.deployed import Deployed
+@dataclass(frozen=True)
+class _File:
+    """What answers for a model: the file itself in onnxruntime where it is ONNX, else robcert's network.
 
-    deployed = Deployed.of(model)
-    return deployed(x), deployed.provider
+    Attributes:
+        head: what makes its outputs of the logits that robcert's network gives.
+        runtime: what executes it.
+        exact: whether it computes with float32 at least, as the proof assumes.
+        outputs: (1, *input_shape) -> (1, outputs).
+    """
+
+    head: Head
+    runtime: str
+    exact: bool
+    outputs: Callable[[torch.Tensor], torch.Tensor]
+
+    @staticmethod
+    def of(model: LoadedModel) -> _File:
+        """The file of a model.
+
+        Raises:
+            EvaluationError: it has several outputs, ends in an operator that is not read, or onnxruntime refuses it.
+        """
+        if model.source.format != "onnx":
+            return _File("none", "robcert", True, torch.no_grad()(lambda x: model.module(x).cpu()))
+        from robcert.network.deployed import Deployed
+
+        deployed = Deployed.of(model, outputs=True)
+        if len(deployed.names) != 1:
+            raise EvaluationError(
+                f"{model.name} has the outputs {', '.join(deployed.names)}, and a property speaks of one",
+                "Write the file with that output alone.",
+            )
+        return _File(head_of(deployed.head, model.name), deployed.provider, not deployed.half, deployed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from pathlib import Path
 
@@ -87,13 +88,17 @@ def test_unsat_on_an_l2_nonexpansive_network(tmp_path: Path) -> None:
     assert solve("digits-plain", path, iterations=20, restarts=4).result == "unknown"
 
 
-def test_unknown_where_neither_is_found(model: str, tmp_path: Path) -> None:
+def test_constraints_that_exclude_each_other(model: str, tmp_path: Path) -> None:
     # In [0.1, 0.9], f_0 is at least 0.2 and f_1 at least -0.8. Each of the two constraints can hold; together they
-    # want f_0 <= 0.175. The proof looks at one constraint at a time, so it says nothing.
+    # want f_0 <= 0.175. In every part of the box that is small enough one of them fails.
     both = ("(assert (<= (+ Y_0 Y_1) -0.5))", "(assert (<= (+ Y_0 (* -1 Y_1)) 0.85))")
     path = write(tmp_path / "p.vnnlib", 0.1, 0.9, *both)
-    assert solve(model, path, iterations=20, restarts=4).result == "unknown"
-    for bound, answer in ((-0.61, "unsat"), (-0.58, "sat")):  # the smallest sum is -0.6
+    assert solve(model, path, iterations=20, restarts=4).result == "unsat"
+
+
+def test_unknown_where_neither_is_found(model: str, tmp_path: Path) -> None:
+    # The smallest sum is -0.6: a threshold nearer to it than the rounding of the network is left open.
+    for bound, answer in ((-0.61, "unsat"), (-0.58, "sat"), (-0.6000002, "unknown")):
         one = write(tmp_path / "q.vnnlib", 0.1, 0.9, f"(assert (<= (+ Y_0 Y_1) {bound}))")
         assert solve(model, one).result == answer
 
@@ -127,6 +132,61 @@ def test_bounds_and_sizes_are_needed(model: str, tmp_path: Path) -> None:
     path.write_text("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (>= X_0 0))")
     with pytest.raises(UsageError, match="about 1 inputs and 1 outputs"):
         solve(model, path)
+
+
+def ending(path: Path, *last: object, outputs: int = 1) -> str:
+    """The file of `linear_net`, written with onnx itself, with nodes after its logits "z"."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weight = linear_net()[1].weight.detach().numpy().T  # type: ignore[index, union-attr]
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["z"]), *last]
+    names = ["y", "z"][:outputs]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in names]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 2, 2])
+    graph = helper.make_graph(nodes, "ending", [x], ends, [numpy_helper.from_array(weight.copy(), "w")])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Sigmoid"])
+def test_a_property_speaks_of_the_outputs_of_the_file(tmp_path: Path, op: str) -> None:
+    """In [0.1, 0.9] the logits are [0.2, 1.8] and [-0.8, 0.8]: other thresholds than those of the outputs."""
+    from onnx import helper
+
+    file = ending(tmp_path / "a.onnx", helper.make_node(op, ["z"], ["y"]))
+    # z_0 - z_1 is least at (0.1, 0.1, 0.9, 0.1) with 0.2 - 0.8, and greatest at (0.9, 0.9, 0.1, 0.9) with 1.8 + 0.8.
+    low, high = {
+        "Softmax": (1 / (1 + math.exp(0.6)), 1 / (1 + math.exp(-2.6))),
+        "LogSoftmax": (-math.log1p(math.exp(0.6)), -math.log1p(math.exp(-2.6))),
+        "Sigmoid": (1 / (1 + math.exp(-0.2)), 1 / (1 + math.exp(-1.8))),
+    }[op]
+    margin = 0.05 if op == "Sigmoid" else 1e-3  # the bound through a sigmoid is that of its slope
+    for constraint, answer in (
+        (f"(>= Y_0 {high + margin})", "unsat"),
+        (f"(>= Y_0 {high - margin})", "sat"),
+        (f"(<= Y_0 {low - margin})", "unsat"),
+        (f"(<= Y_0 {low + margin})", "sat"),
+        ("(>= Y_0 2)", "unsat"),
+        ("(and (>= Y_0 Y_1) (<= Y_0 2))", "sat"),
+    ):
+        found = solve(file, write(tmp_path / "p.vnnlib", 0.1, 0.9, f"(assert {constraint})"))
+        assert found.result == answer, (constraint, found)
+        if answer == "sat":
+            assert low - 1e-5 <= found.y[0] <= high + 1e-5
+
+
+def test_outputs_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    soft = helper.make_node("Softmax", ["z"], ["s"])
+    cast = helper.make_node("Cast", ["s"], ["y"], to=TensorProto.FLOAT)
+    path = write(tmp_path / "p.vnnlib", 0.1, 0.9, "(assert (>= Y_0 2))")
+    with pytest.raises(EvaluationError, match="ends in Softmax, Cast"):
+        solve(ending(tmp_path / "cast.onnx", soft, cast), path)
+    with pytest.raises(EvaluationError, match="outputs"):
+        solve(ending(tmp_path / "two.onnx", helper.make_node("Softmax", ["z"], ["y"]), outputs=2), path)
+    dropped = helper.make_node("Identity", ["s"], ["y"])
+    assert solve(ending(tmp_path / "same.onnx", soft, dropped), path).result == "unsat"
 
 
 _TERMS = st.floats(-2, 2, width=32).map(lambda v: round(v, 3))

@@ -36,7 +36,7 @@ def check_parity(
     x = sample(found.input_shape, box, images)
     deployed = Runtime(with_outputs(model, [found.logits]), found.name, found.fixed)
     (expected,) = deployed(as_declared(x, found), [found.logits])
-    half = _half(model)
+    half = computes_in_half(model)
     tolerance = HALF if half else TOLERANCE
     with torch.no_grad():
         batches = [x] if len(x) == 1 else [x, x[:1]]
@@ -119,7 +119,8 @@ def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tens
     return "No single node differs by that much: rounding adds up, or only whole batches differ."
 
 
-def _half(model: Any) -> bool:
+def computes_in_half(model: Any) -> bool:
+    """Whether weights or images of the file are float16 or bfloat16."""
     kinds = {t.data_type for t in model.graph.initializer} | {i.type.tensor_type.elem_type for i in model.graph.input}
     return bool(kinds & {10, 16})
 

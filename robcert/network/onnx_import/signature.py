@@ -28,6 +28,8 @@ class Signature:
         input_shape: the same with channels first.
         channels_last: whether the graph takes (n, height, width, channels).
         logits: the name of the tensor of logits.
+        output: the name of the output that they lead to.
+        head: the operators from the logits to that output, which the logits are without: ("Softmax",); mostly none.
         notices: what the user should know.
     """
 
@@ -37,6 +39,8 @@ class Signature:
     input_shape: tuple[int, ...]
     channels_last: bool
     logits: str
+    output: str
+    head: tuple[str, ...]
     notices: tuple[str, ...]
 
 
@@ -73,11 +77,13 @@ def signature(
         raise EvaluationError(f"{path} takes tensors with {len(sizes)} axes, expected (images, ...)")
     declared, last = _shape(sizes[1:], input_shape, like, path)
     limits.check(limits.entries(declared), limits.MOST_ENTRIES, f"one image of {path}")
-    logits, notices = _logits(graph, path)
+    output = _output(graph, path)
+    logits, head = _logits(graph, output)
+    notices = (STRIPPED.format(op=head[0]),) if head else ()
     if last:
         notices = (*notices, "the model takes images with the channels last; robcert moves them there.")
     shape = (declared[-1], *declared[:-1]) if last else declared
-    return Signature(inputs[0].name, sizes[0], declared, shape, last, logits, notices)
+    return Signature(inputs[0].name, sizes[0], declared, shape, last, logits, output, head, notices)
 
 
 def _shape(
@@ -108,8 +114,8 @@ def _text(sizes: list[Any]) -> str:
     return "x".join("?" if size is None else str(size) for size in sizes)
 
 
-def _logits(graph: Any, path: Path) -> tuple[str, tuple[str, ...]]:
-    """The name of the logits: the one output, or what stands before its softmax."""
+def _output(graph: Any, path: Path) -> str:
+    """The name of the one output that can be logits, or a softmax of them."""
     outputs = [given for given in graph.output if given.type.tensor_type.elem_type in (0, 1, 10, 11, 16)]
     if len(outputs) > 1:
         ranked = [o for o in outputs if len(o.type.tensor_type.shape.dim) == 2]
@@ -117,14 +123,20 @@ def _logits(graph: Any, path: Path) -> tuple[str, tuple[str, ...]]:
     if len(outputs) != 1:
         names = ", ".join(given.name for given in graph.output[:4]) or "none"
         raise EvaluationError(f"{path} has {len(outputs)} outputs that could be logits ({names}), expected one")
+    return outputs[0].name
+
+
+def _logits(graph: Any, output: str) -> tuple[str, tuple[str, ...]]:
+    """The name of the logits, what stands before a last softmax, and the operators from there to the output."""
     makers = {name: node for node in graph.node for name in node.output}
-    name, passed = outputs[0].name, 0
-    while name in makers and makers[name].op_type in _NOTHING and passed < len(graph.node):
-        name, passed = makers[name].input[0], passed + 1
+    name, passed = output, list[str]()
+    while name in makers and makers[name].op_type in _NOTHING and len(passed) < len(graph.node):
+        passed.append(makers[name].op_type)
+        name = makers[name].input[0]
     node = makers.get(name)
     if node is None or node.op_type not in _SOFTMAX or node.domain not in ("", "ai.onnx"):
-        return outputs[0].name, ()
+        return output, ()
     axis = next((a.i for a in node.attribute if a.name == "axis"), None)
     if axis not in (None, 1, -1):
-        return outputs[0].name, ()
-    return node.input[0], (STRIPPED.format(op=node.op_type),)
+        return output, ()
+    return node.input[0], (node.op_type, *reversed(passed))
