@@ -176,7 +176,7 @@ def test_every_command(network: Network, capsys: pytest.CaptureFixture[str]) -> 
     shape = [] if file.endswith(".onnx") else ["--input-shape", sizes.get(network.data, "1,8,8")]
     record = json.loads(told("attack", file, *options, *data, *threat, "--plan", "pgd:10", "--run", "run", *as_json))
     (model,) = record["models"]
-    # WAIT assert not model["missing"], "the network is stored"
+    assert not model["missing"], "the network is stored"
     assert model["natural_correct"] >= network.natural * N
     (leg,) = [leg for leg in model["legs"] if leg["attack"] == "pgd"]
     assert leg["entered"] > 0
