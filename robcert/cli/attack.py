@@ -75,7 +75,8 @@ def attack(
     goal: Annotated[
         str | None,
         typer.Option(
-            help="decide: stop an image at the first example within eps. minimize: keep shrinking.",
+            help="decide: stop an image at the first example within eps. minimize: keep shrinking; with several eps, "
+            "also decide at each.",
             rich_help_panel=_ATTACK,
             show_default="decide with one eps, minimize with several",
         ),

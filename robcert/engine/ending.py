@@ -18,6 +18,11 @@ from robcert.math.norms import per_image
 from robcert.types import LoadedModel
 
 
+def has_last_chance(attack: Attack) -> bool:
+    """Whether near misses of the attack are drawn into the ball: it takes gradients, and does not say otherwise."""
+    return attack.cost.backwards > 0 and bool(getattr(attack, "last_chance", True))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Of m slots: the closest point as verified, the evaluation (m,) that saw it, and the network calls of an ascent.
@@ -81,8 +86,7 @@ class Ending:
         threat, largest = problem.threat, problem.threat.largest
         missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
         rows = missed.nonzero().flatten()
-        able = self.attack.cost.backwards and getattr(self.attack, "last_chance", True)
-        if not len(rows) or not able or self.verifier.guard is not None:
+        if not len(rows) or not has_last_chance(self.attack) or self.verifier.guard is not None:
             return verified, 0
         module, most = self.model.module, self.attack.iterations
         drawn = draw_inside(module, verified.x[rows], x[rows], y[rows], threat, self.model.rounding, most)

@@ -55,6 +55,7 @@ class Leg:
         guard: a detector that examples have to get past, or None.
         recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
         compiler: what fuses them in a long leg; None: TorchInductor where there is a GPU.
+        anew: every search begins as if no example were known, so that it notes its own near misses.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Leg:
         guard: Guard | None = None,
         recorder: Recorder | None = None,
         compiler: Compiler | None = None,
+        anew: bool = False,
     ) -> None:
+        self.anew = anew
         self.search = search if isinstance(attack, Refining) else None
         self.model, self.attack, self.name = model, attack, name
         self.module = layout or model.module
@@ -207,6 +210,7 @@ class Leg:
             self.spent.forwards += forwards
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
         known = self.witnesses.distance[positions.cpu()].float().to(problem.best.device)
+        known = torch.full_like(known, float("inf")) if self.anew else known
         self.oracle.forget(at, known)
         mask = torch.zeros_like(problem.y, dtype=torch.bool)
         mask[at] = True

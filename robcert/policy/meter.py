@@ -45,6 +45,10 @@ class Meter:
         self._mark(0)
         self._reporter.leg(model, leg, work)
 
+    def stage(self, eps: float, work: int) -> None:
+        """See `Reporter`."""
+        self._reporter.stage(eps, work)
+
     def look(self, crew: Crew) -> None:
         """See `Reporter`."""
         self._mark(crew.spent.forwards)

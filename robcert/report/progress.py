@@ -53,9 +53,16 @@ class ConsoleReporter:
     def leg(self, model: str, leg: LegPlan, work: int) -> None:
         """See `robcert.runs.reporter.Reporter`."""
         self.plan = leg
+        self._begin(f"{model} {leg}", work)
+
+    def stage(self, eps: float, work: int) -> None:
+        """See `robcert.runs.reporter.Reporter`."""
+        self._begin(f"{self.name} {self.plan} at eps {eps:g}", work)
+
+    def _begin(self, what: str, work: int) -> None:
         if self.task is not None:
             self.progress.remove_task(self.task)
-        self.task = self.progress.add_task(f"{model} {leg}", total=work, rate="")
+        self.task = self.progress.add_task(what, total=work, rate="")
 
     def look(self, crew: Crew) -> None:
         """See `robcert.runs.reporter.Reporter`."""

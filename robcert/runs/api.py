@@ -53,7 +53,8 @@ def attack(
         plan: legs, e.g. "cw:100,1k,pgd:100x5", or a name: "autoattack", "strong", "fast"; by default a CW sweep and
             restarts of PGD.
         goal: "decide" (default with one budget: stop an image at its first verified example within the budget) or
-            "minimize" (keep looking for closer ones; the only goal with several budgets).
+            "minimize" (keep looking for closer ones; the only goal with several budgets, each of which is then also
+            searched as "decide" does).
         certify: the certificate (`robcert.certify`) that is tried first: certified images are not attacked. "none"
             tries none. A network whose graph it does not support is attacked without, and a warning says so.
         seed: of everything random.

@@ -20,6 +20,10 @@ class Reporter(Protocol):
         """A leg begins, with so many attacks (images times restarts) to run."""
         ...
 
+    def stage(self, eps: float, work: int) -> None:
+        """The leg goes on at one of several budgets, with so many attacks."""
+        ...
+
     def look(self, crew: Crew) -> None:
         """Several times a second: the running leg."""
         ...
@@ -40,6 +44,9 @@ class Silent:
         """See `Reporter`."""
 
     def leg(self, model: str, leg: LegPlan, work: int) -> None:
+        """See `Reporter`."""
+
+    def stage(self, eps: float, work: int) -> None:
         """See `Reporter`."""
 
     def look(self, crew: Crew) -> None:

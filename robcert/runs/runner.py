@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +12,15 @@ from torch import Tensor, nn
 from robcert.engine.crew import Crew
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
-from robcert.engine.leg import Leg
 from robcert.engine.precision import PRECISIONS, Lowered, search_network
-from robcert.engine.snapshot import Snapshot
 from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
 from robcert.runs.early import Enough, Standing, Stopped
-from robcert.runs.images import clean_logits, entrants
+from robcert.runs.images import clean_logits
+from robcert.runs.legs import Known, Place, StagedLeg
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import (
     exported,
@@ -38,25 +35,6 @@ from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
 from robcert.runs.store import Progress, RunStore
 from robcert.types import Batch, Dataset, LoadedModel, Threat
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What a worker needs on its device."""
-
-    model: LoadedModel
-    images: Batch
-    layout: nn.Module | None
-    search: Lowered | None
-
-    def on(self, device: torch.device) -> _Place:
-        """A copy there."""
-        images = Batch(*(tensor.to(device) for tensor in (self.images.x, self.images.y, self.images.index)))
-        layout = None if self.layout is None else copy.deepcopy(self.layout).to(device)
-        search = None if self.search is None else copy.deepcopy(self.search).to(device)
-        module = copy.deepcopy(self.model.module).to(device)
-        return _Place(replace(self.model, module=module), images, layout, search)
-
 
 _NOT_STORED = "the network is not stored beside its adversarial examples"
 
@@ -163,7 +141,7 @@ class Runner:
         proof: Proof,
     ) -> str | None:
         """Run the legs that are left; why they were ended early, or None."""
-        places: list[_Place] = []
+        places: list[Place] = []
         for k in range(len(progress.legs), len(self.plan)):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(wrong, witnesses, proof)) is not None:
@@ -171,7 +149,7 @@ class Runner:
             if not places:
                 layout, self.search = self._forms(number, model)
                 self.width = self._width(number, self.search or layout)
-                place = _Place(model, self.images, layout, self.search)
+                place = Place(model, self.images, layout, self.search)
                 places = [place, *(place.on(device) for device in self.devices[1:])]
             record, signs, stopped = self._leg(number, model, places, k, wrong, witnesses, progress, proof)
             self._contradictions(number, model, witnesses, proof)
@@ -273,40 +251,28 @@ class Runner:
         self,
         number: int,
         model: LoadedModel,
-        places: list[_Place],
+        places: list[Place],
         k: int,
         wrong: Tensor,
         witnesses: Witnesses,
         progress: Progress,
         proof: Proof,
     ) -> tuple[LegRecord, dict[str, list[int]], str | None]:
-        plan = self.plan[k]
-        snapshot, progress.snapshot = progress.snapshot, None
+        plan, snapshot, progress.snapshot = self.plan[k], progress.snapshot, None
         # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
         standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
-
-        def leg(worker: int, share: list[int], snapshot: Snapshot | None) -> Leg:
-            place = places[worker % len(places)]
-            return Leg(
-                model=place.model,
-                attack=build(plan, self.threat.norm, self.spec.options),
-                name=plan.attack,
-                images=place.images,
-                witnesses=witnesses,
-                threat=self.threat,
-                goal=self.spec.goal,
-                seed=self.spec.seed + 7919 * k,  # each leg draws its own random starts
-                entrants=share,
-                restarts=plan.restarts,
-                slots=self.width,
-                snapshot=snapshot,
-                search=place.search,
-                layout=place.layout,
-            )
-
-        minimal = self.spec.goal == "minimize"
-        crew = Crew(leg, entrants(wrong, witnesses, proof, self.threat, minimal), plan.restarts, len(places), snapshot)
-        self.reporter.leg(model.name, plan, crew.work)
+        leg = StagedLeg(
+            places,
+            plan,
+            build(plan, self.threat.norm, self.spec.options),
+            self.threat,
+            self.spec.goal,
+            self.spec.seed + 7919 * k,  # each leg draws its own random starts
+            Known(wrong, witnesses, proof),
+            self.width,
+            self.reporter,
+            snapshot,
+        )
         saved = time.monotonic()
 
         def look(crew: Crew) -> None:
@@ -315,7 +281,7 @@ class Runner:
             reason = self._seen_enough(wrong, witnesses, proof) if crew.remaining else None
             due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
             if self.store and crew.remaining and due:
-                self.store.checkpoint(number, k, witnesses, crew.snapshot())
+                self.store.checkpoint(number, k, witnesses, leg.done.with_crew(crew))
                 saved = time.monotonic()
             if stop and crew.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
@@ -329,27 +295,24 @@ class Runner:
 
         stopped: str | None = None
         try:
-            if snapshot is not None:
-                look(crew)
-            crew.run(look)
+            leg.run(look)
         except Stopped as end:
             stopped = end.reason
-        correct = summary.attacked_correct(wrong, witnesses, self.threat)
+        correct, spent = summary.attacked_correct(wrong, witnesses, self.threat), leg.done.spent
         record = LegRecord(
             attack=plan.attack,
-            iterations=crew.attack.iterations,
+            iterations=leg.attack.iterations,
             restarts=plan.restarts,
-            entered=crew.entered,
+            entered=len(leg.done.entered),
             attacked_correct=summary.scalar_or_list(correct),
             newly_broken=summary.scalar_or_list([a - b for a, b in zip(standing, correct, strict=True)]),
             interval=summary.leg_interval(correct, len(self.data)),
-            forwards=crew.spent.forwards,
-            backwards=crew.spent.backwards,
-            seconds=round(crew.spent.seconds, 3),
+            forwards=spent.forwards,
+            backwards=spent.backwards,
+            seconds=round(spent.seconds, 3),
             stopped=stopped is not None,
         )
-        notes = {name: crew.sign(name) for name in ("zero_gradient", "non_finite", "unconfirmed", "broke")}
-        return record, notes, stopped
+        return record, leg.done.notes(witnesses, self.threat.largest), stopped
 
     def _seen_enough(self, wrong: Tensor, witnesses: Witnesses, proof: Proof) -> str | None:
         if self.enough is None:

@@ -1,0 +1,171 @@
+"""The stages of a leg with several budgets: a search for the closest example, then one at each budget.
+
+Whether a ball holds an example is another question than how close the closest is, and an attack answers it otherwise:
+one with a fixed budget searches that ball with all its iterations, one that minimises scales its steps by the budget.
+So after the search for the closest example each budget, from the smallest, is asked about as a run with that budget
+alone asks (`Goal` "decide"), for images that are still open there and whose closest example is not far away.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from robcert.attacks.protocol import NEAR, Attack
+from robcert.engine.boundary import towards_clean
+from robcert.engine.crew import Crew
+from robcert.engine.drawn import draw_inside
+from robcert.engine.ending import has_last_chance
+from robcert.engine.expectation import draws_of
+from robcert.engine.snapshot import Snapshot, Spent
+from robcert.engine.verifier import Verifier
+from robcert.engine.witnesses import Found, Witnesses
+from robcert.types import Batch, Goal, LoadedModel, Threat
+
+SIGNS = ("zero_gradient", "non_finite", "unconfirmed")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is asked about the images: the goal, and at which budgets."""
+
+    goal: Goal
+    threat: Threat
+
+
+def stages(goal: Goal, threat: Threat) -> list[Stage]:
+    """One stage for one budget; for several the search for the closest example, then one for each budget, ascending."""
+    first = Stage(goal, threat)
+    if len(threat.eps) == 1:
+        return [first]
+    return [first, *(Stage("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps)]
+
+
+@dataclass
+class Done:
+    """What the stages of a leg have come to so far.
+
+    Attributes:
+        open: positions that were open at the largest budget when the leg began.
+        stages: how many have ended.
+        entering: positions that the running stage attacks.
+        entered: positions that were attacked.
+        spent: what the stages that have ended took.
+        signs: positions that they noted, by the names in `SIGNS`.
+    """
+
+    open: list[int]
+    stages: int = 0
+    entering: list[int] = field(default_factory=list[int])
+    entered: set[int] = field(default_factory=set[int])
+    spent: Spent = field(default_factory=Spent)
+    signs: dict[str, set[int]] = field(default_factory=lambda: {name: set[int]() for name in SIGNS})
+
+    @classmethod
+    def before(cls, snapshot: Snapshot) -> Done:
+        """As it was when a stage was saved."""
+        meta: dict[str, Any] = snapshot.meta["before"]
+        return cls(
+            open=meta["open"],
+            stages=meta["stages"],
+            entering=meta["entering"],
+            entered=set(meta["entered"]),
+            spent=Spent(**meta["spent"]),
+            signs={name: set(found) for name, found in meta["signs"].items()},
+        )
+
+    def with_crew(self, crew: Crew) -> Snapshot:
+        """The snapshot of the running stage, and what went before it."""
+        snapshot = crew.snapshot()
+        before: dict[str, Any] = {
+            **vars(self),
+            "entered": sorted(self.entered),
+            "spent": dict(vars(self.spent)),
+            "signs": {name: sorted(found) for name, found in self.signs.items()},
+        }
+        return Snapshot(snapshot.tensors, {**snapshot.meta, "before": before})
+
+    def begin(self, entering: list[int]) -> None:
+        """A stage attacks these positions."""
+        self.entering = entering
+        self.entered.update(entering)
+
+    def note(self, crew: Crew) -> None:
+        """What a crew has spent and noted."""
+        self.pay(crew.spent)
+        for name, found in self.signs.items():
+            found.update(crew.sign(name))
+
+    def pay(self, spent: Spent) -> None:
+        """Add to what it took."""
+        self.spent.forwards += spent.forwards
+        self.spent.backwards += spent.backwards
+        self.spent.seconds += spent.seconds
+
+    def notes(self, witnesses: Witnesses, largest: float) -> dict[str, list[int]]:
+        """The signs, and under "broke" what the leg broke at the largest budget."""
+        broke = [position for position in self.open if float(witnesses.distance[position]) <= largest]
+        return {**{name: sorted(found) for name, found in self.signs.items()}, "broke": sorted(broke)}
+
+
+def last_chance(
+    model: LoadedModel, attack: Attack, name: str, threat: Threat, images: Batch, witnesses: Witnesses,
+    positions: list[int], slots: int,
+) -> Spent:  # fmt: skip
+    """Draw near misses of a run into the ball of the one budget of ``threat`` (`robcert.engine.drawn`).
+
+    Args:
+        model: the network.
+        attack: whose leg it is, and what a table calls it; its iterations limit the ascent.
+        name: of the attack.
+        threat: norm, one budget, box.
+        images: of the run.
+        witnesses: the closest examples so far; those found are added.
+        positions: of images that are open at the budget.
+        slots: the most images at once.
+
+    Returns:
+        What it took.
+    """
+    began, spent = time.monotonic(), Spent()
+    near = [p for p in positions if float(witnesses.distance[p]) <= NEAR * threat.largest]
+    if not has_last_chance(attack):
+        return spent
+    verifier, draws = Verifier(model, threat, slots), draws_of(model.module)
+    for some in _chunks(near, slots):
+        x, y = images.x[some], images.y[some]
+        start = torch.stack([witnesses.x[p] for p in some]).to(x.device)
+        drawn = draw_inside(model.module, start, x, y, threat, model.rounding, attack.iterations)
+        tried = verifier(drawn.x, x, y)
+        for row, position in enumerate(some):
+            found = Found(name, attack.iterations, drawn.steps, 0, int(tried.label[row]))
+            witnesses.offer(position, row, tried, found)
+        spent.forwards += drawn.steps * draws * len(some)
+        spent.backwards += drawn.steps * draws * len(some)
+    spent.forwards += verifier.forwards
+    spent.seconds = time.monotonic() - began
+    return spent
+
+
+def bring_closer(
+    model: LoadedModel, threat: Threat, images: Batch, witnesses: Witnesses, positions: list[int], slots: int
+) -> Spent:
+    """Move the examples of some images towards the clean images (`robcert.engine.boundary`); what it took."""
+    began, verifier = time.monotonic(), Verifier(model, threat, slots)
+    for some in _chunks(positions, slots):
+        x, y = images.x[some], images.y[some]
+        found = verifier(torch.stack([witnesses.x[p] for p in some]).to(x.device), x, y)
+        closest = towards_clean(verifier, found, x, y)
+        for row, position in enumerate(some):
+            how = witnesses.found[position]
+            assert how is not None
+            how = Found(how.attack, how.iterations, how.iteration, how.restart, int(closest.label[row]))
+            witnesses.offer(position, row, closest, how)
+    return Spent(verifier.forwards, 0, time.monotonic() - began)
+
+
+def _chunks(positions: list[int], size: int) -> list[list[int]]:
+    return [positions[at : at + size] for at in range(0, len(positions), size)]
