@@ -33,7 +33,7 @@ CASES: list[tuple[str, Norm, tuple[float, ...], str, int]] = [
     ("digits-l2nnn", "l2", (0.4, 0.7), "cw:20", 32),
     ("digits-plain", "linf", (0.03, 0.06), "pgd:10 + fab:10", 40),
     ("digits-plain", "l1", (0.5, 1.5), "apgd:10", 24),
-    ("digits-plain", "linf", (0.06, 0.12), "square:20", 24),
+    ("digits-plain", "linf", (0.12, 0.16), "square:60", 24),
 ]
 
 
