@@ -55,6 +55,13 @@ class Foreign:
             UsageError: something is missing or does not fit.
             EvaluationError: the file cannot be evaluated.
         """
+        from robcert.network.card import names_code
+
+        if configured("arch") and names_code(self.arch):
+            raise UsageError(
+                f"a configuration file or the environment sets arch to {self.arch!r}, which is Python code",
+                f"Code is chosen on the command line: --arch {self.arch}",
+            )
         given: dict[str, Any] = {
             "arch": self.arch,
             "input_shape": self.input_shape,

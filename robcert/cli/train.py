@@ -112,4 +112,8 @@ def _print_card(card: dict[str, object], path: Path) -> None:
     table.add_row("written to", str(path))
     console = Console()
     console.print(table)
-    console.print(f"Next: robcert attack {path} --norm l2 --eps 0.5", highlight=False, soft_wrap=True)
+    from robcert.network.card import names_code
+
+    architecture = str(card.get("architecture"))
+    arch = f" --arch {architecture}" if names_code(architecture) else ""
+    console.print(f"Next: robcert attack {path}{arch} --norm l2 --eps 0.5", highlight=False, soft_wrap=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robcert.errors import EvaluationError, did_you_mean
+from robcert.files import fresh
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +24,13 @@ SCHEMA = "robcert.card/1"
 SAFETENSORS_KEY = "robcert"
 PT_KEY = "robcert_card"
 EXTRA_FILE = "robcert.json"
+_TORCHVISION = re.compile(r"torchvision:\w+", re.ASCII)
+
+
+Plain = bool | int | float | str | None
+Option = Plain | list[Plain | list[Plain | list[Plain]]]
+_FETCHES = ("weights", "pretrained", "checkpoint", "url", "hub", "path", "file", "dir", "repo", "cache", "token")
+_WORD = re.compile(r"[\w .+-]{0,80}", re.ASCII)
 
 
 class Card(BaseModel):
@@ -30,9 +39,9 @@ class Card(BaseModel):
     Attributes:
         schema_id: the version of this form ("schema" in a file).
         name: how a table calls the model.
-        architecture: a registered name, "torchvision:NAME" or "package.module:factory"; none where the file
-            holds the graph itself (.pt2, TorchScript).
-        options: further arguments of the architecture.
+        architecture: a registered name or "torchvision:NAME"; none where the file holds the graph itself (.pt2,
+            TorchScript), and where the network is made by a user's own factory: a file does not choose code.
+        options: further arguments of the architecture: numbers, words and lists of these.
         input_shape: the shape of one image, channels first.
         num_classes: the number of logits.
         box: the smallest and the largest value of an input entry.
@@ -49,7 +58,7 @@ class Card(BaseModel):
     schema_id: Literal["robcert.card/1"] = Field(default=SCHEMA, alias="schema")
     name: str = ""
     architecture: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Option] = {}
     input_shape: tuple[int, ...] | None = None
     num_classes: int | None = Field(default=None, ge=2)
     box: tuple[float, float] = (0.0, 1.0)
@@ -59,6 +68,14 @@ class Card(BaseModel):
     description: str = ""
     recipe: dict[str, Any] = {}
     results: dict[str, Any] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Option]) -> dict[str, Option]:
+        for name, value in options.items():
+            if fault := option_fault(name, value):
+                raise ValueError(fault)
+        return options
 
     @field_validator("input_shape")
     @classmethod
@@ -93,6 +110,31 @@ def normalization_fault(mean: Sequence[float] | None, std: Sequence[float] | Non
     if any(not (math.isfinite(value) and value > 0) for value in std or ()):
         return f"std is {_listed(std)}, but every value must be a positive finite number"
     return ""
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _flat(one)
+    else:
+        yield value
+
+
+def option_fault(name: str, value: object) -> str:
+    """Why a card may not set that option of an architecture; "" where it may."""
+    if not name.isidentifier() or (name != "init_weights" and any(word in name.lower() for word in _FETCHES)):
+        return f"{name!r} is no option that a card may set: it may fetch or read a file"
+    for one in _flat(value):
+        if not isinstance(one, bool | int | float | str | None):
+            return f"{name} holds a {type(one).__name__}, but an option is a number, a word or a list of these"
+        if isinstance(one, str) and _WORD.fullmatch(one) is None:
+            return f"{name} is {one[:40]!r}, but a text of an option is a plain word"
+    return ""
+
+
+def names_code(architecture: str | None) -> bool:
+    """Whether the name of an architecture is that of a Python function: "package.module:factory"."""
+    return architecture is not None and ":" in architecture and _TORCHVISION.fullmatch(architecture) is None
 
 
 def _listed(values: Sequence[float] | None) -> str:
@@ -151,7 +193,7 @@ def write_toml(card: Card, path: Path) -> Path:
     """Writes the card as a ``model.toml`` (to a temporary name, then renamed)."""
     import tomli_w
 
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = fresh(path.with_name(f".{path.name}.partial"))
     temporary.write_text(tomli_w.dumps(_without_none(card.dump())), encoding="utf-8")
     temporary.replace(path)
     return path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robcert.errors import EvaluationError, UsageError
-from robcert.network.card import Card
+from robcert.network.card import Card, names_code
 from robcert.network.digest import sha256_file
 from robcert.network.export import export_pt2, same_answers
 from robcert.network.load import load_model, read_weights
@@ -79,7 +79,9 @@ def export_model(
         written, runs = export_pt2(model, path), "torch.export.load; robcert without a flag"
     else:
         written, runs = _weights(model, path, options), "robcert without a flag, where it has the architecture"
-    again = load_model(written)
+        if names_code(arch):
+            runs = f"robcert with --arch {arch}"
+    again = load_model(written, arch=arch if path.suffix == ".safetensors" else None)
     difference = same_answers(model, model.module, again.module)
     size, sha256 = written.stat().st_size, sha256_file(written)
     return Exported(str(written), again.source.format, size, sha256, difference, runs, model.notes)

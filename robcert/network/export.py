@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from robcert.errors import EvaluationError, UsageError, first_line
+from robcert.files import fresh
 from robcert.network import card as cards
 from robcert.network import program
 from robcert.network.card import EXTRA_FILE, Card
@@ -52,7 +53,7 @@ def export_pt2(
         module = copy_module(model.module).cpu().eval()
     script = any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules())
     path = path.with_suffix(".pt" if script else ".pt2")
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = fresh(path.with_name(f".{path.stem}.partial{path.suffix}"))
     if not path.parent.is_dir():
         raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
     try:
@@ -74,7 +75,10 @@ def export_pt2(
 
 def described(model: LoadedModel, extra: Mapping[str, Any]) -> Card:
     """The card of the executed network: its normalisation is in the graph and must not be applied again."""
-    known = {key: value for key, value in (model.card or {}).items() if key not in ("mean", "std")}
+    inside = {"mean", "std"}
+    if cards.names_code((model.card or {}).get("architecture")):
+        inside |= {"architecture", "options"}
+    known = {key: value for key, value in (model.card or {}).items() if key not in inside}
     own = {
         "name": model.name,
         "input_shape": list(model.input_shape),

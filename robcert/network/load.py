@@ -244,6 +244,11 @@ def _read(
     wanted = arch or (card.architecture if card else None)
     if wanted is None:
         raise _missing(path)
+    if arch is None and cards.names_code(wanted):
+        raise UsageError(
+            f"the card in {path} names {wanted!r}, a Python function, as its architecture; a file does not choose code",
+            f"If that function is yours, say so: --arch {wanted}",
+        )
     tensors = tensors_of(found, str(path), weights_key)
     request = architectures.Request(
         wanted,

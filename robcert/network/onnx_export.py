@@ -12,6 +12,7 @@ import torch
 from torch.export import ExportedProgram
 
 from robcert.errors import EvaluationError, UsageError
+from robcert.files import fresh
 from robcert.network import program
 from robcert.network.card import SAFETENSORS_KEY
 from robcert.network.export import described, exported_program, same_answers, write_whole
@@ -53,7 +54,7 @@ def export_onnx(model: LoadedModel, path: str | Path, card_extra: Mapping[str, A
     written = _onnx(exported_program(module, model), model.name)
     entry = written.metadata_props.add()
     entry.key, entry.value = SAFETENSORS_KEY, card.to_json()
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = fresh(path.with_name(f".{path.stem}.partial{path.suffix}"))
     try:
         write_whole(written.SerializeToString(), temporary)
         same_answers(model, module, load_onnx(temporary, model.input_shape, model.box))

@@ -17,7 +17,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 NAMESPACES = ("aten", "prims", "torchvision", "quantized", "quantized_decomposed")
 
 _IMPURE = re.compile(
-    r"from_file|from_buffer|save|load|_?print|warn|_?pin_memory|is_pinned|record_stream|wait|data_ptr"
+    r"from_file|from_buffer|save|load|_?print|_?pin_memory|is_pinned|record_stream|wait|data_ptr"
     r"|manual_seed|seed|initial_seed|Generator|get_gradients|owner\w*|is_owner|confirmed_by_owner|local_value|to_here"
     r"|set_?|set_\w+|_set_(?!item)\w+|\w*_unsafe|_reshape_alias\w*|_resize_output\w*|_test_\w+|_get_\w+|_use_\w+"
     r"|_?cudnn_\w+|_?cuda_\w+|_cufft\w+|_cslt\w+|_?miopen_\w+|_mps_\w+|_mkldnn\w+|_nnpack\w+|_triton\w+|_lazy_\w+"
@@ -49,11 +49,13 @@ def is_pure(schema: Any) -> bool:
 
 def _is_value(kind: Any) -> bool:
     """A tensor, a number, a text that selects a variant, or a list, tuple or dictionary of these."""
+    if str(kind).startswith(_QUANTIZED):
+        return True
     inner = kind.containedTypes()
     if inner:
         return all(_is_value(one) for one in inner)
     text = str(kind)
-    return text.startswith(_QUANTIZED) or _VALUES.fullmatch(text) is not None
+    return _VALUES.fullmatch(text) is not None
 
 
 def exported_is_pure(target: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 import zipfile
 from collections.abc import Generator
@@ -16,6 +15,7 @@ from torch.export.pt2_archive._package import load_pt2
 
 from robcert.errors import EvaluationError
 from robcert.network.detect import REEXPORT, members
+from robcert.network.script import load_checked
 from robcert.network.storages import check_storages
 from robcert.network.vet import vetted
 
@@ -91,27 +91,16 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The network in a TorchScript archive.
 
     Raises:
-        EvaluationError: the archive is damaged, or its code reads or writes files.
+        EvaluationError: the archive is damaged, or its code does more than compute tensors.
     """
-    _no_file_access(path)
     check_storages(path)
     try:
         with without_deprecations():
-            return torch.jit.load(str(path), map_location="cpu")
+            return load_checked(path)
+    except EvaluationError:
+        raise
     except Exception as error:
         raise _damaged(path, "a TorchScript archive", error) from None
-
-
-def _no_file_access(path: Path) -> None:
-    """TorchScript is run by its interpreter, but two of the interpreter's operators reach the disk."""
-    for name, full in members(path).items():
-        if name.startswith("code/") and name.endswith(".py"):
-            found = re.search(r"\b(?:torch|ops\.\w+)\.(save|from_file)\b", _read(path, full).decode("utf-8", "replace"))
-            if found:
-                raise EvaluationError(
-                    f"{path} calls torch.{found.group(1)}, which reaches files; it was not run",
-                    REEXPORT,
-                )
 
 
 def read_extra(path: Path, name: str) -> bytes | None:

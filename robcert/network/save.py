@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.errors import EvaluationError, UsageError, first_line
+from robcert.files import fresh
 from robcert.network.card import PT_KEY, SAFETENSORS_KEY, Card
 
 
@@ -29,7 +30,7 @@ def save_model(module: nn.Module, card: Card, path: str | Path) -> Path:
     state = {key: value.detach().cpu() for key, value in module.state_dict().items() if isinstance(value, Tensor)}
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise UsageError(f"{path} ends in {path.suffix!r}, expected .safetensors, .pt or .pth")
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = fresh(path.with_name(f".{path.name}.partial"))
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import save

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from robcert.errors import UsageError
+from robcert.files import fresh
 from robcert.reproduce.record import Cell, Column, ReproduceRecord, Table
 from robcert.reproduce.render import markdown
 
@@ -105,6 +106,6 @@ def _record_of(page: Path, name: str) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = fresh(path.with_name(f".{path.name}.partial"))
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from robcert.errors import EvaluationError
+from robcert.files import fresh
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary name beside ``path``, flush it to the disk, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = fresh(path.with_name(f".{path.name}.tmp"))
     try:
         write(temporary)
         with temporary.open("rb") as file:

@@ -23,6 +23,7 @@ from torch import Tensor
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.errors import EvaluationError, UsageError, first_line
+from robcert.files import refuse_links
 from robcert.runs.files import explained, write_atomically
 from robcert.runs.record import LegRecord, RunSpec
 from robcert.runs.spec import difference, digest
@@ -36,6 +37,9 @@ CREATE TABLE IF NOT EXISTS running (model INTEGER PRIMARY KEY, leg INTEGER, file
 CREATE TABLE IF NOT EXISTS serial (value INTEGER);
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT);
 """
+
+_IN_PLACE = (".lock", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.sqlite-journal")
+"""Files of a run directory that are written without being renamed."""
 
 
 @dataclass
@@ -60,6 +64,7 @@ class RunStore:
         self.spec = spec
         with explained(directory):
             directory.mkdir(parents=True, exist_ok=True)
+            refuse_links(directory, _IN_PLACE)
             self._lock = FileLock(directory / ".lock")
             try:
                 self._lock.acquire(timeout=0)
@@ -73,6 +78,8 @@ class RunStore:
                 self._database = sqlite3.connect(directory / "run.sqlite", isolation_level=None)
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
+                self._database.execute("PRAGMA trusted_schema=OFF")
+                _refuse_programs(self._database, directory)
                 self._database.executescript(_TABLES)
             except BaseException:
                 self._lock.release()
@@ -107,11 +114,11 @@ class RunStore:
             shards: dict[str, Tensor] = {}
             for position, distance, found, file, row in rows:
                 if file not in shards:
-                    shards[file] = _read(self.directory / file).tensors["x"]
+                    shards[file] = _read(self._member(file)).tensors["x"]
                 witnesses.put(position, shards[file][row].clone(), distance, Found(**json.loads(found)))
             running = query("SELECT leg, file FROM running WHERE model = ?", (model,)).fetchone()
             if running is not None and running[0] == len(progress.legs):
-                progress.snapshot = _read(self.directory / running[1])
+                progress.snapshot = _read(self._member(running[1]))
         return progress
 
     def checkpoint(self, model: int, leg: int, witnesses: Witnesses, snapshot: Snapshot) -> None:
@@ -169,6 +176,15 @@ class RunStore:
                 f"{self.directory} holds a run of another specification:\n{lines}",
                 "Give the same options to continue it, or name another directory with --run DIR",
             )
+
+    def _member(self, name: str) -> Path:
+        """A file of the run directory that the database names."""
+        if not isinstance(name, str) or Path(name).name != name:
+            raise EvaluationError(
+                f"run.sqlite of the run directory {self.directory} names a file outside of it ({name!r})",
+                "Remove the directory, or name another with --run DIR: the run begins anew",
+            )
+        return self.directory / name
 
     def _next_serial(self) -> int:
         (latest,) = self._database.execute("SELECT COALESCE(MAX(value), 0) FROM serial").fetchone()
@@ -230,6 +246,16 @@ def read_spec(directory: Path) -> RunSpec:
             f"{path} cannot be read as a run of this version ({first_line(error)})",
             "Name another directory with --run DIR",
         ) from None
+
+
+def _refuse_programs(database: sqlite3.Connection, directory: Path) -> None:
+    """A database may hold statements that run when a row is written; robcert makes none."""
+    found = database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
+    if found is not None:
+        raise EvaluationError(
+            f"run.sqlite of the run directory {directory} holds a {found[0]} ({found[1]}), which robcert never writes",
+            "Remove the directory, or name another with --run DIR: the run begins anew",
+        )
 
 
 class _transaction:

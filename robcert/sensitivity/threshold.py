@@ -17,6 +17,7 @@ from scipy.stats import betabinom
 from torch import Tensor
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
+from robcert.files import fresh
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.types import LoadedModel
 
@@ -118,7 +119,7 @@ def write_threshold(threshold: Threshold, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = fresh(path.with_name(f".{path.name}.partial"))
     try:
         temporary.write_text(threshold.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robcert.files import fresh
 from robcert.train.optimiser import Moves
 
 _VERSION = 2
@@ -106,7 +107,7 @@ class Checkpoint:
         self.history.append(epoch)
         if epoch.number == epoch.epochs or time.monotonic() - self._written < self.every:
             return
-        temporary = self.path.with_name(f"{self.path.name}.partial")
+        temporary = fresh(self.path.with_name(f"{self.path.name}.partial"))
         content = {
             "version": _VERSION,
             "fingerprint": self.fingerprint,

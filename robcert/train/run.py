@@ -13,8 +13,9 @@ from torch import nn
 
 from robcert.data import load_dataset
 from robcert.errors import UsageError
+from robcert.files import fresh
 from robcert.network import Card, save_model
-from robcert.network.card import write_toml
+from robcert.network.card import option_fault, write_toml
 from robcert.network.device import usable_device
 from robcert.nn.convolution import UndividedConv2d
 from robcert.train.checkpoint import Checkpoint, Epoch
@@ -116,7 +117,7 @@ def train_recipe(
     card = Card(
         name=plan.name,
         architecture=plan.architecture.name,
-        options=plan.architecture.options,
+        options={k: v for k, v in plan.architecture.options.items() if not option_fault(k, v)},
         input_shape=data.shape,
         num_classes=len(data.classes),
         box=data.box,
@@ -211,6 +212,6 @@ def _target(output: Path) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = fresh(path.with_name(f".{path.name}.partial"))
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -78,7 +78,7 @@ def lively(module: nn.Module, side: int) -> tuple[nn.Module, torch.Tensor, torch
             heads = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None]
             if heads and heads[-1].bias is not None and heads[-1].bias.shape == logits.shape[1:]:
                 heads[-1].bias -= logits.mean(0)
-                logits = logits - logits.mean(0)
+                logits = module(x)
         y = logits.argmax(1)
         first = torch.stack([(y == k).nonzero()[0, 0] for k in y.unique()])[:IMAGES]
         if len(first) >= 2:

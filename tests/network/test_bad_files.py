@@ -20,6 +20,7 @@ from torch import nn
 from robcert.errors import EvaluationError, RobcertError, UsageError
 from robcert.network import Card, load_model, peek_card, save_model
 from robcert.network.card import write_toml
+from robcert.nn import architectures
 
 from .conftest import CLASSES, SHAPE, images, small_net
 
@@ -75,13 +76,15 @@ def test_missing_files_folders_and_misspelt_names(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_a_misspelt_zoo_name_is_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str) -> None:
+def test_a_misspelt_zoo_name_is_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from robcert.network import zoo
 
-    card = Card(architecture=factory, input_shape=SHAPE, num_classes=CLASSES)
+    card = Card(architecture="linear", input_shape=SHAPE, num_classes=CLASSES)
     (tmp_path / "zoo" / "digits-tiny").mkdir(parents=True)
     monkeypatch.setattr(zoo, "zoo_roots", lambda: [tmp_path / "zoo"])
-    save_model(small_net(), card, tmp_path / "zoo" / "digits-tiny" / "weights.safetensors")
+    save_model(
+        architectures.get("linear")(SHAPE, CLASSES), card, tmp_path / "zoo" / "digits-tiny" / "weights.safetensors"
+    )
     write_toml(card, tmp_path / "zoo" / "digits-tiny" / "model.toml")
     assert zoo.zoo_names() == ["digits-tiny"]
     assert load_model("digits-tiny").name == "digits-tiny"
@@ -139,6 +142,11 @@ def rewrite(source: Path, target: Path, change: Callable[[str, bytes], bytes | N
         if content is not None:
             writer.write_record(name, content, len(content))
     writer.write_end_of_file()
+
+
+def records(path: Path) -> list[tuple[str, bytes]]:
+    reader = torch._C.PyTorchFileReader(str(path))
+    return [(name, reader.get_record(name)) for name in reader.get_all_records()]
 
 
 @pytest.fixture(scope="module")
@@ -225,15 +233,132 @@ def test_guards_in_an_export_are_not_run(tmp_path: Path, exported: Path) -> None
     assert not trap.exists()
 
 
-def test_a_script_that_writes_files_is_refused(tmp_path: Path) -> None:
-    class Writer(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            torch.save(x, "sprung.pt")
-            return x.flatten(1)
+class _Writes(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, "sprung")
+        return x.flatten(1)
 
-    torch.jit.save(torch.jit.script(Writer()), str(tmp_path / "a.pt"))
-    with pytest.raises(EvaluationError, match=r"calls torch\.save"):
-        load_model(tmp_path / "a.pt", input_shape=SHAPE)
+
+class _Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleList([nn.Identity(), _Writes()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.inner:
+            x = layer(x)
+        return x
+
+
+class _Restored(nn.Module):
+    """Runs while it is loaded."""
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[int, bool]:
+        return 1, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[int, bool]) -> None:
+        self.training = state[1]
+        torch.save(torch.zeros(1), "sprung")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)
+
+
+SCRIPTS: dict[str, tuple[nn.Module, Callable[[bytes], bytes], str]] = {
+    "save": (_Writes(), lambda source: source, r"calls torch\.save"),
+    "spaces": (_Writes(), lambda source: source.replace(b"torch.save", b"torch . save"), r"calls torch\.save"),
+    "alias": (_Writes(), lambda source: source.replace(b"torch.save(", b"ops.aten.save("), r"calls torch\.save"),
+    "method": (
+        _Writes(),
+        lambda source: source.replace(b'torch.save(x, "sprung")', b'x.save("sprung")'),
+        r"torch\.save",
+    ),
+    "a layer": (_Deep(), lambda source: source, r"calls torch\.save"),
+    "restored": (_Restored(), lambda source: source, r"calls torch\.save .*__setstate__"),
+    "default value": (
+        nn.Flatten(),
+        lambda source: source.replace(b"input: Tensor", b'input: Tensor, y: Tensor=torch.from_file("sprung", True, 9)'),
+        "default value",
+    ),
+    "comment": (nn.Flatten(), lambda source: source.replace(b"  return", b"  # x\n    return"), "does not write"),
+    "other class": (
+        nn.Flatten(),
+        lambda source: source.replace(b"training : bool", b"training : __torch__.torch.classes.dist_c10d.Store"),
+        "cannot compile|dist_c10d",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_a_script_that_does_more_than_compute_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    module, change, match = SCRIPTS[kind]
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path / "made")
+    scripted = torch.jit.script(module)
+    monkeypatch.chdir(tmp_path)
+    torch.jit.save(scripted, "good.pt")
+    shutil.rmtree("made")
+    Path("sprung").unlink(missing_ok=True)  # __setstate__ also runs where it is compiled
+    changed = {name: change(content) for name, content in records(Path("good.pt")) if name.endswith(".py")}
+    rewrite(Path("good.pt"), Path("bad.pt"), lambda name, content: changed.get(name, content))
+    with pytest.raises(EvaluationError, match=match):
+        load_model("bad.pt", input_shape=SHAPE)
+    assert not Path("sprung").exists()
+
+
+def test_a_script_pickle_that_names_python_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(nn.Flatten()), str(tmp_path / "good.pt"))
+    bad = b"\x80\x02cos\nmkdir\n(X\x06\x00\x00\x00sprungtR."
+    for member in ("data.pkl", "constants.pkl"):
+        rewrite(tmp_path / "good.pt", tmp_path / "bad.pt", lambda n, c, m=member: bad if n == m else c)
+        with pytest.raises(EvaluationError, match=r"names os\.mkdir"):
+            load_model(tmp_path / "bad.pt", input_shape=SHAPE)
+
+
+CARDS: dict[str, dict[str, object]] = {
+    "a program": {"architecture": "os:system", "options": {"command": "touch sprung"}},
+    "a module": {"architecture": "fresh:net"},
+    "a method": {"architecture": "torchvision:models.get_model"},
+    "a path": {"architecture": "torchvision:resnet18", "options": {"weights": "DEFAULT"}},
+    "a download": {"architecture": "torchvision:resnet18", "options": {"pretrained": True}},
+    "a url": {"architecture": "cnn", "options": {"activation": "https://example.org/x"}},
+    "a table": {"architecture": "cnn", "options": {"widths": {"a": 1}}},
+    "deep": {"architecture": "cnn", "options": {"widths": [[[[[1]]]]]}},
+}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("kind", CARDS)
+def test_a_card_does_not_choose_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fresh.py").write_text("open('sprung', 'w').close()\ndef net(**_):\n    raise ValueError\n")
+    text = json.dumps({"input_shape": SHAPE, "num_classes": CLASSES, **CARDS[kind]})
+    state = small_net().state_dict()
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".pt":
+        torch.save({"state_dict": state, "robcert_card": text}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(state, path, metadata={"robcert": text})
+    with pytest.raises(RobcertError) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value) or "torchvision" in str(caught.value)
+    assert not Path("sprung").exists()
+
+
+def test_links_do_not_lead_what_is_written_elsewhere(tmp_path: Path) -> None:
+    aim = tmp_path / "aim"
+    aim.write_text("kept")
+    (tmp_path / ".a.safetensors.partial").symlink_to(aim)
+    (tmp_path / "a.safetensors").symlink_to(aim)
+    save_model(small_net(), Card(architecture="cnn"), tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").is_symlink()
+    assert aim.read_text() == "kept"
 
 
 def test_weights_without_their_architecture_say_what_is_missing(tmp_path: Path) -> None:
@@ -281,7 +406,7 @@ def test_nan_weights_name_their_tensor(tmp_path: Path, factory: str) -> None:
         net[0].bias[1] = float("inf")
     path = save_model(net, Card(architecture=factory, input_shape=SHAPE), tmp_path / "a.safetensors")
     with pytest.raises(EvaluationError, match=r"1 of 4 values of '0\.bias'"):
-        load_model(path)
+        load_model(path, arch=factory)
 
 
 def test_a_card_with_a_wrong_key_names_the_right_one(tmp_path: Path, factory: str) -> None:

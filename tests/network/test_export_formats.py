@@ -58,8 +58,9 @@ def test_graphs_go_to_graphs_and_weights_to_weights(tmp_path: Path, factory: str
     done = export_model(
         str(tmp_path / "a.pt"), tmp_path / "b.safetensors", arch=factory, input_shape=SHAPE, mean=(0.5,), std=(0.5,)
     )
-    assert load_model(done.path).card["mean"] == [0.5]  # pyright: ignore
-    on = export_model(done.path, tmp_path / "c.onnx")
+    assert load_model(done.path, arch=factory).card["mean"] == [0.5]  # pyright: ignore
+    assert factory in done.runs
+    on = export_model(done.path, tmp_path / "c.onnx", arch=factory)
     again = export_model(on.path, tmp_path / "d.pt2")
     last = export_model(again.path, tmp_path / "e.onnx")
     x = images()

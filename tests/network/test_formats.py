@@ -28,7 +28,7 @@ def card(**fields: object) -> Card:
 def test_safetensors_with_the_card_in_its_header(tmp_path: Path, factory: str) -> None:
     net = small_net()
     path = save_model(net, card(data="digits", results={"natural_accuracy": 0.5}), tmp_path / "a.safetensors")
-    model = load_model(path)
+    model = load_model(path, arch=factory)
     assert torch.equal(model.module(images()), net(images()))
     assert (model.name, model.input_shape, model.num_classes, model.box) == (
         "small",
@@ -53,16 +53,18 @@ def test_safetensors_with_the_card_beside_it_and_the_folder_as_its_name(tmp_path
     save_file(net.state_dict(), folder / "weights.safetensors")
     write_toml(card(name=""), folder / "model.toml")
     for reference in (folder, str(folder / "weights.safetensors")):
-        model = load_model(reference)
+        model = load_model(reference, arch=factory)
         assert torch.equal(model.module(images()), net(images()))
         assert model.name == "mine"
     assert peek_card(folder) == card(name="")
 
 
-def test_state_dict_with_its_card_needs_no_flag(tmp_path: Path, factory: str) -> None:
+def test_state_dict_with_its_card(tmp_path: Path, factory: str) -> None:
     net = small_net()
     path = save_model(net, card(), tmp_path / "a.pt")
-    assert torch.equal(load_model(path).module(images()), net(images()))
+    with pytest.raises(UsageError, match="--arch mynets:small"):
+        load_model(path)  # a file does not choose code
+    assert torch.equal(load_model(path, arch=factory).module(images()), net(images()))
     assert peek_card(path) == card()
     assert set(torch.load(path, weights_only=True)["state_dict"]) == set(net.state_dict())
 
@@ -212,17 +214,17 @@ def test_mean_and_std_are_inside_the_network(tmp_path: Path, factory: str, kind:
         save_model(net, card(), path)
     else:
         (script if kind == "torchscript" else export)(net, path)
-    model = load_model(path, input_shape=SHAPE, mean=(0.25,), std=(0.5,))
+    model = load_model(path, arch=factory, input_shape=SHAPE, mean=(0.25,), std=(0.5,))
     assert torch.allclose(model.module(images()), net((images() - 0.25) / 0.5), atol=1e-6)
     with pytest.raises(UsageError, match="mean has 3 values"):
-        load_model(path, input_shape=SHAPE, mean=(0.1, 0.2, 0.3))
+        load_model(path, arch=factory, input_shape=SHAPE, mean=(0.1, 0.2, 0.3))
 
 
 def test_flags_go_before_the_card(tmp_path: Path, factory: str) -> None:
     path = save_model(small_net(), card(mean=(0.5,), std=(0.5,), box=(0, 1)), tmp_path / "a.pt")
-    model = load_model(path, box=(-1.0, 2.0), name="mine")
+    model = load_model(path, arch=factory, box=(-1.0, 2.0), name="mine")
     assert (model.box, model.name) == ((-1.0, 2.0), "mine")
-    assert torch.allclose(model.module(images()), load_model(path).module(images()))
+    assert torch.allclose(model.module(images()), load_model(path, arch=factory).module(images()))
 
 
 def test_from_module_copies_and_never_touches(tmp_path: Path) -> None:

@@ -99,17 +99,14 @@ def _inline(model: Any, path: Path, size: int) -> None:
         del tensor.external_data[:]
 
 
-def _tensors(model: Any) -> list[Any]:
-    """Initialisers, and tensors in attributes of all nodes, also those of branches and functions."""
-    found = list(model.graph.initializer)
-    graphs = [model.graph, *model.functions]
-    while graphs:
-        for node in graphs.pop().node:
-            for attribute in node.attribute:
-                found += [attribute.t] if attribute.HasField("t") else []
-                if attribute.HasField("g"):
-                    found += list(attribute.g.initializer)
-                    graphs.append(attribute.g)
+def _tensors(message: Any) -> list[Any]:
+    """Every tensor in a message, wherever it stands: weights, attributes, branches, functions, parts of sparse ones."""
+    found: list[Any] = []
+    for field, value in message.ListFields():
+        if field.type != field.TYPE_MESSAGE:
+            continue
+        for inner in (value,) if hasattr(value, "ListFields") else value:
+            found += [inner] if field.message_type.name == "TensorProto" else _tensors(inner)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Runtime:
             # TF32 multiplies with ten bits: that would be another network.
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))  # pyright: ignore[reportArgumentType]
 
+        _check_domains(model)
+
         def start(proto: Any) -> Any:
             return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
 
@@ -93,6 +95,36 @@ class Runtime:
             raise EvaluationError(f"onnxruntime cannot execute the model: {_first(error)}") from error
         columns = [[torch.from_numpy(np.atleast_1d(np.asarray(p[k]))) for p in parts] for k in range(len(outputs))]
         return [torch.cat(column)[: len(array)] if self.fixed else column[0] for column in columns]
+
+
+_RUNS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+_REACHES = ("PythonOp", "PythonOpGrad", "EPContext", "ATen", "TritonOp", "YieldOp", "Send", "Recv", "RecordEvent")
+"""Operators of onnxruntime that call Python or other libraries, or read files, in the builds that have them."""
+
+
+def _nodes(message: Any) -> Iterator[Any]:
+    """Every node in a message, wherever it stands: branches, bodies, functions."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for inner in (value,) if hasattr(value, "ListFields") else value:
+                if field.message_type.name == "NodeProto":
+                    yield inner
+                yield from _nodes(inner)
+
+
+def _check_domains(model: Any) -> None:
+    """Only operators that compute go to onnxruntime, and no tensor that lies elsewhere.
+
+    Raises:
+        EvaluationError: there is another one; it is named.
+    """
+    own = {function.domain for function in model.functions}
+    for node in _nodes(model):
+        if node.op_type in _REACHES or node.domain not in (*_RUNS, *own):
+            called = f"{node.domain}.{node.op_type}".strip(".")
+            raise EvaluationError(
+                f"the node {node.name or called!r} is {called}, an operator that robcert does not give to onnxruntime"
+            )
 
 
 def _older(model: Any, said: str) -> Any | None:
