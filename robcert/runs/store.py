@@ -179,7 +179,7 @@ class RunStore:
 
     def _member(self, name: str) -> Path:
         """A file of the run directory that the database names."""
-        if not isinstance(name, str) or Path(name).name != name:
+        if Path(name).name != name:
             raise EvaluationError(
                 f"run.sqlite of the run directory {self.directory} names a file outside of it ({name!r})",
                 "Remove the directory, or name another with --run DIR: the run begins anew",
