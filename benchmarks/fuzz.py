@@ -4,16 +4,18 @@
     python benchmarks/fuzz.py --files 300 --seed 1
 
 A good file of each format is damaged in a reproducible way (bytes, lengths, truncation, parts twice, texts swapped; in
-archives also a file inside, with its checksum made right) and given to the function that reads it, in a process of its
-own. The first file of each format is undamaged, and must load. A fault is: any exception that is no RobcertError, a
-process that ends, more than 10 s of the processor for a file (or a minute of the clock), more than 2 GB of memory, a
-file that appears where none may, or code from a file that ran (every pickle among the good files would create a
-folder). Exit code 1 if there is one.
+archives also a file inside, with its checksum made right; and along the grammar of the format, `fuzz_grammar.py`) and
+given to the function that reads it, in a process of its own that may not write, start a process or connect, where the
+system has a way to forbid it (`fuzz_sandbox.py`). The first file of each format is undamaged, and must load. A fault is:
+any exception that is no RobcertError, a process that ends, more than 10 s of the processor for a file (or a minute of
+the clock), more than 2 GB of memory, a file that appears where none may, or code from a file that ran (every pickle
+among the good files would create a folder). Exit code 1 if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -67,6 +69,7 @@ def good_files(folder: Path) -> dict[str, Path]:
 
     from robcert.network import Card, export_onnx, from_module, save_model
     from robcert.network.card import write_toml
+    from robcert.nn import architectures
 
     (folder / "fuzznets.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
     module, shape = net(), (1, 6, 6)
@@ -76,6 +79,8 @@ def good_files(folder: Path) -> dict[str, Path]:
         name: folder / name for name in ("plain.pt", "legacy.pt", "script.pt", "export.pt2", "trap.pt", "trap.pkl")
     }
     files["safetensors"] = save_model(module, card, folder / "a.safetensors")
+    linear = Card(architecture="linear", input_shape=shape, num_classes=3)
+    files["registered"] = save_model(architectures.get("linear")(shape, 3), linear, folder / "registered.safetensors")
     files["carded.pt"] = save_model(module, card, folder / "carded.pt")
     torch.save(module.state_dict(), files["plain.pt"])
     torch.save({"state_dict": module.state_dict()}, files["legacy.pt"], _use_new_zipfile_serialization=False)
@@ -149,8 +154,14 @@ def _external_onnx(source: Path, target: Path) -> None:
     onnx.save(model, str(target), save_as_external_data=True, location="external.bin", size_threshold=0)
 
 
-def mutate(content: bytes, draw: random.Random) -> bytes:
+def mutate(kind: str, content: bytes, draw: random.Random) -> bytes:
     """Damage to the file, or to one file in an archive: whole again, so that what is in it is read."""
+    import fuzz_grammar
+
+    if draw.random() < 0.5:
+        said = fuzz_grammar.mutate(kind, content, draw)
+        if said is not None:
+            return said
     if not content.startswith(b"PK") or draw.random() < 0.3:
         return damage(content, draw)
     written = io.BytesIO()
@@ -217,19 +228,25 @@ def read(kind: str, path: Path) -> None:
 
         load_dataset(f"npz:{path}", n=None, seed=0)
     else:
-        arch = None if kind in ("onnx", "onnx.text", "onnx.external", "script.pt", "export.pt2") else "fuzznets:net"
+        arch = (
+            None
+            if kind in ("onnx", "onnx.text", "onnx.external", "script.pt", "export.pt2", "registered")
+            else "fuzznets:net"
+        )
         model = load_model(path, arch=arch, input_shape=(1, 6, 6))
         logits = model.module(torch.zeros(3, 1, 6, 6))
         assert logits.shape == (3, model.num_classes)
 
 
-def worker(seed: int, first: int, last: int, folder: Path) -> None:
-    """Files ``first`` to ``last``; one line of JSON for each, on a channel that no library prints to."""
+def worker(first: int, last: int, folder: Path, forbid: bool) -> None:
+    """Files ``first`` to ``last``; one line of JSON for each, on a channel that no library prints to.
+
+    Each is written by the process that started this one, when it is told that the file before it is done.
+    """
     warnings.simplefilter("ignore")
     import torch
 
     from robcert.errors import RobcertError
-    from robcert.network import load_model
 
     torch.set_num_threads(1)
     channel = os.fdopen(os.dup(1), "w", buffering=1)
@@ -238,19 +255,25 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
     sys.path.insert(0, str(folder))
     files = json.loads((folder / "files.json").read_text())
     kinds = sorted(files)
-    load_model(files["onnx"])  # imports are not what is timed
+    for kind in kinds:  # imports are not what is timed
+        if not kind.startswith("trap"):
+            with contextlib.suppress(RobcertError):
+                read(kind, Path(files[kind]))
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)  # so that a fault does not take the machine with it
     resource.setrlimit(resource.RLIMIT_DATA, (base + 2 * MOST_MEMORY, hard))
+    if forbid:
+        import fuzz_sandbox
+
+        fuzz_sandbox.enter()
     for number in range(first, last):
         kind = kinds[number % len(kinds)]
-        draw = random.Random(f"{seed} {number}")
-        content = Path(files[kind]).read_bytes()
         path = folder / f"case{Path(files[kind]).suffix}"
-        path.write_bytes(content if number < len(kinds) else mutate(content, draw))
+        print(json.dumps({"number": number, "kind": kind, "wanted": True}), file=channel)
+        if not sys.stdin.readline():
+            return
         began = time.process_time()
         signal.alarm(math.ceil(6 * MOST_SECONDS))  # ends the process, also where it hangs outside of Python
-        print(json.dumps({"number": number, "kind": kind, "began": True}), file=channel)
         try:
             read(kind, path)
             result, fault = "loaded", ""
@@ -275,6 +298,11 @@ def run(files: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
     faults: list[str] = []
     counts: Counter[tuple[str, str]] = Counter()
     slowest, most = 0.0, 0.0
+    import fuzz_sandbox
+
+    forbid = fuzz_sandbox.available()
+    if not forbid:
+        say("this system cannot forbid a process to write, start and connect: only the folder is watched")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sys.path.insert(0, name)
@@ -283,13 +311,24 @@ def run(files: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
         allowed = {p.name for p in folder.iterdir()} | {f"case{p.suffix}" for p in good.values()} | {"__pycache__"}
         first = 0
         while first < files:
-            command = [sys.executable, __file__, "--worker", str(seed), str(first), str(files), name]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            command = [sys.executable, __file__, "--worker", str(first), str(files), name, str(int(forbid))]
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+            ) as process:  # fmt: skip
                 assert process.stdout is not None
+                assert process.stdin is not None
                 begun: dict[str, Any] = {}
                 for line in process.stdout:
                     begun = json.loads(line)
                     if "result" not in begun:
+                        number, source = begun["number"], good[begun["kind"]]
+                        content = source.read_bytes()
+                        if number >= len(good):
+                            content = mutate(begun["kind"], content, random.Random(f"{seed} {number}"))
+                        (folder / f"case{source.suffix}").write_bytes(content)
+                        process.stdin.write("\n")
+                        process.stdin.flush()
                         continue
                     first = begun["number"] + 1
                     counts[begun["kind"], begun["result"]] += 1
@@ -317,8 +356,8 @@ def run(files: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
 def main() -> None:
     """The command."""
     if sys.argv[1:2] == ["--worker"]:
-        seed, first, last, folder = sys.argv[2:6]
-        worker(int(seed), int(first), int(last), Path(folder))
+        first, last, folder, forbid = sys.argv[2:6]
+        worker(int(first), int(last), Path(folder), forbid == "1")
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000)
