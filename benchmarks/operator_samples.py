@@ -1,7 +1,7 @@
 """Torch's own samples of every operator that an analysis knows, against what the analysis claims.
 
     python benchmarks/operator_samples.py --jobs 8 --record after.jsonl
-    python benchmarks/operator_samples.py --drawn                  # the tenth that the default tests run
+    python benchmarks/operator_samples.py --drawn                  # those of the default tests
     python benchmarks/operator_samples.py --operators softmax,mean
     python benchmarks/operator_samples.py --record after.jsonl --before before.jsonl --page docs/operator-samples.md
 
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--record", type=Path, help="one line of JSON a cell; what it holds already is not run again")
     parser.add_argument("--operators", help="only these, comma-separated")
-    parser.add_argument("--drawn", action="store_true", help="only the tenth that the default tests run")
+    parser.add_argument("--drawn", action="store_true", help="only those of the default tests")
     parser.add_argument("--before", type=Path, help="the record of an earlier version")
     parser.add_argument("--page", type=Path, help="write the table as a page")
     options = parser.parse_args()
@@ -60,15 +60,16 @@ def main() -> int:
     if before:
         print(*lost(before, cells), sep="\n")
     if options.page is not None:
-        options.page.write_text(page(cells, before), encoding="utf-8")
+        total = sum(1 for name in operators() for _ in pairs(name))
+        options.page.write_text(page(cells, before, total), encoding="utf-8")
     return 1 if table.bad else 0
 
 
 def _operator(job: tuple[str, int, int, bool, set[str]]) -> list[Cell]:
     """The cells of one part of the pairs of one operator."""
-    name, part, parts, tenth, known = job
+    name, part, parts, few, known = job
     torch.set_num_threads(1)
-    chosen = [pair for pair in (drawn(name) if tenth else pairs(name)) if pair.key not in known]
+    chosen = [pair for pair in (drawn(name) if few else pairs(name)) if pair.key not in known]
     return [cell for pair in chosen[part::parts] for cell in judged(pair)]
 
 

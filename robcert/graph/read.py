@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -157,8 +159,13 @@ class Graph:
             return concrete(known[n.name], IMAGES) if spec is None else torch.zeros(spec.sizes(), dtype=spec.dtype)
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)  # pyright: ignore
-        with torch.no_grad():
-            return cast("Any", node.target)(*args, **kwargs)
+        try:
+            with torch.no_grad():
+                return cast("Any", node.target)(*args, **kwargs)
+        except Exception as error:
+            raise self._refusal(
+                node, f"its value cannot be computed ({type(error).__name__}: {first_line(error)})"
+            ) from error
 
     def arguments(self, node: fx.Node, known: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a node by name, as an analysis knows them.
@@ -224,7 +231,8 @@ def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str, *, de
         alone = copy_module(module).cpu().eval()
         for count in (IMAGES, 1):
             _answer(alone, _images(count, input_shape), name)
-        program = export(alone, input_shape, name)
+        with contextlib.redirect_stderr(io.StringIO()):  # where torch prints what it had traced before an error
+            program = export(alone, input_shape, name)
         graph = rewritten(program, name, decompose=decompose)
         _check_same(graph, alone, input_shape)
     return graph
@@ -233,13 +241,27 @@ def read_graph(module: nn.Module, input_shape: tuple[int, ...], name: str, *, de
 def rewritten(program: ExportedProgram, name: str, *, decompose: bool = False) -> Graph:
     """Return the graph of an exported program in functional form; the program itself is left as it is."""
     with quiet(), torch.no_grad():
-        changed = program.run_decompositions({}) if decompose else program
+        changed = _decomposed(program, name) if decompose else program
         nodes = copied(changed.graph, changed.graph_module)
         if not make_functional(nodes):
-            changed = program.run_decompositions({})
+            changed = _decomposed(program, name)
             nodes = copied(changed.graph, changed.graph_module)
         merge_repeated(nodes)
         return _graph(nodes, changed, program, name)
+
+
+def _decomposed(program: ExportedProgram, name: str) -> ExportedProgram:
+    """The program in common operators without side effects, as torch writes it."""
+    try:
+        return program.run_decompositions({})
+    except Exception as error:
+        written = ", ".join(sorted({node_label(node) for node in program.graph.nodes if mutates(node)}))
+        raise EvaluationError(
+            f"torch cannot write the operators of {name} in terms of others without side effects"
+            + (f" (in place: {written})" if written else "")
+            + f": {type(error).__name__}: {first_line(error)}",
+            "Use operators that return a new tensor. Empirical attacks work without a graph.",
+        ) from error
 
 
 def _graph(graph: fx.Graph, changed: ExportedProgram, program: ExportedProgram, name: str) -> Graph:
@@ -298,7 +320,13 @@ def _check_same(graph: Graph, module: nn.Module, input_shape: tuple[int, ...]) -
                 f"{graph.name} is random: it answers differently to the same image",
                 "A bound of one draw says nothing about the next. Attack it with --eot, or certify it with smoothing.",
             )
-        found = graph.execute(x)[graph.logits.name]
+        try:
+            found = graph.execute(x)[graph.logits.name]
+        except Exception as error:
+            raise EvaluationError(
+                f"the graph that torch exports of {graph.name} cannot take {count} image(s): {first_line(error)}",
+                _ALONE,
+            ) from error
         scale = float(one.double().abs().amax()) if one.numel() else 0.0
         if not bool(((found.double() - one.double()).abs() <= _AGREE * scale).all()):
             raise EvaluationError(

@@ -146,11 +146,15 @@ class Call(OpCall[Value]):
 
     def jump(self) -> Value:
         """A second result that jumps, like the indices of a sort."""
+        return self.beside("the indices", "they jump")
+
+    def beside(self, what: str, why: str) -> Value:
+        """A result besides the first of which nothing is known."""
         return self.walk.value(
             self,
             [],
             INFINITE,
-            reasons=(f"{self.layer}: the indices of {self.op} have no finite constant (they jump)",),
+            reasons=(f"{self.layer}: {what} of {self.op} have no finite constant ({why})",),
             keep=False,
         )
 

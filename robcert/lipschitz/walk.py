@@ -89,7 +89,11 @@ class Walk:
         if not getattr(rule, "affine", False):
             given = {name: self._measured(value) for name, value in given.items()}
         call = Call(node, op, layer, given, walk=self)
-        return self.graph.ruled(call, lambda: self._ruled(call, rule))
+        found = self.graph.ruled(call, lambda: self._ruled(call, rule))
+        if isinstance(found, list):  # a rule need not say anything of further results
+            known = cast("list[Any]", found)
+            return [call.beside("further results", "none is known") if one is None else one for one in known]
+        return found
 
     def _ruled(self, call: Call, rule: Rule) -> Any:
         try:

@@ -105,5 +105,27 @@ LISTED: dict[str, list[tuple[Any, ...]]] = {
     + [(lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True), _images(2, 3, 4, 5))],
     "upsample_trilinear3d": [(lambda x, s, c: F.interpolate(x, s, mode="trilinear", align_corners=c),
                               _images(2, 1, 3, 2, 3), s, c) for s in ((2, 3, 2), (4, 4, 4)) for c in (False, True)],
+    # Torch's samples of these work along the axis of the images, or with constants that a rule refuses.
+    "flip": [(lambda x: x.flip(-1), _images(3, 4)), (lambda x: x.flip(1, 2), _images(3, 4))],
+    "roll": [(lambda x: x.roll(1, -1), _images(3, 4)), (lambda x: x.roll((1, 2), (1, 2)), _images(3, 4))],
+    "argmin": [(lambda x: x.argmin(-1), _images(3, 4))],
+    "msort": [(lambda x: x.t().msort().t(), _images(4))],
+    "tensor_split": [(lambda x: x.tensor_split(3, -1), _images(3, 4))],
+    "addmm": [(lambda x, b, w: torch.addmm(b, x, w), _images(2, 4), torch.tensor([1.0, 2, 3]), _images(4, 3))],
+    "clamp": [(lambda x: x.clamp(-0.5, 0.3), _images(3, 4)), (lambda x: x.clamp(max=0.3), _images(3, 4))],
+    "clip": [(lambda x: torch.clip(x, -0.5, 0.3), _images(3, 4))],
+    "threshold": [(lambda x: F.threshold(x, 0.2, 0.2), _images(3, 4))],
+    "expand_as": [(lambda x, y: x.unsqueeze(1).expand_as(y.expand(x.shape[0], 3, 4)), _images(4), _images(1, 3, 4))],
+    "flatten": [(lambda x: x.flatten(1), _images(3, 4)), (lambda x: x.flatten(-2), _images(3, 4))],
+    "linalg_vector_norm": [(lambda x, p: torch.linalg.vector_norm(x, p, -1, keepdim=True), _images(3, 4), p)
+                           for p in (1, 2, torch.inf)],
+    "minimum": [(lambda x: torch.minimum(x, x.flip(-1)), _images(3, 4))],
+    "min": [(lambda x: x.min(-1, keepdim=True), _images(3, 4))],
+    "movedim": [(lambda x: x.movedim(-1, 1), _images(3, 4))],
+    "moveaxis": [(lambda x: torch.moveaxis(x, -1, 1), _images(3, 4))],
+    "pow": [(lambda x: x.pow(1), _images(3, 4)),
+            (lambda x: x.square().sum(-1, keepdim=True).pow(0.5), _images(3, 4))],
+    "repeat": [(lambda x: x.repeat(1, 2, 1), _images(3, 4))],
+    "unsqueeze": [(lambda x: x.unsqueeze(-1), _images(3, 4)), (lambda x: x.unsqueeze(1), _images(3, 4))],
 }  # fmt: skip
 """Name -> calls, each a function and its arguments."""

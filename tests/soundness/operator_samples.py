@@ -97,7 +97,8 @@ def _outcomes(check: Callable[[], list[tuple[str, str]]], count: int) -> list[tu
     try:
         return check()
     except RobcertError as error:
-        return [("refused", error.found)] * count
+        infinite = error.found.startswith("there is no finite Lipschitz bound")
+        return [("infinite" if infinite else "refused", error.found)] * count
     except Exception as error:  # what a user would see as a traceback
         return [("raw", f"{type(error).__name__}: {error}")] * count
 

@@ -97,14 +97,20 @@ def _column(domain: str) -> str:
     return next(name for name, domains in COLUMNS.items() if domain in domains)
 
 
-def page(after: list[Cell], before: list[Cell], version: str = "") -> str:
-    """The table as a page of the documentation; of both versions only the pairs that both were asked about."""
+def page(after: list[Cell], before: list[Cell], total: int) -> str:
+    """The table as a page of the documentation.
+
+    Args:
+        after: what came of the pairs.
+        before: of an earlier version; only pairs that both were asked about are compared.
+        total: the number of all pairs that there are.
+    """
     table = Table(after)
-    lines = ["# Operator samples", "", *_summary(table)]
+    lines = ["# Operator samples", "", *_summary(table, total)]
     if before:
         both = {cell.key for cell in before} & {cell.key for cell in after}
         old, new = (Table(c for c in cells if c.key in both) for cells in (before, after))
-        lines += ["", f"## Before and after ({len(both):,} samples asked of both versions{version})", ""]
+        lines += ["", f"## Before and after ({len(both):,} pairs asked of both versions)", ""]
         lines += ["| analysis | version | " + " | ".join(OUTCOMES) + " |", "| --- | --- |" + " ---: |" * len(OUTCOMES)]
         for name in COLUMNS:
             for label, one in (("before", old), ("after", new)):
@@ -115,23 +121,30 @@ def page(after: list[Cell], before: list[Cell], version: str = "") -> str:
         "",
         "## Every operator",
         "",
-        "Held / infinite / refused" + (", before in brackets where it differs" if before else ""),
+        "Held / infinite / refused"
+        + (
+            "; in brackets what the earlier version said of the pairs that both were asked about, where that differs"
+            if before
+            else ""
+        ),
     ]
     lines += ["", "| operator | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
-    earlier = Table(c for c in before if c.key in {cell.key for cell in after}) if before else None
+    both = {cell.key for cell in before} & {cell.key for cell in after}
+    then, now = (Table(c for c in cells if c.key in both).counts for cells in (before, after))
     for operator, row in sorted(table.counts.items()):
-        parts = (_cell(row[name], earlier.counts[operator][name] if earlier else None) for name in COLUMNS)
+        parts = (_cell(row[name], now[operator][name], then[operator][name]) for name in COLUMNS)
         lines.append(f"| `{operator}` | " + " | ".join(parts) + " |")
     return "\n".join([*lines, ""])
 
 
-def _summary(table: Table) -> list[str]:
+def _summary(table: Table, total: int) -> list[str]:
     none = table.layouts["no network"]
     lines = [
-        "Written by `benchmarks/operator_samples.py`; what it compares is in [soundness](soundness.md), section 9.",
+        "Written by `benchmarks/operator_samples.py`; what it compares is in [soundness](soundness.md), section 4.",
         "",
-        f"{sum(table.layouts.values()):,} pairs of a sample and a tensor argument, {none:,} of which are no network in "
-        "any layout of the images.",
+        f"{sum(table.layouts.values()):,} of {total:,} pairs of a sample and a tensor argument (drawn by the hash of "
+        f"their names, those of rare operators first). {none:,} of them are no network in any layout of the images, or "
+        "too large for a search.",
         "",
         "| layout of the images | networks |",
         "| --- | ---: |",
@@ -146,12 +159,13 @@ def _summary(table: Table) -> list[str]:
     return [*lines, "", f"Rules that refuse every sample, which count as no rule: {', '.join(nothing) or 'none'}."]
 
 
-def _cell(now: Counter[str], before: Counter[str] | None) -> str:
-    def said(count: Counter[str]) -> str:
-        text = " / ".join(str(count[o]) for o in OUTCOMES[:3])
-        bad = [f"{count[o]} {o}" for o in OUTCOMES[3:] if count[o]]
-        return f"{text}, **{', '.join(bad)}**" if bad else text
-
-    if not now:
+def _cell(every: Counter[str], now: Counter[str], before: Counter[str]) -> str:
+    if not every:
         return "-"
-    return said(now) if before is None or not before or before == now else f"{said(now)} ({said(before)})"
+    return _said(every) if before == now else f"{_said(every)} (of those asked before: {_said(before)})"
+
+
+def _said(count: Counter[str]) -> str:
+    text = " / ".join(str(count[o]) for o in OUTCOMES[:3])
+    bad = [f"{count[o]} {o}" for o in OUTCOMES[3:] if count[o]]
+    return f"{text}, **{', '.join(bad)}**" if bad else text

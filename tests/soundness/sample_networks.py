@@ -26,10 +26,12 @@ COUNTS = (1, 2, 3)
 """Numbers of images for which a network must answer."""
 IN_PLACE = 3
 """So many samples of an in-place variant: it is the same operator behind another name."""
+LARGEST = 1 << 12
+"""Entries of an image or of its logits, at most."""
 MOST = 60
 """So many samples are borrowed from another operator, at most."""
-DRAWN = 6
-"""So many pairs of an operator are in the default tests, at most."""
+DRAWN = 2
+"""So many pairs of an operator are in the default tests, at most: what two minutes allow."""
 LAYOUTS = ("front", "first", "front, constants too", "first, constants too")
 """Where the images stand: in front of the argument's axes or along its first one. Where an operator wants the same of
 all tensors, its constants have an axis of images too, along which they repeat."""
@@ -126,9 +128,9 @@ def pairs(operator: str) -> Iterator[Pair]:
 
 
 def drawn(operator: str) -> list[Pair]:
-    """A tenth of the pairs of an operator, at least one and at most `DRAWN`, whatever else there is."""
+    """One or two pairs of an operator, the same whatever else there is."""
     found = sorted(pairs(operator), key=lambda pair: pair.digest)
-    return found[: min(DRAWN, len(found) // 10 + 1)]
+    return found[: min(DRAWN, len(found) // 20 + 1)]
 
 
 @cache
@@ -181,10 +183,11 @@ class SampleNetwork(nn.Module):
                 self.register_buffer(f"constant{k}", constant)
             self.settings.append(None if tensor or k == pair.leaf else leaf)
         value = pair.arguments[pair.leaf]
-        self.own = tuple(value.shape) if front else tuple(value.shape[1:])
-        self.shape = self.own or (1,)  # an image has an axis
+        self.shape = tuple(value.shape) if front else tuple(value.shape[1:])
+        self.shape = self.shape or (1,)  # an image has an axis
         self.sample = value.detach().clone()
         self.axes: list[int | None] | None = None
+        self.single = False
 
     def results(self, x: Tensor) -> list[Tensor]:
         """What the operator returns: its floating-point tensors, else all of them."""
@@ -194,8 +197,7 @@ class SampleNetwork(nn.Module):
             if constant is not None and self.expanded:
                 constant = constant.expand(x.shape[0], *constant.shape[1:])
             wide = x.dtype if setting is torch.float32 else setting
-            own = x if self.own else x.squeeze(1)
-            arguments.append(own if k == self.at else wide if constant is None else constant)
+            arguments.append(x if k == self.at else wide if constant is None else constant)
         args, kwargs = pytree.tree_unflatten(arguments, self.tree)
         found = [one for one in pytree.tree_leaves(self.call(*args, **kwargs)) if isinstance(one, Tensor)]
         return [one for one in found if one.is_floating_point()] or found
@@ -212,6 +214,10 @@ class SampleNetwork(nn.Module):
             if not found and a.shape != b.shape:
                 raise ValueError("no axis of the result is that of the images")
             self.axes.append(found[0] if found else None)
+        sizes = [one.numel() for one in (two[0], images(2))]
+        if max(sizes) > 2 * LARGEST:
+            raise ValueError("too large for a search")
+        self.single = self(images(2)).shape[1] == 1
 
     def forward(self, x: Tensor) -> Tensor:
         rows: list[Tensor] = []
@@ -223,7 +229,7 @@ class SampleNetwork(nn.Module):
                 one = one.movedim(axis, 0)
             rows.append(one.unsqueeze(1) if one.dim() == 1 else one.flatten(1) if one.dim() > 2 else one)
         logits = rows[0] if len(rows) == 1 else torch.cat(rows, 1)
-        return nn.functional.pad(logits, (0, 1)) if logits.shape[1] == 1 else logits  # a classifier has two classes
+        return nn.functional.pad(logits, (0, 1)) if self.single else logits  # a classifier has two classes
 
 
 @dataclass(frozen=True)

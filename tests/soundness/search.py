@@ -112,7 +112,7 @@ def _directions(function: Function, x: Tensor) -> list[Tensor]:
         return [torch.randn(x.shape, generator=generator, dtype=torch.float64).sign()]
     rows: list[Tensor] = []
     for k in torch.randperm(answer.shape[1], generator=generator)[:_ROWS].tolist():
-        row = torch.autograd.grad(answer[:, k].sum(), leaf, retain_graph=True, allow_unused=True)[0]
+        row = _gradient(answer[:, k].sum(), leaf, keep=True)
         rows.append(torch.zeros_like(x) if row is None else row)
     jacobian = torch.stack(rows, 1).flatten(2).nan_to_num().clamp(-1e12, 1e12)
     steepest = jacobian.abs().sum(2).argmax(1)
@@ -122,6 +122,14 @@ def _directions(function: Function, x: Tensor) -> list[Tensor]:
         torch.where(jacobian[torch.arange(len(x)), steepest] < 0, -1.0, 1.0).double().reshape(x.shape),
         torch.nn.functional.one_hot(column, features).double().reshape(x.shape),
     ]
+
+
+def _gradient(value: Tensor, leaf: Tensor, *, keep: bool = False) -> Tensor | None:
+    """None where torch has none: some in-place operators."""
+    try:
+        return torch.autograd.grad(value, leaf, retain_graph=keep, allow_unused=True)[0]
+    except RuntimeError:
+        return None
 
 
 def _best(found: Pairs, norm: str) -> Tensor:
@@ -147,9 +155,8 @@ def _ascent(function: Function, a: Tensor, b: Tensor, norms: list[str], steps: i
         for part, norm in zip(every, NORMS, strict=True):
             moved, apart = (y - z)[part].norm(ORDER[norm], 1), difference[part].norm(ORDER[norm], 1)
             loss = loss - (moved.clamp_min(1e-12).log() - apart.clamp_min(CLOSEST).log()).nan_to_num().sum()
-        optimiser.zero_grad()
-        loss.backward()
         for leaf in (a, b):
+            leaf.grad = _gradient(loss, leaf, keep=True)
             if leaf.grad is not None:
                 leaf.grad.nan_to_num_()
         optimiser.step()
@@ -196,7 +203,7 @@ def smallest(
         best = best.minimum(value.detach().view(n, count).nan_to_num(torch.inf))
         if not value.requires_grad:
             break
-        (way,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+        way = _gradient(value.sum(), leaf)
         if way is None:
             break
         point = torch.minimum(torch.maximum(point - part * (top - bottom) * way.nan_to_num().sign(), bottom), top)
