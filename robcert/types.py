@@ -183,6 +183,7 @@ class LoadedModel:
         card: what is known about the model (the fields of `robcert.network.card.Card`).
         warnings: what the probe noticed.
         notes: what was decided in reading the file, a sentence each.
+        no_gradient: why the network has no gradient by its image; "" where it has one.
     """
 
     module: nn.Module
@@ -195,3 +196,4 @@ class LoadedModel:
     card: dict[str, Any] | None = None
     warnings: tuple[str, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    no_gradient: str = ""

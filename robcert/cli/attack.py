@@ -60,7 +60,7 @@ def attack(
         typer.Option(
             help="Legs, attack:iterations[xrestarts]: cw:100,1k,10k,cw:1kx10,pgd:100x5; or autoattack, strong, fast.",
             rich_help_panel=_ATTACK,
-            show_default="cw:100,1k + pgd:100x5",
+            show_default="cw:100,1k + pgd:100x5; noise, square, boundary for a network without a gradient",
         ),
     ] = None,
     attack: Annotated[
@@ -240,9 +240,10 @@ def attack(
             "--plan already names attacks, iterations and restarts",
             "Give --plan (pgd:100x10 has 10 restarts), or --attack with --iterations and --restarts",
         )
+    named = plan is not None or attack is not None or iterations is not None or restarts > 1
     if plan is not None:
         legs = parse_plan(plan, norm)
-    elif attack is not None or iterations is not None or restarts > 1:
+    elif named:
         name = attack or ("pgd" if norm == "l1" else "cw")
         legs = sweep(name, [parse_count(part) for part in (iterations or "100,1k").split(",")], restarts)
     else:
@@ -273,7 +274,7 @@ def attack(
             loaded,
             images,
             threat,
-            legs,
+            legs if named else None,
             goal=goal,
             certify=certify,
             seed=seed,

@@ -26,7 +26,7 @@ from robcert.cli.report import report
 from robcert.cli.reproduce import reproduce
 from robcert.cli.show import show
 from robcert.cli.train import train
-from robcert.errors import RobcertError
+from robcert.errors import RobcertError, network_fault, raised_by_network
 
 app = typer.Typer(
     name="robcert",
@@ -124,6 +124,9 @@ def _run(arguments: list[str] | None) -> int:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             silence()
             return _say(f"cannot write ({error.strerror})", "Free some space and run the same command again", 3)
+        if raised_by_network(error):
+            fault = network_fault(error)
+            return _say(f"the network does not run: {fault.found}", fault.do, fault.exit_code)
         return _say(
             f"{type(error).__name__}: {str(error).strip() or 'no message'}",
             "This is a defect of robcert, not of your input. `robcert --debug ...` shows the traceback to report",

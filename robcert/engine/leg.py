@@ -29,6 +29,7 @@ from robcert.engine.steps import Steps
 from robcert.engine.verifier import Verifier
 from robcert.engine.witnesses import Found, Witnesses
 from robcert.math.norms import nearly
+from robcert.network.adapt import check_gradient
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
 _COUNTS = ("entered", "left", "work")
@@ -56,6 +57,9 @@ class Leg:
         recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
         compiler: what fuses them in a long leg; None: TorchInductor where there is a GPU.
         anew: every search begins as if no example were known, so that it notes its own near misses.
+
+    Raises:
+        EvaluationError: the attack needs a gradient, and the network has none.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Leg:
         anew: bool = False,
     ) -> None:
         self.anew = anew
+        check_gradient(model.module, attack.cost.backwards)
         self.search = search if isinstance(attack, Refining) else None
         self.model, self.attack, self.name = model, attack, name
         self.module = layout or model.module

@@ -15,7 +15,7 @@ GLANCE = 0.02
 
 
 def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
-    """The least seconds of a pass forward and backward to ``x``, for each network, measured in turns.
+    """The least seconds of a pass forward and (where there is one) backward to ``x``, for each network, in turns.
 
     On a GPU it is replayed, as the steps of an attack are. Where a pass would take a large part of ``seconds``, it is
     one of fewer images, from which that of all is extrapolated.
@@ -50,7 +50,9 @@ def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
 def _pass(network: nn.Module, x: Tensor) -> Work:
     def work() -> None:
         point = x.detach().requires_grad_(True)
-        torch.autograd.grad(network(point).logsumexp(dim=1).sum(), point)
+        answer = network(point).logsumexp(dim=1).sum()
+        if answer.requires_grad:
+            torch.autograd.grad(answer, point)
 
     return work
 

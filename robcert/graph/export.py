@@ -7,30 +7,16 @@ on the other images, is looked up in the graph (`robcert.graph.batch`).
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import re
-import traceback
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from robcert.errors import EvaluationError, first_line
-from robcert.network.program import without_deprecations
+from robcert.network.refusal import OneImage, quiet, refusal
 
 IMAGES = 2
 """The number of images in the example that torch traces with; the graph holds for any number."""
-
-_SIZE = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")
-_EMPIRICAL = "Empirical attacks and smoothing work without a graph."
-_OURS = (Path(__file__).parents[1], *(Path(str(package.__file__)).parent for package in (torch, contextlib)))
-"""Folders of code that no user wrote."""
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> ExportedProgram:
@@ -50,7 +36,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
         try:
             return _scripted(module, x) if script else _traced(module, x)
         except Exception as error:  # whatever a forward may raise under tracing
-            raise _refusal(error, name, script) from error
+            raise refusal(error, name, module, x) from error
 
 
 def _traced(module: nn.Module, x: Tensor) -> ExportedProgram:
@@ -62,12 +48,8 @@ def _traced(module: nn.Module, x: Tensor) -> ExportedProgram:
     program = torch.export.export(module, (x,), dynamic_shapes=({0: Dim("n", min=1)},), strict=False)
     one = torch.export.export(module, (x[:1],), strict=False)
     if _operators(program) != _operators(one):
-        raise _OneImage
+        raise OneImage
     return program
-
-
-class _OneImage(Exception):
-    """A network that does something else for one image."""
 
 
 _SAME = ("aten.alias.default", "aten.contiguous.default", "aten.detach.default")
@@ -107,55 +89,3 @@ def _scripted(module: nn.Module, x: Tensor) -> ExportedProgram:
             return _traced(gm, x)
 
     return Converter(torch.jit.trace(module, (x,)), (x,)).convert()  # pyright: ignore
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """Keep from the terminal what torch logs and warns of while it exports: the error that follows says it."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with without_deprecations(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _refusal(error: Exception, name: str, script: bool) -> EvaluationError:
-    """What a person is told instead of torch's report."""
-    where = _line(error)
-    at = f" (in {where})" if where else ""
-    text = str(error)
-    if isinstance(error, _OneImage) or "Constraints violated" in text:
-        asked = re.search(r"guard (.+?)\.?$", text, re.MULTILINE)
-        question = f" (it asks whether {_SIZE.sub('n', asked.group(1))})" if asked else ""
-        return EvaluationError(
-            f"{name} does something else for one number of images n than for another{question}{at}",
-            f"There is no bound for such a network: an answer must depend on its image alone. {_EMPIRICAL}",
-        )
-    if type(error).__name__.startswith("GuardOnDataDependent") or "data-dependent" in text:
-        return EvaluationError(
-            f"{name} decides by the values of a tensor which way to go{at}",
-            f"There is no bound for a forward that branches on values. {_EMPIRICAL}",
-        )
-    form = "its TorchScript archive" if script else "it"
-    return EvaluationError(
-        f"torch cannot export {name}: {form} has no graph{at} ({type(error).__name__}: {first_line(error)})",
-        f"Its forward must consist of tensor operators, without Python objects of its own. {_EMPIRICAL}"
-        if not script
-        else "Write the network with torch.export.save (a .pt2 file), or save its weights and name the architecture "
-        f"with --arch. {_EMPIRICAL}",
-    )
-
-
-def _line(error: BaseException | None) -> str:
-    """The last line of a user's code on the way to an error: "nets.py:12: if x.max() > 1:"."""
-    found = ""
-    while error is not None and not found:
-        for frame in traceback.extract_tb(error.__traceback__):
-            path = Path(frame.filename)
-            if path.is_file() and not any(path.is_relative_to(folder) for folder in _OURS):
-                found = f"{path.name}:{frame.lineno}" + (f": {frame.line}" if frame.line else "")
-        error = error.__cause__ or error.__context__
-    return found[:120]

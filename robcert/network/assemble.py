@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.network import architecture as architectures
 from robcert.network import program
+from robcert.network.adapt import logits_key
 from robcert.network.match import Tensors, Weights, expected_shapes, find, is_counter, same, versions_for
 from robcert.network.weights import check_finite, check_sizes, guess_classes
 
@@ -73,10 +74,10 @@ def running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple
         for shape in shapes:
             try:
                 answer: Any = module(torch.zeros(1, *shape, dtype=dtype))
+                if logits_key(answer, 1) is not None or answer.dim() == 2:
+                    return shape
             except Exception:  # whatever a network says to an input that is none of its own
                 continue
-            if isinstance(answer, Tensor) and answer.dim() == 2:
-                return shape
     return shapes[0]
 
 

@@ -18,6 +18,7 @@ from robcert.network import card as cards
 from robcert.network import program
 from robcert.network.card import EXTRA_FILE, Card
 from robcert.network.fold import copy_module
+from robcert.network.refusal import quiet, refusal
 from robcert.types import LoadedModel
 
 
@@ -95,15 +96,11 @@ def exported_program(module: nn.Module, model: LoadedModel) -> ExportedProgram:
         EvaluationError: torch cannot export it.
     """
     x = torch.full((2, *model.input_shape), model.box[0])
-    try:
-        with torch.no_grad():
+    with quiet(), torch.no_grad():
+        try:
             return torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},), strict=False)
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        raise EvaluationError(
-            f"torch cannot export {model.name}: {lines[0][:300] if lines else type(error).__name__}",
-            "Its forward must not branch on the values of a tensor, nor on the number of images.",
-        ) from error
+        except Exception as error:  # whatever a forward may raise under tracing
+            raise refusal(error, model.name, module, x) from error
 
 
 def _write_export(exported: ExportedProgram, model: LoadedModel, card: Card, path: Path) -> None:
@@ -117,7 +114,10 @@ def _write_export(exported: ExportedProgram, model: LoadedModel, card: Card, pat
 
 def _write_script(module: nn.Module, model: LoadedModel, card: Card, path: Path) -> None:
     try:
-        scripted: Any = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
+        # What stands around TorchScript (a normalisation, a choice of the logits) is traced; what is inside stays.
+        x = torch.full((2, *model.input_shape), model.box[0])
+        whole = isinstance(module, torch.jit.ScriptModule)
+        scripted: Any = module if whole else torch.jit.trace(module, (x,), check_trace=False)
         content = io.BytesIO()
         torch.jit.save(scripted, content, _extra_files={EXTRA_FILE: card.to_json()})
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from robcert.math.shapes import reachable, refit
 from robcert.network import architecture as architectures
 from robcert.network import card as cards
 from robcert.network import program, weights
+from robcert.network.adapt import WithoutGradient, adapted
 from robcert.network.assemble import assemble, running_shape
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
@@ -277,6 +278,7 @@ def _read_onnx(
 ) -> _Read:
     """The card in an ONNX file, and its network, compared with onnxruntime on what the network itself will see."""
     from robcert.network.onnx_import.load import load_onnx
+    from robcert.network.onnx_import.session import fall_back
 
     card = _card(path, None, "onnx") or Card()
     mean, std = (tuple(mean or (0.0,)), tuple(std or (1.0,))) if mean or std else (card.mean, card.std)
@@ -288,7 +290,10 @@ def _read_onnx(
 
     shape = input_shape or card.input_shape
     like = None if images is None else tuple(images.shape[1:])
-    return _Read(card, load_onnx(path, shape, _span(seen), given, like))
+    try:
+        return _Read(card, load_onnx(path, shape, _span(seen), given, like))
+    except EvaluationError as error:
+        return _Read(card, fall_back(error, path, shape, _span(seen), given, like))
 
 
 def _missing(path: Path) -> UsageError:
@@ -303,8 +308,9 @@ def _missing(path: Path) -> UsageError:
 
 def _own_shape(module: nn.Module, card: Card) -> tuple[int, ...] | None:
     from robcert.network.onnx_import.network import OnnxNetwork
+    from robcert.network.onnx_import.session import OnnxRuntime
 
-    if isinstance(module, program.Program | OnnxNetwork):
+    if isinstance(module, program.Program | OnnxNetwork | OnnxRuntime):
         return module.input_shape
     return architectures.default_shape(card.architecture) if card.architecture else None
 
@@ -317,8 +323,9 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
     whole = isinstance(module, (program.Program, torch.jit.ScriptModule))
     module = module.eval()
     source = replace(source, network=sha256_network(module, shape, card.box, card.mean, card.std))
+    module = adapted(module, shape, _span(card), card.num_classes, fresh=bool(card.mean or card.std))
     if not whole:
-        module = fold(module.float(), shape, _span(card))
+        module = fold(module, shape, _span(card))
     module = with_normalization(module, card.mean, card.std, shape)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -329,6 +336,8 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
         raise EvaluationError(f"the network cannot be moved to {device}: {error}") from error
     exactly_float32(device)
     found = probe(module, shape, card.num_classes, card.box, device)
+    if found.gradient.absent:
+        module = WithoutGradient(module, found.gradient.missing)
     card = card.model_copy(update={"name": card.name or name, "num_classes": found.num_classes})
     return LoadedModel(
         module=module,
@@ -340,6 +349,7 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
         rounding=found.rounding,
         card=card.dump(),
         warnings=(*notices, *found.warnings),
+        no_gradient=found.gradient.missing,
     )
 
 

@@ -21,12 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from robcert.errors import EvaluationError
+from robcert.errors import EvaluationError, RobcertError
+from robcert.network.adapt import does_not_run
+from robcert.network.gradient import Gradient, look_for_gradient
 
 SAFETY = 4.0
 FLOOR = 2.0**-22
 MOST_DRAWN = 2**26
 """Entries of all probing images together: 128 images of 3 x 384 x 384, and fewer that are larger."""
+
+_TRIED = 8
+"""Images at which the gradient is asked for."""
 
 _WORK = 4e9
 """Multiply-adds that one probing batch may cost (well under a second on one core)."""
@@ -34,11 +39,12 @@ _WORK = 4e9
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe found: the number of classes, the rounding bound, and warnings."""
+    """What the probe found: the number of classes, the rounding bound, warnings, and whether there is a gradient."""
 
     num_classes: int
     rounding: float
     warnings: tuple[str, ...]
+    gradient: Gradient
 
 
 def probe(
@@ -101,7 +107,7 @@ def probe(
         if exact is not None:
             difference = max(difference, _relative(logits[: len(exact)], exact))
     rounding = max(FLOOR, SAFETY * difference) if torch.equal(logits, again) else FLOOR
-    return Probe(classes, rounding, tuple(noticed))
+    return Probe(classes, rounding, tuple(noticed), look_for_gradient(module, x[:_TRIED]))
 
 
 def _first(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, float]:
@@ -135,14 +141,10 @@ class _Work(TorchDispatchMode):
 def _call(module: Callable[[Tensor], object], x: Tensor, shape: tuple[int, ...]) -> Tensor:
     try:
         answer = module(x)
+    except RobcertError:
+        raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        raise EvaluationError(
-            f"the network does not run on {len(x)} image(s) of shape {_shape(shape)}: "
-            f"{type(error).__name__}: {lines[-1][:300] if lines else ''}",
-            f"robcert gave it a tensor of shape {_shape(tuple(x.shape))}. If images have another shape, say "
-            "so with --input-shape (channels first); an exported graph needs a dynamic batch dimension.",
-        ) from error
+        raise does_not_run(error, x, shape) from error
     if not isinstance(answer, Tensor):
         raise EvaluationError(
             f"the network answers with a {type(answer).__name__}, expected one tensor of logits (n, classes)",
@@ -196,7 +198,3 @@ def _float64(module: nn.Module, x: Tensor) -> Tensor | None:
         return None
     usable = isinstance(exact, Tensor) and exact.dtype == torch.float64 and bool(torch.isfinite(exact).all())
     return exact if usable else None
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape)

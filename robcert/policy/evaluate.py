@@ -26,10 +26,11 @@ from robcert.policy.record import GatedModel, GateRecord, PolicyRecord, Requirem
 from robcert.policy.schema import Requirement
 from robcert.runs.api import attack
 from robcert.runs.early import OUT_OF_TIME, Enough, Standing
+from robcert.runs.plan import LegPlan
 from robcert.runs.record import ModelRecord, RunRecord, Versions
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record
-from robcert.types import Norm, Threat
+from robcert.types import LoadedModel, Norm, Threat
 
 SETTLED = "the verdict cannot change any more"
 
@@ -70,9 +71,11 @@ class _Group:
     def first(self) -> Requirement:
         return self.asked[0].requirement
 
-    @property
-    def plan(self) -> str:
-        return ",".join(str(leg) for leg in self.first.legs())
+    def legs(self, model: LoadedModel) -> list[LegPlan]:
+        return self.first.legs(bool(model.no_gradient))
+
+    def plan(self, model: LoadedModel) -> str:
+        return ",".join(map(str, self.legs(model)))
 
 
 def evaluate(source: Source, how: How | None = None) -> GateRecord:
@@ -105,7 +108,7 @@ def evaluate(source: Source, how: How | None = None) -> GateRecord:
             questions = [_question(one) for one in group.asked]
             meter = Meter(how.reporter)
             record = _run(group, subject, source, replace(how, reporter=meter), questions, meter.settle)
-            use = _use(record, group, meter if how.full else None)
+            use = _use(record, group, group.plan(subject.model), meter if how.full else None)
             for one, question in zip(group.asked, questions, strict=True):
                 result = attacked(one, question, record.models[0], len(runs), use)
                 found[number, place[one.requirement.name]] = result
@@ -163,7 +166,7 @@ def update_baseline(source: Source, how: How | None = None) -> Path:
                     requirement=one.requirement.name,
                     norm=group.norm,
                     eps=group.eps,
-                    plan=group.plan,
+                    plan=group.plan(model),
                     seed=source.policy.seed,
                     standing=standing,
                 )
@@ -207,7 +210,7 @@ def _subjects(source: Source, inputs: Inputs, late: Callable[[], bool]) -> list[
     for model in inputs.models:
         known: dict[str, dict[int, bool]] = {}
         for one in drops if baseline else ():
-            plan = ",".join(str(leg) for leg in one.legs())
+            plan = ",".join(map(str, one.legs(bool(model.no_gradient))))
             if (before := cast(Baseline, baseline).of(model.name, one, plan, policy.seed)) is not None:
                 known[one.name] = before
         subjects.append(Subject(model, inputs.data, len(inputs.data) < inputs.of, known, late))
@@ -265,7 +268,7 @@ def _run(
         subject.model,
         subject.data,
         Threat(group.norm, (group.eps,), subject.data.box),
-        first.legs(),
+        group.legs(subject.model),
         goal="decide",
         certify=first.certify,
         seed=source.policy.seed,
@@ -277,13 +280,13 @@ def _run(
     )
 
 
-def _use(record: RunRecord, group: _Group, meter: Meter | None) -> RunUse:
+def _use(record: RunRecord, group: _Group, plan: str, meter: Meter | None) -> RunUse:
     model: ModelRecord = record.models[0]
     return RunUse(
         model=model.name,
         norm=group.norm,
         eps=group.eps,
-        plan=group.plan,
+        plan=plan,
         certify=group.first.certify,
         legs=model.legs,
         forwards=model.spent.forwards,

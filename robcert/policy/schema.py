@@ -12,7 +12,7 @@ from robcert.attacks import attacks
 from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
 from robcert.errors import RobcertError, UsageError, did_you_mean
-from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
+from robcert.runs.plan import GRADIENT_FREE, LegPlan, build, default_plan, parse_plan
 from robcert.types import NORMS, Norm, budget
 
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
@@ -145,8 +145,11 @@ class Requirement(Table):
         assert self.eps is not None
         return self.norm, self.eps
 
-    def legs(self) -> list[LegPlan]:
+    def legs(self, gradient_free: bool = False) -> list[LegPlan]:
         """The plan, cheapest leg first; equally dear ones as they are written.
+
+        Args:
+            gradient_free: for a network without a gradient: where no plan is written, one that needs none.
 
         Raises:
             UsageError: it cannot be read, an attack does not support the norm or an option, or an option is of none.
@@ -155,6 +158,8 @@ class Requirement(Table):
 
         norm = self.norm or "l2"
         text = self.plan or getattr(kinds.get(self.kind), "plan", None)
+        if gradient_free and self.plan is None:
+            text = GRADIENT_FREE[norm]
         plan = parse_plan(text, norm) if text else default_plan(norm)
         for leg in plan:
             build(leg, norm, self.options)

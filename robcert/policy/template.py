@@ -16,6 +16,7 @@ from robcert.policy.evaluate import How, load_inputs
 from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry, Policy, Requirement
 from robcert.runs.api import attack
+from robcert.runs.plan import GRADIENT_FREE
 from robcert.types import Norm, Threat
 
 QUICK = 200
@@ -92,14 +93,16 @@ def starting_policy(
     images = inputs.data
     first = "cw" if norm in attacks.get("cw").norms else "pgd"
     threat = Threat(norm, (_REACH[norm],), images.box)
-    record = attack(inputs.models[0], images, threat, f"{first}:100", goal="minimize", reporter=how.reporter)
+    network = inputs.models[0]
+    free = GRADIENT_FREE[norm] if network.no_gradient else ""
+    record = attack(network, images, threat, free or f"{first}:100", goal="minimize", reporter=how.reporter)
     found = record.models[0]
     median = found.distance.median if found.distance.median else _REACH[norm]
     eps = _two_digits(median / 2)
     standing = sum(1 for one in found.images if one.distance is None or one.distance > eps)
     certified = sum(1 for one in found.images if (one.radius or 0.0) > eps)
     n = len(images)
-    measured = f"{n} images, {first} with 100 iterations"
+    measured = f"{n} images, {free or f'{first} with 100 iterations'}"
     words = {"norm": norm, "eps": f"{eps:g}"}
     proven = _CERTIFIED.substitute(words, least=least) if (least := _least(certified, n)) > 0 else ""
     text = _TEXT.substitute(
@@ -113,7 +116,7 @@ def starting_policy(
         natural=_least(found.natural_correct, n) or 0.05,
         attacked=_least(standing, n) or 0.05,
         share=f"{100 * standing / n:.1f}%",
-        plan=f"pgd:20x2,{first}:100,1k",
+        plan=free.replace(" + ", ",") or f"pgd:20x2,{first}:100,1k",
         certified=proven,
     )
     return Start(text, measured)

@@ -15,7 +15,7 @@ from robcert.engine.precision import SearchPrecision
 from robcert.errors import UsageError
 from robcert.runs.early import Enough
 from robcert.runs.execute import CHECKPOINT_SECONDS, execute
-from robcert.runs.plan import LegPlan, build, default_plan, parse_plan
+from robcert.runs.plan import LegPlan, build, parse_plan, plan_for
 from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import make_spec, run_name
@@ -51,7 +51,7 @@ def attack(
         data: the images (`robcert.load_dataset`), on the device of the models.
         threat: norm and budgets.
         plan: legs, e.g. "cw:100,1k,pgd:100x5", or a name: "autoattack", "strong", "fast"; by default a CW sweep and
-            restarts of PGD.
+            restarts of PGD, and for networks without a gradient attacks that need none.
         goal: "decide" (default with one budget: stop an image at its first verified example within the budget) or
             "minimize" (keep looking for closer ones; the only goal with several budgets, each of which is then also
             searched as "decide" does).
@@ -83,10 +83,8 @@ def attack(
         Interrupted: Ctrl-C, after saving.
     """
     models = [model] if isinstance(model, LoadedModel) else list(model)
-    if isinstance(plan, str):
-        legs = parse_plan(plan, threat.norm)
-    else:
-        legs = default_plan(threat.norm) if plan is None else list(plan)
+    named = parse_plan(plan, threat.norm) if isinstance(plan, str) else None if plan is None else list(plan)
+    legs, notes = plan_for(models, named, threat.norm)
     for leg in legs:
         build(leg, threat.norm, options or {})
     goal = goal or ("decide" if len(threat.eps) == 1 else "minimize")
@@ -111,6 +109,8 @@ def attack(
     spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot, search_precision)
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
     told = reporter or Silent()
+    for note in notes:
+        told.note(note)
     others = tuple(torch.device(device) for device in devices)
     return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough, others)
 

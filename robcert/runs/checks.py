@@ -83,13 +83,14 @@ def check_unbounded(
     """Attack up to `SAMPLE` open images, spread over the run, with the whole box as the budget (PGD on the margin).
 
     Every point of the box may be used, so whatever stands is either a network that gives one answer everywhere, or an
-    attack that has nothing to follow. ``unbounded``: the positions that stand.
+    attack that has nothing to follow. ``unbounded``: the positions that stand. Without a
+    gradient nothing is tried.
     """
     standing = ~wrong & (witnesses.distance > threat.largest) & (radius <= threat.largest)
     standing = standing & witnesses.distance.isinf()
     rows = standing.nonzero().flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()].tolist() if len(rows) else []
-    if not rows:
+    if not rows or model.no_gradient:
         return Unbounded()
     free = Threat(threat.norm, (diameter(threat, images.x[0].numel()),), threat.box)
     own = Witnesses(images.x)

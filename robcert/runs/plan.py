@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from robcert.attacks import Attack, attacks
-from robcert.errors import UsageError, did_you_mean
-from robcert.types import Norm
+from robcert.errors import EvaluationError, UsageError, did_you_mean
+from robcert.network.adapt import WithoutGradient, without_gradient
+from robcert.types import LoadedModel, Norm
 
 _LEG = re.compile(r"^(?:(?P<attack>[A-Za-z][\w.-]*):)?(?P<iterations>[\d.]+(?:e\d+)?[kKmM]?)(?:x(?P<restarts>\d+))?$")
 _UNITS = {"k": 1_000, "m": 1_000_000}
@@ -67,6 +69,51 @@ def default_plan(norm: Norm) -> list[LegPlan]:
     """Without a plan: the sweep of paper A as far as it is cheap, and restarts of another attack beside it."""
     first = "cw" if norm in attacks.get("cw").norms else "pgd"
     return parse_plan(f"{first}:100,1k + pgd:100x5")
+
+
+GRADIENT_FREE: dict[Norm, str] = {
+    "l2": "noise:100 + square:100,1k + boundary:1k",
+    "linf": "noise:100 + square:100,1k",
+    "l1": "noise:100,1k",
+}
+"""What a network without a gradient is attacked with where no plan is named."""
+
+
+def plan_for(models: Sequence[LoadedModel], plan: list[LegPlan] | None, norm: Norm) -> tuple[list[LegPlan], list[str]]:
+    """The legs of a run over some networks, and what is to be said about them before the first one.
+
+    Args:
+        models: the networks.
+        plan: the legs that were named; None: none were.
+        norm: of the threat.
+
+    Raises:
+        EvaluationError: a leg needs a gradient that a network does not have.
+    """
+    lacking = [model for model in models if model.no_gradient]
+    free = parse_plan(GRADIENT_FREE[norm])
+    if plan is None:
+        if lacking and len(lacking) < len(models):
+            names = " and ".join(model.name for model in lacking)
+            raise EvaluationError(
+                f"{names}: no gradient ({lacking[0].no_gradient}), while the others have one, and no plan was named",
+                f"Attack {names} in a run apart, or give a plan for all: --plan {_written(free)}",
+            )
+        plan = free if lacking else default_plan(norm)
+    asking = [leg for leg in plan if attacks.get(leg.attack).cost.backwards]
+    for model in lacking:
+        if asking and isinstance(model.module, WithoutGradient):
+            refused = without_gradient(model.name, model.no_gradient, _written(free))
+            raise EvaluationError(f"{refused.found}; {asking[0]} needs one", refused.do)
+    how = "all the same, though it may have nothing to follow" if asking else "without"
+    return plan, [
+        f"{model.name} has no gradient: {model.no_gradient}. It is attacked {how}: {_written(plan)}"
+        for model in lacking
+    ]
+
+
+def _written(plan: Sequence[LegPlan]) -> str:
+    return ",".join(map(str, plan))
 
 
 def parse_count(text: str) -> int:

@@ -98,7 +98,11 @@ def exported(model: LoadedModel) -> ExportedProgram | None:
     try:
         return graph_of(model).program
     except EvaluationError:  # a network without bounds may still be stored
-        return exported_program(copy_module(model.module).cpu().eval(), model)
+        program = exported_program(copy_module(model.module).cpu().eval(), model)
+    for node in program.graph.nodes:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise EvaluationError(f"{model.name} is random ({node.target}): what is written would answer otherwise")
+    return program
 
 
 def write_network(store: RunStore, name: str, model: LoadedModel, program: ExportedProgram | None) -> None:

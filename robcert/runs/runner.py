@@ -15,7 +15,7 @@ from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
 from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
-from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line
+from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded, compare_legs
 from robcert.runs.early import Enough, Standing, Stopped
@@ -111,7 +111,7 @@ class Runner:
             raise
         except Exception as error:
             if progress.legs:  # they were paid for
-                reason = f"leg {len(progress.legs) + 1} of {len(self.plan)} could not be done: {first_line(error)}"
+                reason = f"leg {len(progress.legs) + 1} of {len(self.plan)} could not be done: {_said(error)}"
                 known(summarized(progress.notes, reason))
             raise
         record = summarized(progress.notes, stopped)
@@ -178,8 +178,7 @@ class Runner:
         try:
             yield
         except Exception as error:  # a user's network, torch's exporter, a disk: each has errors of its own
-            found = error.found if isinstance(error, RobcertError) else first_line(error)
-            missing.append(f"{consequence}: {found}")
+            missing.append(f"{consequence}: {_said(error)}")
             self.reporter.note(missing[-1])
 
     def _checks(
@@ -197,7 +196,8 @@ class Runner:
 
     def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
         """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
-        if self.spec.search_precision == "float32":  # the user's way to leave nothing to the clock
+        # float32 is the user's way to leave nothing to the clock.
+        if self.spec.search_precision == "float32" or model.no_gradient:
             return model.module, None
         # A run that goes on keeps what was found, as it keeps its number of threads.
         sample, place = self.data.x[: self.slots], f"layout {number}"
@@ -321,3 +321,9 @@ class Runner:
         return self.enough(
             Standing((proof.radius > eps).numpy(), (~wrong & (witnesses.distance > eps)).numpy()),
         )
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, RobcertError):
+        return error.found
+    return network_fault(error).found if raised_by_network(error) else first_line(error)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.math.norms import dual, vector_norm
+from robcert.network.adapt import check_gradient
 from robcert.types import Norm
 
 STATISTICS: dict[str, str] = {
@@ -55,7 +56,11 @@ def measure(
 
     Returns:
         One value an image, (n,), for every name; NaN or infinite where the gradients are.
+
+    Raises:
+        EvaluationError: the network has no gradient.
     """
+    check_gradient(module)
     if not len(x):
         return {name: x.new_zeros(0) for name in wanted}
     with torch.no_grad():

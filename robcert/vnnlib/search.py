@@ -106,7 +106,7 @@ def _descend(
             with torch.no_grad():
                 if bool(holds(region, answered(head, model.module(candidate)))[0]):
                     return candidate
-        if step == iterations or not found.shape[1]:
+        if step == iterations or not found.shape[1] or not found.requires_grad:  # no gradient: the draws alone
             return None
         # The largest violation says whether it is found; the others keep a direction where the largest has none.
         loss = found.max(1).values.sum() + 0.1 * found.clamp_min(0).sum()

@@ -75,7 +75,7 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path: Path) -> None:
             return x.flatten(1)[:, :CLASSES] if float(x.sum()) > -1 else x.flatten(1)[:, 1 : CLASSES + 1]
 
     model = from_module(Branching(), SHAPE, CLASSES)
-    with pytest.raises(EvaluationError, match="cannot export"):
+    with pytest.raises(EvaluationError, match=r"decides by the values .*test_export\.py"):
         export_pt2(model, tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 

@@ -55,26 +55,33 @@ class Builder:
             EvaluationError: the graph asks for more than the limits allow.
         """
         if depth > limits.DEEPEST:
-            raise Unsupported(f"functions and branches are nested more than {limits.DEEPEST} deep")
+            raise EvaluationError(f"functions and branches are nested more than {limits.DEEPEST} deep")
         for proto in nodes:
-            missing = [name for name in proto.input if name and name not in scope]
-            if missing:
-                raise Unsupported(f"node {label(proto)} reads {missing[0]!r}, which nothing computes")
-            function = self.functions.get((proto.domain, proto.op_type))
-            if function is not None:
-                results = self._function(function, proto, scope, depth)
-            elif proto.domain not in DOMAINS:
-                raise Unsupported(
-                    f"node {label(proto)} is of the domain {proto.domain!r}, and only standard ONNX ops are read",
-                    "Export it again without custom ops.",
-                )
-            elif proto.op_type == "If":
-                results = self._branch(proto, scope, opset, depth)
-            else:
-                results = self._node(proto, scope, opset)
-            for name, value in zip(proto.output, results, strict=False):
-                if name:
-                    scope[name] = value
+            try:
+                self._read(proto, scope, opset, depth)
+            except Unsupported as error:
+                error.node = error.node or f"{label(proto)} ({proto.op_type})"
+                raise
+
+    def _read(self, proto: Any, scope: Scope, opset: Mapping[str, int], depth: int) -> None:
+        missing = [name for name in proto.input if name and name not in scope]
+        if missing:
+            raise Unsupported(f"node {label(proto)} reads {missing[0]!r}, which nothing computes")
+        function = self.functions.get((proto.domain, proto.op_type))
+        if function is not None:
+            results = self._function(function, proto, scope, depth)
+        elif proto.domain not in DOMAINS:
+            raise Unsupported(
+                f"node {label(proto)} is of the domain {proto.domain!r}, and only standard ONNX ops are read",
+                "Export it again without custom ops.",
+            )
+        elif proto.op_type == "If":
+            results = self._branch(proto, scope, opset, depth)
+        else:
+            results = self._node(proto, scope, opset)
+        for name, value in zip(proto.output, results, strict=False):
+            if name:
+                scope[name] = value
 
     def network(self, logits: Value, input_shape: tuple[int, ...], *, channels_last: bool) -> OnnxNetwork:
         """The network whose answer is ``logits``; steps that it does not need are left out."""

@@ -22,6 +22,10 @@ HALF = 2e-2
 IMAGES = 16
 
 
+class Parted(EvaluationError):
+    """The network that was read answers differently from onnxruntime."""
+
+
 def check_parity(
     network: OnnxNetwork, model: Any, found: Signature, path: Path, box: tuple[float, float], images: Tensor | None
 ) -> float:
@@ -49,7 +53,7 @@ def check_parity(
             "of the largest. --verify-with onnxruntime checks examples on the model itself.",
         )
     if not difference <= tolerance:
-        raise EvaluationError(
+        raise Parted(
             f"{path} answers differently in onnxruntime and in robcert, by {difference:.1e} of the largest |logit| "
             f"(allowed: {tolerance:g}). {first_difference(network, model, found, x)}",
             "Verdicts would not be about your model, so none are given. Please report the node.",

@@ -21,7 +21,13 @@ PROBES = (2, 3)
 
 
 class Unsupported(EvaluationError):
-    """A node that cannot become a layer: its op, a setting of it, or a tensor that should have been a constant."""
+    """A node that cannot become a layer: its op, a setting of it, or a tensor that should have been a constant.
+
+    Attributes:
+        node: what it is called, with its op; "" where it is about the whole graph.
+    """
+
+    node = ""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from robcert.errors import EvaluationError, RobcertError, UsageError
+from robcert.lipschitz.graph import graph_bound
 from robcert.network import load_model, peek_card
 from robcert.network.onnx_import import limits
+from robcert.network.onnx_import.load import load_onnx
 
 from ..conftest import CLASSES, SHAPE, images, residual_net, small_net
 from .models import model_of, normal_classifier
@@ -145,11 +147,19 @@ def test_a_difference_names_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from robcert.network.onnx_import.table import converters
     from robcert.network.onnx_import.values import apply
 
-    path = write(small_net(), tmp_path / "a.onnx", dynamo=False)
+    net = small_net()
+    path = write(net, tmp_path / "a.onnx", dynamo=False)
+    assert "Relu-14" in converters.names()
     monkeypatch.setitem(converters._entries, "Relu-14", lambda node: apply(torch.tanh, node.x))
-    error = refused(path, "answers differently in onnxruntime")
-    assert "Relu" in error.found
-    assert "They part at node" in error.found
+    with pytest.raises(EvaluationError, match=r"answers differently in onnxruntime.* They part at node .*\(Relu\)"):
+        load_onnx(path, box=(0.0, 1.0))
+    model = load_model(path)
+    assert "They part at node" in model.no_gradient
+    with torch.no_grad():
+        x = images()
+        assert torch.allclose(model.module(x), net(x), atol=1e-5), "what onnxruntime says is taken"
+    with pytest.raises(EvaluationError, match="They part at node"):
+        graph_bound(model)
 
 
 UNREADABLE: dict[str, tuple[list[Any], dict[str, Any], str]] = {

@@ -1,0 +1,94 @@
+"""A graph that robcert cannot read, as a network all the same: onnxruntime answers, and nothing has a gradient."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from robcert.errors import EvaluationError
+from robcert.network.onnx_import.parity import Parted, sample, with_outputs
+from robcert.network.onnx_import.read import read_onnx
+from robcert.network.onnx_import.runtime import Runtime
+from robcert.network.onnx_import.signature import signature
+from robcert.network.onnx_import.values import Unsupported
+
+
+class OnnxRuntime(nn.Module):
+    """The network of an ONNX file, computed by onnxruntime on the CPU.
+
+    Args:
+        model: the ``onnx.ModelProto``, with all data inside.
+        found: its `robcert.network.onnx_import.signature.Signature`.
+        refused: what robcert says of the graph, and of which node.
+
+    Attributes:
+        input_shape: of one image, channels first.
+        digest: of the file and its external data.
+    """
+
+    def __init__(self, model: Any, found: Any, refused: str) -> None:
+        super().__init__()
+        self.input_shape: tuple[int, ...] = found.input_shape
+        self.channels_last: bool = found.channels_last
+        self.notices: tuple[str, ...] = found.notices
+        self.refused = refused
+        self.digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+        self._runtime = Runtime(with_outputs(model, [found.logits]), found.name, found.fixed)
+        self._logits: str = found.logits
+        self.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits: (n, *input_shape) -> (n, classes) float32.
+
+        Raises:
+            EvaluationError: a graph of torch is asked for, or onnxruntime cannot execute it.
+        """
+        if isinstance(x, FakeTensor):
+            raise EvaluationError(self.refused)
+        if x.requires_grad:
+            raise NotImplementedError(f"onnxruntime gives answers alone ({self.refused})")
+        given = x.movedim(1, -1) if self.channels_last else x
+        return self._runtime(given, [self._logits])[0].to(x.device, torch.float32)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnnxRuntime:
+        """The network itself: it has no state that a copy could change, and a session cannot be copied."""
+        return self
+
+
+def fall_back(
+    error: EvaluationError,
+    path: Path,
+    input_shape: tuple[int, ...] | None,
+    box: tuple[float, float],
+    images: Callable[[tuple[int, ...]], Tensor | None] | None,
+    like: tuple[int, ...] | None,
+) -> OnnxRuntime:
+    """The network of a file of which robcert cannot read a node; the arguments are those of `load_onnx`.
+
+    Raises:
+        EvaluationError: ``error``, where it is about something else than a node, or where onnxruntime does not run the
+            file either.
+    """
+    cause = error.__cause__
+    node = cause.node if isinstance(cause, Unsupported) else ""
+    if not node and not isinstance(error, Parted):
+        raise error
+    refused = error.found if node in error.found else f"{error.found} (node {node})"
+    try:
+        model = read_onnx(path)
+        found = signature(model, path, input_shape, like)
+        network = OnnxRuntime(model, found, refused)
+        x = sample(found.input_shape, box, images(found.input_shape) if images else None)
+        with torch.no_grad():
+            logits = network(x)
+    except EvaluationError:
+        raise error from None
+    if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+        raise error
+    return network
