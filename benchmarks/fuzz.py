@@ -6,7 +6,7 @@
 A good file of each format is damaged in a reproducible way (bytes, lengths, truncation, parts twice, texts swapped; in
 archives also a file inside, with its checksum made right; and along the grammar of the format, `fuzz_grammar.py`) and
 given to the function that reads it, in a process of its own that may not write, start a process or connect, where the
-system has a way to forbid it (`fuzz_sandbox.py`). The first file of each format is undamaged, and must load. A fault is:
+system has a way to forbid it (`fuzz_sandbox.py`). The first file of each format is undamaged, and must load. Faults:
 any exception that is no RobcertError, a process that ends, more than 10 s of the processor for a file (or a minute of
 the clock), more than 2 GB of memory, a file that appears where none may, or code from a file that ran (every pickle
 among the good files would create a folder). Exit code 1 if there is one.
