@@ -18,7 +18,7 @@ from torch.export.graph_signature import OutputKind
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.graph.call import OpCall, Size, Spec, by_name, concrete, size, specs
 from robcert.graph.export import IMAGES, export, quiet
-from robcert.graph.functional import copied, make_functional, merge_repeated, mutates
+from robcert.graph.functional import copied, is_random, make_functional, merge_repeated, mutates
 from robcert.network.fold import copy_module
 
 _AGREE = 1e-5
@@ -316,10 +316,7 @@ def _check_same(graph: Graph, module: nn.Module, input_shape: tuple[int, ...]) -
         x = _images(count, input_shape)
         one = _answer(module, x, graph.name)
         if not torch.equal(one, _answer(module, x, graph.name)):
-            raise EvaluationError(
-                f"{graph.name} is random: it answers differently to the same image",
-                "A bound of one draw says nothing about the next. Attack it with --eot, or certify it with smoothing.",
-            )
+            raise _random(graph.name)
         try:
             found = graph.execute(x)[graph.logits.name]
         except Exception as error:
@@ -329,10 +326,19 @@ def _check_same(graph: Graph, module: nn.Module, input_shape: tuple[int, ...]) -
             ) from error
         scale = float(one.double().abs().amax()) if one.numel() else 0.0
         if not bool(((found.double() - one.double()).abs() <= _AGREE * scale).all()):
+            if any(is_random(node) for node in graph.nodes):  # two draws may be the same, and the third one not
+                raise _random(graph.name)
             raise EvaluationError(
                 f"the graph that torch exports of {graph.name} answers differently from the network",
                 "Does its forward depend on what is no tensor, or on earlier calls? Such a network has no bound.",
             )
+
+
+def _random(name: str) -> EvaluationError:
+    return EvaluationError(
+        f"{name} is random: it answers differently to the same image",
+        "A bound of one draw says nothing about the next. Attack it with --eot, or certify it with smoothing.",
+    )
 
 
 def _images(count: int, shape: tuple[int, ...]) -> Tensor:

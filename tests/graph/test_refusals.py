@@ -125,3 +125,18 @@ def test_bounds_are_those_of_the_network_as_it_is_now(place: str) -> None:
         module.scale.data.fill_(100.0)  # type: ignore[union-attr]
     after = [graph_bound(model).bounds["l2"].whole, logit_rounding(model).size]
     assert after == pytest.approx([100 * b for b in before], rel=1e-6)
+
+
+def test_two_draws_that_happen_to_be_the_same_are_random_all_the_same() -> None:
+    """Dropout of one entry is the same in half of all calls."""
+    net = Net(lambda x: F.pad(F.dropout(x, 0.5, training=True), (0, 1)))
+    said: set[str] = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        with pytest.raises(EvaluationError) as refused:
+            graph_bound(net, (1,))
+        said.add(refused.value.found)
+    assert said <= {
+        "Net is random: it answers differently to the same image",
+        "dropout in layer dropout: it draws at random",
+    }, said

@@ -29,6 +29,6 @@ def test_no_claim_about_a_sample_is_broken(group: int) -> None:
 
 def test_nothing_breaks_a_classifier_with_an_operator_inside_its_radius() -> None:
     names = operators()
-    results = [broken(next(p for p in pairs(name) if "in place" not in p.form)) for name in names[::9]]
+    results = [broken([*pairs(name)][-1]) for name in names[::9]]
     assert [one for _, wrong in results for one in wrong] == []
     assert sum(certified > 0 for certified, _ in results) >= 5, "most operators leave something certified"
