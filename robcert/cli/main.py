@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ from robcert.cli.reproduce import reproduce
 from robcert.cli.show import show
 from robcert.cli.train import train
 from robcert.errors import RobcertError, network_fault, raised_by_network
+from robcert.text import plain_lines
 
 app = typer.Typer(
     name="robcert",
@@ -68,6 +70,8 @@ def main(
     """
     global _debug
     _debug = debug
+    if not (debug or sys.warnoptions):
+        warnings.simplefilter("ignore")  # libraries' own; and TorchScript can warn in any words, robcert's too
     context.default_map = defaults(getattr(context.command, "commands", {}))
 
 
@@ -137,7 +141,8 @@ def _run(arguments: list[str] | None) -> int:
 
 def _say(found: str, do: str, code: int) -> int:
     label = "robcert: " if code == 130 else "robcert: error: "
-    print(f"{label}{found}" + (f"\n{do}" if do else ""), file=sys.stderr)  # noqa: T201 (the one place)
+    # What was found may be a name out of a file: it does not reach the terminal as a control sequence.
+    print(plain_lines(f"{label}{found}" + (f"\n{do}" if do else "")), file=sys.stderr)  # noqa: T201 (the one place)
     return code
 
 

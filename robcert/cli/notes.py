@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from robcert.text import plain_lines
+
 _said: set[str] = set()
 _configured: set[str] = set()
 
@@ -22,7 +24,7 @@ def say(notes: Iterable[str]) -> None:
     for note in notes:
         if note and note not in _said:
             _said.add(note)
-            typer.echo(f"robcert: note: {note}", err=True)
+            typer.echo(plain_lines(f"robcert: note: {note}"), err=True)
 
 
 def note_source(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:

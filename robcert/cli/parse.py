@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robcert.errors import UsageError
+from robcert.text import shown
 
 
 def numbers(text: str, flag: str) -> tuple[float, ...]:
@@ -111,8 +112,10 @@ def write(text: str, output: Path | None) -> None:
     import typer
 
     if output is None:
+        # Names out of files stand in tables too.
+        colours = "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)
         try:
-            typer.echo(text)
+            typer.echo(shown(text, colours))
         except BrokenPipeError:
             silence()
         return

@@ -11,6 +11,7 @@ from robcert.engine.crew import Crew
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list
+from robcert.text import plain, plain_lines
 
 _APART = 0.1
 """Seconds between two looks that are shown: on a GPU the engine looks up a thousand times a second."""
@@ -46,14 +47,14 @@ class ConsoleReporter:
 
     def model(self, name: str, natural: int, n: int, resumed: int) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        self.name = name
+        self.name = plain(name)
         earlier = f"; {resumed} legs are finished already" if resumed else ""
-        self.console.print(f"{name}: {natural} of {n} images right without any attack{earlier}", highlight=False)
+        self.console.print(f"{self.name}: {natural} of {n} images right without any attack{earlier}", highlight=False)
 
     def leg(self, model: str, leg: LegPlan, work: int) -> None:
         """See `robcert.runs.reporter.Reporter`."""
         self.plan = leg
-        self._begin(f"{model} {leg}", work)
+        self._begin(f"{plain(model)} {leg}", work)
 
     def stage(self, eps: float, work: int) -> None:
         """See `robcert.runs.reporter.Reporter`."""
@@ -84,7 +85,7 @@ class ConsoleReporter:
     def _once(self, text: str) -> None:
         if text not in self.said:
             self.said.add(text)
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(plain_lines(text), highlight=False, soft_wrap=True)
 
     def leg_done(self, record: LegRecord) -> None:
         """See `robcert.runs.reporter.Reporter`."""

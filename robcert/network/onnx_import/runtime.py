@@ -54,7 +54,13 @@ class Runtime:
         _check_domains(model)
 
         def start(proto: Any) -> Any:
-            return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
+            # A file may carry options of a session, which the environment can switch on (profiling writes files).
+            kept = list(proto.metadata_props)
+            del proto.metadata_props[:]
+            try:
+                return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
+            finally:
+                proto.metadata_props.extend(kept)
 
         try:
             try:
