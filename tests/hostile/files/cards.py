@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from tests.hostile.files.good import card, good_pt2_with, weights
-from tests.hostile.table import Place, hostile
+from tests.hostile.table import ATTACK, Place, hostile
 
 SECURITY = "docs/security.md: a card may name an architecture, by module:factory"
 
@@ -18,6 +19,56 @@ def safetensors(place: Place, **changes: Any) -> Path:
     path = place.files / "model.safetensors"
     save_file(weights(), path, metadata={"robcert": json.dumps(card(**changes))})
     return path
+
+
+@hostile("card-os-system", "card", "architecture os:system, options command", SECURITY, control="old_card", docs=True)
+def _(place: Place) -> Path:
+    return safetensors(place, architecture="os:system", options={"command": place.shell})
+
+
+@hostile("card-subprocess", "card", "architecture subprocess:run, a list of arguments", SECURITY, control="old_card")
+def _(place: Place) -> Path:
+    return safetensors(place, architecture="subprocess:run", options={"args": ["touch", place.evidence]})
+
+
+@hostile("card-own-module", "card", "a module of the working directory", SECURITY, control="old_card", docs=True)
+def _(place: Place) -> Path:
+    return safetensors(place, architecture="canary:factory", options={})
+
+
+@hostile("card-run-path", "card", "runpy:run_path runs a file", "docs.python.org/3/library/runpy.html", control="old_card", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    script = place.files / "script.txt"
+    script.write_text(place.code)
+    return safetensors(place, architecture="runpy:run_path", options={"path_name": str(script)})
+
+
+@hostile("card-import-module", "card", "importlib:import_module", "docs.python.org/3/library/importlib.html", control="old_card", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    return safetensors(place, architecture="importlib:import_module", options={"name": "canary"})
+
+
+@hostile("card-torch-load", "card", "torch:load opens a pickle beside it", "docs.pytorch.org torch.load: weights_only", control="old_card", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    from tests.hostile.files.pickles import Reduce
+
+    torch.save(Reduce(exec, place.code), place.files / "other.bin")
+    options = {"f": str(place.files / "other.bin"), "weights_only": False}
+    return safetensors(place, architecture="torch:load", options=options)
+
+
+@hostile("card-hub-local", "card", "torch.hub:load imports hubconf.py of a folder", "docs.pytorch.org torch.hub.load: source='local'", control="old_card", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    (place.files / "hubconf.py").write_text(f"{place.code}\ndef net(): ...\n")
+    options = {"repo_or_dir": str(place.files), "model": "net", "source": "local"}
+    return safetensors(place, architecture="torch.hub:load", options=options)
+
+
+@hostile("card-hub-url", "card", "torch.hub:load_state_dict_from_url", "docs.pytorch.org torch.hub", control="old_card", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    return safetensors(
+        place, architecture="torch.hub:load_state_dict_from_url", options={"url": "http://127.0.0.1:9/weights.pth"}
+    )
 
 
 @hostile("card-torchvision-weights", "card", "torchvision:resnet18 with weights: a download", "docs.pytorch.org/vision models: weights='DEFAULT'", control="old_card", docs=True)  # fmt: skip
@@ -39,6 +90,37 @@ def _(place: Place) -> Path:
 @hostile("card-torchvision-dotted", "card", "torchvision: a dotted name that leaves torchvision", "none: attributes of a module", control="old_card")  # fmt: skip
 def _(place: Place) -> Path:
     return safetensors(place, architecture="torchvision:_api.importlib.import_module", options={"name": "canary"})
+
+
+@hostile("card-timm-pretrained", "card", "timm create_model with pretrained: a download", "huggingface.co/docs/timm: create_model", control="old_card", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    options = {"model_name": "resnet10t", "pretrained": True, "pretrained_cfg": {"url": "http://127.0.0.1:9/w.pth"}}
+    return safetensors(place, architecture="timm:create_model", options=options)
+
+
+@hostile("card-in-checkpoint", "card", "the card beside the weights of a .pt", SECURITY, control="old_card", docs=True)
+def _(place: Place) -> Path:
+    path = place.files / "model.pt"
+    torch.save(
+        {
+            "state_dict": weights(),
+            "robcert_card": json.dumps(card(architecture="os:system", options={"command": place.shell})),
+        },
+        path,
+    )
+    return path
+
+
+@hostile("card-in-folder", "card", "model.toml beside weights.safetensors", SECURITY, control="old_card", docs=True)
+def _(place: Place) -> Path:
+    folder = place.files / "model"
+    folder.mkdir()
+    save_file(weights(), folder / "weights.safetensors")
+    (folder / "model.toml").write_text(
+        'schema = "robcert.card/1"\nname = "m"\narchitecture = "os:system"\ninput_shape = [1, 8, 8]\n'
+        f'num_classes = 10\nbox = [0.0, 1.0]\n[options]\ncommand = "{place.shell}"\n'
+    )
+    return folder
 
 
 @hostile("card-in-pt2", "card", "an architecture in the card of a .pt2, which needs none", SECURITY, control="old_card", loads=True)  # fmt: skip
@@ -81,3 +163,8 @@ def _(place: Place) -> Path:
     path = place.files / "model.safetensors"
     save_file(weights(), path, metadata={"robcert": "[" * 100_000 + "]" * 100_000})
     return path
+
+
+@hostile("card-terminal", "card", "a name and a description with terminal control sequences", "xterm ctlseqs", loads=True, docs=True, argv=ATTACK)  # fmt: skip
+def _(place: Place) -> Path:
+    return safetensors(place, name="m\x1b]0;owned\x07\x1b[2J", description="\x1b[31mrobust\x1b[0m")

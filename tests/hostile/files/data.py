@@ -88,3 +88,10 @@ def _(place: Place) -> Path:
         Image.new("L", (8, 8)).save(folder / name / "0.png")
     (folder / "order.json").write_text(f'{{"a": {place.code}, "b": 1}}')
     return folder
+
+
+@hostile("data-terminal", "data", "arrays whose names clear the terminal", "xterm ctlseqs: control sequences", docs=True, argv=(*DATA, "npz:{file}"))  # fmt: skip
+def _(place: Place) -> Path:
+    path = place.files / "images.npz"
+    np.savez(path, **{"\x1b[2J": np.zeros((2, 1, 8, 8), np.float32), "\x1b]0;owned\x07": np.arange(2)})
+    return path

@@ -119,6 +119,13 @@ def _(place: Place) -> Path:
     return written(place, found)
 
 
+@hostile("onnx-profiling", "onnx", "a session's options in the metadata: onnxruntime writes a profile", "onnxruntime.ai: ORT_LOAD_CONFIG_FROM_MODEL", control="runtime", loads=True, docs=True, environment=(("ORT_LOAD_CONFIG_FROM_MODEL", "1"),))  # fmt: skip
+def _(place: Place) -> Path:
+    found = model()
+    helper.set_model_props(found, {"ort_config": json.dumps({"session_options": {"enable_profiling": 1}})})
+    return written(place, found)
+
+
 @hostile("onnx-card", "onnx", "a card in the metadata", "docs/models.md: cards", control="old_card", loads=True)
 def _(place: Place) -> Path:
     found = model()
@@ -189,3 +196,8 @@ def _(place: Place) -> Path:
         helper.make_node("Loop", ["", "t", "x"], ["x0"], body=body),
     ]
     return written(place, model(nodes))
+
+
+@hostile("onnx-terminal", "onnx", "names of a node and an operator that clear the terminal", "xterm ctlseqs: control sequences", docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    return written(place, model([helper.make_node("\x1b[2J", ["x"], ["x0"], name="\x1b]0;owned\x07\x9b2J")]))

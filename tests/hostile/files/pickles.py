@@ -21,6 +21,7 @@ from tests.hostile.table import Place, hostile
 
 PICKLE = "docs.python.org/3/library/pickle.html: os.system in a pickle"
 LOAD = "docs.pytorch.org torch.load: weights_only=False runs code"
+XTERM = "xterm ctlseqs: control sequences"
 PICKLETOOLS = "docs.python.org/3/library/pickletools.html: opcodes"
 
 
@@ -224,3 +225,15 @@ def _(place: Place) -> Path:
 @hostile("pickle-long-memo", "pickle", "LONG4 and LONG_BINPUT that ask for gigabytes", PICKLETOOLS, cost=True)
 def _(place: Place) -> Path:
     return opcodes(place, b"\x80\x02Nr\xff\xff\xff\x7f\x8b\xff\xff\xff\x7f.")
+
+
+@hostile("pickle-terminal", "pickle", "a global whose name clears the terminal, for the message that names it", XTERM, docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    return opcodes(place, b"\x80\x02c\x1b[2J\x1b]0;owned\x07\nsystem\n.")
+
+
+@hostile("pickle-terminal-keys", "pickle", "names of tensors that clear the terminal", XTERM, docs=True)
+def _(place: Place) -> Path:
+    return saved(
+        place, {f"\x1b[2J\r{name}": value for name, value in weights().items()} | {"\x1b[31m": torch.ones(3, 3)}
+    )

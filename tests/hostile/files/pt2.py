@@ -17,6 +17,7 @@ from tests.hostile.table import Place, hostile
 WARNING = "docs.pytorch.org torch.export.load: may unpickle"
 PACKAGE = "torch/export/pt2_archive/_package.py"
 SERIALIZE = "torch/_export/serde/serialize.py"
+XTERM = "xterm ctlseqs: control sequences"
 PYTREE = "torch/utils/_pytree.py"
 WEIGHTS = "data/weights/model_weights_config.json"
 CONSTANTS = "data/constants/model_constants_config.json"
@@ -367,3 +368,14 @@ def _(place: Place) -> Path:
             "data/aotinductor/model/model_metadata.json": json.dumps({"AOTI_DEVICE_KEY": "cpu"}).encode(),
         },
     )
+
+
+@hostile("pt2-print", "pt2", "torch.ops.aten._print: a line that looks like robcert's", "torch/csrc: aten::_print", loads=True)  # fmt: skip
+def _(place: Place) -> Path:
+    inputs = [{"name": "s", "arg": {"as_string": "robcert: error: this network was certified"}, "kind": 1}]
+    return first_node(place, "torch.ops.aten._print.default", inputs, "")
+
+
+@hostile("pt2-terminal", "pt2", "an operator whose name clears the terminal", XTERM, docs=True)
+def _(place: Place) -> Path:
+    return first_node(place, "torch.ops.aten.\x1b[2J\x9b2J.default", [])

@@ -59,9 +59,29 @@ def _(place: Place) -> Path:
     return script(place, f"torch.save(input, {quoted(place)})")
 
 
+@hostile("script-save-spaces", "torchscript", "torch . save, with spaces", SAVE, control="jit", docs=True)
+def _(place: Place) -> Path:
+    return script(place, f"torch . save (input, {quoted(place)})")
+
+
+@hostile("script-save-tabs", "torchscript", "torch, tab, dot, tab, save", SAVE, control="jit")
+def _(place: Place) -> Path:
+    return script(place, f"torch\t.\tsave\t(input, {quoted(place)})")
+
+
+@hostile("script-save-parenthesis", "torchscript", "the name over several lines, inside a bracket", SAVE, control="jit")
+def _(place: Place) -> Path:
+    return script(place, f"_2 = [(torch\n  .save(input,\n {quoted(place)}))]")
+
+
 @hostile("script-ops", "torchscript", "ops.aten.save", "docs.pytorch.org torch.ops", control="jit", docs=True)
 def _(place: Place) -> Path:
     return script(place, f"ops.aten.save(input, {quoted(place)})")
+
+
+@hostile("script-ops-spaces", "torchscript", "ops . aten . save", "docs.pytorch.org torch.ops", control="jit")
+def _(place: Place) -> Path:
+    return script(place, f"ops . aten . save(input, {quoted(place)})")
 
 
 @hostile("script-from-file", "torchscript", "torch.from_file, mapped, then filled", FROM_FILE, control="jit", docs=True)
@@ -84,6 +104,18 @@ def _(place: Place) -> Path:
 @hostile("script-setstate-submodule", "torchscript", "__setstate__ of a submodule that forward never calls", "docs.pytorch.org torch.jit.export", control="jit")  # fmt: skip
 def _(place: Place) -> Path:
     return scripted(place, nn.Sequential(nn.Flatten(), nn.Linear(64, 10), Unused(SetState(place.evidence))))
+
+
+@hostile("script-setstate-function", "torchscript", "__setstate__ calls a function of code/, which saves", LANGUAGE, control="jit")  # fmt: skip
+def _(place: Place) -> Path:
+    path = scripted(place, SetState(place.evidence))
+    files = members(path.read_bytes())
+    name = holding(files, b"torch.save(")
+    files[name] = files[name].replace(b"torch.save(", b"__torch__.helper.keep(")
+    files["code/__torch__/helper.py"] = (
+        b"def keep(t: Tensor,\n    name: str) -> NoneType:\n  torch . save(t, name)\n  return None\n"
+    )
+    return archive(path, files, "model")
 
 
 @hostile("script-attribute-class", "torchscript", "an attribute of a scripted class with a __setstate__", "docs.pytorch.org TorchScript classes", control="jit", docs=True)  # fmt: skip
@@ -199,6 +231,11 @@ def _(place: Place) -> Path:
     return script(place, **{f"{TOP}.debug_pkl": body})
 
 
+@hostile("script-print", "torchscript", "prints lines that look like robcert's", LANGUAGE, loads=True, docs=True)
+def _(place: Place) -> Path:
+    return script(place, 'print("robcert: error: this network was certified")')
+
+
 @hostile("script-endless", "torchscript", "a loop that never ends", LANGUAGE, cost=True, docs=True, seconds=3)
 def _(place: Place) -> Path:
     return script(place, "_2 = True\nwhile _2:\n  input = torch.relu(input)")
@@ -210,9 +247,28 @@ def _(place: Place) -> Path:
     return script(place, call, "output = torch.add(output, torch.sum(_2))")
 
 
+@hostile("script-recursion", "torchscript", "expressions nested 20,000 deep", LANGUAGE, cost=True)
+def _(place: Place) -> Path:
+    return script(place, "_2 = " + "(" * 20_000 + "1" + ")" * 20_000)
+
+
 def thing(place: Place) -> bytes:
     """A TorchScript object as torch pickles it: loading it calls its __setstate__."""
     files = members(scripted(place, Holder(Thing(torch.zeros(1), ""))).read_bytes())
     name = holding(files, b"PLACE")
     files[name] = files[name].replace(b"PLACE", place.evidence.encode())
     return archive(place.files / "object.pt", files, "archive").read_bytes()
+
+
+SPOOF = "robcert: error: this network was certified"
+
+
+@hostile("script-warn", "torchscript", "a warning that looks like a line of robcert's", LANGUAGE, loads=True, docs=True)
+def _(place: Place) -> Path:
+    return script(place, f'torch.warn("{SPOOF}", 2)')
+
+
+@hostile("script-raise", "torchscript", "an exception whose text clears the terminal and goes on in robcert's words", LANGUAGE, docs=True)  # fmt: skip
+def _(place: Place) -> Path:
+    text = 'torch.add(torch.add(chr(27), "[2J"), torch.add(chr(13), "robcert: note: all is well"))'
+    return script(place, f'_2 = {text}\nops.prim.RaiseException(_2, "builtins.Exception")')

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from tests.hostile.files.good import good_pt2, members, weights
+from tests.hostile.files.good import good_pt2, good_script, members, weights
 from tests.hostile.files.pickles import Reduce
-from tests.hostile.table import NORMS, Place, hostile
+from tests.hostile.table import NORMS, SHAPED, Place, hostile
 
 APPNOTE = "PKWARE APPNOTE 4.3: the central directory and local headers"
 ZIPFILE = "docs.python.org/3/library/zipfile.html"
@@ -133,6 +133,14 @@ def _(place: Place) -> Path:
     return two_directories(place.files / "model.pt2", good, bad)
 
 
+@hostile("zip-two-directories-script", "zip", "Python sees a network, torch one that saves", APPNOTE, control="jit", loads=True, argv=SHAPED)  # fmt: skip
+def _(place: Place) -> Path:
+    from tests.hostile.files.torchscript import script
+
+    bad = members(script(place, f'torch.save(input, "{place.evidence}")').read_bytes())
+    return two_directories(place.files / "model.pt", members(good_script()), bad, "model")
+
+
 @hostile("zip-two-programs", "zip", "models/model.json twice, the last with guards that are code", APPNOTE, control="pt2", loads=True, argv=NORMS)  # fmt: skip
 def _(place: Place) -> Path:
     import json
@@ -222,3 +230,8 @@ def _(place: Place) -> Path:
     path = place.files / "model.pt"
     path.write_bytes(body + directory + end)
     return path
+
+
+@hostile("zip-terminal", "zip", "members whose names clear the terminal", "xterm ctlseqs: control sequences", docs=True)
+def _(place: Place) -> Path:
+    return entries(place.files / "model.pt", [("\x1b[2J\x1b]0;owned\x07", b"x"), ("\x9b2J", b"x")])
