@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from robcert.certify.relax.program import program
 from robcert.certify.rounding import logit_rounding
 from robcert.errors import EvaluationError
+from robcert.graph import known
 from robcert.lipschitz.graph import graph_bound
 from robcert.network import from_module
 from robcert.types import LoadedModel
@@ -140,3 +141,14 @@ def test_two_draws_that_happen_to_be_the_same_are_random_all_the_same() -> None:
         "Net is random: it answers differently to the same image",
         "dropout in layer dropout: it draws at random",
     }, said
+
+
+def test_without_settings_in_the_fingerprint_a_bound_would_be_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tensors_alone(model: LoadedModel) -> tuple[object, ...]:
+        return tuple((name, tensor._version) for name, tensor in model.module.state_dict().items())
+
+    monkeypatch.setattr(known, "fingerprint", tensors_alone)
+    model = from_module(Net(lambda x: x * 1.0), (4,))
+    before = graph_bound(model).bounds["l2"].whole
+    model.module.factor = 100.0  # type: ignore[assignment]
+    assert graph_bound(model).bounds["l2"].whole == before, "else the test above tests nothing"
