@@ -61,6 +61,8 @@ MIXING: dict[str, Callable[[Tensor], Tensor]] = {
     "sorted along the batch": lambda x: x.flatten(1).sort(0)[0],
     "flipped along the batch": lambda x: x.flatten(1).flip(0),
     "rolled along the batch": lambda x: x.flatten(1).roll(1, 0),
+    "half a turn": lambda x: x.rot90(2, (0, 1)).flatten(1),
+    "a quarter turn that reverses them": lambda x: x.rot90(1, (1, 0)).movedim(1, 0).flatten(1),
     "rolled without an axis": lambda x: x.flatten(1).roll(1),
     "the first image for all": lambda x: x.flatten(1)[:1].expand(x.shape[0], -1),
     "every second image, twice": lambda x: torch.cat([x.flatten(1)[1:], x.flatten(1)[:1]]),
@@ -110,6 +112,9 @@ SEPARATE: dict[str, Callable[[Tensor], Tensor]] = {
     "an einsum of each": lambda x: torch.einsum("nchw,ncvw->nhv", x, x).flatten(1),
     "split and joined": lambda x: torch.cat(list(x.chunk(2, 1))[::-1], 1).flatten(1),
     "a gathered order": lambda x: x.flatten(1).gather(1, torch.arange(24).flip(0).expand(x.shape[0], -1)),
+    "a quarter turn of images and rows": lambda x: x.rot90(1, (0, 3)).movedim(3, 0).flatten(1),
+    "three quarter turns": lambda x: x.rot90(3, (1, 0)).movedim(1, 0).flatten(1),
+    "nothing beside the images": lambda x: torch.cat([torch.ones(0, 24), x.flatten(1)]),
     "a slice of all": lambda x: x[:, :1][0:].flatten(1),
     "a bias for each": lambda x: torch.addmm(torch.zeros(x.shape[0], 3), x.flatten(1), torch.ones(24, 3)),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from robcert.certify.rounding import logit_rounding
 from robcert.errors import EvaluationError
 from robcert.graph import known
 from robcert.lipschitz.graph import graph_bound
-from robcert.network import from_module
+from robcert.network import from_module, load_model
 from robcert.types import LoadedModel
 
 Function = Callable[[Tensor], Tensor]
@@ -152,3 +153,34 @@ def test_without_settings_in_the_fingerprint_a_bound_would_be_stale(monkeypatch:
     before = graph_bound(model).bounds["l2"].whole
     model.module.factor = 100.0  # type: ignore[assignment]
     assert graph_bound(model).bounds["l2"].whole == before, "else the test above tests nothing"
+
+
+class OneImage(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[0] > 1 else x * 3
+
+
+class SevenImages(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[0] == 7 else x * 3
+
+
+class TimesTheirNumber(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.shape[0]
+
+
+class OnceAnImage(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(x.shape[0]):
+            x = x * 1.5
+        return x
+
+
+@pytest.mark.parametrize("kind", [OneImage, SevenImages, TimesTheirNumber, OnceAnImage])
+def test_torchscript_that_asks_for_the_number_of_images_is_refused(kind: type[nn.Module], tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(kind()), str(tmp_path / "net.pt"))
+    model = load_model(tmp_path / "net.pt", input_shape=(4,))
+    for analyse in ANALYSES.values():
+        with pytest.raises(EvaluationError, match=r"number of images|has no graph"):
+            analyse(model)

@@ -62,7 +62,17 @@ def cut(call: BatchCall) -> BatchAxis | None:
     return call.kept(x)
 
 
-@batch_rule("roll", "flip", "rot90")
+@batch_rule("rot90")
+def quarter_turns(call: BatchCall) -> BatchAxis | None:
+    """Once: the second axis turned round, then both exchanged; twice: both turned round; thrice: the first one."""
+    x = call.first
+    first, second = call.axes("dims", x.rank)
+    reversed_axes = ([], [second], [first, second], [first])[int(call["k"]) % 4]
+    call.along(x, reversed_axes, "it moves them along their axis")
+    return call.kept(x)
+
+
+@batch_rule("roll", "flip")
 def turned(call: BatchCall) -> BatchAxis | None:
     """Entries in another order along some axes."""
     x = call.first

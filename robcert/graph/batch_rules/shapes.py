@@ -87,7 +87,10 @@ def joined(call: BatchCall) -> BatchAxis | None:
     rank = len(call.results[0].shape)
     axis = cast("int", call["dim"]) % rank
     found: BatchAxis | None = None
-    for tensor in call.tensors:
+    tensors = [tensor for tensor in call.tensors if 0 not in tensor.spec.shape]
+    if len(tensors) == 1 and call.op != "stack":
+        return call.kept(tensors[0])
+    for tensor in tensors or call.tensors:
         at = tensor.at
         if at is None:
             call.mixes("it puts a constant beside several images")
