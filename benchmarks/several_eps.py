@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,20 @@ CASES = (
         {"arch": "architectures:cnn_a", "input_shape": (1, 28, 28)},
     ),
     Case(
-        "resnet2b_cifar10.pth", "cifar10-jpeg", "linf", (1 / 255, 2 / 255, 4 / 255), "pgd:20 + cw:20",
+        "resnet2b_cifar10.pth", "cifar10-jpeg/test.tar.gz", "linf", (1 / 255, 2 / 255, 4 / 255), "pgd:20 + cw:20",
         {"arch": "architectures:resnet2b", "num_classes": 10, **_CIFAR},
     ),
     Case("digits-at", "digits", "l2", (0.3, 0.6, 1.0), "cw:50 + pgd:20", {}, foreign=False),
 )  # fmt: skip
+
+
+def images(name: str, n: int) -> Dataset:
+    """The images by their name, or of an archive of class folders in ROBCERT_DATA."""
+    if not name.endswith(".tar.gz"):
+        return load_dataset(name, n=n)
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(Path(os.environ["ROBCERT_DATA"]) / name) as archive:
+        archive.extractall(folder, filter="data")
+        return load_dataset(f"folder:{folder}", n=n)
 
 
 def broken(record: robcert.RunRecord, k: int = 0) -> set[int]:
@@ -92,7 +103,7 @@ def main() -> int:
             print(f"{case.reference}: left out, ROBCERT_FOREIGN is not set")
             continue
         path = str(Path(folder or "") / case.reference) if case.foreign else case.reference
-        data = load_dataset(case.data, n=asked.n)
+        data = images(case.data, asked.n)
         model = load_model(path, **case.options)
         worst = max(worst, compare(case, model, data, asked.plan or case.plan))
     print(f"largest share of images that only a run with that eps alone breaks: {100 * worst:.2f} %")

@@ -150,7 +150,7 @@ def certify(
             steps = thresholds(found.gap) if switch == "sweep" else list(numbers(switch, "--switch"))
             switches = [(other.name, hybrid(found.gap, found.prediction == images.y, right, at)) for at in steps]
         attacked = None if run is None else standing(run, model, images, threat)
-        records.append(certified_model(model, images, threat, found, bins, attacked, switches))
+        records.append(certified_model(model, images, threat, found, bins, attacked, switches, search.largest))
     record = CertifyRecord(
         method=",".join(methods),
         threat=threat_record(threat),

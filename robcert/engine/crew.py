@@ -82,6 +82,12 @@ class Crew:
         return sum(leg.slots.remaining for leg in self.legs)
 
     @property
+    def pending(self) -> set[int]:
+        """The positions that run or wait."""
+        waiting = {position for leg in self.legs for position, _ in leg.slots.queue}
+        return waiting.union(leg.slots.position[row] for leg in self.legs for row in leg.slots.busy)
+
+    @property
     def spent(self) -> Spent:
         """The cost of all workers, and the seconds that passed while they worked."""
         forwards, backwards = (sum(getattr(leg.spent, name) for leg in self.legs) for name in ("forwards", "backwards"))

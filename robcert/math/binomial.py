@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 
 def lower_bound(successes: int, n: int, confidence: float = 0.95) -> float:
@@ -22,6 +22,15 @@ def interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, f
     _check(successes, n, confidence)
     side = 1 - (1 - confidence) / 2
     return lower_bound(successes, n, side), upper_bound(successes, n, side)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The probability of at least so many wins among wins + losses tosses of a fair coin.
+
+    The exact one-sided p-value of McNemar's test (1947) on the pairs that differ; 1 where there are none.
+    """
+    _check(wins, wins + losses, 0.5)
+    return float(binom.sf(wins - 1, wins + losses, 0.5))
 
 
 def _check(successes: int, n: int, confidence: float) -> None:

@@ -88,7 +88,16 @@ class CertifiedModel(_Strict):
     q25_radius: float
     q75_radius: float
     mean_gap: float
-    binding: dict[str, int] = Field(description="for how many images each constant was the smallest")
+    radii: Literal["largest", "at eps"] = Field(
+        default="largest",
+        description="at eps: only these were tested, so that a radius ends there",
+    )
+    binding: dict[str, int] = Field(
+        description="for how many images each constant was the smallest (best: each method had the largest radius)"
+    )
+    certified_by: list[dict[str, int]] = Field(
+        default_factory=list[dict[str, int]], description="the same of the images that are certified, at each eps"
+    )
     constants: dict[str, float]
     refused: str = Field(description="why nothing is claimed about the executed network (every radius is 0), or empty")
     bins: list[BinRecord]
@@ -124,8 +133,9 @@ def certified_model(
     bins: int,
     attacked: Tensor | None,
     switches: list[tuple[str, Switch]],
+    largest: bool = True,
 ) -> CertifiedModel:
-    """From certificates to the record of one model."""
+    """From certificates to the record of one model; ``largest`` as in `robcert.certify.Search`."""
     n = len(data)
     labels = data.y.cpu()
     correct = found.prediction == labels
@@ -160,7 +170,9 @@ def certified_model(
         q25_radius=float(quartiles[0]),
         q75_radius=float(quartiles[2]),
         mean_gap=float(found.gap.mean()),
+        radii="largest" if largest or found.method in _CLOSED else "at eps",
         binding={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        certified_by=[_counts(found, found.radius > eps) for eps in threat.eps],
         constants=found.constants,
         refused=found.refused,
         bins=[BinRecord(**vars(part)) for part in parts],
@@ -181,6 +193,15 @@ def certified_model(
     )
 
 
+_CLOSED = ("gap", "smoothing")
+"""Methods whose radius has a closed form: no search ends at the last eps."""
+
+
+def _counts(found: Certificates, rows: Tensor) -> dict[str, int]:
+    kinds = [kind or "none" for kind, taken in zip(found.binding, rows.tolist(), strict=True) if taken]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
 def render_certify(record: CertifyRecord, console: Console) -> None:
     """The table of certified accuracy, the radii, and bins and switches where they were asked for."""
     threat = record.threat
@@ -193,7 +214,7 @@ def render_certify(record: CertifyRecord, console: Console) -> None:
     else:
         console.print(_accuracy(record.models, threat, [model.name for model in record.models], None))
     for model in record.models:
-        _print_model(model, console)
+        _print_model(model, record.threat, console)
 
 
 def _accuracy(models: list[CertifiedModel], threat: ThreatRecord, heads: list[str], title: str | None) -> Table:
@@ -214,21 +235,24 @@ def _accuracy(models: list[CertifiedModel], threat: ThreatRecord, heads: list[st
     return table
 
 
-def _print_model(model: CertifiedModel, console: Console) -> None:
+def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) -> None:
     name = f"{model.name} ({model.method})"
     radii = f"median {model.median_radius:.4g}, quartiles {model.q25_radius:.4g} and {model.q75_radius:.4g}"
-    binding = ", ".join(f"{kind} {count}" for kind, count in model.binding.items()) or "none"
+    radii = f"radius over all {model.n} images (0 where none is proven): {radii}"
+    if model.radii == "at eps":
+        radii = "radii were tested at eps only (--goal radius looks for the largest)"
     each = 1000 * model.seconds / max(1, model.n)
     if model.confidence is not None:
         console.print(
             f"{name}: probabilistic, about the classifier under noise of sigma {model.constants['sigma']:g}, not about "
             f"the network: each radius holds with confidence {model.confidence:g}; {model.constants['abstained']:g} "
-            f"abstained; radius {radii}; {each:.3g} ms an image"
+            f"of {model.n} images abstained; {radii}; {each:.3g} ms an image"
         )
         return
-    console.print(
-        f"{name}: radius {radii}; average confidence gap {model.mean_gap:.4g}; by {binding}; {each:.3g} ms an image"
-    )
+    console.print(f"{name}: {radii}; average confidence gap {model.mean_gap:.4g}; {each:.3g} ms an image")
+    for eps, count, by in zip(threat.eps, model.certified_correct, model.certified_by, strict=True):
+        who = ", ".join(f"{kind} {images}" for kind, images in by.items())
+        console.print(f"{name}: certified at eps {eps:g}: {count} of {model.n} images" + (f", by {who}" if who else ""))
     rounding = model.constants.get("rounding_float32")
     notes = ["rounding bound of a logit " + ("not known" if rounding is None else f"at most {rounding:.3g}")]
     if "lipschitz" in model.constants:

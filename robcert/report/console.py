@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robcert.math.binomial import interval
 from robcert.report import renderer
 from robcert.runs.plan import LegPlan, short
-from robcert.runs.record import DeployedRecord, ModelRecord, PlateauRecord, RunRecord
+from robcert.runs.record import DeployedRecord, LegRecord, ModelRecord, PlateauRecord, RunRecord
 from robcert.runs.summary import as_list
 
 
@@ -62,8 +63,8 @@ def percent(count: int, n: int) -> str:
 def _table(record: RunRecord, k: int, eps: float, intervals: bool = True) -> Table:
     """The table at one budget; without intervals it fits into narrow windows."""
 
-    def cell(count: int, n: int, interval: tuple[float, float]) -> str:
-        low, high = (100 * bound for bound in interval)
+    def cell(count: int, n: int, ends: tuple[float, float]) -> str:
+        low, high = (100 * bound for bound in ends)
         return percent(count, n) + (f" [{low:.1f}, {high:.1f}]" if intervals else "")
 
     seed = f", seed {record.data.seed}" if record.data.seed is not None else ""
@@ -76,16 +77,18 @@ def _table(record: RunRecord, k: int, eps: float, intervals: bool = True) -> Tab
         table.add_column(model.name, justify="right", overflow="fold")
     natural = [cell(m.natural_correct, m.n, m.natural_interval) for m in record.models]
     table.add_row("Natural", *natural, end_section=True)
+    if any(model.certificate and model.certificate.broken for model in record.models):
+        cells = [cell(left, m.n, interval(left, m.n)) for m in record.models for left in [after_examples(m, k)]]
+        table.add_row(f"Examples of {_method(record)}", *cells, end_section=True)
     for legs in itertools.zip_longest(*(model.legs for model in record.models)):  # a check may have added one
         row: list[str] = []
         for model, at in zip(record.models, legs, strict=True):
             if at is None:
                 row.append("-")
                 continue
-            interval = at.interval[k] if isinstance(at.interval, list) else at.interval
-            row.append(cell(as_list(at.attacked_correct)[k], model.n, interval))
-        leg = next(leg for leg in legs if leg is not None)
-        table.add_row(str(LegPlan(leg.attack, leg.iterations, leg.restarts)), *row)
+            ends = at.interval[k] if isinstance(at.interval, list) else at.interval
+            row.append(cell(as_list(at.attacked_correct)[k], model.n, ends))
+        table.add_row(leg_name([leg for leg in legs if leg is not None]), *row)
     if any(model.certificate for model in record.models):
         proven: list[str] = []
         left: list[str] = []
@@ -94,13 +97,26 @@ def _table(record: RunRecord, k: int, eps: float, intervals: bool = True) -> Tab
             if certificate is None:
                 proven.append("-")
             else:
-                interval = certificate.interval[k] if isinstance(certificate.interval, list) else certificate.interval
-                proven.append(cell(as_list(certificate.correct)[k], model.n, interval))
+                ends = certificate.interval[k] if isinstance(certificate.interval, list) else certificate.interval
+                proven.append(cell(as_list(certificate.correct)[k], model.n, ends))
             left.append(str(as_list(model.verdicts.open)[k]))
         table.add_section()
         table.add_row(f"Certified ({_method(record)})", *proven)
         table.add_row("Open images", *left)
     return table
+
+
+def after_examples(model: ModelRecord, k: int) -> int:
+    """How many images stand at the k-th budget once the examples of the certificate are counted, before any leg."""
+    broken = model.certificate.broken if model.certificate else None
+    return model.natural_correct - (0 if broken is None else as_list(broken)[k])
+
+
+def leg_name(legs: list[LegRecord]) -> str:
+    """A leg as a row of a table: the attack, and what it is where it is no whole leg of the plan."""
+    leg = legs[0]
+    told = [one.beside for one in legs if one.beside] + ["ended early"] * any(one.stopped for one in legs)
+    return str(LegPlan(leg.attack, leg.iterations, leg.restarts)) + (f" ({'; '.join(told[:2])})" if told else "")
 
 
 def _method(record: RunRecord) -> str:
@@ -129,7 +145,8 @@ def _distance_text(model: ModelRecord, largest: float) -> Text:
     d = model.distance
     shown = [missing if value is None else f"{value:.4g}" for value in (d.q25, d.median, d.q75)]
     some = f"; {spared} of {model.n} images not attacked (certified beyond eps {largest:g})" if spared else ""
-    return Text(f"; adversarial distance: median {shown[1]}, quartiles {shown[0]} and {shown[2]}{some}")
+    over = f" of all {model.n} images (0 where wrong)"
+    return Text(f"; adversarial distance{over}: median {shown[1]}, quartiles {shown[0]} and {shown[2]}{some}")
 
 
 def plateau_text(model: ModelRecord, plateau: PlateauRecord, record: RunRecord) -> Text:

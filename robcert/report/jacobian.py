@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from robcert.math.norms import dual
+from robcert.math.norms import dual, vector_norm
 from robcert.runs.record import DataRecord
 from robcert.runs.spec import data_record
 from robcert.sensitivity.gradients import STATISTICS
@@ -55,7 +55,10 @@ class CorrelationRecord(_Strict):
 
 
 class SensitiveImage(_Strict):
-    """One image: every statistic, the loss, the margin, and two estimates of the distance (null: infinite)."""
+    """One image: every statistic, the loss, the margin, and two estimates of the distance.
+
+    An estimate is null where it is infinite or leads out of the box: no point of the box is so far away.
+    """
 
     index: int
     label: int
@@ -108,7 +111,7 @@ def jacobian_record(
     found: Sequence[tuple[LoadedModel, Sensitivity, Distances | None]], data: Dataset, norm: Norm
 ) -> JacobianRecord:
     """From measurements to the record."""
-    models = [_model(model, one, data, distances) for model, one, distances in found]
+    models = [_model(model, one, data, distances, norm) for model, one, distances in found]
     return JacobianRecord(norm=norm, data=data_record(data), models=models)
 
 
@@ -161,8 +164,12 @@ def _table(title: str, models: list[SensitiveModel], ends: tuple[str, str], rows
 def _lines(model: SensitiveModel, record: JacobianRecord, console: Console) -> None:
     if model.refused:
         console.print(f"{model.name}: no bound of the graph: {model.refused}")
-    loss, margin = _text(model.median_distance_by_loss), _text(model.median_distance_by_margin)
-    console.print(f"{model.name}: median estimated {record.norm} distance {loss} (loss, eq. 3.7), {margin} (margin)")
+    far = "beyond the box"
+    loss, margin = _text(model.median_distance_by_loss, far), _text(model.median_distance_by_margin, far)
+    console.print(
+        f"{model.name}: median estimated {record.norm} distance over all {model.n} images: "
+        f"{loss} (loss, eq. 3.7), {margin} (margin)"
+    )
     if model.correlation:
         c = model.correlation
         console.print(
@@ -181,9 +188,13 @@ def _dual_rows(norm: Norm) -> list[tuple[str, str]]:
     ]
 
 
-def _model(model: LoadedModel, found: Sensitivity, data: Dataset, distances: Distances | None) -> SensitiveModel:
+def _model(
+    model: LoadedModel, found: Sensitivity, data: Dataset, distances: Distances | None, norm: Norm
+) -> SensitiveModel:
     names = [*STATISTICS, "operator", "row-dual", "margin-dual"]
     loss, margin = by_loss(found), by_margin(found)
+    reach = farthest(data.x, norm, data.box)
+    near, close = (torch.where(one.cpu() <= reach, one.cpu(), math.inf) for one in (loss, margin))
     values, upper = found.values, found.upper
     correlation = None
     if distances is not None:
@@ -202,8 +213,8 @@ def _model(model: LoadedModel, found: Sensitivity, data: Dataset, distances: Dis
         operator=BoundRecord(measured=upper.measured_whole, bound=_finite(upper.whole)),
         logit=BoundRecord(measured=upper.measured_logit, bound=_finite(upper.logit)),
         refused=upper.refused,
-        median_distance_by_loss=_finite(float(torch.quantile(loss, 0.5, interpolation="lower"))),
-        median_distance_by_margin=_finite(float(torch.quantile(margin, 0.5, interpolation="lower"))),
+        median_distance_by_loss=_finite(float(torch.quantile(near, 0.5, interpolation="lower"))),
+        median_distance_by_margin=_finite(float(torch.quantile(close, 0.5, interpolation="lower"))),
         correlation=correlation,
         images=[
             SensitiveImage(
@@ -212,12 +223,19 @@ def _model(model: LoadedModel, found: Sensitivity, data: Dataset, distances: Dis
                 statistics={name: float(values[name][i]) for name in STATISTICS},
                 loss=float(values["loss"][i]),
                 margin=float(values["gap"][i]),
-                distance_by_loss=_finite(float(loss[i])),
-                distance_by_margin=_finite(float(margin[i])),
+                distance_by_loss=_finite(float(near[i])),
+                distance_by_margin=_finite(float(close[i])),
             )
             for i in range(len(data))
         ],
     )
+
+
+def farthest(x: Tensor, norm: Norm, box: tuple[float, float]) -> Tensor:
+    """(n,) float64, on the CPU: the distance of images (n, *shape) from the farthest corner of the box."""
+    low, high = box
+    away = torch.maximum(x.double().cpu() - low, high - x.double().cpu())
+    return vector_norm(away, norm)
 
 
 def _finite(value: float) -> float | None:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from robcert.engine.crew import Crew
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
-from robcert.runs.summary import as_list
+from robcert.runs.summary import as_list, opened
 from robcert.text import plain, plain_lines
 
 _APART = 0.1
@@ -89,12 +89,17 @@ class ConsoleReporter:
 
     def leg_done(self, record: LegRecord) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        broken = as_list(record.newly_broken)
-        counts = "/".join(str(count) for count in broken)
+        broke, open_ = ("/".join(map(str, as_list(one))) for one in (record.newly_broken, opened(record)))
         plan = LegPlan(record.attack, record.iterations, record.restarts)
+        early = (
+            f"; ended early: {record.finished} of {record.entered} images were attacked to the end"
+            if record.finished is not None
+            else ""
+        )
         self.console.print(
-            f"{self.name} {plan}: broke {counts} of {record.entered} in {record.seconds:.1f} s",
+            f"{self.name} {plan}: broke {broke} of {open_} open images in {record.seconds:.1f} s{early}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def note(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """Signs that an attack failed rather than that the model held, which no attack sees by itself.
 
-Carlini et al. 2019, section 4: an unbounded attack must reach 0 %; gradient-free attacks and one-step attacks must not
-beat iterative gradient attacks; a network must answer the same question twice the same way.
+Carlini et al. 2019, section 4: an unbounded attack must reach 0 %; a network must answer the same question twice the
+same way. What attacks say of each other is in `robcert.runs.contests`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import diameter
 from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
-from robcert.engine.plateau import judge
 from robcert.engine.witnesses import Witnesses
 from robcert.runs.record import LegRecord, SpentRecord
-from robcert.runs.summary import as_list, attacked_correct, leg_interval, scalar_or_list
+from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 Notes = dict[str, list[int]]
@@ -29,8 +28,6 @@ SAMPLE = 16
 STEPS = 50
 _TINY = 1e-3
 """Logits that spread less give a softmax that is uniform to within this."""
-_ITERATIVE = 10
-"""From so many gradient steps on an attack counts as iterative."""
 
 
 @torch.no_grad()
@@ -97,7 +94,7 @@ def check_unbounded(
     attack = PGD(iterations=STEPS, objective="margin")
     leg = Leg(model, attack, "pgd", images, own, free, "decide", seed, rows, 1, slots)
     leg.run()
-    notes = {"unbounded": [row for row in rows if not bool(own.distance[row].isfinite())]}
+    notes = {"unbounded": [row for row in rows if not bool(own.distance[row].isfinite())], "unbounded_tried": rows}
     before = attacked_correct(wrong, witnesses, threat)
     for row in rows:
         found = own.found[row]
@@ -118,24 +115,6 @@ def check_unbounded(
         forwards=forwards,
         backwards=backwards,
         seconds=seconds,
+        beside="an attack with the whole box as its budget",
     )
     return Unbounded(notes, record)
-
-
-def compare_legs(legs: list[LegRecord], notes: list[Notes], proven: int) -> Notes:
-    """``gradient_free`` and ``one_step``: what such a leg broke after iterative gradient attacks had failed on it.
-
-    Told only where it is more than chance: where the share of the images that were open (at the largest budget, and not
-    ``proven``) is, by its exact one-sided 95 % bound, above 1 %.
-    """
-    found: dict[str, set[int]] = {"gradient_free": set(), "one_step": set()}
-    iterative = False
-    for leg, note in zip(legs, notes, strict=False):
-        broke = note.get("broke", [])
-        free = leg.backwards == 0 and leg.forwards > 0
-        single = leg.attack == "fgsm" or (leg.backwards > 0 and leg.iterations == 1)
-        left_open = as_list(leg.attacked_correct)[-1] + as_list(leg.newly_broken)[-1] - proven
-        if iterative and (free or single) and judge(left_open, len(broke))[0] == "falling":
-            found["gradient_free" if free else "one_step"].update(broke)
-        iterative = iterative or (not free and not single and leg.iterations >= _ITERATIVE and leg.entered > 0)
-    return {name: sorted(positions) for name, positions in found.items()}

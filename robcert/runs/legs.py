@@ -100,13 +100,22 @@ class StagedLeg:
         self.known, self.width, self.reporter = known, width, reporter
         self.snapshot = snapshot
         self.stages = stages(goal, threat)
-        self.done = Done(known.entrants(Stage("decide", threat))) if snapshot is None else Done.before(snapshot)
+        each = [Stage("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps]
+        self.done = Done([known.entrants(one) for one in each]) if snapshot is None else Done.before(snapshot)
+        self.crew: Crew | None = None
 
     def run(self, look: Callable[[Crew], None]) -> None:
         """Run to the end; ``look`` is called between two looks, when what it is given can be saved."""
         while self.done.stages < len(self.stages):
             self._stage(self.stages[self.done.stages], look)
             self.done.stages += 1
+
+    @property
+    def finished(self) -> int:
+        """How many images were attacked to the end of the leg, where it is ended now."""
+        left = set[int]() if self.crew is None else self.crew.pending
+        left = left.union(*(self.known.within_reach(stage) for stage in self.stages[self.done.stages + 1 :]))
+        return len(self.done.entered - left)
 
     def _stage(self, stage: Stage, look: Callable[[Crew], None]) -> None:
         snapshot, self.snapshot = self.snapshot, None
@@ -132,6 +141,7 @@ class StagedLeg:
         self, stage: Stage, entering: list[int], snapshot: Snapshot | None, look: Callable[[Crew], None]
     ) -> None:
         crew = Crew(self._worker(stage), entering, self.plan.restarts, len(self.places), snapshot)
+        self.crew = crew
         if self.done.stages == 0:
             self.reporter.leg(self.places[0].model.name, self.plan, crew.work)
         else:

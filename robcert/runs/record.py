@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -24,6 +24,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class _Sparse(Strict):
+    """Leaves out what is not told (null)."""
+
+    _optional: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _told(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialise(self).items() if value is not None or key not in self._optional}
+
+
 class ThreatRecord(Strict):
     """Norm, budgets (ascending) and the box of the input."""
 
@@ -32,8 +42,10 @@ class ThreatRecord(Strict):
     box: tuple[float, float]
 
 
-class DataRecord(Strict):
+class DataRecord(_Sparse):
     """Which images: data set, split, how many, the seed of the subset, and a digest of images and labels."""
+
+    _optional: ClassVar[tuple[str, ...]] = ("shape", "class_order")
 
     name: str
     split: str
@@ -44,11 +56,6 @@ class DataRecord(Strict):
     class_order: dict[str, int] | None = Field(
         default=None, description="the numbers of the classes, where the user gave them"
     )
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_known(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        optional = ("shape", "class_order")
-        return {key: value for key, value in serialise(self).items() if value is not None or key not in optional}
 
 
 class LegSpec(Strict):
@@ -87,8 +94,10 @@ class RunSpec(Strict):
     )
 
 
-class LegRecord(Strict):
+class LegRecord(_Sparse):
     """What one leg did. ``entered`` counts the images it attacked."""
+
+    _optional: ClassVar[tuple[str, ...]] = ("finished", "open", "beside")
 
     attack: str
     iterations: int
@@ -101,6 +110,15 @@ class LegRecord(Strict):
     backwards: int = Field(description="images passed backward")
     seconds: float
     stopped: bool = Field(default=False, description="it was ended early: not all that entered was attacked to its end")
+    finished: int | None = Field(
+        default=None, description="where it was ended early: of the images that entered, those attacked to the end"
+    )
+    open: int | list[int] | None = Field(
+        default=None, description="images neither broken nor certified when it began; left out where all that entered"
+    )
+    beside: str | None = Field(
+        default=None, description="what it is where it is no leg of the plan: an attack with the whole box as budget"
+    )
 
 
 class OthersRecord(Strict):
@@ -139,14 +157,22 @@ class DistanceRecord(Strict):
     q75: float | None
 
 
-class CertificateRecord(Strict):
+class CertificateRecord(_Sparse):
     """What was proven. ``correct`` counts images whose radius exceeds eps."""
+
+    _optional: ClassVar[tuple[str, ...]] = ("broken",)
 
     method: str
     correct: int | list[int]
     interval: Interval | list[Interval] = Field(description="two-sided exact 95 % interval of certified accuracy")
     mean_gap: float
-    median_radius: float
+    median_radius: float = Field(
+        description="over all images, 0 where nothing is proven; a method that tests one radius at a time is asked "
+        "about each eps only, so that its radii end there"
+    )
+    broken: int | list[int] | None = Field(
+        default=None, description="images that examples of the method broke before the first leg; left out where none"
+    )
     constants: dict[str, float]
     seconds: float
 

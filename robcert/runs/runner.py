@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,7 +17,8 @@ from robcert.engine.width import wide_enough
 from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
-from robcert.runs.checks import check_answers, check_unbounded, compare_legs
+from robcert.runs.checks import check_answers, check_unbounded
+from robcert.runs.contests import Rerun, contests
 from robcert.runs.early import Enough, Standing, Stopped
 from robcert.runs.images import clean_logits
 from robcert.runs.legs import Known, Place, StagedLeg
@@ -33,6 +34,7 @@ from robcert.runs.products import (
 from robcert.runs.proof import Proof, come_upon, prove
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
+from robcert.runs.signs import Contest
 from robcert.runs.store import Progress, RunStore
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
@@ -95,10 +97,24 @@ class Runner:
         self.search = None
 
         def summarized(
-            notes: list[dict[str, list[int]]], stopped: str | None, beside: SpentRecord | None = None
+            notes: list[dict[str, list[int]]],
+            stopped: str | None,
+            beside: SpentRecord | None = None,
+            beaten: Sequence[Contest] = (),
         ) -> ModelRecord:
             return summary.summarize(
-                model, self.data, self.threat, wrong, witnesses, proof, progress.legs, notes, self.spec.flat, stopped
+                model,
+                self.data,
+                self.threat,
+                wrong,
+                witnesses,
+                proof,
+                progress.legs,
+                notes,
+                self.spec.flat,
+                stopped,
+                beaten,
+                [int((~wrong).sum()) - left for left in self.before_attacks],
             ).model_copy(
                 update={"search_precision": self._searched(number, self.search), "checks": beside or SpentRecord()}
             )
@@ -118,8 +134,8 @@ class Runner:
         known(record)
         if stopped is None:
             with self._may_fail("the checks after the attack were not done", missing):
-                more, beside = self._checks(model, clean, wrong, witnesses, proof, progress)
-                record = summarized([*progress.notes, *more], None, beside)
+                more, beside, beaten = self._checks(model, clean, wrong, witnesses, proof, progress)
+                record = summarized([*progress.notes, *more], None, beside, beaten)
         if self.store:
             name = product_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
@@ -183,16 +199,23 @@ class Runner:
 
     def _checks(
         self, model: LoadedModel, clean: Tensor, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
-    ) -> tuple[list[dict[str, list[int]]], SpentRecord]:
+    ) -> tuple[list[dict[str, list[int]]], SpentRecord, list[Contest]]:
         """What speaks for an attack that failed rather than a model that held, and what an attack beside took."""
         answers = check_answers(model, self.data, self.slots, clean)
         beyond = check_unbounded(
             model, self.images, self.threat, wrong, witnesses, proof.radius, self.spec.seed, self.slots
         )
+        proven = int((proof.radius > self.threat.largest).sum())
+        rerun = Rerun(model, self.images, self.threat, self.plan, self.spec, self.slots)
+        beaten = contests(progress.legs, progress.notes, proven, rerun)
         if beyond.leg is not None:
             progress.legs.append(beyond.leg)
-        proven = int((proof.radius > self.threat.largest).sum())
-        return [answers, beyond.notes, compare_legs(progress.legs, progress.notes, proven)], beyond.spent
+        beside = SpentRecord(
+            forwards=beyond.spent.forwards + rerun.spent.forwards,
+            backwards=beyond.spent.backwards + rerun.spent.backwards,
+            seconds=round(beyond.spent.seconds + rerun.spent.seconds, 3),
+        )
+        return [answers, beyond.notes], beside, beaten
 
     def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
         """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
@@ -298,6 +321,7 @@ class Runner:
             leg.run(look)
         except Stopped as end:
             stopped = end.reason
+        opened = [len(positions) for positions in leg.done.open]
         correct, spent = summary.attacked_correct(wrong, witnesses, self.threat), leg.done.spent
         record = LegRecord(
             attack=plan.attack,
@@ -311,6 +335,8 @@ class Runner:
             backwards=spent.backwards,
             seconds=round(spent.seconds, 3),
             stopped=stopped is not None,
+            finished=leg.finished if stopped is not None else None,
+            open=None if opened == [len(leg.done.entered)] else summary.scalar_or_list(opened),
         )
         return record, leg.done.notes(witnesses, self.threat.largest), stopped
 

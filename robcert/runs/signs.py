@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robcert.runs.proof import Proof
@@ -38,7 +39,7 @@ _SIGNS = (
         "unconfirmed",
         "unconfirmed",
         "the verifier refused examples that the search had found, for {count} images",
-        "the network answers differently to the same input (randomised, or on the very boundary)",
+        "the network may answer differently to the same input (randomised, or on the very boundary)",
     ),
     _Sign(
         "random",
@@ -50,39 +51,49 @@ _SIGNS = (
         "probabilities",
         "probabilities",
         "the model answers {count} images with probabilities (a softmax), not with logits",
-        "gradients vanish where a softmax is sure: give the network without it",
+        "gradients can vanish where a softmax is sure: give the network without it",
     ),
     _Sign(
         "saturated",
         "saturated-logits",
         "the gradient of the cross-entropy is exactly 0 in float32 for {count} images, so large are the logits",
-        "robcert's attacks take it at a temperature; other tools stand still there and report robustness",
+        "robcert's attacks take it at a temperature; an attack that does not can stand still there",
     ),
     _Sign(
         "tiny",
         "tiny-logits",
-        "the logits of {count} images lie within 0.001 of each other, so their softmax is uniform",
-        "robcert's attacks take the cross-entropy at a temperature; other tools lose the gradient to rounding",
+        "the logits of {count} images lie within 0.001 of each other, so their softmax is all but uniform",
+        "robcert's attacks take the cross-entropy at a temperature; one that does not can lose it to rounding",
     ),
     _Sign(
         "unbounded",
         "unbounded-attack-fails",
-        "with the whole box as the budget {count} of the images that were tried still stand",
-        "their verdict says nothing: gradients are masked, or the model gives one answer everywhere; try square",
-    ),
-    _Sign(
-        "gradient_free",
-        "gradient-free-wins",
-        "an attack without gradients broke {count} images that iterative gradient attacks had left open",
-        "gradients are masked: trust only gradient-free attacks here (square, boundary), or smooth the network",
-    ),
-    _Sign(
-        "one_step",
-        "one-step-wins",
-        "a one-step attack broke {count} images that iterative attacks had left open",
-        "the loss is rugged or the iterations are wasted: another step size, more restarts, square",
+        "with the whole box as the budget {count} of {of} open images that were tried still stand",
+        "their verdict says little: gradients may be masked, or the model may give one answer everywhere; try square",
     ),
 )
+
+_ADVICE = {
+    "gradient-free-wins": "gradients may be masked on these images: see what more queries (square, boundary) find "
+    "there, or another objective, more restarts",
+    "one-step-wins": "the loss may be rugged there, or the iterations wasted: try another step size, more restarts, "
+    "square",
+}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """An attack that knows less has beaten those that know more (`robcert.runs.contests`).
+
+    Attributes:
+        name: of the warning.
+        message: what was counted.
+        positions: the images that it alone breaks.
+    """
+
+    name: str
+    message: str
+    positions: list[int]
 
 
 def warnings(
@@ -92,6 +103,7 @@ def warnings(
     proof: Proof,
     notes: list[dict[str, list[int]]],
     verdict: PlateauRecord | None,
+    beaten: Sequence[Contest] = (),
 ) -> list[WarningRecord]:
     """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
     given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
@@ -113,14 +125,19 @@ def warnings(
 
     for sign in _SIGNS:
         if images := noted(sign.note, sign.only_open):
-            message = sign.message.format(count=len(images))
+            tried = noted(f"{sign.note}_tried", False)
+            message = sign.message.format(count=len(images), of=len(tried))
             given.append(WarningRecord(name=sign.name, message=message, advice=sign.advice, images=images))
+    for contest in beaten:
+        images = [int(data.index[position]) for position in contest.positions]
+        advice = _ADVICE[contest.name]
+        given.append(WarningRecord(name=contest.name, message=contest.message, advice=advice, images=images))
     if verdict is not None and verdict.verdict == "falling":
         given.append(
             WarningRecord(
                 name="not-converged",
                 message=f"the sweep is still falling at its last leg ({verdict.attack}, {verdict.after} iterations)",
-                advice="attacked accuracy is an upper bound that more iterations would lower: lengthen the sweep",
+                advice="attacked accuracy is an upper bound that more iterations may well lower: lengthen the sweep",
                 images=[],
             )
         )

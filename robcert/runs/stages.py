@@ -49,7 +49,7 @@ class Done:
     """What the stages of a leg have come to so far.
 
     Attributes:
-        open: positions that were open at the largest budget when the leg began.
+        open: for each budget the positions that were open when the leg began.
         stages: how many have ended.
         entering: positions that the running stage attacks.
         entered: positions that were attacked.
@@ -57,7 +57,7 @@ class Done:
         signs: positions that they noted, by the names in `SIGNS`.
     """
 
-    open: list[int]
+    open: list[list[int]]
     stages: int = 0
     entering: list[int] = field(default_factory=list[int])
     entered: set[int] = field(default_factory=set[int])
@@ -107,7 +107,7 @@ class Done:
 
     def notes(self, witnesses: Witnesses, largest: float) -> dict[str, list[int]]:
         """The signs, and under "broke" what the leg broke at the largest budget."""
-        broke = [position for position in self.open if float(witnesses.distance[position]) <= largest]
+        broke = [position for position in self.open[-1] if float(witnesses.distance[position]) <= largest]
         return {**{name: sorted(found) for name, found in self.signs.items()}, "broke": sorted(broke)}
 
 

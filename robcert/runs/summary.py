@@ -22,7 +22,7 @@ from robcert.runs.record import (
     PlateauRecord,
     VerdictCounts,
 )
-from robcert.runs.signs import warnings
+from robcert.runs.signs import Contest, warnings
 from robcert.types import Dataset, LoadedModel, Status, Threat
 
 T = TypeVar("T")
@@ -36,6 +36,11 @@ def scalar_or_list(values: Sequence[T]) -> T | list[T]:
 def as_list(value: T | list[T]) -> list[T]:
     """The inverse of `scalar_or_list`."""
     return value if isinstance(value, list) else [value]
+
+
+def opened(leg: LegRecord) -> int | list[int]:
+    """The images that were open when a leg began, at each budget."""
+    return leg.entered if leg.open is None else leg.open
 
 
 def status_of(wrong: bool, distance: float, radius: float, eps: float) -> Status:
@@ -68,8 +73,13 @@ def summarize(
     notes: list[dict[str, list[int]]],
     flat: float,
     stopped: str | None = None,
+    beaten: Sequence[Contest] = (),
+    by_certificate: Sequence[int] = (),
 ) -> ModelRecord:
-    """The record of one model after all its legs, or after those before it was ``stopped``, for that reason."""
+    """The record of one model after all its legs, or after those before it was ``stopped``, for that reason.
+
+    ``by_certificate`` are the images, at each budget, that examples of the certificate broke before the first leg.
+    """
     n = len(data)
     natural = int((~wrong).sum())
     statuses: list[list[Status]] = [
@@ -92,9 +102,9 @@ def summarize(
         legs=legs,
         plateau=verdict,
         distance=distance_record(wrong, witnesses),
-        certificate=certificate_record(proof, threat),
+        certificate=certificate_record(proof, threat, by_certificate),
         verdicts=VerdictCounts(**counts),
-        warnings=warnings(model, data, statuses, proof, notes, verdict),
+        warnings=warnings(model, data, statuses, proof, notes, verdict, beaten),
         images=[image_record(i, data, statuses[i], bool(wrong[i]), witnesses, proof) for i in range(n)],
         stopped=stopped,
     )
@@ -162,8 +172,8 @@ def distance_record(wrong: Tensor, witnesses: Witnesses) -> DistanceRecord:
     return DistanceRecord(median=quantile(0.5), q25=quantile(0.25), q75=quantile(0.75))
 
 
-def certificate_record(proof: Proof, threat: Threat) -> CertificateRecord | None:
-    """Certified accuracy at each budget."""
+def certificate_record(proof: Proof, threat: Threat, broken: Sequence[int] = ()) -> CertificateRecord | None:
+    """Certified accuracy at each budget, and what examples of the method broke."""
     found = proof.certificates
     if found is None:
         return None
@@ -175,6 +185,7 @@ def certificate_record(proof: Proof, threat: Threat) -> CertificateRecord | None
         interval=leg_interval(correct, n),
         mean_gap=float(found.gap.mean()) if n else 0.0,
         median_radius=float(proof.radius.median()) if n else 0.0,
+        broken=scalar_or_list(broken) if any(broken) else None,
         constants=found.constants,
         seconds=round(found.seconds, 3),
     )

@@ -12,7 +12,7 @@ from robcert.data import load_dataset
 from robcert.engine.plateau import judge
 from robcert.engine.precision import SearchPrecision
 from robcert.network import load_model
-from robcert.runs.checks import compare_legs
+from robcert.runs.contests import contests
 from robcert.runs.record import LegRecord, ModelRecord
 from robcert.types import Dataset, Goal, LoadedModel, Norm, Threat
 
@@ -189,7 +189,8 @@ def test_with_several_budgets_the_share_is_of_what_was_left_open() -> None:
     first = LegRecord(attack="pgd", attacked_correct=[400, 30], newly_broken=[100, 470], backwards=9, **shared)  # type: ignore[arg-type]
     then = LegRecord(attack="square", attacked_correct=[400, 24], newly_broken=[0, 6], backwards=0, **shared)  # type: ignore[arg-type]
     broke = list(range(6))
-    assert compare_legs([first, then], [{}, {"broke": broke}], proven=10)["gradient_free"] == broke
+    (found,) = contests([first, then], [{}, {"broke": broke}], 10, lambda k, positions: positions)
+    assert (found.name, found.positions) == ("gradient-free-wins", broke)
     assert judge(500, 6)[0] != "falling"
 
 

@@ -78,7 +78,8 @@ def radii(sources: Sources) -> Section | None:
         return None
     return Section(
         "Distribution of radii",
-        "Certified radii of the images that are right without an attack, as a share of these images.",
+        "Certified radii of the images that are right without an attack, as a share of these images. An attack asks "
+        "for its eps only, so radii of methods that test one radius at a time end there.",
         figures=figures,
     )
 

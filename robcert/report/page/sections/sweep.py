@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from robcert.report.console import plateau_text
+from robcert.math.binomial import interval
+from robcert.report.console import after_examples, leg_name, plateau_text
 from robcert.report.page import charts
 from robcert.report.page.numbers import at, count
 from robcert.report.page.parts import Cell, Figure, Section, Table, cells
 from robcert.report.page.sources import Run, Sources
 from robcert.runs.plan import LegPlan
-from robcert.runs.record import Interval
+from robcert.runs.record import Interval, LegRecord
 from robcert.runs.summary import as_list
 
 
@@ -28,7 +29,7 @@ def sweep(sources: Sources) -> Section | None:
         "Sweep",
         "Each leg attacks the images that the legs before it left open. The band is the two-sided exact 95 % interval "
         "of the accuracy. A sweep that still falls says that attacked accuracy is an upper bound which more "
-        "iterations would lower.",
+        "iterations may well lower.",
         figures=figures,
         notes=notes,
     )
@@ -54,13 +55,17 @@ def _plot(run: Run, k: int) -> list[Figure]:
                 *_ends(bounds[0]),
             )
         )
+        if model.certificate is not None and model.certificate.broken is not None:
+            left, what = after_examples(model, k), f"examples of {model.certificate.method}"
+            where = at(f"{key}/certificate/broken", k, several)
+            rows.append(cells(model.name, what, "", count(left, n, where), *_ends(interval(left, n))))
         for j, leg in enumerate(legs):
             where = f"{key}/legs/{j}"
             rows.append(
                 cells(
                     model.name,
-                    str(LegPlan(leg.attack, leg.iterations, leg.restarts)) + (" (ended early)" if leg.stopped else ""),
-                    Cell(str(leg.entered), f"{where}/entered", leg.entered),
+                    leg_name([leg]),
+                    Cell(_attacked(leg), f"{where}/entered", leg.entered),
                     count(as_list(leg.attacked_correct)[k], n, at(f"{where}/attacked_correct", k, several)),
                     *_ends(_interval(leg.interval, k)),
                     Cell(f"{leg.forwards:,}", f"{where}/forwards", leg.forwards),
@@ -78,8 +83,13 @@ def _plot(run: Run, k: int) -> list[Figure]:
     return [Figure(svg, f"Accuracy after each leg: {title}.", Table(f"Sweep, {title}", head, filled))]
 
 
-def _interval(interval: Interval | list[Interval], k: int) -> Interval:
-    return interval[k] if isinstance(interval, list) else interval
+def _attacked(leg: LegRecord) -> str:
+    """How many images a leg attacked; of one that was ended early, how many of them to the end."""
+    return str(leg.entered) if leg.finished is None else f"{leg.finished} of {leg.entered}"
+
+
+def _interval(ends: Interval | list[Interval], k: int) -> Interval:
+    return ends[k] if isinstance(ends, list) else ends
 
 
 def _ends(interval: Interval) -> list[str]:
