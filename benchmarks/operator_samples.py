@@ -14,6 +14,7 @@ exists is continued. With --before, the record of another version of robcert, al
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -43,9 +44,14 @@ def main() -> int:
     cells = _read(options.record)
     known = {cell.key for cell in cells}
     start = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+    with contextlib.ExitStack() as stack:
         jobs = [(name, k, options.jobs, options.drawn, known) for name in names for k in range(options.jobs)]
-        for done, found in enumerate(pool.imap_unordered(_operator, jobs), 1):
+        if options.jobs > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(options.jobs))
+            results = pool.imap_unordered(_operator, jobs)
+        else:
+            results = map(_operator, jobs)
+        for done, found in enumerate(results, 1):
             cells += found
             if options.record is not None:
                 with options.record.open("a", encoding="utf-8") as file:

@@ -108,6 +108,7 @@ LISTED: dict[str, list[tuple[Any, ...]]] = {
     # Torch's samples of these work along the axis of the images, or with constants that a rule refuses.
     "flip": [(lambda x: x.flip(-1), _images(3, 4)), (lambda x: x.flip(1, 2), _images(3, 4))],
     "roll": [(lambda x: x.roll(1, -1), _images(3, 4)), (lambda x: x.roll((1, 2), (1, 2)), _images(3, 4))],
+    "diagonal": [(lambda x: x.diagonal(0, -2, -1), _images(3, 4)), (lambda x: x.diagonal(1, 1, 2), _images(3, 4))],
     "argmin": [(lambda x: x.argmin(-1), _images(3, 4))],
     "msort": [(lambda x: x.t().msort().t(), _images(4))],
     "tensor_split": [(lambda x: x.tensor_split(3, -1), _images(3, 4))],
