@@ -13,7 +13,6 @@ _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
 
 def attack(
-    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -199,7 +198,6 @@ def attack(
 
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
-    from robcert.cli.config import overrides
     from robcert.cli.inputs import Foreign, choose_device, load_inputs
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, numbers, write
@@ -223,23 +221,15 @@ def attack(
     if vnnlib is not None:
         from robcert.vnnlib.solve import solve_all
 
-        write(solve_all(models, vnnlib, output_format, seed=seed, device=choose_device(device)), output)
+        foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
+        where = choose_device(device)
+        write(solve_all(models, vnnlib, output_format, seed=seed, device=where, load=foreign.load), output)
         return
     if eps is None:
         raise UsageError("--eps is missing", f"Example: robcert attack {models[0]} --norm {norm} --eps 0.5")
     render = renderers.get(output_format)
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)  # refuses what is no budget before anything is loaded
-    one_by_one = ("attack", "iterations", "restarts")
-    if overrides(context, one_by_one, "plan"):
-        plan = None  # a flag wins over a plan in the configuration file, and so does a --plan over these
-    elif all(overrides(context, ("plan",), name) for name in one_by_one):
-        attack, iterations, restarts = None, None, 1
-    if plan is not None and (attack is not None or iterations is not None or restarts > 1):
-        raise UsageError(
-            "--plan already names attacks, iterations and restarts",
-            "Give --plan (pgd:100x10 has 10 restarts), or --attack with --iterations and --restarts",
-        )
     named = plan is not None or attack is not None or iterations is not None or restarts > 1
     if plan is not None:
         legs = parse_plan(plan, norm)
@@ -267,6 +257,8 @@ def attack(
     )
     threat = Threat(norm, budgets, images.box)
     say([threat.too_wide(images.shape)])
+    if eot > 1 and not any("model is random" in warning for model in loaded for warning in model.warnings):
+        say([f"--eot {eot} averages the draws of random models; two calls of these models gave the same logits"])
     from rich.console import Console
 
     with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from robcert.errors import UsageError, did_you_mean
 
@@ -50,19 +48,6 @@ def _sections(path: Path, above: str, table: dict[str, Any], commands: Commands)
         found[name] = {by_flag[_key(key)]: value for key, value in options.items() if key not in inner}
         found[name] |= _sections(path, f"{above}{name}.", inner, below)
     return found
-
-
-def overrides(context: typer.Context, names: Sequence[str], other: str) -> bool:
-    """Whether one of the options ``names`` comes from a stronger source than the option ``other`` does."""
-
-    def rank(name: str) -> int:
-        source = context.get_parameter_source(name)
-        return _SOURCES.index("DEFAULT" if source is None else source.name)
-
-    return min(rank(name) for name in names) < rank(other)
-
-
-_SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
 
 
 def _key(option: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from robcert.cli.data_lipschitz import lipschitz
+from robcert.cli.effect import Command, check
 
 if TYPE_CHECKING:
     from robcert.data.overview import Entry
@@ -26,6 +27,7 @@ def data(
 
     Example: robcert data --data-dir ~/data
     """
+    check(context)
     if context.invoked_subcommand is not None:
         return
     from robcert.data.overview import overview
@@ -39,7 +41,7 @@ def data(
 
 app = typer.Typer(name="data", invoke_without_command=True, rich_markup_mode="markdown")
 app.callback()(data)
-app.command()(lipschitz)
+app.command(cls=Command)(lipschitz)
 
 
 def _as_json(entry: Entry) -> dict[str, object]:

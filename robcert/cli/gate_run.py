@@ -43,17 +43,8 @@ class Wanted:
 
 
 def entries(models: list[str], foreign: Foreign) -> list[ModelEntry]:
-    """The models of the command line, with what its options say of their files.
-
-    Raises:
-        UsageError: options without a model.
-    """
+    """The models of the command line, with what its options say of their files."""
     given = {key: value for key, value in asdict(foreign).items() if value is not None}
-    if given and not models:
-        raise UsageError(
-            f"--{next(iter(given)).replace('_', '-')} speaks of a model of the command line, and none was named",
-            'Name it, or say it in the policy: models = [{ path = "...", arch = "..." }]',
-        )
     return [ModelEntry(path=path, **given) for path in models]
 
 

@@ -201,10 +201,6 @@ def load_for_norms(reference: str, foreign: Foreign) -> LoadedModel:
         from robcert.network import from_module
         from robcert.network.architecture import Request, build, default_shape
 
-        if foreign.weights_key is not None or foreign.arch is not None:
-            raise UsageError(
-                f"{reference} is an architecture with random weights", "Leave --arch and --weights-key out."
-            )
         shape = foreign.input_shape or default_shape(reference) or (3, 32, 32)
         torch.manual_seed(0)
         module = build(Request(reference, shape, foreign.classes))

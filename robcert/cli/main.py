@@ -16,6 +16,7 @@ from robcert.cli.compare import compare
 from robcert.cli.config import defaults
 from robcert.cli.data import app as data_app
 from robcert.cli.detect import detect
+from robcert.cli.effect import Command
 from robcert.cli.export import export
 from robcert.cli.gate import gate
 from robcert.cli.jacobian import jacobian
@@ -63,7 +64,8 @@ def main(
     Example: `robcert attack digits-l2nnn --norm l2 --eps 0.5`
 
     Every option can also be set as ROBCERT_COMMAND_OPTION in the environment (ROBCERT_ATTACK_SEED=1), in
-    robcert.toml ([attack] seed = 1) or in pyproject.toml ([tool.robcert.attack]); a flag wins.
+    robcert.toml ([attack] seed = 1) or in pyproject.toml ([tool.robcert.attack]); a flag wins. A flag that has no
+    effect is refused (exit code 2); what the environment or a file sets and a command cannot use is left alone.
 
     Exit codes: 0 done; 1 a verdict (the gate was not passed, or `robcert detect --images` rejected an image);
     2 usage or configuration; 3 the evaluation could not be done; 130 interrupted, after saving.
@@ -90,7 +92,7 @@ for command in (
     train,
     reproduce,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(data_app)
 
 

@@ -13,6 +13,18 @@ Reproduction = Callable[[Settings], ReproduceRecord]
 reproductions: Registry[Reproduction] = Registry("reproduction", "robcert.reproduce")
 """Functions from settings to a record; the first line of the docstring says which table of which paper."""
 
-reproduction = reproductions.register
+UNUSED: dict[str, frozenset[str]] = {}
+"""Reproduction -> the settings that it does not read."""
 
-__all__ = ["Column", "ReproduceRecord", "Reproduction", "Settings", "Table", "reproduction", "reproductions"]
+
+def reproduction(name: str, *unused: str) -> Callable[[Reproduction], Reproduction]:
+    """Decorator that registers a reproduction, with the names of the settings that it does not read."""
+
+    def keep(make: Reproduction) -> Reproduction:
+        UNUSED[name] = frozenset(unused)
+        return reproductions.register(name)(make)
+
+    return keep
+
+
+__all__ = ["UNUSED", "Column", "ReproduceRecord", "Reproduction", "Settings", "Table", "reproduction", "reproductions"]

@@ -26,7 +26,10 @@ NONLINEAR: dict[str, nn.Module] = {
 POOLING: dict[str, nn.Module] = {"max-pooling 2x2": nn.MaxPool2d(2), "norm-pooling 2x2": NormPool2d(2)}
 
 
-@reproduction("l2nnn-distance")
+@reproduction(
+    "l2nnn-distance",
+    *("max_iterations", "restarts", "data", "data_dir", "download", "device", "threads", "models", "runs"),
+)
 def l2nnn_distance(settings: Settings) -> ReproduceRecord:
     """What layers of L2-Nonexpansive Neural Networks keep of l2 distances, on --n random pairs."""
     settings.without_models("l2nnn-distance")

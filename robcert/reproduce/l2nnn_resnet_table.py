@@ -89,7 +89,7 @@ class Found:
     radius: float
 
 
-@reproduction("l2nnn-resnet-table")
+@reproduction("l2nnn-resnet-table", "max_iterations", "restarts", "models")
 def l2nnn_resnet_table(settings: Settings) -> ReproduceRecord:
     """Tables 1 and 2 of Certified Defense with Nonexpansive Neural Networks: divide-before-convolution (digits)."""
     settings.without_models("l2nnn-resnet-table")

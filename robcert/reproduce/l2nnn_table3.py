@@ -43,7 +43,7 @@ ROWS = (
 )
 
 
-@reproduction("l2nnn-table3")
+@reproduction("l2nnn-table3", "restarts", "models")
 def l2nnn_table3(settings: Settings) -> ReproduceRecord:
     """Table 3 of L2-Nonexpansive Neural Networks: an ablation, trained here (digits; --data mnist: much longer)."""
     settings.without_models("l2nnn-table3")

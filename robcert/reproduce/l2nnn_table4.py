@@ -18,7 +18,7 @@ MODELS = (
 )
 
 
-@reproduction("l2nnn-table4")
+@reproduction("l2nnn-table4", "restarts")
 def l2nnn_table4(settings: Settings) -> ReproduceRecord:
     """Table 4 of L2-Nonexpansive Neural Networks: linf attacks of 1,000 iterations on MNIST."""
     there, missing = available(MODELS, "l2nnn-table4", "mnist", settings.models)

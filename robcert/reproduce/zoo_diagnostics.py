@@ -46,7 +46,7 @@ class Attacked:
         return f"{self.name}, {self.threat.norm} {self.threat.largest:g}"
 
 
-@reproduction("zoo-diagnostics")
+@reproduction("zoo-diagnostics", "max_iterations", "restarts", "models")
 def zoo_diagnostics(settings: Settings) -> ReproduceRecord:
     """No paper's table: the zoo under AutoAttack's plan, its warnings, and an independent check of each."""
     settings.without_models("zoo-diagnostics")

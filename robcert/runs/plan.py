@@ -175,6 +175,14 @@ def sweep(attack: str, iterations: list[int], restarts: int = 1) -> list[LegPlan
     return [LegPlan(attack, count, restarts) for count in iterations]
 
 
+def swept(legs: Sequence[LegPlan]) -> bool:
+    """Whether a leg has ten times the iterations of one before it, so that there is a sweep to judge."""
+    return any(
+        (a.attack, a.restarts) == (b.attack, b.restarts) and b.iterations >= 10 * a.iterations
+        for a, b in itertools.combinations(legs, 2)
+    )
+
+
 def build(leg: LegPlan, norm: Norm, options: dict[str, dict[str, Any]]) -> Attack:
     """The attack of a leg, with the options that the user set for it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from robcert.vnnlib.prove import Proof, proven
 from robcert.vnnlib.search import holds, search
 
 Answer = Literal["sat", "unsat", "unknown"]
+Load = Callable[..., LoadedModel]
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ def solve_all(
     *,
     seed: int = 0,
     device: str = "cpu",
-    given: Mapping[str, Any] | None = None,
+    load: Load = load_model,
 ) -> str:
     """What the command prints: the answers for all models, for a person or as JSON."""
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
-    found = [(model, solve(model, path, seed=seed, device=device, given=given)) for model in models]
+    found = [(model, solve(model, path, seed=seed, device=device, load=load)) for model in models]
     if output_format == "console":
         return "\n".join(solution.as_text() for _, solution in found)
     answers = [{"model": model, **asdict(solution)} for model, solution in found]
@@ -83,7 +84,7 @@ def solutions(
     restarts: int = 64,
     seed: int = 0,
     device: str = "cpu",
-    given: Mapping[str, Any] | None = None,
+    load: Load = load_model,
 ) -> list[Solution]:
     """Attack properties of the outputs of a file, then try to prove each; the network is loaded once.
 
@@ -94,7 +95,7 @@ def solutions(
         restarts: starting points in each region.
         seed: of the starting points.
         device: where the network is attacked.
-        given: what else `load_model` is told: ``arch``, ``weights_key``, ``input_shape``, ...
+        load: loads the network: `load_model`, or that with what a file without a card does not say.
 
     Raises:
         UsageError: a file cannot be read, or the property is about a network of another size.
@@ -104,7 +105,7 @@ def solutions(
     props = [read_vnnlib(path) for path in paths]
     regions = [region for prop in props for region in prop.regions]
     low, high = min((min(r.low) for r in regions), default=0.0), max((max(r.high) for r in regions), default=1.0)
-    model = load_model(reference, box=(low, high if high > low else low + 1.0), device=device, **(given or {}))
+    model = load(reference, box=(low, high if high > low else low + 1.0), device=device)
     for prop, path in zip(props, paths, strict=True):
         _check_sizes(model, prop, path)
     file = _File.of(model)

@@ -143,7 +143,7 @@ def test_budgets(call: Call, eps: str) -> None:
         (("--eps", "1", "--iterations", "ten"), ("'ten' is not a number of iterations", "100, 1k")),
         (("--eps", "1", "--plan", "cw:10", "--attack", "pgd"), ("--plan", "--attack")),
         (("--eps", "1", "--plan", "cw:10", "--restarts", "7"), ("--plan already names", "pgd:100x10")),
-        (("--eps", "1", "--plan", "cw:10", "--step", "0.1"), ("none of the attacks cw has the option",)),
+        (("--eps", "1", "--plan", "cw:10", "--step", "0.1"), ("--step has no effect: none of the attacks cw has it",)),
         (("--eps", "1", "-o", "cw.abort=1"), ("no option 'abort'", "'abort_early'")),
         (("--eps", "1", "-o", "abort=1"), ("ATTACK.OPTION=VALUE",)),
         (("--norm", "l1", "--eps", "1", "--attack", "cw"), ("not in l1", "pgd")),

@@ -282,9 +282,9 @@ def test_names_and_options(call: Call, arguments: tuple[str, ...], texts: tuple[
 
 
 @pytest.mark.parametrize("method", ["smoothing", "gap,smoothing"])
-@pytest.mark.parametrize("option", [("--bins", "2"), ("--run", "r"), ("--fallback", "digits-plain")])
+@pytest.mark.parametrize("option", [("--bins", "2"), ("--run", "r", "--bins", "2"), ("--fallback", "digits-plain")])
 def test_tables_by_the_confidence_gap_are_refused_for_smoothing(
-    call: Call, method: str, option: tuple[str, str]
+    call: Call, method: str, option: tuple[str, ...]
 ) -> None:
     """It has no gap: such a table would be arbitrary."""
     answer = call("certify", "digits-plain", "--eps", "0.1", "--n", "2", "--method", method, *option)

@@ -10,6 +10,7 @@ import pytest
 import typer
 from blocks import PAGES, ROOT, command_lines
 
+from robcert.cli.effect import check
 from robcert.cli.main import app
 from robcert.runs.plan import parse_count, parse_plan
 
@@ -22,6 +23,15 @@ _HELP = [
     for line in line.splitlines()
     if line.strip().startswith(("robcert ", "Example: robcert ", "and then: robcert "))
 ]
+
+
+def _context(names: list[str]) -> Any:
+    """The contexts of the program and of groups of commands, above the last of ``names``."""
+    found, command = None, typer.main.get_command(app)
+    for name in ["robcert", *names[:-1]]:
+        command = command if found is None else command.commands[name]  # type: ignore[attr-defined]
+        found = typer.Context(command, parent=found, info_name=name)  # type: ignore[arg-type]
+    return found
 
 
 def test_the_pages_have_commands() -> None:
@@ -47,7 +57,9 @@ def test_it_parses(where: Path, line: str) -> None:
         command, rest = command.commands[rest[0]], rest[1:]
     if not rest:
         return  # the name of a command below another, in a sentence
-    given = command.make_context(words[0], rest).params
+    called = command.make_context(rest[0], rest, parent=_context(words[: len(words) - len(rest)]))
+    check(called)  # what has no effect is no example
+    given = called.params
     if given.get("plan"):
         assert parse_plan(given["plan"])
     if given.get("iterations"):

@@ -8,7 +8,7 @@ import shlex
 from robcert.network import zoo_names
 from robcert.report.page.parts import Cell, Section, Table, cells
 from robcert.report.page.sources import Run, Sources
-from robcert.runs.plan import LegPlan
+from robcert.runs.plan import LegPlan, swept
 
 _ORDER = "class-order.json"
 
@@ -50,12 +50,16 @@ def provenance(sources: Sources) -> Section | None:
 def command(run: Run) -> str:
     """The command that repeats a run, with every setting that decides its result."""
     spec = run.spec
-    plan = ",".join(str(LegPlan(leg.attack, leg.iterations, leg.restarts)) for leg in spec.plan)
+    legs = [LegPlan(leg.attack, leg.iterations, leg.restarts) for leg in spec.plan]
+    plan = ",".join(str(leg) for leg in legs)
     words = ["robcert", "attack", *(model.name for model in spec.models)]
     words += ["--norm", spec.threat.norm, "--eps", ",".join(f"{eps:.17g}" for eps in spec.threat.eps)]
-    words += ["--data", spec.data.name, "--split", spec.data.split, "--n", str(spec.data.n), "--seed", str(spec.seed)]
+    words += ["--data", spec.data.name, "--n", str(spec.data.n), "--seed", str(spec.seed)]
+    # Neither files that are not divided nor plans without a sweep have a use for these.
+    words += ["--split", spec.data.split] if ":" not in spec.data.name or spec.data.split != "test" else []
+    words += ["--flat", f"{spec.flat:g}"] if swept(legs) else []
     words += ["--class-order", _ORDER] if spec.data.class_order else []
-    words += ["--plan", plan, "--goal", spec.goal, "--certify", spec.certify, "--flat", f"{spec.flat:g}"]
+    words += ["--plan", plan, "--goal", spec.goal, "--certify", spec.certify]
     words += ["--eot", str(spec.eot)] if spec.eot != 1 else []
     for attack, options in spec.options.items():
         for name, value in options.items():

@@ -1,0 +1,115 @@
+"""Rules that options of several commands share: those of models, and those of data (`robcert.cli.effect`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robcert.cli.effect import Given, Idle, Rule
+
+_WEIGHTS = ("safetensors", "state_dict")
+
+
+def always(given: Given) -> Idle | None:
+    """It has an effect in every call."""
+    del given
+    return None
+
+
+def unless(option: str, why: str, do: str) -> Rule:
+    """It has no effect where ``option`` is not given."""
+    return lambda given: None if given[option] else Idle(why, do)
+
+
+def beside(option: str, why: str, do: str) -> Rule:
+    """It has no effect where ``option`` is given."""
+    return lambda given: Idle(why, do) if given[option] else None
+
+
+def either(*rules: Rule) -> Rule:
+    """The first reason that there is."""
+    return lambda given: next((idle for rule in rules if (idle := rule(given)) is not None), None)
+
+
+# Models
+
+
+def weights(given: Given) -> Idle | None:
+    """For files that hold weights without a network."""
+    if not given.formats or any(kind in _WEIGHTS for kind in given.formats):
+        return None
+    what = (
+        "is an architecture with random weights"
+        if given.formats[0] == "architecture"
+        else "holds a network, not weights"
+    )
+    return Idle(f"{given.references[0]} {what}", "Leave it out.")
+
+
+MODEL: dict[str, Rule] = {
+    "arch": weights,
+    "weights_key": weights,
+    "input_shape": always,  # it says or checks the shape, whatever the file
+    "classes": always,
+    "mean": always,  # it goes before what a card says
+    "std": always,
+}
+
+# Data
+
+
+def files(given: Given) -> Idle | None:
+    """For data sets that lie in the folder of data sets."""
+    from robcert.data import where
+
+    if given.data is None or any(not source.from_path and where(name) for name, source in given.data):
+        return None
+    name, source = given.data[0]
+    return Idle(f"{name} is {'a path of its own' if source.from_path else 'embedded in robcert'}", "Leave it out.")
+
+
+def split(given: Given) -> Idle | None:
+    """For data sets that have both splits."""
+    if given.data is None or not all(_whole(name) for name, _ in given.data):
+        return None
+    return Idle(
+        f"{given.data[0][0]} is not divided into test and train",
+        "Leave it out, or name a folder with test and train inside.",
+    )
+
+
+def _whole(name: str) -> bool:
+    """Whether a data set has one split only."""
+    import zipfile
+
+    kind, _, text = name.partition(":")
+    path = Path(text)
+    if kind == "folder":
+        return path.is_dir() and not any((path / part).is_dir() for part in ("test", "train"))
+    if kind != "npz" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = " ".join(archive.namelist()).lower()
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False
+    return not any(part in members for part in ("test", "train", "val"))
+
+
+def named(given: Given) -> Idle | None:
+    """For data sets whose classes may have names only."""
+    if given.data is None or any(source.named for _, source in given.data):
+        return None
+    return Idle(f"the classes of {given.data[0][0]} have numbers", "Leave it out: it is for folder:PATH and npz:PATH.")
+
+
+subset = unless("n", "it draws a subset, and all images are taken", "Add --n, the number of images.")
+
+DATA: dict[str, Rule] = {
+    "data": always,
+    "split": split,
+    "n": always,
+    "seed": subset,
+    "data_dir": files,
+    "download": files,
+    "class_order": named,
+}
