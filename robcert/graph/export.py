@@ -7,6 +7,7 @@ on the other images, is looked up in the graph (`robcert.graph.batch`).
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -47,8 +48,9 @@ def _traced(module: nn.Module, x: Tensor) -> ExportedProgram:
     """
     program = torch.export.export(module, (x,), dynamic_shapes=({0: Dim("n", min=1)},), strict=False)
     one = torch.export.export(module, (x[:1],), strict=False)
-    if _operators(program) != _operators(one):
-        raise OneImage
+    for several, single in zip_longest(_operators(program), _operators(one), fillvalue=""):
+        if several != single:
+            raise OneImage((several or single).partition(" ")[0])
     return program
 
 

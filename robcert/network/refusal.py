@@ -23,7 +23,7 @@ _EMPIRICAL = "Empirical attacks and smoothing work without a graph."
 
 
 class OneImage(Exception):
-    """A network that does something else for one image."""
+    """A network that does something else for one image; what is said of it is the first operator that differs."""
 
 
 @contextmanager
@@ -56,7 +56,8 @@ def refusal(error: Exception, name: str, module: nn.Module, x: Tensor) -> Evalua
     text = str(error)
     if isinstance(error, OneImage) or "Constraints violated" in text:
         looped = "" if where else _loop(module, x)
-        at = f" (in {looped})" if looped else at
+        first = f" (first at {text})" if isinstance(error, OneImage) else at
+        at = f" (in {looped})" if looped else first
         asked = re.search(r"guard (.+?)\.?$", text, re.MULTILINE)
         question = f" (it asks whether {_SIZE.sub('n', asked.group(1))})" if asked else ""
         return EvaluationError(

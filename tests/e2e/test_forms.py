@@ -83,7 +83,7 @@ FORMS = [
     Form("items", graph="mean"),
     Form("loops", graph="mine.py:", export="mine.py:"),
     Form("masks", graph="index_put"),
-    Form("selects", graph="mine.py:", export="mine.py:"),
+    Form("selects", graph="first at aten."),
     Form("as_dict"),
     Form("as_tuple"),
     Form("as_named_tuple"),
