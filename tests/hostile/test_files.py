@@ -19,7 +19,8 @@ from tests.hostile.files import good, onnx_, pickles
 from tests.hostile.table import CASES, NORMS, SHAPED, WEIGHTS, Case
 from tests.hostile.watch import Seen
 
-SLOW = {"script-endless", "pickle-recursion", "card-timm-pretrained"}  # seconds each
+ENDLESS = {"script-endless", "onnx-loop"}
+SLOW = ENDLESS | {"pickle-recursion", "card-timm-pretrained"}  # seconds each
 ALIVE = [name for name, case in CASES.items() if case.alive]
 SHOWN = ALIVE[::2]  # the controls of the default set; the others are slow
 INSTALLED = ["pickle-system", "card-os-system", "script-save-spaces", "pt2-tree-enum", "onnx-profiling"]
@@ -58,7 +59,7 @@ def test_nothing_happens(bench: Bench, name: str) -> None:
     case = CASES[name]
     place, _, seen = bench.case(case)
     assert seen.effects(tuple(str(place.root / one) for one in case.allowed)) == []
-    if name == "script-endless" and seen.signal == signal.SIGXCPU:
+    if name in ENDLESS and seen.signal == signal.SIGXCPU:
         return  # docs/security.md: it can run for ever, and that is all that it can do
     outcome(case, seen)
     for page in place.work.glob("*.html"):
@@ -95,7 +96,10 @@ def test_the_installed_command(bench: Bench, name: str) -> None:
     place, _, seen = bench.case(CASES[name], kind="installed")
     allowed = [place.root / one for one in CASES[name].allowed]
     allowed += (place.root / "temporary").glob("torchinductor_*")  # torch makes an empty folder when it is imported
-    assert seen.effects(tuple(map(str, allowed))) == []
+    if name.startswith("onnx-"):  # onnxruntime's telemetry numbers the machine, whatever it is given
+        allowed += [place.root / "temporary" / ".ses", place.root / "home" / ".cache" / "Microsoft"]
+    effects = seen.effects(tuple(map(str, allowed)))
+    assert [one for one in effects if one != str(place.root / "home" / ".cache")] == []  # the folder alone
     outcome(CASES[name], seen)
 
 

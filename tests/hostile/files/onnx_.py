@@ -175,7 +175,7 @@ def _(place: Place) -> Path:
     return written(place, model(weight=weight))
 
 
-@hostile("onnx-loop", "onnx", "a loop without end", IR, cost=True)
+@hostile("onnx-loop", "onnx", "a loop without end", IR, cost=True, seconds=3)
 def _(place: Place) -> Path:
     yes = helper.make_tensor("t", TensorProto.BOOL, [], [True])
     body = helper.make_graph(
