@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from robcert.errors import EvaluationError
 from robcert.lipschitz import dense
 from robcert.lipschitz.circulant import Symbol, symbol, wave
 from robcert.lipschitz.convolution import Conv, ConvTranspose
@@ -84,7 +85,7 @@ def _scaled(op: Conv | Dense, tol: float, method: Method) -> Bound:
     weight = op.weight if isinstance(op, Conv) else op.matrix
     largest = max(map(abs, map(float, torch.aminmax(weight)))) if weight.numel() else 0.0
     if not math.isfinite(largest):
-        raise ArithmeticError("a weight is NaN or infinite")
+        raise EvaluationError("a weight is NaN or infinite", "Check the file: no norm can be computed from it.")
     if largest == 0.0 or (isinstance(op, Conv) and exact_norm(op, rows=True).upper == 0.0):
         return Bound(0.0, 0.0, "exact")
     exponent = min(1000, max(-1000, math.frexp(largest)[1] - 1))

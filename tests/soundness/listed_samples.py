@@ -35,6 +35,8 @@ def _no_training(x: Tensor, *given: Any, **options: Any) -> Tensor:
     names = ("mean", "var", "weight", "bias", "training", "momentum", "eps")
     taken = {**dict(zip(names, given, strict=False)), **options}
     mean, var, weight, bias = (taken.get(n, taken.get(f"running_{n}")) for n in names[:4])
+    if mean is None or mean.numel() != x.shape[1]:  # this operator does not check, and reads what lies behind
+        raise ValueError("not one statistic a channel")
     return aten._native_batch_norm_legit_no_training(x, weight, bias, mean, var, 0.1, taken.get("eps", 1e-5))[0]
 
 
