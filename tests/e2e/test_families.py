@@ -1,7 +1,7 @@
 """Networks that nobody here wrote: the classifiers of torchvision and timm, as weights and from both ONNX exporters.
 
 Their weights are random, and labels are their own answers. The slow set has all of them in all three forms; the default
-set has a third of them, each in one.
+set has a few of them, each in one.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TORCHVISION = [
     ("alexnet", 64, ""), ("convnext_tiny", 64, ""), ("densenet121", 64, ""), ("efficientnet_b0", 64, ""),
     ("efficientnet_v2_s", 64, ""), ("googlenet", 64, ""), ("inception_v3", 96, ""), ("maxvit_t", 224, ""),
     ("mnasnet0_5", 64, "weights"), ("mobilenet_v2", 64, ""), ("mobilenet_v3_small", 64, "dynamo"),
-    ("regnet_x_400mf", 64, ""), ("resnet18", 64, "script"), ("resnext50_32x4d", 64, ""),
-    ("shufflenet_v2_x0_5", 64, "weights"), ("squeezenet1_1", 64, "script"), ("swin_t", 64, ""), ("swin_v2_t", 64, ""),
+    ("regnet_x_400mf", 64, ""), ("resnet18", 64, ""), ("resnext50_32x4d", 64, ""),
+    ("shufflenet_v2_x0_5", 64, ""), ("squeezenet1_1", 64, "script"), ("swin_t", 64, ""), ("swin_v2_t", 64, ""),
     ("vgg11_bn", 64, ""), ("vit_b_16", 224, ""), ("wide_resnet50_2", 64, ""),
 ]  # fmt: skip
 TIMM = [
-    ("resnet10t", 64, "dynamo"), ("convnext_atto", 64, "weights"), ("mobilenetv3_small_050", 64, "script"),
-    ("efficientnet_lite0", 64, ""), ("regnetx_002", 64, "weights"), ("ghostnet_050", 64, "dynamo"),
+    ("resnet10t", 64, ""), ("convnext_atto", 64, ""), ("mobilenetv3_small_050", 64, ""),
+    ("efficientnet_lite0", 64, ""), ("regnetx_002", 64, "weights"), ("ghostnet_050", 64, ""),
     ("repvgg_a0", 64, ""), ("vit_tiny_patch16_224", 224, ""), ("mixer_s32_224", 224, ""),
     ("levit_128s", 224, ""), ("xcit_nano_12_p16_224", 224, ""), ("poolformer_s12", 64, ""),
     ("swin_tiny_patch4_window7_224", 224, ""), ("edgenext_xx_small", 64, ""), ("tf_efficientnetv2_b0", 64, ""),
