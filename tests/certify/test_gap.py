@@ -115,11 +115,11 @@ def test_without_a_rounding_bound_the_radii_of_real_arithmetic_stand() -> None:
 
 
 def test_the_graph_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from robcert.lipschitz import graph
+    from robcert.graph import known
 
     calls: list[str] = []
-    read = graph.read_graph
-    monkeypatch.setattr(graph, "read_graph", lambda *given, **named: calls.append("") or read(*given, **named))
+    read = known.read_graph
+    monkeypatch.setattr(known, "read_graph", lambda *given, **named: calls.append("") or read(*given, **named))
     torch.manual_seed(0)
     model = from_module(nn.Linear(8, 3), (8,), 3)
     x = torch.rand(5, 8)

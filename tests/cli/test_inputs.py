@@ -219,7 +219,7 @@ def test_class_order(call: Call, here: Path, command: str) -> None:
     wrong = call(*arguments(command, "digits-plain", "--class-order", "no.txt", data="folder:digits"))
     assert (wrong.code, "no.txt cannot be read" in wrong.err) == (2, True)
     useless = call(*arguments(command, "digits-plain", "--class-order", "order.txt"))
-    assert (useless.code, "have their numbers already" in useless.err) == (2, True)
+    assert (useless.code, "the classes of digits have numbers" in useless.err) == (2, True)
 
 
 def test_the_order_decides_what_is_right(call: Call, here: Path) -> None:
