@@ -8,18 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from robcert.cli.data import app as whole
-from robcert.cli.data import data
-
-app = typer.Typer()
-app.command()(data)
+from robcert.cli.main import app
 
 
 def test_json(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["--data-dir", str(tmp_path), "--format", "json"])
+    result = CliRunner().invoke(app, ["data", "--data-dir", str(tmp_path), "--format", "json"])
     assert result.exit_code == 0
     listed = {entry["name"]: entry for entry in json.loads(result.stdout)["data"]}
     assert listed["digits"]["ready"] is True
@@ -29,7 +24,7 @@ def test_json(tmp_path: Path) -> None:
 
 def test_the_table_shows_every_path_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    result = CliRunner().invoke(app, ["--data-dir", str(tmp_path)])
+    result = CliRunner().invoke(app, ["data", "--data-dir", str(tmp_path)])
     assert result.exit_code == 0
     column = [line.split("│")[-2].strip() for line in result.stdout.splitlines() if "│" in line]
     assert f"{tmp_path}/MNIST/raw" in "".join(column)
@@ -44,14 +39,14 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_lipschitz() -> None:
-    result = CliRunner().invoke(whole, ["lipschitz", "digits", "--format", "json"])
+    result = CliRunner().invoke(app, ["data", "lipschitz", "digits", "--format", "json"])
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert record["schema"] == "robcert.separation/1"
     (one,) = record["data"]
     assert (one["name"], one["split"], one["n"], one["duplicates"]) == ("digits", "train", 1297, None)
     assert one["lipschitz"] == pytest.approx(1 / one["distance"])
-    table = CliRunner().invoke(whole, ["lipschitz", "digits", "--n", "50", "--split", "test"])
+    table = CliRunner().invoke(app, ["data", "lipschitz", "digits", "--n", "50", "--split", "test"])
     assert "closest images" in table.stdout
-    listed = CliRunner().invoke(whole, ["--format", "json"])
+    listed = CliRunner().invoke(app, ["data", "--format", "json"])
     assert "digits" in {entry["name"] for entry in json.loads(listed.stdout)["data"]}, "the list still lists"
