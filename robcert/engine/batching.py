@@ -1,8 +1,9 @@
 """Batch shapes: the same image gets the same logits whoever else is in the batch.
 
 Matrix kernels choose their blocking by the number of rows, so logits of one image can differ in the last bits
-between batch sizes. Rows that come in multiples of eight met no such difference on the machines this was tried
-on, so every call of a model is padded to a multiple of eight rows.
+between batch sizes. Rows that come in multiples of eight met no such difference on most machines this was tried on
+(on some a product of 16 rows adds in another order than one of 8), so every call of a model is padded to a multiple
+of eight rows.
 """
 
 from __future__ import annotations

@@ -56,6 +56,22 @@ def found(witnesses: Witnesses) -> tuple[list[float], list[Any], list[list[float
     return witnesses.distance.tolist(), witnesses.found, points
 
 
+def assert_same_but_for_rounding(one: Witnesses, other: Witnesses) -> None:
+    """The same images with the same attack, restart and class, at the same points but for the order of sums.
+
+    Whoever shares the images out in another way makes batches of other sizes, and on some CPUs a matrix product of
+    16 rows adds in another order than one of 8.
+    """
+    assert one.x.keys() == other.x.keys()
+    for mine, theirs in zip(one.found, other.found, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None and theirs is not None:
+            assert (mine.attack, mine.restart, mine.label) == (theirs.attack, theirs.restart, theirs.label)
+    torch.testing.assert_close(one.distance, other.distance, rtol=1e-4, atol=1e-6)
+    for k, point in one.x.items():
+        torch.testing.assert_close(point, other.x[k], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "goal", "options"),
     [
@@ -70,18 +86,22 @@ def found(witnesses: Witnesses) -> tuple[list[float], list[Any], list[list[float
 def test_several_workers_find_what_one_finds(
     plain: LoadedModel, images: Batch, name: str, goal: Any, options: dict[str, Any]
 ) -> None:
-    """Bit for bit: an image has its own random stream, and stays with one worker."""
+    """An image has its own random stream, and stays with one worker."""
     results: list[Any] = []
+    all_witnesses: list[Witnesses] = []
     for workers in (1, 2, 3):
         witnesses = Witnesses(images.x)
         one = crew(plain, images, witnesses, workers, name, goal, restarts=1, **options)
         assert len(one.legs) == workers
         one.run()
         spent = one.spent
-        results.append((found(witnesses), spent.forwards, spent.backwards, one.sign("broke")))
+        results.append((spent.forwards, spent.backwards, one.sign("broke")))
+        all_witnesses.append(witnesses)
         assert one.left == one.work == one.entered == 60
     assert results[0] == results[1] == results[2]
-    assert any(distance < 9 for distance in results[0][0][0])
+    for witnesses in all_witnesses[1:]:
+        assert_same_but_for_rounding(all_witnesses[0], witnesses)
+    assert bool((all_witnesses[0].distance < 9).any())
 
 
 def test_restarts_beside_one_another_break_the_same_images(plain: LoadedModel, images: Batch) -> None:
@@ -147,7 +167,7 @@ def test_other_workers_take_over_what_some_began(plain: LoadedModel, images: Bat
     loads = [leg.slots.remaining for leg in again.legs]
     assert sum(loads) == again.remaining and max(loads) - min(loads) < 16
     again.run()
-    assert found(witnesses) == found(whole)
+    assert_same_but_for_rounding(witnesses, whole)
     assert again.left == again.work == 60
 
 
@@ -177,7 +197,8 @@ def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> N
     options: dict[str, Any] = {"certify": "none", "batch_size": 16, "search_precision": "float32"}
     alone = attack(plain, data, threat, plan, **options)
     together = attack(plain, data, threat, plan, devices=("cpu", "cpu"), **options)
-    assert verdicts(together) == verdicts(alone)
+    expected = [(status, distance and pytest.approx(distance, rel=1e-4)) for status, distance in verdicts(alone)]
+    assert verdicts(together) == expected
     assert 5 < sum(image.status == "broken" for image in together.models[0].images) < 55
 
     class Dies(Silent):
@@ -193,7 +214,7 @@ def test_devices_share_a_run(plain: LoadedModel, tmp_path: Path, plan: str) -> N
     options |= {"devices": ("cpu", "cpu"), "run": tmp_path / "r"}
     with pytest.raises(RuntimeError, match="power"):
         attack(plain, data, threat, plan, reporter=Dies(), checkpoint_seconds=0.0, **options)
-    assert verdicts(attack(plain, data, threat, plan, **options)) == verdicts(alone)
+    assert verdicts(attack(plain, data, threat, plan, **options)) == expected
 
 
 def test_cuda_is_all_gpus_and_a_number_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
