@@ -57,6 +57,7 @@ def test_every_attack_has_its_factor_in_the_docs() -> None:
     assert set(FACTORS) == {(name, norm) for name, norm in REGISTERED if name not in without}
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize(("name", "norm", "iterations"), CASES)
 def test_minimize_reaches_the_exact_distance(name: str, norm: Norm, iterations: int) -> None:
     check_minimize(name, norm, 64, iterations, n=8 if name in FREE else 24, seed=64)
@@ -79,6 +80,7 @@ def test_minimize_reaches_the_exact_distance_on_more_draws(
         check_minimize(name, norm, entries, times * iterations, n=100, seed=1000 + seed)
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_decide_on_both_sides_of_the_exact_distance(name: str, norm: Norm, classes: int) -> None:

@@ -157,6 +157,7 @@ def test_pairwise_constants_never_lose_against_the_largest_logit_constant(capsys
     assert float((found.radius > 0.25).double().mean()) >= 0.10
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("name", ["digits-l2nnn", "digits-plain", "digits-at"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_nothing_breaks_the_zoo_inside_a_certified_radius(name: str, norm: Norm) -> None:
@@ -205,6 +206,7 @@ def sound(seed: int) -> None:
                 assert bool((distance > found.radius).all()), (seed, norm, kind)
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("seed", range(24))
 def test_nothing_breaks_random_networks_inside_a_certified_radius(seed: int) -> None:
     sound(seed)

@@ -101,6 +101,7 @@ def _normal(layer: nn.BatchNorm2d) -> nn.Module:
     return layer
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("name", OPS)
 @pytest.mark.parametrize("width", [0.02, 1.0, 6.0])
 def test_linear_bounds_of_every_op_hold_on_ten_thousand_points(name: str, width: float) -> None:

@@ -172,7 +172,7 @@ def test_random_networks() -> None:
     """The bound holds, and within three orders of magnitude: scaled down that far it would be refuted."""
     ratios: list[float] = []
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(networks())
     def holds(drawn: tuple[nn.Module, tuple[int, ...]]) -> None:
         model = loaded(*drawn)

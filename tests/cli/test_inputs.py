@@ -106,6 +106,7 @@ def test_weights_key(call: Call, here: Path, command: str) -> None:
     assert "--weights-key" in useless.err
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("command", LOADING)
 @pytest.mark.parametrize("classes", [(3, 7), (0, 1), (5,)])
 def test_data_with_fewer_classes_than_the_network(

@@ -260,6 +260,7 @@ class Deciding(nn.Module):
         return self.head(h)
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [

@@ -61,7 +61,8 @@ IN_PLACE = ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "mish"
 VALUES = "decides by the values of a tensor which way to go (in mine.py:"
 
 FORMS = [
-    *(Form(name) for name in IN_PLACE),
+    *(Form(name) for name in IN_PLACE if name != "threshold"),
+    Form("threshold", graph="jumps at its threshold", infinite=True),
     Form("normalises_in_place"),
     Form("clamps_in_place"),
     Form("rectifies_the_input"),
@@ -116,9 +117,10 @@ INSTALLED = [
 FALL_BACK = ["onnx_custom-onnx attack", "no_grad-weights gate"]
 """No plan is named there."""
 
-SLOW = {*(name for name in IN_PLACE if name not in ("relu", "dropout", "residual")), "rectifies_the_input",
-        "bfloat16_logits", "bfloat16_network", "half_network-weights", "signs", "rescales", "masks", "as_tuple",
-        "as_named_tuple", "with_spectral_norm", "with_old_weight_norm", "as_dict-pt2", "script_branches"}  # fmt: skip
+SLOW = {*(name for name in IN_PLACE if name not in ("relu", "dropout")), "rectifies_the_input", "bfloat16_logits",
+        "bfloat16_network", "half_network-weights", "half_network-pt2", "float64_logits", "signs", "rescales", "masks",
+        "selects", "loops", "detached", "channels_last", "hooked", "as_tuple", "as_named_tuple", "as_dataclass",
+        "with_spectral_norm", "with_old_weight_norm", "as_dict-pt2", "script_branches"}  # fmt: skip
 """Forms of a kind of which another one is in the default set."""
 
 

@@ -59,6 +59,7 @@ def test_exit_1_and_the_early_end(robcert: Robcert, place: Path) -> None:
     assert {one["index"] for one in first["witnesses"]} <= {one["index"] for one in second["witnesses"]}
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [

@@ -59,6 +59,7 @@ def same(one: Leg, other: Leg) -> None:
         assert getattr(one, name) == getattr(other, name)
 
 
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str, norm: Norm, goal: Goal) -> None:

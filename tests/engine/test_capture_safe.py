@@ -32,6 +32,7 @@ def on_device(norm: Norm, goal: Goal, n: int = 8, classes: int = 10) -> Problem:
 OBJECTIVES = ("ce", "margin", "dlr", "alternate")
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("coarse", [False, True], ids=["float32", "search"])
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)

@@ -48,6 +48,7 @@ def fused_leg(
     return leg
 
 
+@pytest.mark.drawn(6)
 @pytest.mark.parametrize("patience", [0, 6])
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
@@ -232,6 +233,7 @@ def test_fusing_changes_nothing(plain: LoadedModel, few: Batch) -> None:
     assert {"state.w", "oracle.nearest", "problem.best"} <= set(fused.changed)
 
 
+@pytest.mark.slow
 def test_inductor_finds_what_the_steps_find(plain: LoadedModel, few: Batch) -> None:
     """On a CPU, where it is not used but works. Single distances move with the rounding of a long search."""
     more: dict[str, Any] = {"attack": build("cw", 100, search_steps=1), "restarts": 1, "slots": 16}

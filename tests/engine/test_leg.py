@@ -109,6 +109,7 @@ def test_restarts_begin_elsewhere(plain: LoadedModel, digits: Batch) -> None:
         assert any(how is not None and how.restart > 0 for how in found.found)
 
 
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("goal", ["decide", "minimize"])
 @pytest.mark.parametrize("name", attacks.names())
 def test_a_snapshot_at_any_look_continues_to_the_same_end(
@@ -241,6 +242,7 @@ class Saturated(nn.Module):
         return torch.cat([sure, 1 - sure], dim=1)
 
 
+@pytest.mark.drawn(2)
 @pytest.mark.parametrize("net", [Constant(), Quantised(), Saturated()], ids=lambda net: type(net).__name__)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_a_failed_image_is_explicit_and_zero_gradients_are_noticed(net: nn.Module, name: str, norm: Norm) -> None:

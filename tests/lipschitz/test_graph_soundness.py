@@ -22,7 +22,7 @@ def check(network: tuple[list[str], str, int]) -> None:
     assert outcome.finite, "every op of these networks has a finite constant"
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(networks)
 def test_no_pair_beats_the_bound(network: tuple[list[str], str, int]) -> None:
     check(network)

@@ -23,7 +23,7 @@ from robcert.lipschitz.operators import Bound, LinearOperator
 from .operator_cases import convolutions, matrix, transposed_convolutions
 
 SLACK = 1e-13
-SHAPES = 800
+SHAPES = 500
 """How many different shapes must have been drawn; some are drawn twice, with other weights."""
 METHODS: tuple[Method, ...] = ("dense", "circulant", "gram", "lanczos", "auto")
 default = settings(

@@ -294,7 +294,8 @@ def _limited(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("size", [2_000, pytest.param(40_000, marks=pytest.mark.slow), 200_000])
+@pytest.mark.drawn(3)
+@pytest.mark.parametrize("size", [2_000, 40_000, 200_000])
 def test_files_that_may_not_grow(tmp_path: Path, size: int) -> None:
     """The operating system itself refuses (EFBIG at a file size limit): a message and exit code 3, then it resumes."""
     command = [sys.executable, "-m", "robcert.cli.main", "attack", "digits-plain", "--eps", "0.3", "--plan", "pgd:5,10",
