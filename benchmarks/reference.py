@@ -5,11 +5,11 @@
     python benchmarks/reference.py record tenth.json --tenth
     python benchmarks/reference.py compare before.json --only certify,digits-at
 
-Everything goes through the command line, whose flags and json stay, one thread each: radii of every certificate without
-a limit of time, in three norms; smoothing with a seed; statuses of best and of branch and bound; statuses, distances and
-bytes of the examples of two plans. Numbers are equal to the last bit, or they are listed and the exit code is 1; on a
-machine whose sums come out in another order than on that of the record (``arithmetic``), to a relative 1e-3, examples
-apart.
+Everything goes through the command line, whose flags and json stay, one thread each: radii of every certificate
+without a limit of time, in three norms; smoothing with a seed; statuses of best and of branch and bound; statuses,
+distances and bytes of the examples of two plans. Numbers are equal to the last bit, or they are listed and the exit
+code is 1; on a machine whose sums come out in another order than on that of the record (``arithmetic``), to a relative
+1e-3, examples apart.
 """
 
 from __future__ import annotations
