@@ -66,10 +66,10 @@ def _of(model: str) -> list[Case]:
         certify = ("certify", model, "--norm", norm, "--eps", eps, "--time-per-image", "100000", "--method")
         found.append(Case(f"{model} {norm} gap", (*certify, "gap"), 50))
         for method, n in (
-            ("ibp", 50 if digits else 20 if not wide else 4),
-            ("crown-ibp", 50 if digits else 10 if not wide else 2),
-            ("crown", 20 if digits else 4),
-            ("alpha-crown", 6 if digits else 1),
+            ("ibp", 30 if digits else 8 if not wide else 4),
+            ("crown-ibp", 30 if digits else 5 if not wide else 2),
+            ("crown", 10 if digits else 2),
+            ("alpha-crown", 3 if digits else 1),
         ):
             if not wide or method in ("ibp", "crown-ibp"):
                 found.append(Case(f"{model} {norm} {method}", (*certify, method, "--goal", "radius"), n))
@@ -86,9 +86,9 @@ def _of(model: str) -> list[Case]:
             )
             for plan, goal, n in (
                 ("cw:100,pgd:20x2", "minimize", 100 if digits else 20),
-                ("strong", "decide", 40 if digits else 8),
+                ("strong", "decide", 30 if digits else 8),
             )
-            if norm == "l2" or (norm == "linf" and plan == "strong")
+            if norm == "l2" or (norm == "linf" and plan == "strong" and not wide)
         ]  # fmt: skip
     smoothing = (
         "certify",
