@@ -204,8 +204,8 @@ def attack(
     from robcert.engine.gpus import gpus
     from robcert.engine.precision import PRECISIONS
     from robcert.errors import RobcertError, UsageError, did_you_mean
-    from robcert.report import renderers
-    from robcert.report.progress import ConsoleReporter
+    from robcert.reports import renderers
+    from robcert.reports.progress import ConsoleReporter
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import default_plan, parse_count, parse_plan, sweep
     from robcert.types import GOALS, NORMS, Threat

@@ -85,7 +85,7 @@ def certify(
     from robcert.engine.allocator import keep_memory
     from robcert.engine.batching import logits_of
     from robcert.errors import UsageError, did_you_mean
-    from robcert.report.certificates import CertifyRecord, certified_model, render_certify
+    from robcert.reports.certificates import CertifyRecord, certified_model, render_certify
     from robcert.runs.spec import threat_record
     from robcert.runs.standing import standing
     from robcert.types import NORMS, Dataset, LoadedModel, Threat

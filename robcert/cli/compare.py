@@ -35,7 +35,7 @@ def compare(
 
     from robcert.cli.parse import write
     from robcert.errors import UsageError, did_you_mean
-    from robcert.report.compare import compare_record, draw_curves, render_compare
+    from robcert.reports.compare import compare_record, draw_curves, render_compare
     from robcert.runs.compare import compare as run_comparison
 
     if output_format not in ("console", "json"):

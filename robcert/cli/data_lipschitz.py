@@ -42,8 +42,8 @@ def lipschitz(
     from robcert.cli.inputs import load_images
     from robcert.cli.parse import write
     from robcert.errors import UsageError, did_you_mean
-    from robcert.report.separation import SeparationsRecord, render_separations, separation_record
-    from robcert.report.steps import steps
+    from robcert.reports.separation import SeparationsRecord, render_separations, separation_record
+    from robcert.reports.steps import steps
     from robcert.sensitivity.separation import comparisons, separation
 
     if output_format not in ("console", "json"):

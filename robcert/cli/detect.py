@@ -121,8 +121,8 @@ def detect(
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, write
     from robcert.errors import UsageError, did_you_mean
-    from robcert.report.detection import detect_record, draw_detection, render_detect, render_screen, screen_record
-    from robcert.report.steps import steps
+    from robcert.reports.detection import detect_record, draw_detection, render_detect, render_screen, screen_record
+    from robcert.reports.steps import steps
     from robcert.runs.plan import build, parse_plan
     from robcert.sensitivity.detection import Trial, screen
     from robcert.sensitivity.detection import detect as run_detection

@@ -106,7 +106,7 @@ def gate(
     from robcert.policy.evaluate import How
     from robcert.policy.evaluate import update_baseline as measure
     from robcert.policy.load import DEFAULT, load_policy
-    from robcert.report.progress import ConsoleReporter
+    from robcert.reports.progress import ConsoleReporter
 
     if inconclusive not in ("fail", "warn"):
         raise UsageError(f"unknown --inconclusive {inconclusive!r}", did_you_mean(inconclusive, ["fail", "warn"]))

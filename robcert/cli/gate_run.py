@@ -15,8 +15,8 @@ from robcert.policy.evaluate import How, evaluate
 from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry
 from robcert.policy.template import starting_policy, write_policy
-from robcert.report.gate import GateRenderer, renderers
-from robcert.report.gate.github import summary
+from robcert.reports.gate import GateRenderer, renderers
+from robcert.reports.gate.github import summary
 from robcert.types import NORMS
 
 

@@ -59,8 +59,8 @@ def jacobian(
     from robcert.cli.inputs import Foreign, load_inputs
     from robcert.cli.parse import write
     from robcert.errors import UsageError, did_you_mean
-    from robcert.report.jacobian import Distances, jacobian_record, render_jacobian
-    from robcert.report.steps import steps
+    from robcert.reports.jacobian import Distances, jacobian_record, render_jacobian
+    from robcert.reports.steps import steps
     from robcert.runs.standing import adversarial_distances
     from robcert.sensitivity.gradients import STATISTICS
     from robcert.sensitivity.jacobian import jacobian as measure
@@ -87,7 +87,7 @@ def jacobian(
         found = [measure(model, images, norm, advance) for model in loaded]
     record = jacobian_record(list(zip(loaded, found, known, strict=True)), images, norm)
     if plot is not None:
-        from robcert.report.histograms import draw_histograms
+        from robcert.reports.histograms import draw_histograms
 
         shown = ("spectral", "row", "probability", "loss-l2")
         groups = [

@@ -48,7 +48,7 @@ def norms(
     from robcert.engine.allocator import keep_memory
     from robcert.errors import UsageError, did_you_mean
     from robcert.lipschitz.graph import graph_bound
-    from robcert.report.norms import norms_record, render_norms
+    from robcert.reports.norms import norms_record, render_norms
 
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
@@ -57,7 +57,7 @@ def norms(
     loaded = [load_for_norms(reference, foreign) for reference in models]
     record = norms_record([(model, graph_bound(model, tol=tol, papers=papers)) for model in loaded])
     if plot is not None:
-        from robcert.report.densities import draw_densities
+        from robcert.reports.densities import draw_densities
 
         draw_densities(record, plot)
     if output_format == "json":

@@ -31,6 +31,6 @@ def report(
 
     `robcert norms digits-l2nnn --format json --output norms.json`, and then: `robcert report runs/first norms.json`
     """
-    from robcert.report.page.report import write_report
+    from robcert.reports.page.report import write_report
 
     typer.echo(write_report(runs, output, title))

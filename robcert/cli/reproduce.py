@@ -59,10 +59,10 @@ def reproduce(
     from robcert.cli.inputs import choose_device
     from robcert.cli.parse import write
     from robcert.errors import UsageError, did_you_mean
-    from robcert.report.progress import ConsoleReporter
-    from robcert.reproduce import Settings, reproductions
-    from robcert.reproduce.page import merged, write_section
-    from robcert.reproduce.render import console_text
+    from robcert.reports.progress import ConsoleReporter
+    from robcert.reproductions import Settings, reproductions
+    from robcert.reproductions.page import merged, write_section
+    from robcert.reproductions.render import console_text
     from robcert.runs.plan import parse_count
 
     if table is None:

@@ -22,6 +22,6 @@ def show(
     Example: `robcert show runs/attack-digits-l2nnn-l2-0.5-1a2b3c4d --index 12 --output x.png`
     """
     from robcert.cli.parse import indices
-    from robcert.report.gallery import draw
+    from robcert.reports.gallery import draw
 
     typer.echo(draw(run, model, None if index is None else list(indices(index, "--index")), output))

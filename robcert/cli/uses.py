@@ -217,7 +217,7 @@ def of_table(name: str) -> Rule:
     """An option of `robcert reproduce`: where the table reads it."""
 
     def rule(given: Given) -> Idle | None:
-        from robcert.reproduce import UNUSED, reproductions
+        from robcert.reproductions import UNUSED, reproductions
 
         if given["table"] is None:
             return Idle("without a table all of them are listed", "Name a table.")

@@ -15,7 +15,6 @@ import torch
 
 from robcert import __version__
 from robcert.errors import EvaluationError, UsageError
-from robcert.gate import PASSING, judge, overall
 from robcert.policy.baseline import Baseline, BaselineEntry, read_baseline, stood, write_baseline
 from robcert.policy.finding import Asked, attacked, measured
 from robcert.policy.inputs import Inputs, load_policy_inputs
@@ -24,6 +23,7 @@ from robcert.policy.load import Source
 from robcert.policy.meter import Meter
 from robcert.policy.record import GatedModel, GateRecord, PolicyRecord, RequirementRecord, RunUse
 from robcert.policy.schema import Requirement
+from robcert.policy.verdict import PASSING, judge, overall
 from robcert.runs.api import attack
 from robcert.runs.early import OUT_OF_TIME, Enough, Standing
 from robcert.runs.plan import LegPlan

@@ -8,12 +8,12 @@ from typing import cast
 
 import numpy as np
 
-from robcert.gate import Drop, Grade, Mask, Question, Share, convergence, judge
 from robcert.math.exact import mcnemar
 from robcert.policy.kinds import Kind, Measurement, Subject, kinds
 from robcert.policy.reason import reason_of_counts, reason_of_pairs
 from robcert.policy.record import CountsRecord, PairsRecord, RequirementRecord, RunUse, WitnessRecord
 from robcert.policy.schema import Requirement
+from robcert.policy.verdict import Drop, Grade, Mask, Question, Share, convergence, judge
 from robcert.runs.record import ModelRecord
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from robcert.gate import Grade
 from robcert.policy.record import CountsRecord, PairsRecord
+from robcert.policy.verdict import Grade
 
 SWEEPS = {
     "falling": "the sweep is still falling",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from robcert.gate import PASSING, Grade
+from robcert.policy.verdict import PASSING, Grade
 from robcert.runs.record import DataRecord, Interval, LegRecord, PlateauRecord, Strict, Versions
 from robcert.types import Norm
 

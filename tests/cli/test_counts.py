@@ -17,9 +17,9 @@ from toys import toy
 import robcert
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.report.console import render
-from robcert.report.jacobian import farthest
-from robcert.report.progress import ConsoleReporter
+from robcert.reports.console import render
+from robcert.reports.jacobian import farthest
+from robcert.reports.progress import ConsoleReporter
 from robcert.runs.early import Enough
 from robcert.runs.summary import as_list
 from robcert.types import NORMS, Dataset, Norm, Threat

@@ -14,7 +14,7 @@ from torch import nn
 
 from robcert.lipschitz.graph import graph_bound
 from robcert.network import load_model
-from robcert.report import certificates, norms
+from robcert.reports import certificates, norms
 from robcert.types import NORMS
 
 from .conftest import Call

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robcert.reproduce import Column, ReproduceRecord, Settings, Table, reproductions
+from robcert.reproductions import Column, ReproduceRecord, Settings, Table, reproductions
 
 from .conftest import Call
 

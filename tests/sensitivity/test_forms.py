@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from robcert.report import compare, detection, jacobian, separation
+from robcert.reports import compare, detection, jacobian, separation
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 FORMS = {
@@ -23,7 +23,7 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_the_published_schema_is_that_of_the_code(name: str) -> None:
     published = SCHEMAS / f"{name}-1.json"
-    assert published.read_text() == FORMS[name], f"print it again, see the end of robcert/report for {published.name}"
+    assert published.read_text() == FORMS[name], f"print it again, see the end of robcert/reports for {published.name}"
     content = json.loads(published.read_text())
     jsonschema.Draft202012Validator.check_schema(content)
     assert content["properties"]["schema"]["const"] == f"robcert.{name}/1"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from robcert.engine.batching import default_slots
-from robcert.gate import Grade, Mask, Question
 from robcert.policy.schema import Requirement
+from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
 from robcert.runs.images import clean_logits, misclassified
 from robcert.runs.proof import Proof, prove

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from robcert.errors import UsageError
-from robcert.gate import Drop, Question
 from robcert.policy.kinds import Subject, requirement
 from robcert.policy.schema import ATTACKS, Requirement
+from robcert.policy.verdict import Drop, Question
 
 
 class AttackedAccuracyDrop:

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
-from robcert.gate import Grade, Mask, Share, judge, overall
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
+from robcert.policy.verdict import Grade, Mask, Share, judge, overall
 from robcert.runs.early import OUT_OF_TIME, Stopped
 from robcert.runs.plan import build, parse_plan
 from robcert.sensitivity.detection import Caught, Detection, Trial, detect, divide, fix_threshold

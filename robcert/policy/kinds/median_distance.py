@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from robcert.gate import Question, Share
 from robcert.policy.kinds import Subject, requirement
 from robcert.policy.schema import ATTACKS, Requirement
+from robcert.policy.verdict import Question, Share
 
 
 class Majority(Share):

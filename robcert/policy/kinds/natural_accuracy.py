@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from robcert.gate import Mask, Share, judge
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
+from robcert.policy.verdict import Mask, Share, judge
 
 
 def share_of(requirement: Requirement, subject: Subject, right: Mask, note: str = "") -> Measurement:

@@ -1,0 +1,39 @@
+"""`robcert report`: runs and records as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robcert.errors import UsageError
+from robcert.reports.page.render import Line, render_page
+from robcert.reports.page.sections import sections
+from robcert.reports.page.sources import read_sources
+from robcert.runs.files import write_atomically
+
+
+def write_report(paths: list[Path], output: Path, title: str | None = None) -> str:
+    """Write a page about runs and records.
+
+    Args:
+        paths: run directories, and json files of certify, norms and jacobian.
+        output: the page.
+        title: by default the names of the models.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        UsageError: a path is no run and no record; the page cannot be written.
+    """
+    sources = read_sources(paths)
+    names = [model.name for run in sources.runs for model in run.record.models]
+    names += [model.name for _, record in [*sources.certificates, *sources.norms] for model in record.models]
+    models = ", ".join(dict.fromkeys(names)) or "models"
+    shown = sections(sources)
+    lead = [Line(f"{run.record.data.name} {run.record.data.split}, {run.record.data.n} images") for run in sources.runs]
+    page = render_page(title or f"Robustness of {models}", list(dict.fromkeys(lead)), shown)
+    try:
+        write_atomically(output, lambda path: path.write_text(page, encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot write {output} ({error.strerror})", "Name another file with --output") from None
+    return f"Wrote {output}: {len(shown)} sections, {len(page.encode()) / 1024:.0f} KiB"

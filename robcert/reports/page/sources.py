@@ -1,0 +1,83 @@
+"""What a report is made from: run directories, and the json of other commands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from robcert.errors import UsageError
+from robcert.reports.certificates import CertifyRecord
+from robcert.reports.jacobian import JacobianRecord
+from robcert.reports.norms import NormsRecord
+from robcert.runs.record import RunRecord, RunSpec
+from robcert.runs.standing import read_record
+from robcert.runs.store import read_spec
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of attacks: its record, its specification, its directory."""
+
+    name: str
+    record: RunRecord
+    spec: RunSpec
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that was named, by kind."""
+
+    runs: list[Run] = field(default_factory=list)
+    certificates: list[tuple[str, CertifyRecord]] = field(default_factory=list)
+    norms: list[tuple[str, NormsRecord]] = field(default_factory=list)
+    jacobians: list[tuple[str, JacobianRecord]] = field(default_factory=list)
+
+
+_KNOWN: dict[str, type[BaseModel]] = {
+    "robcert.certify/1": CertifyRecord,
+    "robcert.norms/1": NormsRecord,
+    "robcert.jacobian/1": JacobianRecord,
+}
+_ADVICE = "Name run directories of robcert attack, or files of certify, norms or jacobian with --format json"
+
+
+def read_sources(paths: list[Path]) -> Sources:
+    """Read run directories and json files.
+
+    Raises:
+        UsageError: one is neither, or of another version.
+    """
+    found = Sources()
+    for path in paths:
+        if path.is_dir():
+            found.runs.append(Run(str(path), read_record(path), read_spec(path), path))
+            continue
+        _read_json(path, found)
+    return found
+
+
+def _read_json(path: Path, found: Sources) -> None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})", _ADVICE) from None
+    except ValueError as error:
+        raise UsageError(f"{path} is no json ({error})", _ADVICE) from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    kind = _KNOWN.get(str(schema))
+    if kind is None:
+        raise UsageError(f"{path} holds {schema or 'no record'}, which a report has no section for", _ADVICE)
+    try:
+        record = kind.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{path} is no {schema} of this version ({error.error_count()} differences)") from None
+    if isinstance(record, CertifyRecord):
+        found.certificates.append((str(path), record))
+    elif isinstance(record, NormsRecord):
+        found.norms.append((str(path), record))
+    elif isinstance(record, JacobianRecord):
+        found.jacobians.append((str(path), record))

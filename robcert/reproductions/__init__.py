@@ -1,0 +1,30 @@
+"""Tables of papers, run again on the models of the zoo; one file a table, each registered by its decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from robcert.registry import Registry
+from robcert.reproductions.record import Column, ReproduceRecord, Table
+from robcert.reproductions.settings import Settings
+
+Reproduction = Callable[[Settings], ReproduceRecord]
+
+reproductions: Registry[Reproduction] = Registry("reproduction", "robcert.reproductions")
+"""Functions from settings to a record; the first line of the docstring says which table of which paper."""
+
+UNUSED: dict[str, frozenset[str]] = {}
+"""Reproduction -> the settings that it does not read."""
+
+
+def reproduction(name: str, *unused: str) -> Callable[[Reproduction], Reproduction]:
+    """Decorator that registers a reproduction, with the names of the settings that it does not read."""
+
+    def keep(make: Reproduction) -> Reproduction:
+        UNUSED[name] = frozenset(unused)
+        return reproductions.register(name)(make)
+
+    return keep
+
+
+__all__ = ["UNUSED", "Column", "ReproduceRecord", "Reproduction", "Settings", "Table", "reproduction", "reproductions"]
