@@ -37,7 +37,7 @@ class _Capture(Call):
 def operator_of(call: Call) -> LinearOperator:
     """The linear operator of a layer, as its rule in `robcert.lipschitz.rules` builds it."""
     try:
-        graph_rules.get(call.op)(_Capture(call.node, call.op, call.layer, call.given, call.read, walk=call.walk))
+        graph_rules.get(call.op)(_Capture(call.node, call.op, call.layer, call.given, call.read, domain=call.domain))
     except _Captured as found:
         return found.op
     return call.refuse("it is no linear layer")
@@ -189,7 +189,7 @@ def square_root(at: Local) -> float:
     roundings, growth = 8, 1.0
     for name in squares.nodes:
         roundings += terms(at.calls[name])
-        gain = max((g.linf for _, g in at.call.walk.known[name].sources), default=1.0)
+        gain = max((g.linf for _, g in at.call.domain.known[name].sources), default=1.0)
         growth = product(growth, max(1.0, gain) if math.isfinite(gain) else 1.0)
     if product(growth, at.read) * at.read > _SQUARE:
         return math.inf

@@ -19,11 +19,11 @@ from robcert.certify.rounding_rules import FLOAT32, FLOAT64, RULES, Layer, Local
 from robcert.errors import EvaluationError
 from robcert.graph.call import wide
 from robcert.graph.export import IMAGES
+from robcert.graph.interpreter import ruled
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.forms import Half
 from robcert.lipschitz.graph import NetworkBound, network_bounds, walked
 from robcert.lipschitz.values import Value, product, root, root_of_squares, total
-from robcert.lipschitz.walk import depends
 from robcert.math.rounding import gamma, up
 from robcert.types import LoadedModel, Norm
 
@@ -88,15 +88,15 @@ class Analysis:
         self.box = model.box
         self.shape = model.input_shape
         self.entries = math.prod(model.input_shape)
-        self.walk, self.logits = walked(model)
-        self.graph = self.walk.graph
+        self.lipschitz_domain, self.logits = walked(model)
+        self.graph = self.lipschitz_domain.graph
         self.reasons: list[str] = []
         self.linear: dict[str, Layer] = {}
         self.nodes = [n for n in self.graph.nodes if n.op == "call_function" and self._value(n) is not None]
         self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
         self.sized = {n for n in self.graph.nodes if n.op == "call_function" and self._sized(n)}
         self.casts = any(self._call(n).op in ("_to_copy", "to", "type_as") for n in self.nodes)
-        self.computed = computed_constants(self.graph, self.walk.known)
+        self.computed = computed_constants(self.graph, self.lipschitz_domain.known)
 
     def bound(self) -> RoundingBound:
         """Over the whole box, its ends rounded outwards to float32."""
@@ -116,7 +116,7 @@ class Analysis:
     @cached_property
     def lipschitz(self) -> dict[Norm, NetworkBound]:
         """The Lipschitz bounds of the network, from the same walk."""
-        return network_bounds(self.walk, self.logits)
+        return network_bounds(self.lipschitz_domain, self.logits)
 
     def refusal(self) -> EvaluationError:
         """Why there is no finite bound of the rounding error."""
@@ -189,8 +189,8 @@ class Analysis:
             call = replace(call, read=set[str]())
             call.ignore(*(name for name, given in call.given.items() if any(True for _ in call.elements(given))))
             placed = self.graph.placements[node.name]
-            at = Local(call, value, unit, size, out, self.walk.calls, self.linear, self.reasons, placed)
-            own = self.graph.ruled(call, partial(_own, at)) if math.isfinite(at.moved) else math.inf
+            at = Local(call, value, unit, size, out, self.lipschitz_domain.calls, self.linear, self.reasons, placed)
+            own = ruled(call, partial(_own, at)) if math.isfinite(at.moved) else math.inf
             if max(own / unit.u, out) > _LIMIT and unit is FLOAT32:
                 self.reasons.append(f"{call.layer}: the result of {call.op} may overflow in float32")
                 own = math.inf
@@ -212,7 +212,7 @@ class Analysis:
             return None
         names = [name for name, _ in value.sources]
         beside = root_of_squares(*(d[name] for name in names))
-        halves = [cast("Value", self.walk.known[name]).find(Half) for name in names]
+        halves = [cast("Value", self.lipschitz_domain.known[name]).find(Half) for name in names]
         if len(halves) == 2:
             a, b = halves
             if a and b and a.of.node == b.of.node and a.positive != b.positive and a.of.node in d:
@@ -236,12 +236,12 @@ class Analysis:
         def read(node: fx.Node) -> Any:
             if node.name in environment:
                 return environment[node.name]
-            found = self.walk.known[node.name]
+            found = self.lipschitz_domain.known[node.name]
             return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
 
         with torch.no_grad():
             for node in self.graph.nodes:
-                if node.op == "call_function" and (node in self.sized or depends(self.walk.known[node.name])):
+                if node.op == "call_function" and (node in self.sized or node.name in self.graph.dependent):
                     args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)  # pyright: ignore
                     found = cast("Any", node.target)(*wide(args), **wide(kwargs))
                     floating = isinstance(found, Tensor) and found.is_floating_point()
@@ -262,15 +262,18 @@ class Analysis:
         return cast("Value", self._value(node))
 
     def _value(self, node: fx.Node) -> Value | None:
-        found = self.walk.known[node.name]
+        found = self.lipschitz_domain.known[node.name]
         return found if isinstance(found, Value) else None
 
     def _call(self, node: fx.Node) -> Call:
         """The op that made the value of a node; what picks one of several results stands for the op."""
         if node.target is operator.getitem:
             parent = cast("fx.Node", node.args[0])
-            return self.walk.calls.get(f"{parent.name}[{node.args[1]}]") or self.walk.calls[parent.name]
-        return self.walk.calls[node.name]
+            return (
+                self.lipschitz_domain.calls.get(f"{parent.name}[{node.args[1]}]")
+                or self.lipschitz_domain.calls[parent.name]
+            )
+        return self.lipschitz_domain.calls[node.name]
 
 
 def _own(at: Local) -> float:

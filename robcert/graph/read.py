@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
-from robcert.errors import EvaluationError, RobcertError, first_line
-from robcert.graph.call import OpCall, Size, Spec, by_name, concrete, size, specs
+from robcert.errors import EvaluationError, first_line
+from robcert.graph.call import Size, Spec, by_name, concrete, size, specs
 from robcert.graph.export import IMAGES, export, quiet
 from robcert.graph.functional import copied, is_random, make_functional, merge_repeated, mutates
 from robcert.network.fold import copy_module
@@ -38,8 +38,6 @@ _REGIONS = {
     "wrap_with_autocast": "computes in another type than float32 (autocast)",
 }
 """Operators on graphs -> what a network with them does."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,7 @@ class Graph:
     logits: fx.Node
     paths: dict[str, str]
     program: ExportedProgram
+    _constants: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @cached_property
     def placements(self) -> Mapping[str, Placement]:
@@ -143,12 +142,29 @@ class Graph:
         given = by_name(node.target, tuple(node.args), dict(node.kwargs))
         return [n for n in node.all_input_nodes if n is not given.get(shape_only)]
 
-    def constant(self, node: fx.Node, known: Mapping[str, Any]) -> Any:
+    @cached_property
+    def dependent(self) -> frozenset[str]:
+        """The names of the nodes whose entries depend on the images; a number of images is none of them."""
+        found = {self.images}
+        for node in self.nodes:
+            number = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool, int, float))
+            if node.op == "call_function" and not number and any(n.name in found for n in self.reads(node)):
+                found.add(node.name)
+        return frozenset(found)
+
+    def constant(self, node: fx.Node) -> Any:
         """Return the value of a node that reads no image, as float32 kernels compute it, for `IMAGES` images.
 
         Raises:
             EvaluationError: it differs from image to image.
         """
+        if node.op == "placeholder":
+            return self.weights.get(node.name)
+        if node.name not in self._constants:
+            self._constants[node.name] = self._computed(node)
+        return self._constants[node.name]
+
+    def _computed(self, node: fx.Node) -> Any:
         if (number := self.number(node)) is not None:
             return number
         self._check_placed(node)
@@ -156,7 +172,7 @@ class Graph:
 
         def value(n: fx.Node) -> Any:
             spec = specs(n)[0] if n not in read else None
-            return concrete(known[n.name], IMAGES) if spec is None else torch.zeros(spec.sizes(), dtype=spec.dtype)
+            return concrete(self.constant(n), IMAGES) if spec is None else torch.zeros(spec.sizes(), dtype=spec.dtype)
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)  # pyright: ignore
         try:
@@ -176,21 +192,6 @@ class Graph:
         self._check_placed(node)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n.name])  # pyright: ignore
         return by_name(node.target, tuple(args), dict(kwargs))
-
-    def ruled(self, call: OpCall[Any], rule: Callable[[], T]) -> T:
-        """Return what a rule says of a call, if it has accounted for all arguments.
-
-        Raises:
-            EvaluationError: it has not, or it does not know this use of the operator: both name operator and layer.
-        """
-        try:
-            found = rule()
-        except RobcertError:
-            raise
-        except Exception as error:  # a use that nobody thought of is refused like one that somebody did
-            call.refuse(f"this use of it is not understood ({type(error).__name__}: {first_line(error)})")
-        call.check_accounted()
-        return found
 
     def _check_placed(self, node: fx.Node) -> None:
         placement = self.placements.get(node.name)

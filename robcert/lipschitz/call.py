@@ -20,7 +20,7 @@ from robcert.lipschitz.values import INFINITE, ONE, Bounds, Part, Value, product
 from robcert.math.rounding import up
 
 if TYPE_CHECKING:
-    from robcert.lipschitz.walk import Walk
+    from robcert.lipschitz.domain import LipschitzDomain
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Call(OpCall[Value]):
     """An op, and how far what it reads moves with the images (see `robcert.graph.call.OpCall`).
 
     Attributes:
-        walk: where rows and earlier values are kept.
+        domain: where rows and earlier values are kept.
     """
 
     element: ClassVar[type] = Value
 
-    walk: Walk = field(kw_only=True)
+    domain: LipschitzDomain = field(kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ class Call(OpCall[Value]):
         """A function of ``x`` with the constants ``gain``; with ``row`` it is a layer of that name."""
         if row is not None:
             self.row(x, row, gain, note=note)
-        return self.walk.value(self, [(x, gain)], x.bounds.times(gain), forms, part=_then(x.part, gain))
+        return self.domain.value(self, [(x, gain)], x.bounds.times(gain), forms, part=_then(x.part, gain))
 
     def linear(
         self,
@@ -105,7 +105,7 @@ class Call(OpCall[Value]):
                     (*squares.nodes, self.node.name),
                 ),
             )
-        return self.walk.value(
+        return self.domain.value(
             self,
             [(x, gain)],
             x.bounds.times(gain),
@@ -116,9 +116,9 @@ class Call(OpCall[Value]):
 
     def operator(self, x: Value, op: LinearOperator, *, label: str | None = None, roots: float | None = None) -> Value:
         """A linear layer: its norms are computed, and it is a row."""
-        l2 = operator_norm(op, "l2", tol=self.walk.tol)
+        l2 = operator_norm(op, "l2", tol=self.domain.tol)
         gain = Bounds(l2.upper, operator_norm(op, "linf").upper, operator_norm(op, "l1").upper)
-        self.walk.rows[self.node.name] = LayerRow(
+        self.domain.rows[self.node.name] = LayerRow(
             name=self.layer,
             op=label or self.op,
             in_shape=op.in_shape,
@@ -129,7 +129,7 @@ class Call(OpCall[Value]):
             l2_upper=l2.upper,
             linear=True,
             method=l2.method,
-            papers=paper_norms(op) if self.walk.papers else (),
+            papers=paper_norms(op) if self.domain.papers else (),
         )
         return self.linear(x, gain, roots=roots)
 
@@ -142,7 +142,7 @@ class Call(OpCall[Value]):
         reason = f"{self.layer}: {self.op} has no finite constant ({why})"
         inputs = self.operands
         self.row(inputs[0], self.op, INFINITE, note=why)
-        return self.walk.value(self, [(v, INFINITE) for v in inputs], INFINITE, forms, reasons=(reason,), keep=False)
+        return self.domain.value(self, [(v, INFINITE) for v in inputs], INFINITE, forms, reasons=(reason,), keep=False)
 
     def jump(self) -> Value:
         """A second result that jumps, like the indices of a sort."""
@@ -150,7 +150,7 @@ class Call(OpCall[Value]):
 
     def beside(self, what: str, why: str) -> Value:
         """A result besides the first of which nothing is known."""
-        return self.walk.value(
+        return self.domain.value(
             self,
             [],
             INFINITE,
@@ -160,7 +160,7 @@ class Call(OpCall[Value]):
 
     def row(self, x: Value, label: str, gain: Bounds, *, linear: bool = False, note: str = "") -> None:
         """Makes the op a row of `robcert norms`."""
-        self.walk.rows[self.node.name] = LayerRow(
+        self.domain.rows[self.node.name] = LayerRow(
             name=self.layer,
             op=label,
             in_shape=_image(x.shape),

@@ -40,7 +40,7 @@ def multiplied(call: Call, x: Value, factors: Tensor, value: Value) -> Value:
     factors = factors.double()
     before = x.find(Entrywise)
     own = Entrywise(x, factors, factors) if before is None else _then(before, factors, factors)
-    base = call.walk.latest(own.of)
+    base = call.domain.latest(own.of)
     low, high = float(own.low.min()), float(own.high.max())
     if before is not None:
         low, high = low - abs(low) * _SLACK, high + abs(high) * _SLACK
@@ -81,7 +81,7 @@ def added(call: Call, first: Value, second: Value) -> float:
     if a is None or b is None:
         return math.inf
     largest = float((a.factors.square() + b.factors.square()).max())
-    both = joint(call.walk, [call.walk.latest(a.of), call.walk.latest(b.of)])
+    both = joint(call.domain, [call.domain.latest(a.of), call.domain.latest(b.of)])
     return product(root(largest * (1 + _SLACK)), both.l2)
 
 

@@ -15,12 +15,13 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from robcert.errors import UsageError
+from robcert.graph.interpreter import decomposed_if_needed
 from robcert.graph.known import graph_of
 from robcert.graph.read import read_graph
+from robcert.lipschitz.domain import LipschitzDomain
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.tail import Tail, tail
 from robcert.lipschitz.values import ONE, Bounds, Value
-from robcert.lipschitz.walk import UnknownOp, Walk
 from robcert.types import NORMS, LoadedModel, Norm
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ def graph_bound(
             infinite; a network whose answer to one image depends on others of the batch.
     """
     start = time.perf_counter()
-    walk, logits = walked(model, input_shape, tol=tol, papers=papers)
-    bounds = network_bounds(walk, logits)
-    rows = tuple(walk.rows.values())
+    domain, logits = walked(model, input_shape, tol=tol, papers=papers)
+    bounds = network_bounds(domain, logits)
+    rows = tuple(domain.rows.values())
     gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]
     every = reduce(Bounds.times, gains, ONE)
     return GraphBound(rows, bounds, {norm: every[norm] for norm in NORMS}, time.perf_counter() - start)
@@ -147,8 +148,8 @@ def walked(
     *,
     tol: float = 0.01,
     papers: bool = False,
-) -> tuple[Walk, Value]:
-    """The walk behind `graph_bound`, and its value of the logits; the same arguments and errors."""
+) -> tuple[LipschitzDomain, Value]:
+    """The domain behind `graph_bound` after the walk, and its value of the logits; the same arguments and errors."""
     if isinstance(model, LoadedModel):
         shape = model.input_shape
     elif input_shape is None:
@@ -156,26 +157,20 @@ def walked(
     else:
         shape = tuple(input_shape)
 
-    def walk(decompose: bool) -> tuple[Walk, Value]:
+    def analyse(decompose: bool) -> tuple[LipschitzDomain, Value]:
         if isinstance(model, LoadedModel):
             graph = graph_of(model, decompose=decompose)
         else:
             graph = read_graph(model, shape, type(model).__name__, decompose=decompose)
-        begun = Walk(graph, math.prod(shape), tol, papers)
-        return begun, begun.run()
+        domain = LipschitzDomain(graph, math.prod(shape), tol, papers)
+        return domain, domain.run()
 
-    try:
-        return walk(False)
-    except UnknownOp as unknown:
-        try:  # torch may know what it consists of
-            return walk(True)
-        except UnknownOp:
-            raise unknown from None
+    return decomposed_if_needed(analyse)
 
 
-def network_bounds(walk: Walk, logits: Value) -> dict[Norm, NetworkBound]:
+def network_bounds(domain: LipschitzDomain, logits: Value) -> dict[Norm, NetworkBound]:
     """The bounds of the network in all norms, from a walk that has been run."""
-    last = tail(walk, logits)
+    last = tail(domain, logits)
     return {
         norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)
         for norm in NORMS

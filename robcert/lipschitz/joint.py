@@ -15,19 +15,19 @@ from robcert.lipschitz.values import ZERO, Bounds, Part, Value, root_of_squares,
 from robcert.math.rounding import up
 
 if TYPE_CHECKING:
-    from robcert.lipschitz.walk import Walk
+    from robcert.lipschitz.domain import LipschitzDomain
 
 
-def joint(walk: Walk, values: Sequence[Value]) -> Bounds:
+def joint(domain: LipschitzDomain, values: Sequence[Value]) -> Bounds:
     """The bound of the concatenation: root of the sum of squares (l2), largest (l-infinity), sum (l1).
 
     Better where the values belong together: the halves of a two-sided ReLU move as their input does (in
     every l_p), so do the larger and the smaller of two values, and values that read slices of one tensor
     count at each place of that tensor only if they read it there.
     """
-    members = [walk.latest(v) for v in values]
+    members = [domain.latest(v) for v in values]
     plain = _plain([m.bounds for m in members])
-    members = _pairs_as_one(walk, members)
+    members = _pairs_as_one(domain, members)
     groups: dict[str | None, list[Value]] = {}
     for member in members:
         groups.setdefault(member.part.root if member.part else None, []).append(member)
@@ -37,7 +37,7 @@ def joint(walk: Walk, values: Sequence[Value]) -> Bounds:
         if name is None:
             found.append(apart)
         else:
-            together = _overlapping([m.part for m in group if m.part]).times(walk.known[name].bounds)
+            together = _overlapping([m.part for m in group if m.part]).times(domain.known[name].bounds)
             found.append(together.smallest(apart))
     return plain.smallest(_plain(found))
 
@@ -110,7 +110,7 @@ def _weighted(parts: Sequence[Part]) -> Bounds:
     return Bounds(*(up(f, 4 + 2 * len(parts)) for f in found))
 
 
-def _pairs_as_one(walk: Walk, members: list[Value]) -> list[Value]:
+def _pairs_as_one(domain: LipschitzDomain, members: list[Value]) -> list[Value]:
     """Members with every pair that moves no more than what it was made of replaced by that."""
     for i, one in enumerate(members):
         for j in range(i + 1, len(members)):
@@ -118,8 +118,8 @@ def _pairs_as_one(walk: Walk, members: list[Value]) -> list[Value]:
             if origin is not None:
                 rest = [m for k, m in enumerate(members) if k not in (i, j)]
                 for half in (one, members[j]):
-                    walk.rows.pop(half.node, None)
-                return _pairs_as_one(walk, [*rest, *(walk.latest(o) for o in origin)])
+                    domain.rows.pop(half.node, None)
+                return _pairs_as_one(domain, [*rest, *(domain.latest(o) for o in origin)])
     return members
 
 

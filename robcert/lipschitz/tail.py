@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from robcert.lipschitz.affine import Matrix, Segment, norms, row_norms
+from robcert.lipschitz.domain import LipschitzDomain
 from robcert.lipschitz.values import Bounds, Value, product, root, total
-from robcert.lipschitz.walk import Walk
 from robcert.math.norms import dual
 from robcert.math.rounding import up
 from robcert.types import NORMS, Norm
@@ -119,41 +119,41 @@ def _scaled(lengths: Tensor, factor: float) -> Tensor:
     return torch.where(lengths == 0, torch.zeros_like(scaled), scaled)
 
 
-def tail(walk: Walk, logits: Value) -> Tail:
+def tail(domain: LipschitzDomain, logits: Value) -> Tail:
     """The linear tail in front of ``logits``, cut at every place where all of it passes through one tensor.
 
     Where there is none, the logits are their own features.
     """
     classes = logits.shape[-1]
-    anchors = [walk.known[name] for name in sorted(logits.affine)]
+    anchors = [domain.known[name] for name in sorted(logits.affine)]
     eye = Matrix(torch.eye(classes, dtype=torch.float64), Bounds(0.0, 0.0, 0.0))
     cuts = [Cut((eye,), (logits.bounds,))]
     whole = logits.bounds
     if logits.node not in logits.affine:
-        segment = Segment(walk.graph, walk.known, logits, anchors)
-        chain = _chain(walk, logits, segment.stops)
+        segment = Segment(domain.graph, domain.known, logits, anchors)
+        chain = _chain(domain, logits, segment.stops)
         matrices = segment.matrices(classes, chain, LIMIT)
         if matrices is not None:
             matrices = [Matrix(m.entries[:, m.entries.any(0)], m.error) for m in matrices]
             own, inner = matrices[: len(anchors)], matrices[len(anchors) :]
-            found = [Cut((m,), (walk.known[n].bounds,)) for n, m in zip(chain, inner, strict=True) if len(m.entries)]
+            found = [Cut((m,), (domain.known[n].bounds,)) for n, m in zip(chain, inner, strict=True) if len(m.entries)]
             if all(len(m.entries) for m in own):
                 found.append(Cut(tuple(own), tuple(a.bounds for a in anchors)))
             cuts = found[:1] + cuts + found[1:] if found else cuts
             for cut in found:
-                whole = whole.smallest(_whole(cut, walk.tol))
-    return Tail(cuts, whole, walk.features, classes)
+                whole = whole.smallest(_whole(cut, domain.tol))
+    return Tail(cuts, whole, domain.features, classes)
 
 
-def _chain(walk: Walk, logits: Value, stops: set[str]) -> list[str]:
+def _chain(domain: LipschitzDomain, logits: Value, stops: set[str]) -> list[str]:
     """The nodes in front of the logits that all of the tail passes through, the last one first."""
     found: list[str] = []
     value = logits
     while len(value.sources) == 1:
-        value = walk.known.get(value.sources[0][0])
+        value = domain.known.get(value.sources[0][0])
         if not isinstance(value, Value) or value.node in stops:
             break
-        if not found or value.size != walk.known[found[-1]].size:  # a reshape is no other cut
+        if not found or value.size != domain.known[found[-1]].size:  # a reshape is no other cut
             found.append(value.node)
     return found
 

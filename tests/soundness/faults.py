@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from robcert.certify import rounding_linear
 from robcert.certify.rounding_rules import RULES, Local
-from robcert.graph import batch, read
+from robcert.graph import batch, interpreter, read
 from robcert.graph.call import OpCall
 from robcert.graph.read import Graph
 from robcert.lipschitz.call import Call
@@ -110,7 +110,7 @@ def _no_accounts(patch: pytest.MonkeyPatch) -> None:
         return call.nonlinear(call.only("self", "other"), ONE)
 
     scaled_by_nothing.affine = True  # type: ignore[attr-defined]
-    patch.setitem(cast("dict[str, Any]", rules._entries), "add", scaled_by_nothing)
+    patch.setitem(cast("dict[str, Any]", rules._entries), "add", scaled_by_nothing)  # pyright: ignore[reportPrivateUsage]
     patch.setattr(OpCall, "check_accounted", lambda _self: None)
 
 
@@ -119,7 +119,7 @@ def _any_argument(patch: pytest.MonkeyPatch) -> None:
         return call.operator(call.operands[0], Dense(cast("Tensor", call["weight"]).double(), ()))
 
     product.affine = True  # type: ignore[attr-defined]
-    patch.setitem(cast("dict[str, Any]", rules._entries), "linear", product)
+    patch.setitem(cast("dict[str, Any]", rules._entries), "linear", product)  # pyright: ignore[reportPrivateUsage]
     patch.setattr(batch.BatchCall, "first", property(lambda self: self["bias"]))
     patch.setattr(OpCall, "check_accounted", lambda _self: None)
 
@@ -156,7 +156,7 @@ def _any_variance(patch: pytest.MonkeyPatch) -> None:
 
 
 def _raw(patch: pytest.MonkeyPatch) -> None:
-    def ruled(_self: Graph, call: OpCall[Any], rule: Callable[[], Any]) -> Any:
+    def ruled(call: OpCall[Any], rule: Callable[[], Any]) -> Any:
         found = rule()
         call.check_accounted()
         return found
@@ -164,8 +164,8 @@ def _raw(patch: pytest.MonkeyPatch) -> None:
     def broken(call: Call) -> Value:
         return call.moved(call.operands[3])
 
-    patch.setattr(Graph, "ruled", ruled)
-    patch.setitem(cast("dict[str, Any]", rules._entries), "flip", broken)
+    patch.setattr(interpreter, "ruled", ruled)
+    patch.setitem(cast("dict[str, Any]", rules._entries), "flip", broken)  # pyright: ignore[reportPrivateUsage]
 
 
 def _normalised(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from robcert.certify.relax.rules import Ref, Site, relaxations
 from robcert.certify.relax.steps import Step
 from robcert.errors import EvaluationError
 from robcert.graph.fingerprint import fingerprint
+from robcert.graph.interpreter import ruled
 from robcert.graph.known import graph_of
 from robcert.graph.read import Graph, layer_path, node_label
 from robcert.types import LoadedModel
@@ -129,7 +130,7 @@ class _Compiler:
 
     def _call(self, node: fx.Node) -> Any:
         if not any(_depends(self.known[n.name]) for n in self.graph.reads(node)):
-            return self.graph.constant(node, self.known)
+            return self.graph.constant(node)
         if node.target is operator.getitem:
             return self.known[cast("fx.Node", node.args[0]).name][cast("int", node.args[1])]
         if (number := self.graph.number(node)) is not None:
@@ -146,7 +147,7 @@ class _Compiler:
             )
         given = {name: _wide(value) for name, value in self.graph.arguments(node, self.known).items()}
         site = Site(node, op, layer, given, graph=self.graph)
-        return self._keep(self.graph.ruled(site, lambda: relaxations.get(op)(site)))
+        return self._keep(ruled(site, lambda: relaxations.get(op)(site)))
 
     def _keep(self, found: Any) -> Any:
         """A step, several in a row (the last one has the result), or one for each of several results."""

@@ -170,10 +170,10 @@ def positive_part(call: Call, x: Value) -> Value:
     if squares is not None:
         return call.moved(x)
     if mirror is not None:  # relu of x and -x, concatenated: two-sided ReLU
-        base = call.walk.latest(mirror.of)
-        call.walk.rows.pop(x.node, None)
+        base = call.domain.latest(mirror.of)
+        call.domain.rows.pop(x.node, None)
         call.row(base, "two-sided relu", ONE)
-        return call.walk.value(call, [(base, ONE)], base.bounds, part=base.part)
+        return call.domain.value(call, [(base, ONE)], base.bounds, part=base.part)
     half = Half(negation.of, False) if negation else Half(x, True)
     return elementwise(call, x, 0.0, 1.0, half, row=True)
 

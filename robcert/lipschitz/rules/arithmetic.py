@@ -34,7 +34,7 @@ def multiply(call: Call) -> Value:
             return square(call)
         for sign, other in (values, values[::-1]):
             if _is_sign_of(sign, other):  # lp_pool2d
-                call.walk.rows.pop(sign.node, None)
+                call.domain.rows.pop(sign.node, None)
                 return call.moved(other)
         raise NotFinite(PRODUCT)
     x = call.only("self", "other")
@@ -54,7 +54,7 @@ def divide(call: Call) -> Value:
     if isinstance(divisor, Value):
         absolute = divisor.find(Absolute)
         if isinstance(x, Value) and absolute and absolute.of.node == x.node and absolute.offset > 0:
-            call.walk.rows.pop(divisor.sources[0][0], None)
+            call.domain.rows.pop(divisor.sources[0][0], None)
             gain = same(inverse(absolute.offset))  # the slope is c / (|x| + c)^2
             return call.nonlinear(x, gain, slope(x, 0.0, gain.l2), row="softsign")
         raise NotFinite("it divides by a tensor that depends on the input")
@@ -97,9 +97,9 @@ def square_root(call: Call) -> Value:
     squares = call.only().find(Squares)
     if squares is None:
         raise NotFinite("the slope of a root grows without end at 0")
-    x = call.walk.latest(squares.of)
+    x = call.domain.latest(squares.of)
     for node in squares.nodes:
-        call.walk.rows.pop(node, None)
+        call.domain.rows.pop(node, None)
     gain = Bounds(root(squares.columns), root(squares.rows), squares.roots)
     return call.nonlinear(x, gain, row="norm_pool")
 

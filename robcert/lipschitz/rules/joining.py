@@ -25,7 +25,7 @@ def concatenate(call: Call) -> Value:
     """Root of the sum of squares (l2), largest (l-infinity), sum (l1); less for what belongs together."""
     values = call.operands
     call.ignore("dim")  # beside one another, wherever
-    bounds = joint(call.walk, values)
+    bounds = joint(call.domain, values)
     forms: tuple[Any, ...] = ()
     if len(values) == len(call["tensors"]) == 2:
         one, other = values
@@ -38,7 +38,7 @@ def concatenate(call: Call) -> Value:
         call.row(_origin(values), "two-sided relu", ONE)
     # A pair that moves less than its members do is worth more as a value of its own.
     nonlinear = paired or any(v.find(Extreme) or v.find(Complement) for v in values)
-    return call.walk.value(
+    return call.domain.value(
         call,
         [(v, ONE) for v in values],
         bounds,
@@ -82,12 +82,12 @@ def extreme(call: Call) -> Value | list[Any]:
         x = broadcast(call, values[0])
         return elementwise(call, x, 0.0, 1.0)
     first, second = (broadcast(call, v) for v in values)
-    bounds = joint(call.walk, [first, second])
+    bounds = joint(call.domain, [first, second])
     forms: tuple[Any, ...] = (Extreme((first, second), call.op in ("maximum", "max")),)
     slope = _one_of(call, first, second)
     if slope is not None:
         bounds, forms = bounds.smallest(_steepest(slope)), (*forms, slope)
-    return call.walk.value(call, [(v, ONE) for v in (first, second)], bounds, forms, part=joint_part([first, second]))
+    return call.domain.value(call, [(v, ONE) for v in (first, second)], bounds, forms, part=joint_part([first, second]))
 
 
 @rule("where")
@@ -97,12 +97,12 @@ def where(call: Call) -> Value:
     values = call.operands
     call.ignore("self", "other")  # a constant among them moves nothing
     copies = [broadcast(call, v) for v in values]
-    bounds = joint(call.walk, copies)
+    bounds = joint(call.domain, copies)
     slope = _one_of(call, *copies) if len(copies) == 2 else None
     forms = () if slope is None else (slope,)
     if slope is not None:
         bounds = bounds.smallest(_steepest(slope))
-    return call.walk.value(call, [(v, ONE) for v in copies], bounds, forms, part=joint_part(copies))
+    return call.domain.value(call, [(v, ONE) for v in copies], bounds, forms, part=joint_part(copies))
 
 
 @rule("expand_as", affine=True)
@@ -118,7 +118,7 @@ def broadcast(call: Call, x: Value) -> Value:
     if x.size == size or x.size == 0:
         return x
     gain = copied(size // x.size)
-    return call.walk.value(
+    return call.domain.value(
         call,
         [(x, gain)],
         x.bounds.times(gain),
@@ -154,22 +154,22 @@ def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
     if positive and absolute and not isinstance(constant, Tensor):
         forms.append(Absolute(absolute.of, absolute.offset + float(constant)))
     if squares is not None and not positive:
-        return call.walk.value(call, [(x, ONE)], x.bounds, links=0, part=x.part)
+        return call.domain.value(call, [(x, ONE)], x.bounds, links=0, part=x.part)
     return call.linear(x, ONE, *forms, links=0, roots=1.0)
 
 
 def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
     """The constants add up; no sum moves more than sqrt 2 (l2), 2, once (l1) what both do together."""
-    latest = [(call.walk.latest(v), gain) for v, gain in terms]
+    latest = [(call.domain.latest(v), gain) for v, gain in terms]
     bounds = latest[0][0].bounds.times(latest[0][1])
     for value, gain in latest[1:]:
         bounds = bounds.plus(value.bounds.times(gain))
     if all(gain == ONE for _, gain in latest):
-        both = joint(call.walk, [v for v, _ in latest])
+        both = joint(call.domain, [v for v, _ in latest])
         bounds = bounds.smallest(Bounds(product(root(2.0), both.l2), product(2.0, both.linf), both.l1))
         if len(latest) == 2:
             bounds = bounds.smallest(replace(INFINITE, l2=added(call, latest[0][0], latest[1][0])))
-    return call.walk.value(
+    return call.domain.value(
         call,
         [(v, gain) for v, gain in latest],
         bounds,
@@ -183,11 +183,11 @@ def _difference(call: Call, first: Value, second: Value) -> Value | None:
     mean = second.find(Mean) or _broadcast_mean(call, second)
     if mean is None or mean.of.node != first.node:
         return None
-    x = call.walk.latest(first)
+    x = call.domain.latest(first)
     other = 0.0 if mean.count == 1 else up(2 - 2 / mean.count)
     gain = Bounds(0.0 if mean.count == 1 else 1.0, other, other)
     call.row(x, "mean subtraction", gain, linear=True)
-    return call.walk.value(
+    return call.domain.value(
         call,
         [(x, ONE), (second, ONE)],  # as it is executed: the mean is taken and subtracted
         x.bounds.times(gain),
@@ -199,7 +199,7 @@ def _difference(call: Call, first: Value, second: Value) -> Value | None:
 def _broadcast_mean(call: Call, value: Value) -> Mean | None:
     """The mean that a broadcast value was, if its axes line up."""
     name, _, rest = value.node.partition("/")
-    origin = call.walk.known.get(name) if rest else None
+    origin = call.domain.known.get(name) if rest else None
     if not isinstance(origin, Value):
         return None
     mean = origin.find(Mean)
@@ -218,7 +218,7 @@ def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: floa
     exact = {one.low, one.high, other.low, other.high} <= {0.0, 1.0, -1.0, 2.0, -2.0}
     if not exact:
         low, high = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
-    base = call.walk.latest(one.of)
+    base = call.domain.latest(one.of)
     gain = same(max(abs(low), abs(high)))
     forms: tuple[Any, ...] = (Slope(base, low, high),)
     if sign < 0:
@@ -227,8 +227,8 @@ def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: floa
             if inner is not None and inner.of.node == x.node and inner.low >= 0 and inner.high <= 1:
                 forms = (*forms, Complement(x, f.node))
     bounds = value.bounds.smallest(base.bounds.times(gain))
-    return call.walk.value(
-        call, [(call.walk.latest(v), ONE) for v in (first, second)], bounds, forms,
+    return call.domain.value(
+        call, [(call.domain.latest(v), ONE) for v in (first, second)], bounds, forms,
         links=0, part=value.part,
     )  # fmt: skip
 
@@ -248,7 +248,7 @@ def _one_of(call: Call, first: Value, second: Value) -> Slope | None:
     if found is None or found[0].of.size != first.size:
         return None
     one, other = found
-    return Slope(call.walk.latest(one.of), min(one.low, other.low), max(one.high, other.high))
+    return Slope(call.domain.latest(one.of), min(one.low, other.low), max(one.high, other.high))
 
 
 def _steepest(slope: Slope) -> Bounds:

@@ -93,7 +93,7 @@ def convolution(call: Call) -> Value:
     # A crop with zeros around it is no padding: what was cut off stays away.
     grows = padded is not None and padded.mode == "zeros" and min(map(min, padded.sides)) >= 0
     if padded is not None and len(padded.sides) == axes and (grows or not any(map(any, sides))):
-        x, mode = call.walk.latest(padded.of), cast("Mode", padded.mode)
+        x, mode = call.domain.latest(padded.of), cast("Mode", padded.mode)
         sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(sides, padded.sides, strict=True))
     size = tuple(x.shape[-axes:])
     op = Conv(weight.double(), size, stride, sides, dilation, int(call["groups"]), mode)
@@ -117,7 +117,7 @@ def transposed_convolution(call: Call) -> Value:
 @rule("batch_norm", "_native_batch_norm_legit_no_training", affine=True)
 def batch_norm(call: Call) -> Any:
     """The factor gamma / sqrt(variance + eps) of each channel; the batch plays no part in eval mode."""
-    x = call.walk.latest(call.x)
+    x = call.domain.latest(call.x)
     for name in ("bias", "running_mean"):
         call.constant(name)  # they move nothing
     call.ignore("momentum")  # of an update that eval mode does not make

@@ -67,7 +67,7 @@ def cast_type(call: Call) -> Value:
 @rule("slice", "narrow", "select", affine=True)
 def cut(call: Call) -> Value:
     """A slice: 1, and it remembers which entries it reads."""
-    x = call.walk.measure(call.x)
+    x = call.domain.measure(call.x)
     axis = int(call["dim"]) % len(x.shape)
     size = x.shape[axis]
     if call.op == "select":
@@ -84,7 +84,7 @@ def cut(call: Call) -> Value:
 @rule("split", "split_with_sizes", "chunk", "unbind", "tensor_split", affine=True)
 def split(call: Call) -> list[Value]:
     """Slices: each 1, and together no more than the whole."""
-    x = call.walk.measure(call.x)
+    x = call.domain.measure(call.x)
     axis = int(call["dim"]) % len(x.shape)
     places = torch.arange(x.shape[axis], dtype=torch.float64).view(-1, *([1] * (len(x.shape) - 1 - axis)))
     found: list[Value] = []
@@ -154,7 +154,7 @@ def _sliced(
     name: str | None = None,
 ) -> Value:
     """A slice of ``x``, itself the tensor that the slice refers to."""
-    return call.walk.value(
+    return call.domain.value(
         call,
         [(x, ONE)],
         x.bounds,

@@ -1,20 +1,19 @@
-"""One walk over the graph, from the images to the logits."""
+"""How far every value of a graph moves with the images: the domain of Lipschitz constants."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import fx
 
 import robcert.lipschitz.rules as rules_package
-from robcert.errors import EvaluationError
 from robcert.graph.call import specs
-from robcert.graph.read import Graph, layer_path, node_label
+from robcert.graph.interpreter import Domain, Interpreter
+from robcert.graph.read import Graph
 from robcert.lipschitz.affine import Segment
 from robcert.lipschitz.call import Call, NotFinite
 from robcert.lipschitz.rows import LayerRow
@@ -22,12 +21,8 @@ from robcert.lipschitz.rules import Rule, rules
 from robcert.lipschitz.values import ONE, Bounds, Part, Value, product, root
 
 
-class UnknownOp(EvaluationError):
-    """An op without a rule."""
-
-
-class Walk:
-    """The values of all nodes, the ops that made them and the rows of all layers, filled by `run`.
+class LipschitzDomain(Domain[Value, Call]):
+    """How far every value moves with the images, the ops that made them and the rows of all layers.
 
     Args:
         graph: of the network.
@@ -36,71 +31,58 @@ class Walk:
         papers: rows hold the bounds that papers use, too (`robcert.lipschitz.papers`).
     """
 
+    rule = "Lipschitz rule"
+    advice = (
+        f'Add one: a function with @rule("{{op}}") in a file under {Path(str(rules_package.__file__)).parent}, as in '
+        "activations.py. Without it there is no bound, and none is guessed."
+    )
+    element = Value
+    rules = rules
+    refusals: ClassVar[Mapping[str, str]] = {}
+
     def __init__(self, graph: Graph, features: int, tol: float, papers: bool = False) -> None:
-        self.graph = graph
+        super().__init__(graph)
         self.features = features
         self.tol = tol
         self.papers = papers
-        self.known: dict[str, Any] = {}
         self.rows: dict[str, LayerRow] = {}
         self.calls: dict[str, Call] = {}
         self.measured: set[str] = set()
 
     def run(self) -> Value:
-        """The value of the logits.
+        """Return the value of the logits; errors as `Interpreter.run`."""
+        return self.measure(Interpreter(self).run())
 
-        Raises:
-            EvaluationError: an op without a rule, or with an argument that its rule does not know; an answer that is
-                not that of one image alone; logits that do not depend on the images.
-        """
-        for node in self.graph.nodes:
-            if node.op == "placeholder":
-                self.known[node.name] = self._placeholder(node)
-            elif node.op == "call_function":
-                self.known[node.name] = self._call(node)
-        logits = self.known[self.graph.logits.name]
-        if not isinstance(logits, Value):
-            raise EvaluationError("the logits do not depend on the input: the network is constant")
-        return self.measure(logits)
+    def images(self, node: fx.Node) -> Value:
+        """The identity."""
+        return Value(node.name, specs(node)[0].sizes(), ONE, {node.name: 0})
 
-    def _placeholder(self, node: fx.Node) -> Any:
-        if node.name == self.graph.images:
-            return Value(node.name, specs(node)[0].sizes(), ONE, {node.name: 0})
-        return self.graph.weights.get(node.name)
-
-    def _call(self, node: fx.Node) -> Any:
-        if not any(depends(self.known[n.name]) for n in self.graph.reads(node)):
-            return self.graph.constant(node, self.known)
-        if node.target is operator.getitem:
-            source = cast("fx.Node", node.args[0])
-            return self._item(node, self.known[source.name], cast("int", node.args[1]))
-        if (number := self.graph.number(node)) is not None:
-            return number
-        op, layer = node_label(node), layer_path(node, self.graph.paths)
-        if op not in rules:
-            folder = Path(str(rules_package.__file__)).parent
-            raise UnknownOp(
-                f"there is no Lipschitz rule for the op {op} ({node.target}) of layer {layer}",
-                f'Add one: a function with @rule("{op}") in a file under {folder}, as in activations.py. '
-                "Without it there is no bound, and none is guessed.",
-            )
-        rule = rules.get(op)
-        given = self.graph.arguments(node, self.known)
-        if not getattr(rule, "affine", False):
+    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> Call:
+        """Bind an op to values that have been measured, where its rule is not affine in them."""
+        if not getattr(rules.get(op), "affine", False):
             given = {name: self._measured(value) for name, value in given.items()}
-        call = Call(node, op, layer, given, walk=self)
-        found = self.graph.ruled(call, lambda: self._ruled(call, rule))
+        return Call(node, op, layer, given, domain=self)
+
+    def apply(self, call: Call, rule: Rule) -> Any:
+        """What the rule says; a use of the op without a finite constant is infinite."""
+        try:
+            found = rule(call)
+        except NotFinite as error:
+            call.ignore(*call.given)  # infinite, whatever they are
+            return call.infinite(str(error))
         if isinstance(found, list):  # a rule need not say anything of further results
             known = cast("list[Any]", found)
             return [call.beside("further results", "none is known") if one is None else one for one in known]
         return found
 
-    def _ruled(self, call: Call, rule: Rule) -> Any:
-        try:
-            return rule(call)
-        except NotFinite as found:
-            call.ignore(*call.given)  # infinite, whatever they are
-            return call.infinite(str(found))
+    def item(self, node: fx.Node, results: Any, index: int) -> Any:
+        """One result of an op with several goes by the name of the node that picks it."""
+        shape = specs(node)[0].sizes()
+        found = replace(results, shape=shape) if isinstance(results, Value) else results[index]
+        if not isinstance(found, Value):
+            return found
+        affine = {node.name: 0} if found.node in found.affine else found.affine
+        return replace(found, node=node.name, affine=affine)
 
     def latest(self, value: Value) -> Value:
         """The value as it is known by now: it may have been measured since."""
@@ -156,15 +138,6 @@ class Walk:
             tuple(dict.fromkeys(reasons)),
         )
 
-    def _item(self, node: fx.Node, several: Any, index: int) -> Any:
-        """One result of an op with several: it goes by the name of the node that picks it."""
-        shape = specs(node)[0].sizes()
-        found = replace(several, shape=shape) if isinstance(several, Value) else several[index]
-        if not isinstance(found, Value):
-            return found
-        affine = {node.name: 0} if found.node in found.affine else found.affine
-        return replace(found, node=node.name, affine=affine)
-
     def _real(self, sources: Sequence[tuple[Value, Bounds]]) -> Iterator[tuple[str, Bounds]]:
         """The sources that are nodes of the graph; a copy that a rule made on the way stands for its own."""
         for source, gain in sources:
@@ -196,13 +169,6 @@ class Walk:
             value = _with_bounds(value, bounds)
             self.known[value.node] = value
         return value
-
-
-def depends(known: Any) -> bool:
-    """Whether something is, or holds, a value that depends on the images."""
-    return isinstance(known, Value) or (
-        isinstance(known, list | tuple) and any(depends(k) for k in cast("list[Any]", known))
-    )
 
 
 def _with_bounds(value: Value, bounds: Bounds) -> Value:
