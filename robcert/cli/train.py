@@ -93,7 +93,8 @@ def _progress(console: Console, epochs: int) -> Generator[Callable[[Epoch], None
 
 
 def _numbers(epoch: Epoch) -> str:
-    return f"loss {epoch.loss:.4f}, accuracy {100 * epoch.accuracy:.1f} %, average gap {epoch.mean_gap:.3f}"
+    numbers = f"loss {epoch.loss:.4f}, accuracy {100 * epoch.accuracy:.1f} %, average gap {epoch.mean_gap:.3f}"
+    return numbers if epoch.held_out_loss is None else f"{numbers}, held-out loss {epoch.held_out_loss:.4f}"
 
 
 def _print_card(card: dict[str, object], path: Path) -> None:

@@ -8,7 +8,7 @@ network (`constrain` up to rounding, if the weights fulfil b(W) = 1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import torch
@@ -112,7 +112,7 @@ class NonexpansiveRows(Nonexpansive):
 
 
 def _parametrisation(
-    layer: nn.Module, strict: bool, divide: Divide, size: tuple[int, ...] | None
+    layer: nn.Module, strict: bool, divide: Divide, sizes: Mapping[nn.Conv2d, tuple[int, ...]]
 ) -> Nonexpansive | None:
     """The parametrisation that a layer needs, or None for a layer without weights."""
     kind = NonexpansiveEach if divide == "each" else Nonexpansive
@@ -121,7 +121,7 @@ def _parametrisation(
     if isinstance(layer, nn.Linear):
         return kind(strict=strict)
     if isinstance(layer, nn.Conv2d):
-        factor = 1.0 if isinstance(layer, UndividedConv2d) else 1 / math.sqrt(_copies(layer, size))
+        factor = 1.0 if isinstance(layer, UndividedConv2d) else 1 / math.sqrt(_copies(layer, sizes.get(layer)))
         return kind(factor, strict=strict, groups=layer.groups)
     return None
 
@@ -141,16 +141,23 @@ def _copies(layer: nn.Conv2d, size: tuple[int, ...] | None) -> int:
     return counted_copies(size, layer.kernel_size, layer.stride, padding, layer.dilation, layer.padding_mode)
 
 
-def _sizes(net: nn.Module, input_shape: Sequence[int]) -> dict[nn.Module, tuple[int, ...]]:
-    """The size (height, width) of the image that each convolution reads."""
-    sizes: dict[nn.Module, tuple[int, ...]] = {}
+def input_sizes(
+    net: nn.Module, layers: Sequence[nn.Conv2d], input_shape: Sequence[int]
+) -> dict[nn.Conv2d, tuple[int, ...]]:
+    """Return the size (height, width) of the image that each of these convolutions of ``net`` reads.
 
-    def see(layer: nn.Module, given: tuple[Tensor, ...], _: object) -> None:
+    The network is left in the mode that it was in.
+
+    Raises:
+        ValueError: a convolution reads images of two sizes.
+    """
+    sizes: dict[nn.Conv2d, tuple[int, ...]] = {}
+
+    def see(layer: nn.Conv2d, given: tuple[Tensor, ...], _: object) -> None:
         size = tuple(given[0].shape[2:])
         if sizes.setdefault(layer, size) != size:
             raise ValueError(f"{layer} reads images of the sizes {sizes[layer]} and {size}, but one was expected")
 
-    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros"]
     if layers:
         hooks = [layer.register_forward_hook(see) for layer in layers]
         training = net.training
@@ -181,7 +188,8 @@ def constrain(
     Raises:
         ValueError: a convolution with another padding than zeros, and no ``input_shape``.
     """
-    sizes = {} if input_shape is None else _sizes(net, input_shape)
+    unsure = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros"]
+    sizes = {} if input_shape is None else input_sizes(net, unsure, input_shape)
     for layer in list(net.modules()):
         if isinstance(layer, Ranged):
             for name, kept in layer.ranges().items():
@@ -189,7 +197,7 @@ def constrain(
                     parametrize.register_parametrization(layer, name, kept)
         if parametrize.is_parametrized(layer, "weight"):
             continue
-        parametrisation = _parametrisation(layer, strict, divide, sizes.get(layer))
+        parametrisation = _parametrisation(layer, strict, divide, sizes)
         if parametrisation is not None:
             parametrize.register_parametrization(layer, "weight", parametrisation)
     return net
@@ -204,6 +212,12 @@ def constraints(net: nn.Module) -> Iterator[tuple[Nonexpansive, Tensor]]:
                 original = layer.original
                 assert isinstance(original, Tensor)
                 yield first, original
+
+
+def trained_weight(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """Return the weight that an optimiser moves: below a parametrisation, where the layer has one."""
+    parametrised = parametrize.is_parametrized(layer, "weight")
+    return layer.get_parameter("parametrizations.weight.original" if parametrised else "weight")
 
 
 def set_strict(net: nn.Module, strict: bool) -> None:

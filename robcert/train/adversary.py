@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robcert.train.context import TrainingContext
+from robcert.train.tables import Table
+from robcert.types import budget
+
 # Keeps a direction of zeros a direction of zeros.
 _TINY = 1e-12
+
+
+class Adversary(Table):
+    """Who distorts the images of a batch: projected gradient descent from a random start.
+
+    Attributes:
+        norm: of the perturbation.
+        eps: its budget, in the units of the data.
+        steps: gradient steps for each batch.
+        step: length of one of them, relative to eps.
+        warm_up: the share of the epochs over which eps grows from 0 to its value.
+    """
+
+    norm: Literal["l2", "linf"]
+    eps: Annotated[float, BeforeValidator(budget)]
+    steps: int = Field(default=10, ge=1)
+    step: float = Field(default=0.25, gt=0)
+    warm_up: float = Field(default=0.0, ge=0, le=1)
+
+    def budget_of(self, epoch: int, epochs: int) -> float:
+        """Return the budget of an epoch, counted from 0: it grows in equal steps over the warm-up."""
+        grown = (epoch + 1) / max(self.warm_up * epochs, 1)
+        return self.eps * min(1.0, grown)
+
+    def perturbed(
+        self, net: nn.Module, x: Tensor, y: Tensor, eps: float, context: TrainingContext, scale: Tensor | None = None
+    ) -> Tensor:
+        """Return the images (n, *shape) that this adversary finds with the budget ``eps``; see `perturb`."""
+        return perturb(
+            net,
+            x,
+            y,
+            norm=self.norm,
+            eps=eps,
+            steps=self.steps,
+            step=self.step * eps,
+            box=context.box,
+            generator=context.generator,
+            scale=scale,
+        )
 
 
 def norms(delta: Tensor) -> Tensor:

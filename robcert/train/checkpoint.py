@@ -14,20 +14,34 @@ import torch
 from torch import Tensor, nn
 
 from robcert.files import fresh
-from robcert.train.optimiser import Moves
+from robcert.train.held_out import BestOnHeldOut
+from robcert.train.optimiser import ScheduledOptimiser
+from robcert.train.regularisers import Regulariser
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to: its number from 1, its mean loss, accuracy and mean gap on the test images."""
+    """What an epoch came to.
+
+    Attributes:
+        number: from 1.
+        epochs: of the whole training.
+        loss: mean, on the training images.
+        accuracy: on the test images.
+        mean_gap: on the test images.
+        held_out_loss: mean cross-entropy on the images held out; None: none are.
+        best: its loss on the images held out is the smallest so far.
+    """
 
     number: int
     epochs: int
     loss: float
     accuracy: float
     mean_gap: float
+    held_out_loss: float | None = None
+    best: bool = False
 
 
 @dataclass
@@ -37,22 +51,28 @@ class Parts:
     Attributes:
         net: with its parametrisations.
         own: what the objective trains besides.
-        moves: moments, steps, rates.
+        optimiser: moments, steps, rates.
         generator: of order, augmentation and random starts.
+        regularisers: what they remember.
+        held_out: the best epoch so far; None: no images are held out.
     """
 
     net: nn.Module
     own: list[nn.Parameter]
-    moves: Moves
+    optimiser: ScheduledOptimiser
     generator: torch.Generator
+    regularisers: list[Regulariser]
+    held_out: BestOnHeldOut | None
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values."""
         return {
             "net": self.net.state_dict(),
             "own": [parameter.detach() for parameter in self.own],
-            "moves": self.moves.state(),
+            "optimiser": self.optimiser.state(),
             "generator": self.generator.get_state(),
+            "regularisers": [regulariser.state() for regulariser in self.regularisers],
+            "held_out": None if self.held_out is None else self.held_out.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -62,8 +82,12 @@ class Parts:
         with torch.no_grad():
             for parameter, value in zip(self.own, stored, strict=True):
                 parameter.copy_(value)
-        self.moves.restore(state["moves"])
+        self.optimiser.restore(state["optimiser"])
         self.generator.set_state(state["generator"].cpu())
+        for regulariser, kept in zip(self.regularisers, state["regularisers"], strict=True):
+            regulariser.restore(kept)
+        if self.held_out is not None:
+            self.held_out.restore(state["held_out"])
 
 
 @dataclass

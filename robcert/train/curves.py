@@ -12,11 +12,17 @@ COLUMNS = ("epoch", "loss", "accuracy", "mean_gap")
 
 
 def curves_csv(history: Sequence[Epoch]) -> str:
-    """The text of the CSV file: epoch, mean loss, accuracy and average confidence gap on the test images."""
+    """Return the CSV file: epoch, mean loss, accuracy and average confidence gap on the test images.
+
+    Where images are held out there is a fifth column, their mean cross-entropy.
+    """
+    held_out = any(e.held_out_loss is not None for e in history)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    rows.writerows([e.number, f"{e.loss:.6g}", f"{e.accuracy:.6g}", f"{e.mean_gap:.6g}"] for e in history)
+    rows.writerow((*COLUMNS, "held_out_loss") if held_out else COLUMNS)
+    for e in history:
+        numbers = (e.loss, e.accuracy, e.mean_gap, *([e.held_out_loss] if held_out else []))
+        rows.writerow([e.number, *(f"{number:.6g}" for number in numbers)])
     return text.getvalue()
 
 

@@ -12,9 +12,10 @@ from robcert.engine.allocator import keep_memory
 from robcert.errors import EvaluationError, UsageError
 from robcert.nn import architectures
 from robcert.train.checkpoint import Checkpoint, Epoch, Parts
+from robcert.train.context import TrainingContext
+from robcert.train.held_out import BestOnHeldOut, split
 from robcert.train.measure import measure
-from robcert.train.objective import Setting, make_objective
-from robcert.train.optimiser import Moves
+from robcert.train.optimiser import ScheduledOptimiser
 from robcert.train.precision import Mixed
 from robcert.train.recipe import Augmentation, Recipe
 from robcert.types import Dataset
@@ -32,7 +33,8 @@ def train(
     """Trains the network of a recipe; nothing but the recipe, the data and the device decides its weights.
 
     The state of torch's global generator is the same afterwards. The test images are looked at for `Epoch`
-    only: the weights of the last epoch are kept.
+    only: the weights of the last epoch are kept, or those that are best on images held out of the training images
+    (`HeldOut`).
 
     Args:
         recipe: what to do.
@@ -46,7 +48,8 @@ def train(
         The network in eval mode on the CPU, with plain layers.
 
     Raises:
-        UsageError: unknown architecture, or options that it does not take.
+        UsageError: unknown architecture, or options that it does not take; a regulariser that does not fit it; more
+            images to hold out than there are.
         EvaluationError: the loss became NaN or infinite.
     """
     keep_memory()
@@ -54,26 +57,42 @@ def train(
     with _seeded(recipe, device):
         net = build(recipe, data.shape, len(data.classes)).to(device)
         generator = torch.Generator().manual_seed(recipe.seed)
-        objective = make_objective(
-            recipe.objective, Setting(len(data.classes), recipe.epochs, data.box, device, generator, data.shape)
-        )
+        context = TrainingContext(len(data.classes), recipe.epochs, data.box, device, generator, data.shape)
+        held_out = None
+        if recipe.held_out is not None:
+            data, kept_back = split(data, recipe.held_out)
+            held_out = BestOnHeldOut(recipe.held_out, kept_back, device)
+        objective = recipe.objective.build(context)
         objective.prepare(net)
+        regularisers = [table.build() for table in recipe.regularisers]
+        for regulariser in regularisers:
+            regulariser.prepare(net, context)
         trained = Mixed(net) if recipe.precision == "bfloat16" else net
         batches = -(-len(data) // recipe.batch)
         parameters = [*net.parameters(), *objective.parameters()]
-        moves = Moves(recipe.optimiser, parameters, recipe.epochs * batches)
-        parts = Parts(net, list(objective.parameters()), moves, generator)
+        optimiser = ScheduledOptimiser(recipe.optimiser, parameters, recipe.epochs, batches)
+        parts = Parts(net, list(objective.parameters()), optimiser, generator, regularisers, held_out)
         done = 0 if checkpoint is None else checkpoint.restore(parts)
         for epoch in range(done, recipe.epochs):
+            if held_out is not None and held_out.exhausted:
+                break
             objective.begin(trained, epoch)
             trained.train()
             total = torch.zeros((), device=device)
-            for batch in torch.randperm(len(data), generator=generator).tensor_split(batches):
+            order = torch.randperm(len(data), generator=generator).tensor_split(batches)
+            for step, batch in enumerate(order, epoch * batches + 1):
                 x = augment(data.x[batch], recipe.augmentation, data.box, generator).to(device)
+                for regulariser in regularisers:
+                    regulariser.before(net)
                 loss = objective.loss(trained, x, data.y[batch].to(device))
-                moves.forget_gradients()
+                optimiser.zero_grad()
                 loss.backward()
-                moves.step()
+                for regulariser in regularisers:
+                    regulariser.gradients(net)
+                optimiser.step()
+                with torch.no_grad():
+                    for regulariser in regularisers:
+                        regulariser.after(net, step)
                 total += loss.detach() * len(batch)
             mean_loss = float(total) / len(data)
             if not torch.isfinite(total):
@@ -81,13 +100,19 @@ def train(
                     f"the loss became {mean_loss} in epoch {epoch + 1}",
                     "Lower optimiser.learning_rate in the recipe.",
                 )
+            looked = None if held_out is None else held_out.look(net, settled=objective.settled(epoch))
             if report is not None or checkpoint is not None:
                 seen = measure(net, test, device)
-                reached = Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap)
+                best = held_out is not None and held_out.since == 0 and objective.settled(epoch)
+                reached = Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap, looked, best)
                 if checkpoint is not None:
                     checkpoint.keep(reached, parts)
                 if report is not None:
                     report(reached)
+        if held_out is not None:
+            held_out.finish(net)
+        for regulariser in reversed(regularisers):
+            regulariser.finish(net)
         objective.finish(net)
     return net.cpu().to(memory_format=torch.contiguous_format).eval()  # pyright: ignore[reportCallIssue]
 

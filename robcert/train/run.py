@@ -18,11 +18,12 @@ from robcert.network import Card, save_model
 from robcert.network.card import option_fault, write_toml
 from robcert.network.device import usable_device
 from robcert.nn.convolution import UndividedConv2d
+from robcert.train.adversary import Adversary
 from robcert.train.checkpoint import Checkpoint, Epoch
 from robcert.train.curves import curves_csv, curves_svg
 from robcert.train.loop import train
 from robcert.train.measure import measure
-from robcert.train.recipe import L2NNN, Adversary, Recipe, read_recipe
+from robcert.train.recipe import Recipe, read_recipe
 from robcert.types import Dataset, Threat
 
 WEIGHTS = "weights.safetensors"
@@ -127,6 +128,7 @@ def train_recipe(
         results={
             "test_images": len(measured.correct),
             **measured.results(guarantee=_nonexpansive(plan, net)),
+            **_held_out_results(plan, checkpoint.history),
         },
     )
     if single:
@@ -150,7 +152,18 @@ def _fingerprint(plan: Recipe, data: Dataset, device: torch.device) -> str:
 def _nonexpansive(plan: Recipe, net: nn.Module) -> bool:
     """Whether half a confidence gap is a guarantee."""
     divided = not any(isinstance(layer, UndividedConv2d) for layer in net.modules())
-    return isinstance(plan.objective, L2NNN) and plan.objective.regularise and divided
+    return plan.objective.nonexpansive and divided
+
+
+def _held_out_results(plan: Recipe, history: list[Epoch]) -> dict[str, int | float]:
+    """Return which epoch was kept and its loss on the images held out; nothing where none were."""
+    if plan.held_out is None:
+        return {}
+    kept = history[-1]
+    if plan.held_out.keep == "best":
+        kept = next((epoch for epoch in reversed(history) if epoch.best), kept)
+    assert kept.held_out_loss is not None
+    return {"kept_epoch": kept.number, "held_out_loss": round(kept.held_out_loss, 6)}
 
 
 def results_page(card: Card) -> str:
@@ -182,6 +195,8 @@ def _label(key: str) -> tuple[str, bool]:
         "mean_gap": ("average confidence gap g", False),
         "median_half_gap": ("median of g/2 (0 where wrong)", False),
         "test_images": ("test images", False),
+        "kept_epoch": ("epoch whose weights are kept", False),
+        "held_out_loss": ("cross-entropy on the images held out", False),
     }
     return names.get(key, (key.replace("_", " "), False))
 

@@ -8,7 +8,7 @@ import pytest
 from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
-import scatter, stripes, tap, tiny
+import scatter, shrink, squares, stripes, tap, tiny
 import torch
 import robcert
 from robcert.network import from_module
@@ -19,6 +19,15 @@ model = from_module(tiny.tiny(num_classes=2), input_shape=data.shape, num_classe
 for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
     record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "scatter:20x2", certify="none")
     assert record.models[0].legs[0].forwards > 0
+
+from robcert.train import Recipe, train
+
+recipe = {"name": "t", "epochs": 20, "architecture": {"name": "tiny"}, "objective": {"name": "squares"}}
+sizes = []
+for regularisers in ([], [{"name": "shrink", "beta": 0.1}]):
+    net = train(Recipe.model_validate({**recipe, "regularisers": regularisers}), data, data)
+    sizes.append(sum(float(p.abs().sum()) for p in net.parameters() if p.dim() > 1))
+assert sizes[1] < sizes[0]
 """
 
 
@@ -31,9 +40,25 @@ def test_page_runs(page: str, tmp_path: Path) -> None:
 
 def test_additions_work(tmp_path: Path) -> None:
     files = blocks(ROOT / "docs" / "extending.md", "python")
-    assert [block.title for block in files] == ["scatter.py", "stripes.py", "tiny.py", "tap.py"]
+    assert [block.title for block in files] == [
+        "scatter.py",
+        "stripes.py",
+        "tiny.py",
+        "squares.py",
+        "shrink.py",
+        "tap.py",
+    ]
     for block in files:
         (tmp_path / block.title).write_text(block.text)
     (tmp_path / "main.py").write_text(_PLUG_INS)
     done = shell("python main.py", tmp_path)
     assert done.code == 0, done.err
+
+
+def test_the_recipe_trains(tmp_path: Path) -> None:
+    """Fewer epochs than the page says."""
+    (recipe,) = blocks(ROOT / "docs" / "training.md", "toml")
+    (tmp_path / recipe.title).write_text(recipe.text.replace("epochs = 20", "epochs = 1"))
+    done = shell("robcert train recipe.toml", tmp_path)
+    assert done.code == 0, done.err
+    assert "kept epoch" in done.out

@@ -8,7 +8,9 @@ import pytest
 
 from robcert.errors import UsageError
 from robcert.train import read_recipe
-from robcert.train.recipe import L2NNN, Adversarial, CrossEntropy
+from robcert.train.objectives.adversarial import Adversarial
+from robcert.train.objectives.cross_entropy import CrossEntropy
+from robcert.train.objectives.l2nnn import L2NNN
 
 GOOD = """
 name = "tiny"
@@ -61,7 +63,26 @@ BAD = {
         GOOD + '[objective]\nname = "l2nnn"\nadversary = { norm = "l2" }',
         "'objective.adversary.eps' is missing",
     ),
-    "unknown objective": (GOOD + '[objective]\nname = "l2n"', "l2nnn"),
+    "unknown objective": (GOOD + '[objective]\nname = "l2n"', "objective: unknown .*'l2n'.*Did you mean 'l2nnn'"),
+    "an objective without a name": (GOOD + "[objective]\nv = 1", "the key 'objective.name' is missing"),
+    "unknown regulariser": (
+        GOOD + '[[regularisers]]\nname = "clip"',
+        "unknown regulariser 'clip'.*clip_singular_values",
+    ),
+    "unknown key of a regulariser": (
+        GOOD + '[[regularisers]]\nname = "clip_singular_values"\nlargest = 1\nevry = 3',
+        "unknown key 'regularisers.0.evry'.*Did you mean 'every'",
+    ),
+    "unknown key of what is held out": (
+        GOOD + "[held_out]\nimages = 3\npatiense = 1",
+        "unknown key 'held_out.patiense'.*Did you mean 'patience'",
+    ),
+    "patience with a planned end": (
+        GOOD + "[held_out]\nimages = 3\npatience = 1",
+        'held_out.patience stops early.*one_cycle.*use "constant" or "steps"',
+    ),
+    "steps without milestones": (GOOD + '[optimiser]\nschedule = "steps"', "optimiser: .*milestones belong together"),
+    "milestones without steps": (GOOD + "[optimiser]\nmilestones = [1]", "optimiser: .*milestones belong together"),
     "a budget that is none": (
         GOOD + '[objective]\nname = "adversarial"\nnorm = "linf"\neps = "8/0"',
         "eps.*'8/0' is no budget",

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from tiny_recipes import OBJECTIVES, tiny
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,44 +18,15 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import load_model
 from robcert.nn.nonexpansive import constraints
-from robcert.train import Checkpoint, Epoch, Recipe, measure, train, train_model
-from robcert.train import optimiser as moves_of
+from robcert.train import Checkpoint, Epoch, measure, train, train_model
+from robcert.train import optimiser as optimiser_of
 from robcert.train import precision as precision_of
 from robcert.train.adversary import norms, perturb, start
 from robcert.train.loop import augment, build
-from robcert.train.optimiser import Moves
+from robcert.train.optimiser import ScheduledOptimiser
 from robcert.train.recipe import Augmentation, Optimiser
 
 CPU = torch.device("cpu")
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
-    "adversarial": {"name": "adversarial", "norm": "l2", "eps": 0.2, "steps": 2, "step": 0.5, "warm_up": 0.5},
-    "l2nnn": {"name": "l2nnn", "v": 10.0, "switch_epoch": 2},
-    "l2nnn-adversary": {
-        "name": "l2nnn",
-        "v": 10.0,
-        "trainable_v": True,
-        "switch_epoch": 2,
-        "adversary": {"norm": "linf", "eps": 0.05, "steps": 2, "step": 0.5, "warm_up": 0.5, "terms": "a"},
-    },
-}
-
-
-def tiny(kind: str = "cross_entropy", **changes: Any) -> Recipe:
-    architecture: dict[str, Any] = {"name": "mlp", "options": {"hidden": [32]}}
-    if kind.startswith("l2nnn"):
-        architecture = {"name": "l2nnn", "options": {"channels": [4], "hidden": [16]}}
-    fields: dict[str, Any] = {
-        "name": "tiny",
-        "epochs": 4,
-        "batch": 64,
-        "threads": 1,
-        "architecture": architecture,
-        "objective": OBJECTIVES[kind],
-        "optimiser": {"learning_rate": 1e-2},
-        "augmentation": {"shift": 1, "noise": 0.05},
-    }
-    return Recipe.model_validate({**fields, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +53,16 @@ def test_learns_and_repeats_itself(objective: str, precision: str, data: tuple[A
     assert not all(torch.equal(first[key], third[key]) for key in first)
 
 
-@pytest.mark.parametrize("optimiser", get_args(Optimiser.model_fields["name"].annotation))
-def test_every_optimiser_moves_all_that_is_trained(optimiser: str, data: tuple[Any, Any]) -> None:
-    recipe = tiny("l2nnn", optimiser={"name": optimiser, "learning_rate": 1e-2})
+@pytest.mark.parametrize("name", get_args(Optimiser.model_fields["name"].annotation))
+def test_every_optimiser_moves_all_that_is_trained(name: str, data: tuple[Any, Any]) -> None:
+    recipe = tiny("l2nnn", optimiser={"name": name, "learning_rate": 1e-2})
     start = build(recipe, data[0].shape, 10)
     before = [parameter.clone() for parameter in start.parameters()]
-    moves = Moves(recipe.optimiser, list(start.parameters()), steps=10)
+    optimiser = ScheduledOptimiser(recipe.optimiser, list(start.parameters()), epochs=1, batches=10)
     x, y = data[0].x[:64], data[0].y[:64]
-    moves.forget_gradients()
+    optimiser.zero_grad()
     functional.cross_entropy(start(x), y).backward()
-    moves.step()
+    optimiser.step()
     assert all(bool((a != b).any()) for a, b in zip(before, start.parameters(), strict=True))
 
 
@@ -106,13 +78,14 @@ def test_muon_moves_a_matrix_by_its_rate_in_every_direction(
     native: bool, data: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The singular values of its step are near 1 (within the loose ends of five Newton-Schulz iterations)."""
-    monkeypatch.setattr(moves_of, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(optimiser_of, "multiplies_bfloat16", lambda device: native)
     layer = nn.Linear(64, 10)
     before = layer.weight.detach().clone()
-    rate, steps = 0.02, 100
-    moves = Moves(Optimiser(name="muon", learning_rate=rate, schedule="constant"), list(layer.parameters()), steps)
+    rate = 0.02
+    table = Optimiser(name="muon", learning_rate=rate, schedule="constant")
+    optimiser = ScheduledOptimiser(table, list(layer.parameters()), epochs=1, batches=100)
     functional.cross_entropy(layer(data[0].x[:64].flatten(1)), data[0].y[:64]).backward()
-    moves.step()
+    optimiser.step()
     sizes = torch.linalg.svdvals(layer.weight.detach() - before) / rate
     # The labels' gradients sum to zero: one of the ten directions has none.
     assert bool((sizes[:9] > 0.4).all())
@@ -151,11 +124,12 @@ def test_muon_stays_in_float32_where_bfloat16_is_slow(monkeypatch: pytest.Monkey
     """Its steps differ from those in bfloat16 by the rounding of bfloat16, and not by nothing."""
     steps: list[Tensor] = []
     for native in (True, False):
-        monkeypatch.setattr(moves_of, "multiplies_bfloat16", lambda device, native=native: native)
+        monkeypatch.setattr(optimiser_of, "multiplies_bfloat16", lambda device, native=native: native)
         weight = nn.Parameter(torch.zeros(16, 32))
         weight.grad = torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
         before = weight.grad.clone()
-        Moves(Optimiser(name="muon", learning_rate=1.0, schedule="constant"), [weight], 1).step()
+        table = Optimiser(name="muon", learning_rate=1.0, schedule="constant")
+        ScheduledOptimiser(table, [weight], epochs=1, batches=1).step()
         assert torch.equal(weight.grad, before)
         steps.append(weight.detach().clone())
     difference = (steps[0] - steps[1]).norm() / steps[0].norm()
@@ -235,38 +209,6 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(("objective", "optimiser"), [("adversarial", "adam"), ("l2nnn-adversary", "muon")])
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_an_interrupted_training_goes_on_to_the_same_weights(
-    objective: str, optimiser: str, epoch: int, tmp_path: Path, data: tuple[Any, Any]
-) -> None:
-    def kill(reached: Epoch) -> None:
-        if reached.number == epoch:
-            raise Killed
-
-    def checkpoint(fingerprint: str = "this one") -> Checkpoint:
-        return Checkpoint(tmp_path / "training.pt", fingerprint, every=0.0)
-
-    recipe = tiny(objective, optimiser={"name": optimiser, "learning_rate": 1e-2})
-    whole: list[Epoch] = []
-    expected = train(recipe, *data, device=CPU, report=whole.append).state_dict()
-    with pytest.raises(Killed):
-        train(recipe, *data, device=CPU, report=kill, checkpoint=checkpoint())
-    assert {path.name for path in tmp_path.iterdir()} == {"training.pt"}
-    later: list[Epoch] = []
-    kept = checkpoint()
-    found = train(recipe, *data, device=CPU, report=later.append, checkpoint=kept).state_dict()
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
-    assert later == whole[epoch:], "the epochs before are not trained again"
-    assert kept.history == whole
-    other: list[Epoch] = []
-    train(recipe, *data, device=CPU, report=other.append, checkpoint=checkpoint("another one"))
-    assert other == whole, "another training begins anew"
-    kept.remove()
-    kept.remove()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_interrupted_command_leaves_its_file_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(reached: Epoch) -> None:
         if reached.number == 2:
@@ -315,6 +257,19 @@ def test_a_network_that_may_expand_promises_nothing(tmp_path: Path) -> None:
         results = train_model(tmp_path, output=tmp_path / "out", device="cpu").card.results
         assert not [key for key in results if "half_gap" in key]
         assert "mean_gap" in results
+
+
+def test_the_rate_falls_at_the_milestones() -> None:
+    """From the beginning of these epochs; two batches each."""
+    weight = nn.Parameter(torch.ones(1))
+    table = Optimiser(name="sgd", learning_rate=1.0, schedule="steps", milestones=(1, 3), factor=0.5)
+    optimiser = ScheduledOptimiser(table, [weight], epochs=4, batches=2)
+    rates: list[float] = []
+    for _ in range(8):
+        rates.append(optimiser.optimisers[0].param_groups[0]["lr"])
+        weight.grad = torch.zeros(1)
+        optimiser.step()
+    assert rates == [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
