@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-import robcert.certify.relax.rules as rules_package
+from robcert.certify.relax.domain import LinearDomain
 from robcert.certify.relax.pooled import Pooled, pooled
-from robcert.certify.relax.rules import Ref, Site, relaxations
 from robcert.certify.relax.steps import Step
-from robcert.errors import EvaluationError
 from robcert.graph.fingerprint import fingerprint
-from robcert.graph.interpreter import ruled
+from robcert.graph.interpreter import Interpreter, decomposed_if_needed
 from robcert.graph.known import graph_of
-from robcert.graph.read import Graph, layer_path, node_label
+from robcert.graph.read import node_label
 from robcert.types import LoadedModel
 
 _SHIFTS = ("log_softmax", "_log_softmax")
@@ -79,88 +75,19 @@ def program(model: LoadedModel) -> Program:
 
 
 def _compile(model: LoadedModel) -> Program:
-    unknown: EvaluationError | None = None
-    for decompose in (False, True):
-        graph = graph_of(model, decompose=decompose)
-        try:
-            return _Compiler(graph, model.input_shape).run()
-        except _Unknown as error:
-            unknown = unknown or error
-    assert unknown is not None
-    raise unknown
-
-
-_JUMP = object()
-"""A second result, like the indices of a sort: it depends on the images, and nothing is known about it."""
-
-
-class _Unknown(EvaluationError):
-    """An op without a rule."""
-
-
-class _Compiler:
-    def __init__(self, graph: Graph, shape: tuple[int, ...]) -> None:
-        self.graph = graph
-        self.known: dict[str, Any] = {}
-        self.steps: list[Step] = []
-        self.shapes = {graph.images: shape}
-
-    def run(self) -> Program:
-        logits = self.graph.logits
+    def compiled(decompose: bool) -> Program:
+        domain = LinearDomain(graph_of(model, decompose=decompose), model.input_shape)
+        logits = domain.graph.logits
         if node_label(logits) in _SHIFTS and int(cast("int", logits.args[1])) % 2 == 1:
             logits = cast("fx.Node", logits.args[0])
-        for node in self.graph.nodes:
-            if node.op == "placeholder":
-                image = node.name == self.graph.images
-                self.known[node.name] = (
-                    Ref(node.name, self.shapes[node.name]) if image else self.graph.weights.get(node.name)
-                )
-            elif node.op == "call_function":
-                self.known[node.name] = self._call(node)
-            if node.name == logits.name:
-                break
-        found = self.known[logits.name]
-        if not isinstance(found, Ref):
-            raise EvaluationError("the logits do not depend on the input: the network is constant")
-        steps = _needed(self.steps, found.name)
-        names = {self.graph.images, *(step.node for step in steps)}
-        shapes = {name: shape for name, shape in self.shapes.items() if name in names}
-        targets = _targets(steps, self.graph.images)
-        return Program(self.graph.images, steps, found.name, shapes, targets, pooled(steps, found.name))
+        found = Interpreter(domain).run(until=logits)
+        images = domain.graph.images
+        steps = _needed(domain.steps, found.name)
+        names = {images, *(step.node for step in steps)}
+        shapes = {name: shape for name, shape in domain.shapes.items() if name in names}
+        return Program(images, steps, found.name, shapes, _targets(steps, images), pooled(steps, found.name))
 
-    def _call(self, node: fx.Node) -> Any:
-        if not any(_depends(self.known[n.name]) for n in self.graph.reads(node)):
-            return self.graph.constant(node)
-        if node.target is operator.getitem:
-            return self.known[cast("fx.Node", node.args[0]).name][cast("int", node.args[1])]
-        if (number := self.graph.number(node)) is not None:
-            return number
-        op, layer = node_label(node), layer_path(node, self.graph.paths)
-        if op != "mul" and any(self.known[n.name] is _JUMP for n in node.all_input_nodes):
-            raise EvaluationError(f"no linear relaxation of {op} in layer {layer}: it reads indices, which jump")
-        if op not in relaxations:
-            folder = Path(str(rules_package.__file__)).parent
-            raise _Unknown(
-                f"there is no linear relaxation of the op {op} ({node.target}) of layer {layer}",
-                f'Add one: a function with @relaxation("{op}") in a file under {folder}. Without it --method gap and '
-                "smoothing remain.",
-            )
-        given = {name: _wide(value) for name, value in self.graph.arguments(node, self.known).items()}
-        site = Site(node, op, layer, given, graph=self.graph)
-        return self._keep(ruled(site, lambda: relaxations.get(op)(site)))
-
-    def _keep(self, found: Any) -> Any:
-        """A step, several in a row (the last one has the result), or one for each of several results."""
-        if found is None:
-            return _JUMP
-        if isinstance(found, list):
-            return [self._keep(one) for one in cast("list[Any]", found)]
-        if isinstance(found, tuple):
-            return [self._keep(one) for one in cast("tuple[Any, ...]", found)][-1]
-        step = cast("Step", found)
-        self.steps.append(step)
-        self.shapes[step.node] = step.shape
-        return Ref(step.node, step.shape)
+    return decomposed_if_needed(compiled)
 
 
 def _needed(steps: list[Step], logits: str) -> tuple[Step, ...]:
@@ -201,19 +128,6 @@ def _targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
         else:
             found.add(name)
     return frozenset(found)
-
-
-def _depends(known: Any) -> bool:
-    return (known is _JUMP or isinstance(known, Ref)) or (
-        isinstance(known, list | tuple) and any(_depends(k) for k in cast("list[Any]", known))
-    )
-
-
-def _wide(given: Any) -> Any:
-    """Constants in float64."""
-    if isinstance(given, list | tuple):
-        return [_wide(item) for item in cast("list[Any]", given)]
-    return given.detach().cpu().double() if isinstance(given, Tensor) and given.is_floating_point() else given
 
 
 __all__ = ["Program", "program"]
