@@ -174,6 +174,10 @@ UNREADABLE: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "huge constant": ([("ConstantOfShape", ["s"], ["y"], {})], {"s": np.array([10**15])}, "entries, more than"),
     "images mixed": ([("ReduceSum", ["x"], ["y"], {"keepdims": 1})], {}, "expected \\(n, classes\\)"),
     "sliced images": ([("Slice", ["x", "s", "e"], ["y"], {})], {"s": np.array([0]), "e": np.array([1])}, "some of the images"),
+    "gathered images": ([("GatherND", ["x", "i"], ["y"], {})], {"i": np.array([[0], [0]])}, "some of the images"),
+    "places outside": ([("Transpose", ["x"], ["t"], {"perm": [1, 2, 0, 3]}), ("GatherND", ["t", "i"], ["y"], {})],
+                       {"i": np.array([[0, 4]])}, r"outside of \[1, 4\] entries"),
+    "batches of places": ([("GatherND", ["x", "i"], ["y"], {"batch_dims": 1})], {"i": np.array([[0]])}, "batch_dims is 1"),
 }  # fmt: skip
 
 

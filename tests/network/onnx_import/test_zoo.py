@@ -27,7 +27,7 @@ CASES = [
 def test_import_and_attack(tmp_path: Path, name: str, dynamo: bool, capsys: pytest.CaptureFixture[str]) -> None:
     from robcert.runs.api import attack
 
-    # At 64, vgg's pooling enlarges: TorchScript's exporter refuses that, the other one writes GatherND. vit has one size.
+    # At 64, vgg's pooling enlarges, which TorchScript's exporter refuses. vit has one size.
     size = 224 if name in ("vgg11_bn", "vit_b_16") else 64
     torch.manual_seed(0)
     net = torchvision().models.get_model(name, weights=None, num_classes=10).eval()

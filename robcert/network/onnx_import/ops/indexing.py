@@ -110,6 +110,30 @@ def _gather(x: Tensor, axis: int, places: list[int], shape: list[int]) -> Tensor
     return found if len(shape) == 1 else found.unflatten(axis, shape)
 
 
+@op("GatherND", 11, 12, 13)
+def gather_nd(node: Node) -> Apply:
+    """Slices at places of the first axes, by constant indices: each row of the last axis of the indices is a place."""
+    if node.get("batch_dims", 0):
+        node.refuse(f"batch_dims is {node.get('batch_dims')}, and only 0 is known")
+    index = node.tensor(1, "indices").long()
+    if index.dim() == 0 or not 1 <= index.shape[-1] <= node.x.rank:
+        node.refuse(f"its indices have shape {tuple(index.shape)}, its tensor has {node.x.rank} axes")
+    depth = index.shape[-1]
+    if not all(size.constant for size in node.x.shape[:depth]):
+        node.refuse("it takes some of the images")
+    sizes = torch.tensor([size.fixed for size in node.x.shape[:depth]])
+    if index.numel() and bool(((index < -sizes) | (index >= sizes)).any()):
+        node.refuse(f"an index is outside of {sizes.tolist()} entries")
+    steps = torch.tensor([int(sizes[axis + 1 :].prod()) for axis in range(depth)])
+    places = ((index % sizes.clamp(min=1)) * steps).sum(-1)
+    return apply(_gather_nd, node.x, depth, places.reshape(-1).tolist(), list(places.shape))
+
+
+def _gather_nd(x: Tensor, depth: int, places: list[int], shape: list[int]) -> Tensor:
+    found = x.flatten(0, depth - 1).index_select(0, torch.tensor(places, dtype=torch.int64, device=x.device))
+    return found.unflatten(0, shape) if shape else found.squeeze(0)
+
+
 @op("GatherElements", 11, 13)
 def gather_elements(node: Node) -> Apply:
     """Entry by entry along an axis."""
