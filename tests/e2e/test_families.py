@@ -113,6 +113,8 @@ def attacked(
     assert len(stored) == 1 - len(model["missing"])
     for text in model["missing"]:
         assert told.err.index(text[:40]) < told.err.index("pgd:5: broke"), "said before the first leg"
+        with capsys.disabled():
+            print(f" [{file}, {more[1] if more else ''}: {text}]")
     return model
 
 
