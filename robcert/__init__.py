@@ -13,27 +13,41 @@ if TYPE_CHECKING:
     from robcert.data import load_dataset
     from robcert.errors import RobcertError
     from robcert.network import load_model
+    from robcert.network.convert import export
+    from robcert.policy.gate import gate
+    from robcert.reports.page.report import report
+    from robcert.reproductions import reproduce
     from robcert.runs.api import attack
     from robcert.runs.compare import compare
+    from robcert.runs.detect import detect
+    from robcert.runs.jacobian import jacobian
+    from robcert.runs.norms import norms
     from robcert.runs.record import RunRecord
-    from robcert.sensitivity.detection import detect
-    from robcert.sensitivity.jacobian import jacobian
     from robcert.types import Dataset, LoadedModel, Threat
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
+FUNCTIONS = {
     "attack": "robcert.runs.api",
     "compare": "robcert.runs.compare",
-    "detect": "robcert.sensitivity.detection",
-    "jacobian": "robcert.sensitivity.jacobian",
-    "load_model": "robcert.network",
+    "detect": "robcert.runs.detect",
+    "export": "robcert.network.convert",
+    "gate": "robcert.policy.gate",
+    "jacobian": "robcert.runs.jacobian",
     "load_dataset": "robcert.data",
-    "Threat": "robcert.types",
-    "LoadedModel": "robcert.types",
+    "load_model": "robcert.network",
+    "norms": "robcert.runs.norms",
+    "report": "robcert.reports.page.report",
+    "reproduce": "robcert.reproductions",
+}
+"""Public functions, and where they are; no module of this package has the name of one."""
+
+_TYPES = {
     "Dataset": "robcert.types",
-    "RunRecord": "robcert.runs.record",
+    "LoadedModel": "robcert.types",
     "RobcertError": "robcert.errors",
+    "RunRecord": "robcert.runs.record",
+    "Threat": "robcert.types",
 }
 
 __all__ = [
@@ -46,16 +60,22 @@ __all__ = [
     "attack",
     "compare",
     "detect",
+    "export",
+    "gate",
     "jacobian",
     "load_dataset",
     "load_model",
+    "norms",
+    "report",
+    "reproduce",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'robcert' has no attribute {name!r}")
+    where = FUNCTIONS.get(name) or _TYPES.get(name)
+    if where is None:
+        raise AttributeError(f"module 'robcert' has no attribute {name!r}")
+    return getattr(importlib.import_module(where), name)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """The one registry mechanism: a name, a package whose files register themselves, and entry points.
 
-To add a thing is to add a file: every module of ``package`` (leading underscores excepted) is imported on the
-first look-up, and its decorators register what it defines. Third parties register through an entry point
-group of the registry's name.
+To add a thing is to add a file: every module of ``package`` and of the packages in it (leading underscores
+excepted) is imported on the first look-up, and its decorators register what it defines. Third parties register
+through an entry point group of the registry's name.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Registry(Generic[T]):
             return
         self._loaded = True
         package = importlib.import_module(self.package)
-        for info in pkgutil.iter_modules(package.__path__):
-            if not info.name.startswith("_"):
-                importlib.import_module(f"{self.package}.{info.name}")
+        for info in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+            if not info.name.rpartition(".")[2].startswith("_"):
+                importlib.import_module(info.name)
         for point in entry_points(group=self.package):
             self.register(point.name)(point.load())

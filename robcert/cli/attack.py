@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robcert.cli.options import Arch, Classes, ClassOrder, InputShape, Mean, Std, WeightsKey
+from robcert.cli import options as opt
 
 _MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
 
@@ -25,35 +25,19 @@ def attack(
         typer.Option(help="The budget, in units of the data; several with commas; fractions work: 8/255."),
     ] = None,
     norm: Annotated[str, typer.Option(help="l2, linf or l1.")] = "l2",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="A data set (`robcert data`), npz:PATH or folder:PATH.",
-            rich_help_panel=_DATA,
-            show_default="what the model's card names",
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="test or train.", rich_help_panel=_DATA)] = "test",
+    data: opt.DataName = None,
+    split: opt.Split = "test",
     n: Annotated[int, typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA)] = 500,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder of the data sets.",
-            rich_help_panel=_DATA,
-            show_default="$ROBCERT_DATA, then ~/.cache/robcert",
-        ),
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_DATA)] = False,
-    class_order: ClassOrder = None,
-    arch: Arch = None,
-    weights_key: WeightsKey = None,
-    input_shape: InputShape = None,
-    classes: Classes = None,
-    mean: Mean = None,
-    std: Std = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda (all GPUs), cuda:1, ...", rich_help_panel=_MODEL)
-    ] = "auto",
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    class_order: opt.ClassOrder = None,
+    arch: opt.Arch = None,
+    weights_key: opt.WeightsKey = None,
+    input_shape: opt.InputShape = None,
+    classes: opt.Classes = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    device: opt.Device = "auto",
     plan: Annotated[
         str | None,
         typer.Option(
@@ -143,10 +127,7 @@ def attack(
             show_default="by the size of an image",
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="whichever is faster"),
-    ] = None,
+    threads: opt.Threads = None,
     search_precision: Annotated[
         str,
         typer.Option(
@@ -181,8 +162,8 @@ def attack(
     checkpoint: Annotated[
         float, typer.Option(min=0.0, help="Seconds between checkpoints of a leg.", rich_help_panel=_RUN)
     ] = 30.0,
-    output_format: Annotated[str, typer.Option("--format", help="console or json.", rich_help_panel=_RUN)] = "console",
-    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.", rich_help_panel=_RUN)] = None,
+    output_format: opt.ReportFormat = "console",
+    output: opt.Output = None,
 ) -> None:
     """Attack models until more iterations no longer help, and verify every example.
 
@@ -198,75 +179,53 @@ def attack(
 
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
-    from robcert.cli.inputs import Foreign, choose_device, load_inputs
+    from robcert.cli.inputs import DataOptions, Foreign, choose_device, load_inputs
     from robcert.cli.notes import say
-    from robcert.cli.parse import attack_options, numbers, write
+    from robcert.cli.parse import attack_options, choice, numbers, write
     from robcert.engine.gpus import gpus
     from robcert.engine.precision import PRECISIONS
-    from robcert.errors import RobcertError, UsageError, did_you_mean
-    from robcert.reports import renderers
-    from robcert.reports.progress import ConsoleReporter
+    from robcert.errors import RobcertError, UsageError
+    from robcert.reports import renderer_of
+    from robcert.reports.progress import console_reporter
     from robcert.runs.api import attack as run_attack
-    from robcert.runs.plan import default_plan, parse_count, parse_plan, sweep
+    from robcert.runs.plan import chosen_plan, default_plan
+    from robcert.runs.record import RunRecord
     from robcert.types import GOALS, NORMS, Threat
 
-    if norm not in NORMS:
-        raise UsageError(f"unknown norm {norm!r}", did_you_mean(norm, NORMS))
-    if goal is not None and goal not in GOALS:
-        raise UsageError(f"unknown goal {goal!r}", did_you_mean(goal, GOALS))
-    if search_precision not in PRECISIONS:
-        raise UsageError(f"unknown search precision {search_precision!r}", did_you_mean(search_precision, PRECISIONS))
-    if verify_with not in (None, "onnxruntime"):
-        raise UsageError(f"unknown runtime {verify_with!r}", did_you_mean(str(verify_with), ["onnxruntime"]))
+    norm = choice("norm", norm, NORMS)
+    goal = None if goal is None else choice("goal", goal, GOALS)
+    search_precision = choice("search precision", search_precision, PRECISIONS)
+    choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])
+    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     if vnnlib is not None:
         from robcert.vnnlib.solve import solve_all
 
-        foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
         where = choose_device(device)
         write(solve_all(models, vnnlib, output_format, seed=seed, device=where, load=foreign.load), output)
         return
     if eps is None:
         raise UsageError("--eps is missing", f"Example: robcert attack {models[0]} --norm {norm} --eps 0.5")
-    render = renderers.get(output_format)
+    render = renderer_of(RunRecord, output_format)
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)  # refuses what is no budget before anything is loaded
-    named = plan is not None or attack is not None or iterations is not None or restarts > 1
-    if plan is not None:
-        legs = parse_plan(plan, norm)
-    elif named:
-        name = attack or ("pgd" if norm == "l1" else "cw")
-        legs = sweep(name, [parse_count(part) for part in (iterations or "100,1k").split(",")], restarts)
-    else:
-        legs = default_plan(norm)
+    legs = chosen_plan(norm, plan, attack, iterations, restarts)
     options = attack_options(
         option or [],
-        [leg.attack for leg in legs],
+        [leg.attack for leg in legs or default_plan(norm)],
         {"step_size": step, "objective": objective, "search_steps": search_steps},
     )
-    loaded, images = load_inputs(
-        models,
-        data,
-        split=split,
-        n=n,
-        seed=seed,
-        data_dir=data_dir,
-        download=download,
-        device=device,
-        foreign=Foreign.parse(arch, weights_key, input_shape, classes, mean, std),
-        class_order=class_order,
-    )
+    chosen = DataOptions(data, split, n, seed, data_dir, download, class_order)
+    loaded, images = load_inputs(models, chosen, foreign, device)
     threat = Threat(norm, budgets, images.box)
     say([threat.too_wide(images.shape)])
     if eot > 1 and not any("model is random" in warning for model in loaded for warning in model.warnings):
         say([f"--eot {eot} averages the draws of random models; two calls of these models gave the same logits"])
-    from rich.console import Console
-
-    with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:
+    with console_reporter() as reporter:
         record = run_attack(
             loaded,
             images,
             threat,
-            legs if named else None,
+            legs,
             goal=goal,
             certify=certify,
             seed=seed,

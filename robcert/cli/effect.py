@@ -90,16 +90,13 @@ class Given:
     @cached_property
     def legs(self) -> list[LegPlan] | None:
         """The legs of the plan of `robcert attack`; None where they cannot be read."""
-        from robcert.runs.plan import default_plan, parse_count, parse_plan, sweep
+        from robcert.runs.plan import chosen_plan, default_plan
 
         one_by_one = ("attack", "iterations", "restarts")
         try:
-            if self["plan"] is not None and self.strength(*one_by_one) >= self.strength("plan"):
-                return parse_plan(self["plan"], self["norm"])
-            if self["attack"] is None and self["iterations"] is None and self["restarts"] == 1:
-                return default_plan(self["norm"])
-            name = self["attack"] or ("pgd" if self["norm"] == "l1" else "cw")
-            return sweep(name, [parse_count(part) for part in (self["iterations"] or "100,1k").split(",")])
+            plan = self["plan"] if self.strength(*one_by_one) >= self.strength("plan") else None
+            named = chosen_plan(self["norm"], plan, *(self[name] for name in one_by_one))
+            return named or default_plan(self["norm"])
         except RobcertError:
             return None
 

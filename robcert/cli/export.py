@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from robcert.cli.options import Arch, Classes, InputShape, Mean, Std, WeightsKey
+from robcert.cli import options as opt
 
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of the zoo or a file, see `robcert models`.")],
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .onnx, .pt2 or .safetensors.")],
-    arch: Arch = None,
-    weights_key: WeightsKey = None,
-    input_shape: InputShape = None,
-    classes: Classes = None,
-    mean: Mean = None,
-    std: Std = None,
-    output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
-    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    arch: opt.Arch = None,
+    weights_key: opt.WeightsKey = None,
+    input_shape: opt.InputShape = None,
+    classes: opt.Classes = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    output_format: opt.Format = "console",
+    output: opt.Output = None,
 ) -> None:
     """Write a model as ONNX, as a torch.export archive or as safetensors, and check it.
 
@@ -30,18 +30,16 @@ def export(
 
     Example: `robcert export digits-l2nnn digits-l2nnn.onnx`
     """
-    import json
-
     from robcert.cli.inputs import Foreign
     from robcert.cli.notes import say
     from robcert.cli.parse import write
-    from robcert.errors import UsageError, did_you_mean
-    from robcert.network import export_model
+    from robcert.network.convert import Exported
+    from robcert.network.convert import export as write_model
+    from robcert.reports import renderer_of
 
-    if output_format not in ("console", "json"):
-        raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
+    render = renderer_of(Exported, output_format)
     given = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
-    done = export_model(
+    done = write_model(
         model,
         target,
         arch=given.arch,
@@ -52,8 +50,4 @@ def export(
         std=given.std,
     )
     say(done.notes)
-    text = (
-        f"{done.path}: {done.size:,} bytes, sha256 {done.sha256[:16]}...\n"
-        f"Loaded again: logits differ by at most {done.difference:.1e} of the largest.\nRuns with {done.runs}."
-    )
-    write(json.dumps(done.as_json(), indent=2) if output_format == "json" else text, output)
+    write(render(done), output)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robcert.cli.options import Arch, Classes, ClassOrder, InputShape, Mean, Std, WeightsKey
+from robcert.cli import options as opt
 
 _RUN, _START = "Run and output", "Starting"
 
@@ -33,7 +33,7 @@ def gate(
         str,
         typer.Option("--format", help="console, json, markdown, junit, sarif, github or html.", rich_help_panel=_RUN),
     ] = "console",
-    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.", rich_help_panel=_RUN)] = None,
+    output: opt.Output = None,
     save: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,23 +46,16 @@ def gate(
     runs: Annotated[
         Path, typer.Option(help="Where runs of attacks are kept; the same gate goes on there.", rich_help_panel=_RUN)
     ] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", rich_help_panel=_RUN)] = "auto",
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder of the data sets.",
-            rich_help_panel=_RUN,
-            show_default="$ROBCERT_DATA, then ~/.cache/robcert",
-        ),
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_RUN)] = False,
-    class_order: ClassOrder = None,
-    arch: Arch = None,
-    weights_key: WeightsKey = None,
-    input_shape: InputShape = None,
-    classes: Classes = None,
-    mean: Mean = None,
-    std: Std = None,
+    device: opt.Device = "auto",
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    class_order: opt.ClassOrder = None,
+    arch: opt.Arch = None,
+    weights_key: opt.WeightsKey = None,
+    input_shape: opt.InputShape = None,
+    classes: opt.Classes = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
     init: Annotated[
         bool, typer.Option("--init", help="Measure MODEL quickly and write a policy for it.", rich_help_panel=_START)
     ] = False,
@@ -98,23 +91,31 @@ def gate(
 
     `robcert gate --update-baseline`
     """
-    from rich.console import Console
-
-    from robcert.cli.gate_run import Wanted, check, entries, start
+    from robcert.cli.gate_run import Wanted, entries, start
     from robcert.cli.inputs import Foreign, choose_device
-    from robcert.errors import UsageError, did_you_mean
+    from robcert.cli.parse import choice
     from robcert.policy.evaluate import How
     from robcert.policy.evaluate import update_baseline as measure
+    from robcert.policy.gate import gate as evaluate
     from robcert.policy.load import DEFAULT, load_policy
-    from robcert.reports.progress import ConsoleReporter
+    from robcert.reports.progress import console_reporter
 
-    if inconclusive not in ("fail", "warn"):
-        raise UsageError(f"unknown --inconclusive {inconclusive!r}", did_you_mean(inconclusive, ["fail", "warn"]))
+    choice("--inconclusive", inconclusive, ["fail", "warn"])
     wanted = Wanted.parse(output_format, output, save or [])
     named = entries(models or [], Foreign.parse(arch, weights_key, input_shape, classes, mean, std))
-    with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:
-        how = How(
-            device=choose_device(device),
+    with console_reporter() as reporter:
+        if init or update_baseline:
+            how = How(choose_device(device), data_dir, download, runs, full, reporter=reporter)
+            if init:
+                typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order))
+            else:
+                typer.echo(f"Wrote {measure(load_policy(policy).instead(named, class_order), how)}")
+            return
+        record = evaluate(
+            policy,
+            named,
+            class_order=class_order,
+            device=device,
             data_dir=data_dir,
             download=download,
             runs=runs,
@@ -122,13 +123,6 @@ def gate(
             warn=inconclusive == "warn",
             reporter=reporter,
         )
-        if init:
-            typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order))
-            return
-        source = load_policy(policy).instead(named, class_order)
-        if update_baseline:
-            typer.echo(f"Wrote {measure(source, how)}")
-            return
-        passed = check(source, how, wanted)
-    if not passed:
+        wanted.write(record)
+    if not record.passed:
         raise typer.Exit(1)

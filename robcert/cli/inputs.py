@@ -80,18 +80,45 @@ class Foreign:
         return model
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images: see `robcert.load_dataset`; without a name those of the models' cards."""
+
+    name: str | None
+    split: str = "test"
+    n: int | None = None
+    seed: int = 0
+    data_dir: Path | None = None
+    download: bool = False
+    class_order: Path | None = None
+
+    def load(self) -> Dataset:
+        """Return the data set, with what was decided in reading it said on stderr.
+
+        Raises:
+            UsageError: it is unknown or has no name, or the class order does not fit.
+            EvaluationError: it cannot be read.
+        """
+        if self.name is None:
+            raise UsageError("--data is missing", "`robcert data` lists what there is")
+        order = self.class_order
+        if order is not None and configured("class_order") and not datasets.get(self.name.partition(":")[0]).named:
+            order = None
+        images = load_dataset(
+            self.name,
+            split=self.split,
+            n=self.n,
+            seed=self.seed,
+            data_dir=self.data_dir,
+            download=self.download,
+            class_order=order,
+        )
+        say(images.notes)
+        return images
+
+
 def load_inputs(
-    references: list[str],
-    data: str | None,
-    *,
-    split: str,
-    n: int | None,
-    seed: int,
-    data_dir: Path | None,
-    download: bool,
-    device: str,
-    foreign: Foreign,
-    class_order: Path | None = None,
+    references: list[str], data: DataOptions, foreign: Foreign, device: str = "cpu"
 ) -> tuple[list[LoadedModel], Dataset]:
     """Load data, then models for it; the data set is the one of the card where none is named.
 
@@ -102,10 +129,7 @@ def load_inputs(
         EvaluationError: a file cannot be evaluated.
     """
     where = choose_device(device)
-    name = data or _one_data_set(references)
-    images = load_images(
-        name, split=split, n=n, seed=seed, data_dir=data_dir, download=download, class_order=class_order
-    )
+    images = (data if data.name else replace(data, name=_one_data_set(references))).load()
     likely = max(len(images.classes), 2)
     loaded = [
         foreign.load(reference, box=images.box, device=where, images=images.x, likely_classes=likely)
@@ -114,29 +138,32 @@ def load_inputs(
     return loaded, fitted(images, loaded, where)
 
 
-def load_images(
-    name: str,
-    *,
-    split: str,
-    n: int | None,
-    seed: int,
-    data_dir: Path | None,
-    download: bool,
-    class_order: Path | None,
-) -> Dataset:
-    """A data set, with what was decided in reading it said on stderr.
+def load_by_card(
+    references: list[str], data: DataOptions, foreign: Foreign, *, together: bool = False
+) -> tuple[list[LoadedModel], list[Dataset]]:
+    """Load models, each with the data that was named, or else with the data of its own card.
+
+    Args:
+        references: the models.
+        data: which images; without a name every model has the data set of its card.
+        foreign: what a file without a card does not say.
+        together: all models answer for the same images.
+
+    Returns:
+        The models, and the images of each.
 
     Raises:
-        UsageError: it is unknown, or the class order does not fit.
-        EvaluationError: it cannot be read.
+        UsageError: something is missing or does not fit.
+        EvaluationError: a file cannot be evaluated.
     """
-    if class_order is not None and configured("class_order") and not datasets.get(name.partition(":")[0]).named:
-        class_order = None
-    images = load_dataset(
-        name, split=split, n=n, seed=seed, data_dir=data_dir, download=download, class_order=class_order
-    )
-    say(images.notes)
-    return images
+    alike = data.name or together
+    names = dict.fromkeys(references, data.name) if alike else data_of_cards(references)
+    loaded: list[tuple[LoadedModel, Dataset]] = []
+    for name in dict.fromkeys(names.values()):
+        some = [reference for reference in references if names[reference] == name]
+        models, images = load_inputs(some, replace(data, name=name), foreign)
+        loaded += [(model, images) for model in models]
+    return [model for model, _ in loaded], [images for _, images in loaded]
 
 
 def fitted(images: Dataset, models: list[LoadedModel], device: str) -> Dataset:

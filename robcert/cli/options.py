@@ -1,4 +1,4 @@
-"""Options that several commands share: which network, and which images."""
+"""Options that several commands share: which network, which images, where results go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import typer
 
 from robcert.cli.notes import note_source
 
-_MODEL, _DATA = "Model", "Data"
+_MODEL, _DATA, _RUN = "Model", "Data", "Run and output"
+
+# Model
+
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names or files, see `robcert models`.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name or a file, see `robcert models`.")]
 
 Arch = Annotated[
     str | None,
@@ -50,6 +55,33 @@ Mean = Annotated[
     typer.Option(help="Normalisation that the model expects, e.g. 0.485,0.456,0.406.", rich_help_panel=_MODEL),
 ]
 Std = Annotated[str | None, typer.Option(help="Likewise, e.g. 0.229,0.224,0.225.", rich_help_panel=_MODEL)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)]
+
+# Data
+
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        help="A data set (`robcert data`), npz:PATH or folder:PATH.",
+        rich_help_panel=_DATA,
+        show_default="what the model's card names",
+    ),
+]
+Split = Annotated[str, typer.Option(help="test or train.", rich_help_panel=_DATA)]
+Number = Annotated[
+    int | None,
+    typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA, show_default="all"),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the subset.", rich_help_panel=_DATA)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder of the data sets.",
+        rich_help_panel=_DATA,
+        show_default="$ROBCERT_DATA, then ~/.cache/robcert",
+    ),
+]
+Download = Annotated[bool, typer.Option("--download", help="Download missing data.", rich_help_panel=_DATA)]
 ClassOrder = Annotated[
     Path | None,
     typer.Option(
@@ -60,3 +92,27 @@ ClassOrder = Annotated[
         show_default="by name; by value where all names are numbers",
     ),
 ]
+
+# Threat
+
+Norm = Annotated[str, typer.Option(help="l2, linf or l1.")]
+AttackOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="ATTACK.OPTION=VALUE",
+        help="Any option of an attack, e.g. cw.abort_early=false. Repeatable.",
+        rich_help_panel="Attack",
+    ),
+]
+
+# Run and output
+
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="whichever is faster"),
+]
+Format = Annotated[str, typer.Option("--format", help="console or json.", rich_help_panel=_RUN)]
+ReportFormat = Annotated[str, typer.Option("--format", help="console, json, markdown or html.", rich_help_panel=_RUN)]
+Output = Annotated[Path | None, typer.Option(help="A file instead of stdout.", rich_help_panel=_RUN)]

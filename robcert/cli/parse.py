@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from robcert.errors import UsageError
+from robcert.errors import UsageError, did_you_mean
 from robcert.text import shown
+
+S = TypeVar("S", bound=str)
+
+
+def choice(what: str, given: str, known: Sequence[S]) -> S:
+    """Return the value of an option, which is one of those that are known.
+
+    Raises:
+        UsageError: it is not; the closest known value is suggested.
+    """
+    for one in known:
+        if one == given:
+            return one
+    raise UsageError(f"unknown {what} {given!r}", did_you_mean(given, known))
 
 
 def numbers(text: str, flag: str) -> tuple[float, ...]:

@@ -31,6 +31,6 @@ def report(
 
     `robcert norms digits-l2nnn --format json --output norms.json`, and then: `robcert report runs/first norms.json`
     """
-    from robcert.reports.page.report import write_report
+    from robcert.reports.page.report import report as write_page
 
-    typer.echo(write_report(runs, output, title))
+    typer.echo(write_page(runs, output, title))

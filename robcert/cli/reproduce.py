@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robcert.cli import options as opt
+
 if TYPE_CHECKING:
     from robcert.train import Epoch
 
@@ -20,13 +22,10 @@ def reproduce(
     restarts: Annotated[int, typer.Option(min=1, help="Random restarts, as one more leg of that length.")] = 1,
     data: Annotated[str | None, typer.Option(help="Another data set.", show_default="the table's")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the subset and of all random starts.")] = 0,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="whichever is faster")] = None,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
     models: Annotated[
         str | None,
         typer.Option(
@@ -38,8 +37,8 @@ def reproduce(
     results: Annotated[
         Path | None, typer.Option(help="A markdown page in which the section of this table is written or replaced.")
     ] = None,
-    output_format: Annotated[str, typer.Option("--format", help="console or json.")] = "console",
-    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    output_format: opt.Format = "console",
+    output: opt.Output = None,
 ) -> None:
     """Print a table of a paper with the paper's numbers beside those of the zoo, and what differs.
 
@@ -54,46 +53,42 @@ def reproduce(
 
     `robcert reproduce l2nnn-table1 --n 1000 --max-iterations 10k --models mnist-l2nnn --results models/RESULTS.md`
     """
-    from rich.console import Console
-
     from robcert.cli.inputs import choose_device
     from robcert.cli.parse import write
-    from robcert.errors import UsageError, did_you_mean
-    from robcert.reports.progress import ConsoleReporter
-    from robcert.reproductions import Settings, reproductions
+    from robcert.reports import renderer_of
+    from robcert.reports.progress import console_reporter
+    from robcert.reproductions import ReproduceRecord, Settings, reproductions
+    from robcert.reproductions import reproduce as run
     from robcert.reproductions.page import merged, write_section
-    from robcert.reproductions.render import console_text
     from robcert.runs.plan import parse_count
 
     if table is None:
         typer.echo("\n".join(f"{name}: {_summary(make.__doc__)}" for name, make in reproductions.items()))
         return
-    if output_format not in ("console", "json"):
-        raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
-    make = reproductions.get(table)
+    render = renderer_of(ReproduceRecord, output_format)
+    reproductions.get(table)
     longest = parse_count(max_iterations)
     where = choose_device(device)
-    with ConsoleReporter(Console(stderr=True, emoji=False, markup=False)) as reporter:
-        record = make(
-            Settings(
-                n=n,
-                max_iterations=longest,
-                restarts=restarts,
-                data=data,
-                data_dir=data_dir,
-                download=download,
-                seed=seed,
-                device=where,
-                threads=threads,
-                models=tuple(filter(None, (models or "").replace(" ", "").split(","))),
-                runs=runs,
-                reporter=reporter,
-                trained=_tell_epochs,
-            )
+    with console_reporter() as reporter:
+        settings = Settings(
+            n=n,
+            max_iterations=longest,
+            restarts=restarts,
+            data=data,
+            data_dir=data_dir,
+            download=download,
+            seed=seed,
+            device=where,
+            threads=threads,
+            models=tuple(filter(None, (models or "").replace(" ", "").split(","))),
+            runs=runs,
+            reporter=reporter,
+            trained=_tell_epochs,
         )
+        record = run(table, settings)
     if results is not None:
         write_section(merged(record, results) if models else record, results)
-    write(record.to_json() if output_format == "json" else console_text(record), output)
+    write(render(record), output)
 
 
 def _tell_epochs(epoch: Epoch) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robcert.cli import options as opt
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,12 +26,9 @@ def train(
             show_default="the recipe's folder",
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder of the data sets.", show_default="$ROBCERT_DATA, then ~/.cache/robcert"),
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="the recipe's")] = None,
 ) -> None:
     """Train a model from a recipe.

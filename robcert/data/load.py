@@ -38,6 +38,9 @@ def load_dataset(
         class_order: the numbers of classes that have names only (the sub-folders of a folder): a file with a name a
             line, a JSON list of names or a JSON table of names to numbers; or such a list or mapping.
 
+    Returns:
+        The images (n, *shape) float32 and labels (n,) int64, with their indices, the box and the names of the classes.
+
     Raises:
         UsageError: unknown name or split, a path is missing, n < 1, a class order where classes have numbers already.
         EvaluationError: the files are missing or cannot be used.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robcert.network.card import Card
-    from robcert.network.convert import export_model
     from robcert.network.export import export_pt2
     from robcert.network.load import from_module, load_model, peek_card
     from robcert.network.onnx_export import export_onnx
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Card": "card",
-    "export_model": "convert",
     "export_onnx": "onnx_export",
     "export_pt2": "export",
     "from_module": "load",
@@ -32,7 +30,6 @@ _PUBLIC = {
 
 __all__ = [
     "Card",
-    "export_model",
     "export_onnx",
     "export_pt2",
     "from_module",

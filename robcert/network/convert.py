@@ -1,4 +1,4 @@
-"""`export_model`: a model in another format, checked by loading it again."""
+"""``robcert.export``: a model in another format, checked by loading it again."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Exported:
         return {"schema": "robcert.export/1", **{k: v for k, v in asdict(self).items() if k != "notes"}}
 
 
-def export_model(
-    reference: str,
-    path: Path,
+def export(
+    model: str,
+    target: str | Path,
     *,
     arch: str | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -58,33 +58,43 @@ def export_model(
     std: Sequence[float] | None = None,
     weights_key: str | None = None,
 ) -> Exported:
-    """Writes a model as ONNX, as a torch.export archive, or as safetensors with its card.
+    """Write a model as ONNX, as a torch.export archive, or as safetensors with its card, and check it.
 
     Args:
-        reference: a file or a name of the zoo; the other arguments as in `load_model`.
-        path: ends in .onnx, .pt2 or .safetensors.
+        model: a file or a name of the zoo; the other arguments are those of `robcert.load_model`.
+        target: ends in .onnx, .pt2 or .safetensors.
+        arch: for a file of weights: its architecture.
+        input_shape: of one image.
+        num_classes: that the network must have.
+        mean: of the normalisation that the network expects.
+        std: likewise.
+        weights_key: which weights of a checkpoint that holds several.
+
+    Returns:
+        The file, its digest, and how far its logits are from those of the model.
 
     Raises:
         UsageError: another suffix; a folder that does not exist; safetensors of a model that is a graph.
         EvaluationError: the model cannot be loaded or written, or what was written answers differently.
     """
+    path = Path(target)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} ends in {path.suffix!r}", f"robcert writes {', '.join(SUFFIXES)}.")
     options: dict[str, Any] = {"arch": arch, "input_shape": input_shape, "num_classes": num_classes,
                                "mean": mean, "std": std, "weights_key": weights_key}  # fmt: skip
-    model = load_model(reference, **options)
+    loaded = load_model(model, **options)
     if path.suffix == ".onnx":
-        written, runs = export_onnx(model, path), "onnxruntime and other runtimes; robcert without a flag"
+        written, runs = export_onnx(loaded, path), "onnxruntime and other runtimes; robcert without a flag"
     elif path.suffix == ".pt2":
-        written, runs = export_pt2(model, path), "torch.export.load; robcert without a flag"
+        written, runs = export_pt2(loaded, path), "torch.export.load; robcert without a flag"
     else:
-        written, runs = _weights(model, path, options), "robcert without a flag, where it has the architecture"
+        written, runs = _weights(loaded, path, options), "robcert without a flag, where it has the architecture"
         if names_code(arch):
             runs = f"robcert with --arch {arch}"
     again = load_model(written, arch=arch if path.suffix == ".safetensors" else None)
-    difference = same_answers(model, model.module, again.module)
+    difference = same_answers(loaded, loaded.module, again.module)
     size, sha256 = written.stat().st_size, sha256_file(written)
-    return Exported(str(written), again.source.format, size, sha256, difference, runs, model.notes)
+    return Exported(str(written), again.source.format, size, sha256, difference, runs, loaded.notes)
 
 
 def _weights(model: LoadedModel, path: Path, options: dict[str, Any]) -> Path:

@@ -1,82 +1,33 @@
-"""The record, the table and the error curves of `robcert compare`."""
+"""The table and the error curves of `robcert compare`."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
+from robcert.reports import renderer
 from robcert.reports.figures import save
-from robcert.runs.compare import Comparison, Line
-from robcert.runs.record import DataRecord
+from robcert.reports.printed import printed
+from robcert.runs.records.compare import PREDICTORS, CompareRecord, LineRecord
 from robcert.sensitivity.gradients import STATISTICS
-from robcert.types import Norm
 
 _COLUMNS = 3
 """Lines beside each other: with names of 20 characters a table is 110 wide."""
-PREDICTORS = ("loss-l2", "probability", "row", "margin")
-"""The norms whose ratios are compared with that of the distances."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Improvement(_Strict):
-    """Over the first line: how many times the norm is smaller, by its mean (total variation) and by its maximum."""
-
-    mean: float | None
-    max: float | None
-
-
-class LineRecord(_Strict):
-    """One model in one run."""
-
-    label: str
-    run: str
-    model: str
-    attacks: list[str]
-    median_distance: float | None = Field(
-        description="null where it is not known: too few examples, or beyond the limit"
-    )
-    limit: float | None = Field(description="distance beyond which certified images were not attacked; null: none is")
-    improvement: float | None = Field(description="of the median distance, over the first line")
-    predicted: dict[str, Improvement] = Field(description="by the statistic of `robcert jacobian`")
-    median_calls: float | None = Field(description="model calls up to the closest example, over the broken images")
-    rank_correlation: dict[str, float | None] = Field(description="of distance with estimates from one gradient")
-    distance: list[float | None] = Field(description="per image; 0 where wrong, null where no example was found")
-    radius: list[float] | None
-
-
-class CompareRecord(_Strict):
-    """What ``robcert compare --format json`` prints."""
-
-    schema_: Literal["robcert.compare/1"] = Field(default="robcert.compare/1", alias="schema")
-    norm: Norm
-    data: DataRecord
-    lines: list[LineRecord]
-
-    def to_json(self) -> str:
-        """The JSON text."""
-        return self.model_dump_json(by_alias=True, indent=2)
-
-
-def compare_record(found: Comparison) -> CompareRecord:
-    """From lines to the record."""
-    lines = [_line(line, found.lines[0]) for line in found.lines]
-    return CompareRecord(norm=found.norm, data=found.data, lines=lines)
-
-
-def render_compare(record: CompareRecord, console: Console) -> None:
+@renderer("console", CompareRecord)
+def render_compare(record: CompareRecord) -> str:
     """Table 5 of paper E: actual improvement beside the predicted ones; a column a line."""
+    return printed(lambda console: _show(record, console))
+
+
+def _show(record: CompareRecord, console: Console) -> None:
     data = record.data
     title = f"Comparison, {record.norm}, {data.name} {data.split}, n {data.n}"
     for first in range(0, len(record.lines), _COLUMNS):
@@ -117,8 +68,8 @@ def _table(title: str, record: CompareRecord, lines: list[LineRecord]) -> Table:
     return table
 
 
-def draw_curves(found: Comparison, output: Path) -> None:
-    """Error curves, a line a model or attack (paper E, figures 2 and 3), with the uncertified share above, dashed.
+def draw_curves(record: CompareRecord, output: Path) -> None:
+    """Draw error curves, one for each model or attack (paper E, figures 2 and 3), with the uncertified share dashed.
 
     Raises:
         UsageError: the file cannot be written.
@@ -128,11 +79,14 @@ def draw_curves(found: Comparison, output: Path) -> None:
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axis = figure.subplots()
     drawn: list[tuple[str, list[float]]] = []
-    every = torch.cat([line.distance[line.distance <= min(line.limit, 1e300)] for line in found.lines])
+    limits = [math.inf if line.limit is None else line.limit for line in record.lines]
+    distances = [_doubles(line.distance) for line in record.lines]
+    every = torch.cat([d[d <= min(limit, 1e300)] for d, limit in zip(distances, limits, strict=True)])
     most = float(every.max()) if len(every) and float(every.max()) > 0 else 1.0
-    for k, line in enumerate(found.lines):
-        end = min(most, line.limit)
-        for values, style in ((line.distance, "-"), (line.radius, "--")):
+    for k, (line, distance, limit) in enumerate(zip(record.lines, distances, limits, strict=True)):
+        end = min(most, limit)
+        radius = None if line.radius is None else _doubles(line.radius)
+        for values, style in ((distance, "-"), (radius, "--")):
             if values is None:
                 continue
             inside = values[values < end].unique()
@@ -150,43 +104,16 @@ def draw_curves(found: Comparison, output: Path) -> None:
     axis.set_xlim(0, most)
     axis.set_ylim(0, 1.01)
     axis.set_yticks(np.linspace(0, 1, 6))
-    axis.set_xlabel(f"{found.norm} distance")
+    axis.set_xlabel(f"{record.norm} distance")
     axis.set_ylabel("share of images that are wrong or broken")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     save(figure, output)
 
 
-def _line(line: Line, first: Line) -> LineRecord:
-    predicted: dict[str, Improvement] = {}
-    one, other = first.gradients, line.gradients
-    if one is not None and other is not None:
-        for name in PREDICTORS:
-            predicted[name] = Improvement(
-                mean=_ratio(one.mean(name), other.mean(name)), max=_ratio(one.largest(name), other.largest(name))
-            )
-    return LineRecord(
-        label=line.label,
-        run=line.run,
-        model=line.model,
-        attacks=list(line.attacks),
-        median_distance=_finite(line.median),
-        limit=_finite(line.limit),
-        improvement=_ratio(line.median, first.median),
-        predicted=predicted,
-        median_calls=line.calls,
-        rank_correlation={} if line.correlations is None else dict(vars(line.correlations)),
-        distance=[_finite(value) for value in line.distance.tolist()],
-        radius=None if line.radius is None else line.radius.tolist(),
-    )
-
-
-def _ratio(above: float, below: float) -> float | None:
-    return above / below if math.isfinite(above) and math.isfinite(below) and below > 0 else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _doubles(values: Sequence[float | None]) -> torch.Tensor:
+    """(n,) float64; null is infinite."""
+    return torch.tensor([math.inf if value is None else value for value in values], dtype=torch.float64)
 
 
 def _text(value: float | None, missing: str) -> str:
@@ -195,12 +122,3 @@ def _text(value: float | None, missing: str) -> str:
 
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x"
-
-
-def schema() -> str:
-    """The JSON schema (docs/schemas/compare-1.json), as ``python -m robcert.reports.compare`` prints it."""
-    return json.dumps(CompareRecord.model_json_schema(by_alias=True), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema())

@@ -19,7 +19,7 @@ from robcert.runs.record import DeployedRecord, LegRecord, ModelRecord, PlateauR
 from robcert.runs.summary import as_list
 
 
-@renderer("console")
+@renderer("console", RunRecord)
 def render(record: RunRecord) -> str:
     """The table and, under it, plateau, distances, warnings, cost and where the run is stored."""
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ

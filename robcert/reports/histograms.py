@@ -9,11 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robcert.reports.figures import logarithmic, save
+from robcert.runs.records.jacobian import JacobianRecord
+from robcert.sensitivity.gradients import STATISTICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BINS = 40
+
+
+_SHOWN = ("spectral", "row", "probability", "loss-l2")
+
+
+def draw_jacobians(record: JacobianRecord, output: Path) -> None:
+    """Draw a panel for each of four statistics, an outline for each network.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    panels = [
+        (STATISTICS[name], {model.name: [image.statistics[name] for image in model.images] for model in record.models})
+        for name in _SHOWN
+    ]
+    draw_histograms(panels, output)
 
 
 def draw_histograms(

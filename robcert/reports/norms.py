@@ -1,89 +1,22 @@
-"""The records and tables of `robcert norms`."""
+"""The tables of `robcert norms`."""
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Sequence
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from robcert.lipschitz.graph import GraphBound
-from robcert.types import LoadedModel
+from robcert.reports import renderer
+from robcert.reports.printed import printed
+from robcert.runs.records.norms import ModelNorms, NormsRecord
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class PaperNormRecord(_Strict):
-    """What a paper computes for the l2 norm of a layer, for comparison: no certificate uses it."""
-
-    name: str = Field(description='"eq. 3", "b(W)", "Frobenius" or "reshaped"')
-    value: float
-    bound: bool = Field(description="whether it is an upper bound of the layer's l2 norm")
-    note: str
-
-
-class LayerNorms(_Strict):
-    """The norms of one layer; null where a constant is infinite (``note`` says why) or was not computed."""
-
-    name: str
-    op: str
-    in_shape: list[int]
-    out_shape: list[int]
-    l1: float | None
-    linf: float | None
-    l2_lower: float | None
-    l2_upper: float | None
-    linear: bool
-    method: str = Field(description="what found l2_upper")
-    note: str
-    papers: list[PaperNormRecord] = Field(description="with --papers, for convolutions and matrices; else empty")
-
-
-class ThreeNorms(_Strict):
-    """One number a norm; null where it is infinite."""
-
-    l2: float | None
-    linf: float | None
-    l1: float | None
-
-
-class ModelNorms(_Strict):
-    """All layers of one model, the product of their norms, and the bound of the graph."""
-
-    name: str
-    sha256: str
-    layers: list[LayerNorms]
-    product: ThreeNorms
-    lipschitz: ThreeNorms
-    lipschitz_logit: ThreeNorms = Field(description="the largest constant of a single logit")
-    seconds: float
-
-
-class NormsRecord(_Strict):
-    """What ``robcert norms --format json`` prints."""
-
-    schema_: Literal["robcert.norms/1"] = Field(default="robcert.norms/1", alias="schema")
-    models: list[ModelNorms]
-
-    def to_json(self) -> str:
-        """The JSON text."""
-        return self.model_dump_json(by_alias=True, indent=2)
-
-
-def norms_record(bounds: Sequence[tuple[LoadedModel, GraphBound]]) -> NormsRecord:
-    """From graph bounds to the record."""
-    return NormsRecord(models=[_model(model, bound) for model, bound in bounds])
-
-
-def render_norms(record: NormsRecord, console: Console) -> None:
+@renderer("console", NormsRecord)
+def render_norms(record: NormsRecord) -> str:
     """A table a model: a row a layer, then the product and the bound of the graph; then the papers' bounds."""
+    return printed(lambda console: _show(record, console))
+
+
+def _show(record: NormsRecord, console: Console) -> None:
     for model in record.models:
         console.print(_table(model))
         if any(layer.papers for layer in model.layers):
@@ -126,49 +59,5 @@ def _papers(model: ModelNorms) -> RenderableType:
     return Group(table, *star, *notes)
 
 
-def _model(model: LoadedModel, bound: GraphBound) -> ModelNorms:
-    layers = [
-        LayerNorms(
-            name=row.name,
-            op=row.op,
-            in_shape=list(row.in_shape),
-            out_shape=list(row.out_shape),
-            l1=_finite(row.l1),
-            linf=_finite(row.linf),
-            l2_lower=None if row.l2_lower is None else _finite(row.l2_lower),
-            l2_upper=_finite(row.l2_upper),
-            linear=row.linear,
-            method=row.method,
-            note=row.note,
-            papers=[PaperNormRecord(**vars(paper)) for paper in row.papers],
-        )
-        for row in bound.rows
-    ]
-    whole = {norm: _finite(found.whole) for norm, found in bound.bounds.items()}
-    single = {norm: _finite(float(found.logits.max())) for norm, found in bound.bounds.items()}
-    return ModelNorms(
-        name=model.name,
-        sha256=model.source.sha256,
-        layers=layers,
-        product=ThreeNorms(**{norm: _finite(value) for norm, value in bound.product.items()}),
-        lipschitz=ThreeNorms(**whole),
-        lipschitz_logit=ThreeNorms(**single),
-        seconds=round(bound.seconds, 3),
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _text(value: float | None, missing: str = "inf") -> str:
     return missing if value is None else f"{value:.4g}"
-
-
-def schema() -> str:
-    """The JSON schema (docs/schemas/norms-1.json), as ``python -m robcert.reports.norms`` prints it."""
-    return json.dumps(NormsRecord.model_json_schema(by_alias=True), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema())

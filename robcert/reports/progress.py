@@ -17,6 +17,11 @@ _APART = 0.1
 """Seconds between two looks that are shown: on a GPU the engine looks up a thousand times a second."""
 
 
+def console_reporter() -> ConsoleReporter:
+    """Return the reporter of a command, which writes to stderr."""
+    return ConsoleReporter(Console(stderr=True, emoji=False, markup=False))
+
+
 class ConsoleReporter:
     """Tells a person what happens. Use as a context manager."""
 

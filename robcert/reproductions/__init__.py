@@ -27,4 +27,34 @@ def reproduction(name: str, *unused: str) -> Callable[[Reproduction], Reproducti
     return keep
 
 
-__all__ = ["UNUSED", "Column", "ReproduceRecord", "Reproduction", "Settings", "Table", "reproduction", "reproductions"]
+def reproduce(table: str, settings: Settings | None = None) -> ReproduceRecord:
+    """Run a table of a paper again on the models of the zoo.
+
+    Every model is attacked in a run directory of its own, in which an interrupted call goes on.
+
+    Args:
+        table: its name, one of ``reproductions.names()``.
+        settings: how large a part of it, on which data, where runs are kept (`robcert.reproductions.Settings`).
+
+    Returns:
+        Tables with the paper's numbers beside those of the zoo, and what differs.
+
+    Raises:
+        UsageError: an unknown table, or a setting that it has no use for.
+        EvaluationError: the evaluation could not be done.
+        Interrupted: Ctrl-C, after saving.
+    """
+    return reproductions.get(table)(settings or Settings())
+
+
+__all__ = [
+    "UNUSED",
+    "Column",
+    "ReproduceRecord",
+    "Reproduction",
+    "Settings",
+    "Table",
+    "reproduce",
+    "reproduction",
+    "reproductions",
+]

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import io
-
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from robcert.reports import renderer
+from robcert.reports.printed import printed
 from robcert.reproductions.record import Cell, Column, ReproduceRecord, Table
 
 
-def console_text(record: ReproduceRecord, width: int = 110) -> str:
-    """Tables, verdicts and differences for a terminal of ``width`` columns."""
-    text = io.StringIO()
-    console = Console(file=text, width=width, highlight=False, emoji=False, markup=False)
+@renderer("json", ReproduceRecord)
+def json_text(record: ReproduceRecord) -> str:
+    """Return the JSON text."""
+    return record.to_json()
+
+
+@renderer("console", ReproduceRecord)
+def console_text(record: ReproduceRecord) -> str:
+    """Return tables, verdicts and differences for a terminal."""
+    return printed(lambda console: _show(record, console))
+
+
+def _show(record: ReproduceRecord, console: Console) -> None:
     for table in record.tables:
         shown = RichTable(title=table.title, title_justify="left")
         for column in table.columns:
@@ -29,9 +38,9 @@ def console_text(record: ReproduceRecord, width: int = 110) -> str:
         console.print(f"- {line}")
     for run in record.runs:
         console.print(f"Run: {run}", soft_wrap=True)
-    return text.getvalue().rstrip("\n")
 
 
+@renderer("markdown", ReproduceRecord)
 def markdown(record: ReproduceRecord) -> str:
     """The section of a page: heading, command, tables, verdicts and differences."""
     parts = [f"## {record.title}", f"`{record.command}`"]

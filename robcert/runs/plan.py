@@ -175,6 +175,22 @@ def sweep(attack: str, iterations: list[int], restarts: int = 1) -> list[LegPlan
     return [LegPlan(attack, count, restarts) for count in iterations]
 
 
+def chosen_plan(
+    norm: Norm, plan: str | None, attack: str | None, iterations: str | None, restarts: int
+) -> list[LegPlan] | None:
+    """Return the legs that options name: ``plan``, or else one attack at rising iterations; None where they name none.
+
+    Raises:
+        UsageError: a text is no plan and no list of iterations, or an attack is unknown.
+    """
+    if plan is not None:
+        return parse_plan(plan, norm)
+    if attack is None and iterations is None and restarts == 1:
+        return None
+    name = attack or ("pgd" if norm == "l1" else "cw")
+    return sweep(name, [parse_count(part) for part in (iterations or "100,1k").split(",")], restarts)
+
+
 def swept(legs: Sequence[LegPlan]) -> bool:
     """Whether a leg has ten times the iterations of one before it, so that there is a sweep to judge."""
     return any(

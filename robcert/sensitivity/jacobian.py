@@ -73,7 +73,7 @@ class Sensitivity:
         return self.values[{"l2": "loss-l2", "linf": "loss-l1", "l1": "loss-linf"}[self.norm]]
 
 
-def jacobian(
+def sensitivity(
     model: LoadedModel, data: Dataset, norm: Norm = "l2", advance: Callable[[int], None] = lambda _: None
 ) -> Sensitivity:
     """Measure every statistic at every image.

@@ -13,7 +13,8 @@ import torch
 
 from robcert.attacks import attacks
 from robcert.errors import EvaluationError
-from robcert.runs.compare import Line, calls, compare
+from robcert.runs.compare import compare, line_record
+from robcert.runs.lines import Line, calls
 from robcert.runs.record import ImageRecord
 
 from .conftest import Answer, Call
@@ -68,8 +69,8 @@ def check_curves(tmp_path: Path) -> None:
         assert uncertified is not None
         assert bool((uncertified >= error).all()), "what is broken is not certified"
         assert bool((error.diff() >= 0).all())
-        assert float(line.error(torch.tensor([line.median], dtype=torch.float64))) >= 0.5
-        assert line.limit == math.inf, "nothing is certified beyond 2"
+        assert float(line.error(torch.tensor([line.median_distance], dtype=torch.float64))) >= 0.5
+        assert line.limit is None, "nothing is certified beyond 2"
     assert float(found.lines[1].uncertified(eps)[10]) < 1, "the L2NNN is certified near its images"  # type: ignore[index]
 
 
@@ -109,7 +110,7 @@ def test_a_curve_ends_where_certified_images_were_not_attacked(call: Call, tmp_p
     assert call(*arguments).code == 0
     (line,) = compare([tmp_path / "near"], gradients=False).lines
     assert line.limit == 0.2
-    assert line.median == math.inf, "beyond the limit nothing is known"
+    assert line.median_distance is None, "beyond the limit nothing is known"
     shown = call("compare", "near", "--no-gradients").out
     assert "certified beyond 0.2 were not attacked" in shown
     assert "not known" in shown
@@ -119,7 +120,8 @@ def test_median_and_calls() -> None:
     inf = math.inf
     line = Line("x", "r", "m", ("pgd",), torch.tensor([0.0, 0.3, 0.1, inf]).double(), None, inf, None)
     assert line.median == pytest.approx(0.1)
-    assert line.error(torch.tensor([0.0, 0.1, 1.0]).double()).tolist() == [0.25, 0.5, 0.75]
+    record = line_record(line, line)
+    assert record.error(torch.tensor([0.0, 0.1, 1.0]).double()).tolist() == [0.25, 0.5, 0.75]
     assert dataclasses.replace(line, limit=0.05).median == inf
     image = ImageRecord(
         index=0, label=0, status="broken", distance=0.1, radius=None, attack="pgd", iterations=9, iteration=7,

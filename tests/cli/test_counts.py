@@ -18,9 +18,9 @@ import robcert
 from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.reports.console import render
-from robcert.reports.jacobian import farthest
 from robcert.reports.progress import ConsoleReporter
 from robcert.runs.early import Enough
+from robcert.runs.records.jacobian import farthest
 from robcert.runs.summary import as_list
 from robcert.types import NORMS, Dataset, Norm, Threat
 

@@ -12,6 +12,8 @@ import scatter, shrink, squares, stripes, tap, tiny
 import torch
 import robcert
 from robcert.network import from_module
+from robcert.policy.record import GateRecord
+from robcert.reports import formats
 
 torch.manual_seed(0)
 data = robcert.load_dataset("stripes")
@@ -19,6 +21,7 @@ model = from_module(tiny.tiny(num_classes=2), input_shape=data.shape, num_classe
 for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
     record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "scatter:20x2", certify="none")
     assert record.models[0].legs[0].forwards > 0
+assert "tap" in formats(GateRecord)
 
 from robcert.train import Recipe, train
 

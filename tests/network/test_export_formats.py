@@ -10,7 +10,8 @@ import torch
 
 from robcert.errors import EvaluationError, UsageError
 from robcert.lipschitz.graph import graph_bound
-from robcert.network import export_model, load_model
+from robcert.network import load_model
+from robcert.network.convert import export
 from robcert.types import NORMS
 
 from .conftest import SHAPE, images, small_net
@@ -19,7 +20,7 @@ from .conftest import SHAPE, images, small_net
 @pytest.mark.parametrize("name", ["digits-l2nnn", "digits-plain"])
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".safetensors"])
 def test_there_and_back(tmp_path: Path, name: str, suffix: str) -> None:
-    done = export_model(name, tmp_path / f"a{suffix}")
+    done = export(name, tmp_path / f"a{suffix}")
     assert done.difference <= 1e-5
     assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
     model, back = load_model(name), load_model(done.path)
@@ -39,7 +40,7 @@ def test_there_and_back(tmp_path: Path, name: str, suffix: str) -> None:
 def test_verdicts_are_the_same(tmp_path: Path) -> None:
     import robcert
 
-    done = export_model("digits-l2nnn", tmp_path / "a.onnx")
+    done = export("digits-l2nnn", tmp_path / "a.onnx")
     data = robcert.load_dataset("digits", n=40, seed=0)
     threat = robcert.Threat("l2", (0.5,))
     found = [
@@ -55,27 +56,27 @@ def test_verdicts_are_the_same(tmp_path: Path) -> None:
 def test_graphs_go_to_graphs_and_weights_to_weights(tmp_path: Path, factory: str) -> None:
     net = small_net()
     torch.save(net.state_dict(), tmp_path / "a.pt")
-    done = export_model(
+    done = export(
         str(tmp_path / "a.pt"), tmp_path / "b.safetensors", arch=factory, input_shape=SHAPE, mean=(0.5,), std=(0.5,)
     )
     assert load_model(done.path, arch=factory).card["mean"] == [0.5]  # pyright: ignore
     assert factory in done.runs
-    on = export_model(done.path, tmp_path / "c.onnx", arch=factory)
-    again = export_model(on.path, tmp_path / "d.pt2")
-    last = export_model(again.path, tmp_path / "e.onnx")
+    on = export(done.path, tmp_path / "c.onnx", arch=factory)
+    again = export(on.path, tmp_path / "d.pt2")
+    last = export(again.path, tmp_path / "e.onnx")
     x = images()
     assert torch.allclose(load_model(last.path).module(x), net((x - 0.5) / 0.5), atol=1e-5)
     with pytest.raises(UsageError, match=r"robcert export .*c\.onnx .*f\.onnx"):
-        export_model(on.path, tmp_path / "f.safetensors")
+        export(on.path, tmp_path / "f.safetensors")
     with pytest.raises(UsageError, match=r"\.onnx, \.pt2, \.safetensors"):
-        export_model(on.path, tmp_path / "f.h5")
+        export(on.path, tmp_path / "f.h5")
     torch.jit.save(torch.jit.script(small_net()), str(tmp_path / "s.pt"))
     with pytest.raises(EvaluationError, match="TorchScript"):
-        export_model(str(tmp_path / "s.pt"), tmp_path / "g.onnx", input_shape=SHAPE)
+        export(str(tmp_path / "s.pt"), tmp_path / "g.onnx", input_shape=SHAPE)
 
 
 def test_no_path_of_this_machine_is_written(tmp_path: Path) -> None:
-    content = Path(export_model("digits-plain", tmp_path / "a.onnx").path).read_bytes()
+    content = Path(export("digits-plain", tmp_path / "a.onnx").path).read_bytes()
     assert b"site-packages" not in content
     assert b".py" not in content
 

@@ -9,12 +9,12 @@ import pytest
 import robcert
 from robcert.certify import certificates
 from robcert.lipschitz.graph import graph_bound
-from robcert.reports.certificates import CertifyRecord, certified_model
-from robcert.reports.jacobian import jacobian_record
-from robcert.reports.norms import norms_record
-from robcert.reports.page.report import write_report
+from robcert.reports.page.report import report
+from robcert.runs.records.certify import CertifyRecord, certified_model
+from robcert.runs.records.jacobian import jacobian_record
+from robcert.runs.records.norms import norms_record
 from robcert.runs.spec import threat_record
-from robcert.sensitivity.jacobian import jacobian
+from robcert.sensitivity.jacobian import sensitivity
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     (folder / "certify.json").write_text(record.to_json())
     (folder / "norms.json").write_text(norms_record([(models[2], graph_bound(models[2]))]).to_json())
-    found = [(model, jacobian(model, data, "l2"), None) for model in models[1:]]
+    found = [(model, sensitivity(model, data, "l2"), None) for model in models[1:]]
     (folder / "jacobian.json").write_text(jacobian_record(found, data, "l2").to_json())
     return {name: folder / name for name in ("run", "certify.json", "norms.json", "jacobian.json")}
 
@@ -41,5 +41,5 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def page(three: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("page") / "report.html"
-    assert "sections" in write_report(list(three.values()), output)
+    assert "sections" in report(list(three.values()), output)
     return output

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from records import record
 
-from robcert.reports.gate import renderers
+from robcert.policy.record import GateRecord
+from robcert.reports import renderer_of
 
 _LAUNCH: dict[str, Any] = {
     # A Chromium of the system, or the one of `playwright install chromium`.
@@ -24,7 +25,7 @@ def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "report":
         return request.getfixturevalue("page")
     path = tmp_path_factory.mktemp("gate") / "gate.html"
-    path.write_text(renderers.get("html")(record()), encoding="utf-8")
+    path.write_text(renderer_of(GateRecord, "html")(record()), encoding="utf-8")
     return path
 
 

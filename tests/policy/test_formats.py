@@ -15,14 +15,14 @@ from junitparser import Error, Failure, JUnitXml
 from records import HOSTILE, record
 
 from robcert.policy.record import GateRecord, schema
-from robcert.reports.gate import renderers
+from robcert.reports import formats, renderer_of
 from robcert.reports.gate.github import LARGEST_SUMMARY, summary
 from robcert.reports.text import plain
 
 _SNAPSHOTS = Path(__file__).with_name("snapshots")
 _SCHEMAS = Path(__file__).with_name("schemas")
 _ROOT = Path(__file__).parents[2]
-_FORMATS = renderers.names()
+_FORMATS = formats(GateRecord)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_there_is_a_snapshot_of_every_format() -> None:
 @pytest.mark.parametrize("name", [*_FORMATS, "summary"])
 def test_snapshot(name: str) -> None:
     """ROBCERT_SNAPSHOTS=update writes them anew; what changed is then read in the diff."""
-    text = (summary if name == "summary" else renderers.get(name))(record())
+    text = (summary if name == "summary" else renderer_of(GateRecord, name))(record())
     path = _SNAPSHOTS / f"{name}.txt"
     if os.environ.get("ROBCERT_SNAPSHOTS") == "update":
         path.parent.mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def test_snapshot(name: str) -> None:
 
 
 def test_json_is_of_the_published_schema() -> None:
-    text = renderers.get("json")(record())
+    text = renderer_of(GateRecord, "json")(record())
     published = _ROOT / "docs" / "schemas" / "gate-1.json"
     assert published.read_text(encoding="utf-8") == schema(), (
         "python -m robcert.policy.record > docs/schemas/gate-1.json"
@@ -58,7 +58,7 @@ def test_json_is_of_the_published_schema() -> None:
 
 
 def test_junit_has_a_case_a_model_and_requirement() -> None:
-    xml = JUnitXml.fromstring(renderers.get("junit")(record()).encode())
+    xml = JUnitXml.fromstring(renderer_of(GateRecord, "junit")(record()).encode())
     suites = list(xml)
     assert [suite.name for suite in suites] == ["digits-l2nnn"]
     cases = list(suites[0])
@@ -68,7 +68,7 @@ def test_junit_has_a_case_a_model_and_requirement() -> None:
 
 
 def test_sarif_points_at_the_policy_with_stable_fingerprints() -> None:
-    content = json.loads(renderers.get("sarif")(record()))
+    content = json.loads(renderer_of(GateRecord, "sarif")(record()))
     results = content["runs"][0]["results"]
     assert [(one["level"], one["ruleId"]) for one in results] == [
         ("warning", "robcert/attacked_accuracy_drop"),
@@ -79,14 +79,14 @@ def test_sarif_points_at_the_policy_with_stable_fingerprints() -> None:
     lines = [one["locations"][0]["physicalLocation"]["region"]["startLine"] for one in results]
     assert lines == [16, 22]
     moved = record().model_copy(update={"versions": record().versions.model_copy(update={"torch": "9"})})
-    again = json.loads(renderers.get("sarif")(moved))["runs"][0]["results"]
+    again = json.loads(renderer_of(GateRecord, "sarif")(moved))["runs"][0]["results"]
     prints = [one["partialFingerprints"] for one in results]
     assert [one["partialFingerprints"] for one in again] == prints
     assert len({str(one) for one in prints}) == 2
 
 
 def test_github_commands_are_one_line_each_and_escaped() -> None:
-    lines = renderers.get("github")(record()).splitlines()
+    lines = renderer_of(GateRecord, "github")(record()).splitlines()
     assert [re.match(r"::(\w+) ", line)[1] for line in lines[:-1]] == ["error", "error"]  # type: ignore[index]
     # One colon pair ends the properties: everything before it has no raw colon or comma of its own.
     for line in lines[:-1]:
@@ -100,7 +100,7 @@ def test_hostile_names_stay_names(name: str, text: str) -> None:
     text = text.encode("utf-8", "replace").decode() if name in ("json", "sarif") and "\ud800" in text else text
     harmless = record()
     hostile = record(name=text, requirement=text, path=text, data=text, directory=text)
-    render = summary if name == "summary" else renderers.get(name)
+    render = summary if name == "summary" else renderer_of(GateRecord, name)
     out, usual = render(hostile), render(harmless)
     assert isinstance(out.encode("utf-8"), bytes)
 
@@ -157,7 +157,7 @@ def test_sarif_is_of_the_published_schema(text: str) -> None:
     raw = (_SCHEMAS / "sarif-2.1.0-rtm.5.json").read_bytes()
     assert hashlib.sha256(raw).hexdigest() in (_SCHEMAS / "README.md").read_text(), "the file is the published one"
     published = json.loads(raw)
-    content = json.loads(renderers.get("sarif")(record(name=text, requirement=text, path=text)))
+    content = json.loads(renderer_of(GateRecord, "sarif")(record(name=text, requirement=text, path=text)))
     jsonschema.Draft4Validator(published, format_checker=jsonschema.FormatChecker()).validate(content)
     broken = {**content, "runs": [{**content["runs"][0], "results": [{"level": "bad"}]}]}
     assert not jsonschema.Draft4Validator(published).is_valid(broken)

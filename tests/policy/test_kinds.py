@@ -25,7 +25,7 @@ from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade
 from robcert.reports.gate.words import spent
 from robcert.runs.early import OUT_OF_TIME
-from robcert.sensitivity.jacobian import jacobian
+from robcert.sensitivity.jacobian import sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_lipschitz_and_the_largest_jacobian(subject: Subject) -> None:
         ),
         sample=True,
     )
-    assert jacobian(few.model, few.data, "l2").upper.measured_whole == pytest.approx(float(sigma), rel=1e-4)
+    assert sensitivity(few.model, few.data, "l2").upper.measured_whole == pytest.approx(float(sigma), rel=1e-4)
     assert _measure(few, "max_jacobian", float(sigma) * 1.001, norm="l2")[0] == "empirical"
     assert _measure(few, "max_jacobian", float(sigma) * 0.999, norm="l2")[0] == "failed"
     assert _measure(few, "max_jacobian", bound * 1.001, norm="l2")[0] == "proven"

@@ -14,8 +14,9 @@ import pytest
 from records import HOSTILE, record
 
 from robcert.errors import UsageError
-from robcert.reports.gate import renderers
-from robcert.reports.page.report import write_report
+from robcert.policy.record import GateRecord
+from robcert.reports import renderer_of
+from robcert.reports.page.report import report
 
 _VOID = {"meta", "link", "img", "br", "path", "use"}
 
@@ -175,7 +176,7 @@ def test_what_was_run_can_be_repeated(page: Path, three: dict[str, Path], tmp_pa
 
 
 def test_the_bytes_are_reproducible(page: Path, three: dict[str, Path], tmp_path: Path) -> None:
-    write_report(list(three.values()), tmp_path / "again.html")
+    report(list(three.values()), tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
@@ -192,7 +193,7 @@ def test_hostile_names_in_a_report(first: int, page: Path, three: dict[str, Path
         model["name"] = text
         model["warnings"] = [{"name": text, "message": text, "advice": text, "images": [1]}]
     (run / "record.json").write_text(json.dumps(content))
-    write_report([run], tmp_path / "page.html", title=texts[-1])
+    report([run], tmp_path / "page.html", title=texts[-1])
     parsed = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert {tag for tag, _ in parsed.tags} <= {tag for tag, _ in Page(page.read_text(encoding="utf-8")).tags}
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2028]", parsed.text)
@@ -206,13 +207,13 @@ def test_what_is_no_text_at_all_is_refused(three: dict[str, Path], tmp_path: Pat
     content["models"][0]["name"] = "\ud800"
     (run / "record.json").write_text(json.dumps(content))
     with pytest.raises(UsageError):
-        write_report([run], tmp_path / "page.html")
+        report([run], tmp_path / "page.html")
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_in_the_page_of_a_gate(text: str) -> None:
-    hostile = Page(renderers.get("html")(record(name=text, requirement=text, path=text, data=text)))
-    usual = Page(renderers.get("html")(record()))
+    hostile = Page(renderer_of(GateRecord, "html")(record(name=text, requirement=text, path=text, data=text)))
+    usual = Page(renderer_of(GateRecord, "html")(record()))
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in usual.tags]
 
 
@@ -220,6 +221,6 @@ def test_what_is_no_run_is_refused(tmp_path: Path, three: dict[str, Path]) -> No
     (tmp_path / "x.json").write_text('{"schema": "other/1"}')
     for path, says in ((tmp_path / "x.json", "other/1"), (tmp_path, "no finished run"), (tmp_path / "none", "cannot")):
         with pytest.raises(UsageError, match=says):
-            write_report([path], tmp_path / "page.html")
+            report([path], tmp_path / "page.html")
     with pytest.raises(UsageError, match="cannot write"):
-        write_report([three["norms.json"]], tmp_path / "no" / "page.html")
+        report([three["norms.json"]], tmp_path / "no" / "page.html")

@@ -15,7 +15,7 @@ from robcert.lipschitz.graph import graph_bound
 from robcert.network import from_module, load_model, zoo_names
 from robcert.sensitivity import jacobian as module
 from robcert.sensitivity.gradients import STATISTICS
-from robcert.sensitivity.jacobian import Sensitivity, Upper, jacobian
+from robcert.sensitivity.jacobian import Sensitivity, Upper, sensitivity
 from robcert.sensitivity.vulnerability import LEAST_LOSS, by_loss, by_margin, rank_correlation
 from robcert.types import NORMS, Dataset, Norm
 
@@ -35,7 +35,7 @@ def test_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm: Norm) -> No
     noise = dataclasses.replace(data, x=torch.rand_like(data.x))
     bound = graph_bound(model).bounds[norm]
     for some in (data, noise):
-        found = jacobian(model, some, norm)
+        found = sensitivity(model, some, norm)
         assert found.precision == "float64"
         assert 0 < found.largest("operator") <= bound.whole
         assert 0 < found.largest("row-dual") <= float(bound.logits.max())
@@ -58,7 +58,7 @@ def test_the_rest_of_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm:
     x = torch.rand(200, *model.input_shape)
     # From noise to nearly black images: paler noise crosses other faces of the network.
     x = x * torch.linspace(0.05, 1, 200).view(-1, 1, 1, 1)
-    found = jacobian(model, images(x, torch.arange(200) % 10), norm)
+    found = sensitivity(model, images(x, torch.arange(200) % 10), norm)
     bound = graph_bound(model).bounds[norm]
     assert 0 < found.largest("operator") <= bound.whole
     assert 0 < found.largest("row-dual") <= float(bound.logits.max())
@@ -73,12 +73,14 @@ def test_a_gradient_beyond_the_bound_is_a_defect(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "lipschitz_bound", halved)
     with pytest.raises(EvaluationError, match="exceeds the l2 bound"):
-        jacobian(load_model("digits-l2nnn"), load_dataset("digits", n=10))
+        sensitivity(load_model("digits-l2nnn"), load_dataset("digits", n=10))
 
 
 def test_adversarial_training_and_the_nonexpansive_network_have_smaller_jacobians() -> None:
     data = load_dataset("digits")
-    plain, trained, nonexpansive = (jacobian(load_model(f"digits-{name}"), data) for name in ("plain", "at", "l2nnn"))
+    plain, trained, nonexpansive = (
+        sensitivity(load_model(f"digits-{name}"), data) for name in ("plain", "at", "l2nnn")
+    )
     for name in ("spectral", "frobenius", "row", "margin", "probability"):
         assert trained.mean(name) < plain.mean(name)
         assert nonexpansive.mean(name) < plain.mean(name)
@@ -93,7 +95,7 @@ class Root(nn.Module):
 def test_an_infinite_gradient_names_the_image() -> None:
     model = from_module(Root(), (4,), 2)
     with pytest.raises(EvaluationError, match="NaN or infinite at 1 of 3 images .index 1."):
-        jacobian(model, images(torch.tensor([[0.5] * 4, [0.0] * 4, [1.0] * 4]), torch.tensor([0, 1, 0])))
+        sensitivity(model, images(torch.tensor([[0.5] * 4, [0.0] * 4, [1.0] * 4]), torch.tensor([0, 1, 0])))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -104,7 +106,7 @@ def test_a_network_that_is_nan_names_the_first_image(norm: Norm, n: int) -> None
     with torch.no_grad():  # after from_module has checked it
         next(model.module.parameters())[1, 2] = float("nan")
     with pytest.raises(EvaluationError, match=rf"NaN or infinite at {n} of {n} images .index 0."):
-        jacobian(model, images(torch.rand(n, 4), torch.zeros(n, dtype=torch.int64)), norm)
+        sensitivity(model, images(torch.rand(n, 4), torch.zeros(n, dtype=torch.int64)), norm)
 
 
 class Half(nn.Module):
@@ -118,7 +120,7 @@ def test_only_the_images_that_are_nan_are_counted() -> None:
     x = torch.full((300, 4), 0.9)
     x[[7, 200, 299], 0] = 0.0
     with pytest.raises(EvaluationError, match=r"NaN or infinite at 3 of 300 images .index 7."):
-        jacobian(from_module(Half(), (4,), 3), images(x, torch.zeros(300, dtype=torch.int64)))
+        sensitivity(from_module(Half(), (4,), 3), images(x, torch.zeros(300, dtype=torch.int64)))
 
 
 class Odd(nn.Module):
@@ -127,7 +129,7 @@ class Odd(nn.Module):
 
 
 def test_an_op_without_a_rule_leaves_the_bound_open() -> None:
-    found = jacobian(from_module(Odd(), (4,), 2), images(torch.rand(3, 4), torch.tensor([0, 1, 0])))
+    found = sensitivity(from_module(Odd(), (4,), 2), images(torch.rand(3, 4), torch.tensor([0, 1, 0])))
     assert found.upper.refused
     assert found.upper.whole == float("inf")
 
@@ -135,7 +137,7 @@ def test_an_op_without_a_rule_leaves_the_bound_open() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_estimate_from_the_margin_is_exact_on_linear_models(norm: Norm) -> None:
     net, x, y = random_linear(30, 2, 5)
-    found = jacobian(from_module(net, (30,), 2), images(x, y), norm)
+    found = sensitivity(from_module(net, (30,), 2), images(x, y), norm)
     torch.testing.assert_close(by_margin(found), exact_distance(net, x, y, norm), rtol=1e-6, atol=0)
 
 
@@ -144,11 +146,11 @@ def test_the_estimate_from_the_loss_is_eq_3_7() -> None:
     net, x, y = random_linear(30, 2, 6)
     weight = (net.weight[0] - net.weight[1]).detach().double()
     gap = exact_distance(net, x, y, "l2") * weight.norm()
-    found = jacobian(from_module(net, (30,), 2), images(x, y))
+    found = sensitivity(from_module(net, (30,), 2), images(x, y))
     loss = torch.log1p(torch.exp(-gap))
     expected = (LEAST_LOSS - loss) / (torch.sigmoid(-gap) * weight.norm())
     torch.testing.assert_close(by_loss(found), expected, rtol=1e-6, atol=0)
-    wrong = jacobian(from_module(net, (30,), 2), images(x, 1 - y))
+    wrong = sensitivity(from_module(net, (30,), 2), images(x, 1 - y))
     assert torch.equal(by_loss(wrong), torch.zeros(len(y), dtype=torch.float64)), "misclassified: distance 0"
     assert torch.equal(by_margin(wrong), torch.zeros(len(y), dtype=torch.float64))
 
@@ -164,7 +166,7 @@ def test_rank_correlation() -> None:
 
 def test_means_and_maxima_are_over_all_images() -> None:
     model, data = load_model("digits-plain"), load_dataset("digits", n=150)
-    found: Sensitivity = jacobian(model, data)
+    found: Sensitivity = sensitivity(model, data)
     for name in STATISTICS:
         values = found.values[name]
         assert values.shape == (150,)

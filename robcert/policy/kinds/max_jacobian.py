@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
-from robcert.sensitivity.jacobian import jacobian
+from robcert.sensitivity.jacobian import sensitivity
 
 
 class MaxJacobian:
@@ -24,7 +24,7 @@ class MaxJacobian:
 
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
-        found = jacobian(subject.model, subject.data, requirement.norm or "l2").upper
+        found = sensitivity(subject.model, subject.data, requirement.norm or "l2").upper
         if not found.measured_whole <= requirement.limit:  # so that NaN fails
             return Measurement("failed", found.measured_whole)
         if found.whole <= requirement.limit:

@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from robcert.policy.record import GateRecord, RequirementRecord
-from robcert.reports.gate import renderer
+from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade, images, spent
 from robcert.reports.text import plain
 
 _STYLES = {"proven": "green", "empirical": "green", "inconclusive": "yellow", "failed": "red"}
 
 
-@renderer("console")
+@renderer("console", GateRecord)
 def render(record: GateRecord) -> str:
     """A row a model and requirement, a line of reasons each, the verdict last."""
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robcert.policy.record import GateRecord, RequirementRecord
-from robcert.reports.gate import renderer
+from robcert.reports import renderer
 from robcert.reports.gate.markdown import head, reason, row, tail
 from robcert.reports.gate.words import asked, figure
 from robcert.reports.text import plain
@@ -13,7 +13,7 @@ LARGEST_SUMMARY = 1024 * 1024
 _LEFT_OUT = "\nThe rest does not fit into a summary; the json has all of it.\n"
 
 
-@renderer("github")
+@renderer("github", GateRecord)
 def render(record: GateRecord) -> str:
     """``::error`` or ``::warning`` lines, then one line with the verdict. The summary is `summary`."""
     lines = [_command(record, one) for one in record.requirements if not one.passed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robcert.policy.record import GateRecord, RequirementRecord
-from robcert.reports.gate import renderer
+from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade, images, spent
 from robcert.reports.page.parts import Cell, Section, Table, cells
 from robcert.reports.page.render import Line, render_page
@@ -12,7 +12,7 @@ _TONES = {"proven": "good", "empirical": "good", "inconclusive": "unsure", "fail
 _SOME = 50
 
 
-@renderer("html")
+@renderer("html", GateRecord)
 def render(record: GateRecord) -> str:
     """The page."""
     said = "passed" if record.passed else "not passed"

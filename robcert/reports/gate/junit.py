@@ -7,7 +7,7 @@ import io
 from junitparser import Attr, Error, Failure, JUnitXml, Properties, Property, TestCase, TestSuite
 
 from robcert.policy.record import GateRecord, RequirementRecord
-from robcert.reports.gate import renderer
+from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade
 from robcert.reports.text import plain
 
@@ -19,7 +19,7 @@ class _Case(TestCase):
     line = Attr()
 
 
-@renderer("junit")
+@renderer("junit", GateRecord)
 def render(record: GateRecord) -> str:
     """The XML text."""
     xml = JUnitXml("robcert gate")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from robcert.policy.record import GateRecord, RequirementRecord
-from robcert.reports.gate import renderer
+from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade, images, spent
 from robcert.reports.text import markdown
 
 _SOME = 50
 
 
-@renderer("markdown")
+@renderer("markdown", GateRecord)
 def render(record: GateRecord) -> str:
     """A heading with the verdict, a table, and the reasons."""
     return "\n".join([*head(record), *(row(one) for one in record.requirements), "", *reasons(record), *tail(record)])

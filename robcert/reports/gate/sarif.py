@@ -10,14 +10,14 @@ from urllib.parse import quote
 from robcert import __version__
 from robcert.policy.kinds import kinds
 from robcert.policy.record import GateRecord, RequirementRecord
-from robcert.reports.gate import renderer
+from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade
 from robcert.reports.text import plain
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
-@renderer("sarif")
+@renderer("sarif", GateRecord)
 def render(record: GateRecord) -> str:
     """The JSON text. What holds is no result: code scanning opens an alert for each, and closes those that are gone."""
     names = kinds.names()

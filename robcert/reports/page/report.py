@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from robcert.errors import UsageError
@@ -11,8 +12,8 @@ from robcert.reports.page.sources import read_sources
 from robcert.runs.files import write_atomically
 
 
-def write_report(paths: list[Path], output: Path, title: str | None = None) -> str:
-    """Write a page about runs and records.
+def report(paths: Sequence[str | Path], output: str | Path = "report.html", title: str | None = None) -> str:
+    """Write one self-contained page of HTML about runs and records: no script, nothing loaded from anywhere.
 
     Args:
         paths: run directories, and json files of certify, norms and jacobian.
@@ -25,7 +26,8 @@ def write_report(paths: list[Path], output: Path, title: str | None = None) -> s
     Raises:
         UsageError: a path is no run and no record; the page cannot be written.
     """
-    sources = read_sources(paths)
+    output = Path(output)
+    sources = read_sources([Path(path) for path in paths])
     names = [model.name for run in sources.runs for model in run.record.models]
     names += [model.name for _, record in [*sources.certificates, *sources.norms] for model in record.models]
     models = ", ".join(dict.fromkeys(names)) or "models"

@@ -1,0 +1,115 @@
+"""``robcert.certify``: what is proven, image by image."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from robcert.certify import Certificates, Search, certificates
+from robcert.certify.hybrid import Switch, hybrid, thresholds
+from robcert.engine.allocator import keep_memory
+from robcert.engine.batching import logits_of
+from robcert.errors import UsageError, did_you_mean
+from robcert.runs.records.certify import CertifyRecord, certified_model
+from robcert.runs.spec import threat_record
+from robcert.runs.standing import standing
+from robcert.types import Dataset, LoadedModel, Threat
+
+CertifyGoal = Literal["decide", "radius"]
+GOALS: tuple[CertifyGoal, ...] = ("decide", "radius")
+
+
+def certify(
+    model: LoadedModel | Sequence[LoadedModel],
+    data: Dataset | Sequence[Dataset],
+    threat: Threat,
+    method: str = "best",
+    *,
+    goal: CertifyGoal = "decide",
+    time_per_image: float | None = 2.0,
+    seed: int = 0,
+    options: Mapping[str, float] | None = None,
+    bins: int = 0,
+    attack_run: str | Path | None = None,
+    fallback: LoadedModel | None = None,
+    switch: Sequence[float] | None = None,
+) -> CertifyRecord:
+    """Prove, for every image, a radius within which no perturbation changes the answer.
+
+    An image is certified at eps if its radius is larger, all rounding of the float32 network included.
+
+    Args:
+        model: one network or several (`robcert.load_model`).
+        data: the images (`robcert.load_dataset`): one data set for all networks, or one for each.
+        threat: norm and budgets.
+        method: a certificate ("best": the ladder from cheap to dear), or several with commas.
+        goal: "decide" (only whether each budget is certified) or "radius" (the largest certified radius).
+        time_per_image: seconds for an image, on average; what is undecided by then is not certified. None: no limit.
+        seed: of the samples of smoothing.
+        options: of smoothing: "sigma", "samples", "confidence".
+        bins: count in so many bins of the images, sorted by confidence gap; 0: none.
+        attack_run: a finished run of `robcert.attack` on the same images, whose accuracy the bins show too.
+        fallback: another network, which answers where the confidence gap is small (hybrid model).
+        switch: gaps below which ``fallback`` answers; by default some of those that occur.
+
+    Returns:
+        For each network and method: counts at each budget, and the radii of all images.
+
+    Raises:
+        UsageError: a name, a budget or a shape does not fit.
+        EvaluationError: no method supports the network.
+    """
+    models = [model] if isinstance(model, LoadedModel) else list(model)
+    sets = [data] * len(models) if isinstance(data, Dataset) else list(data)
+    if goal not in GOALS:
+        raise UsageError(f"unknown goal {goal!r}", did_you_mean(goal, GOALS))
+    methods = methods_of(method)
+    _check_tables(methods, bins, attack_run, fallback)
+    search = Search(
+        eps=threat.eps,
+        largest=goal == "radius",
+        seconds=time_per_image,
+        seed=seed,
+        options=options or {},
+    )
+    keep_memory()
+    records = []
+    for (one, images), name in itertools.product(zip(models, sets, strict=True), methods):
+        found = certificates.get(name)(one, images.x, images.y, threat.norm, search)
+        switches = [] if fallback is None else _switches(found, fallback, images, switch)
+        attacked: Tensor | None = None if attack_run is None else standing(Path(attack_run), one, images, threat)
+        records.append(certified_model(one, images, threat, found, bins, attacked, switches, search.largest))
+    return CertifyRecord(method=",".join(methods), threat=threat_record(threat), models=records)
+
+
+def methods_of(text: str) -> list[str]:
+    """Return the names of certificates in a text with commas.
+
+    Raises:
+        UsageError: one is unknown, or there is none.
+    """
+    methods = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) or [""]
+    for name in methods:
+        certificates.get(name)
+    return methods
+
+
+def _check_tables(methods: list[str], bins: int, attack_run: object, fallback: object) -> None:
+    given = [name for name, value in (("--bins", bins), ("--run", attack_run), ("--fallback", fallback)) if value]
+    if given and "smoothing" in methods:
+        raise UsageError(
+            f"{' and '.join(given)} sort and switch by the confidence gap, and the smoothed classifier has none",
+            "Certify with --method smoothing alone, or choose another method for these tables",
+        )
+
+
+def _switches(
+    found: Certificates, fallback: LoadedModel, images: Dataset, switch: Sequence[float] | None
+) -> list[tuple[str, Switch]]:
+    right = logits_of(fallback.module, images.x, 128).argmax(dim=1) == images.y
+    steps = thresholds(found.gap) if switch is None else list(switch)
+    return [(fallback.name, hybrid(found.gap, found.prediction == images.y, right, at)) for at in steps]

@@ -1,0 +1,50 @@
+"""``robcert.jacobian``: the norms of gradients over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from robcert.runs.records.jacobian import Distances, JacobianRecord, jacobian_record
+from robcert.runs.standing import adversarial_distances
+from robcert.sensitivity.jacobian import sensitivity
+from robcert.types import Dataset, LoadedModel, Norm
+
+
+def jacobian(
+    model: LoadedModel | Sequence[LoadedModel],
+    data: Dataset,
+    norm: Norm = "l2",
+    *,
+    attack_run: str | Path | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> JacobianRecord:
+    """Measure how fast the answer changes with the image: norms of gradients over the data (paper E).
+
+    The mean over the images is the total variation, the maximum a lower bound of the Lipschitz constant (eq. 2.3);
+    the bound of the graph is an upper one.
+
+    Args:
+        model: one network or several (`robcert.load_model`); evaluated in float64 where that is possible.
+        data: at least one image (`robcert.load_dataset`).
+        norm: of the threat; gradients are measured in its dual norm too.
+        attack_run: a finished run of `robcert.attack` with the goal "minimize" on the same images, with whose
+            distances the estimates from one gradient are compared.
+        advance: is told how many images were measured since the last call.
+
+    Returns:
+        For each network: every statistic of every image, bounds of the graph, and two estimates of the distance.
+
+    Raises:
+        UsageError: the run does not fit.
+        EvaluationError: a gradient is not finite, or lies beyond the bound of the graph (a defect of robcert).
+    """
+    models = [model] if isinstance(model, LoadedModel) else list(model)
+    known = [
+        None
+        if attack_run is None
+        else Distances(str(attack_run), adversarial_distances(Path(attack_run), one, data, norm))
+        for one in models
+    ]
+    found = [sensitivity(one, data, norm, advance) for one in models]
+    return jacobian_record(list(zip(models, found, known, strict=True)), data, norm)

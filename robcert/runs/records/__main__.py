@@ -1,0 +1,26 @@
+"""``python -m robcert.runs.records certify > docs/schemas/certify-1.json`` writes a published schema."""
+
+from __future__ import annotations
+
+import sys
+
+from robcert.runs.records import Record, schema
+from robcert.runs.records.certify import CertifyRecord
+from robcert.runs.records.compare import CompareRecord
+from robcert.runs.records.detect import DetectRecord, ScreenRecord
+from robcert.runs.records.jacobian import JacobianRecord
+from robcert.runs.records.norms import NormsRecord
+from robcert.runs.records.separation import SeparationsRecord
+
+FORMS: dict[str, type[Record]] = {
+    "certify": CertifyRecord,
+    "compare": CompareRecord,
+    "detect": DetectRecord,
+    "jacobian": JacobianRecord,
+    "norms": NormsRecord,
+    "screen": ScreenRecord,
+    "separation": SeparationsRecord,
+}
+
+if __name__ == "__main__":
+    sys.stdout.write(schema(FORMS[sys.argv[1]]))
