@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from robcert.certify.kernels import check_kernels
+from robcert.certify.rounding_analysis import Analysis, RoundingBound
 from robcert.certify.rounding_constants import check_constants
 from robcert.certify.rounding_rules import FLOAT64
-from robcert.certify.rounding_walk import Analysis, NodeError, RoundingBound
 from robcert.graph.fingerprint import fingerprint
 from robcert.math.rounding import up
 from robcert.network.fold import copy_module
@@ -33,7 +33,6 @@ from robcert.types import LoadedModel, Norm
 
 __all__ = [
     "Analysis",
-    "NodeError",
     "RoundingBound",
     "analyse",
     "gap_error64",

@@ -73,7 +73,7 @@ class Table:
 
 def registered() -> dict[str, set[str]]:
     """Analysis -> the operators that it has a rule for."""
-    import robcert.certify.rounding_walk  # noqa: F401 (registers the rules of rounding)
+    import robcert.certify.rounding_domain  # noqa: F401 (registers the rules of rounding)
     from robcert.certify.relax.rules import relaxations
     from robcert.certify.rounding_rules import RULES
     from robcert.lipschitz.rules import rules

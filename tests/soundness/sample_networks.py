@@ -76,7 +76,7 @@ class Pair:
 
 def operators() -> list[str]:
     """Every operator with a rule for slopes, for linear bounds or for rounding."""
-    import robcert.certify.rounding_walk  # noqa: F401 (registers the rules of rounding)
+    import robcert.certify.rounding_domain  # noqa: F401 (registers the rules of rounding)
     from robcert.certify.relax.rules import relaxations
     from robcert.certify.rounding_rules import RULES
     from robcert.lipschitz.rules import rules
