@@ -2,7 +2,7 @@
 
     python benchmarks/reference.py record before.json
     python benchmarks/reference.py compare before.json      # after a change that is to change nothing
-    python benchmarks/reference.py record tenth.json --tenth
+    python benchmarks/reference.py record tests/e2e/reference.json --tenth      # what the default tests compare with
     python benchmarks/reference.py compare before.json --only certify,digits-at
 
 Everything goes through the command line, whose flags and json stay, one thread each: radii of every certificate
@@ -63,8 +63,9 @@ def _of(model: str) -> list[Case]:
     found: list[Case] = []
     for norm in NORMS:
         eps = EPS[model.partition("-")[0]][norm]
-        certify = ("certify", model, "--norm", norm, "--eps", eps, "--time-per-image", "100000", "--method")
-        found.append(Case(f"{model} {norm} gap", (*certify, "gap"), 50))
+        gap = ("certify", model, "--norm", norm, "--eps", eps, "--method", "gap")
+        certify = (*gap[:-2], "--time-per-image", "100000", "--method")
+        found.append(Case(f"{model} {norm} gap", gap, 50))
         for method, n in (
             ("ibp", 30 if digits else 8 if not wide else 4),
             ("crown-ibp", 30 if digits else 5 if not wide else 2),
@@ -105,14 +106,19 @@ def _of(model: str) -> list[Case]:
     return [*found, Case(f"{model} smoothing", smoothing, 50 if digits else 10)]
 
 
-def found_by(case: Case, tenth: bool) -> dict[str, Any]:
+def tenth() -> list[Case]:
+    """Those of the default tests, which take a tenth of the images."""
+    return [case for case in _of("digits-at") if not case.name.endswith(("strong", "alpha-crown"))]
+
+
+def found_by(case: Case, few: bool) -> dict[str, Any]:
     """What a command finds: (index, status or prediction, numbers) an image, and a digest of the examples' bytes."""
-    n = max(1, case.n // 10) if tenth else case.n
+    n = max(1, case.n // 10) if few else case.n
     with tempfile.TemporaryDirectory() as folder:
         run = ["--run", f"{folder}/run"] if case.attack else []
         code, said = _command(*case.arguments, "--n", str(n), *run, "--format", "json")
         if code:
-            return {"refused": said.splitlines()[-1] if said else f"exit code {code}"}
+            return {"refused": said.splitlines()[0] if said else f"exit code {code}"}
         (model,) = json.loads(said)["models"]
         if case.attack:
             images = [[i["index"], i["status"], i["distance"]] for i in model["images"]]
@@ -175,7 +181,7 @@ def differences(before: dict[str, Any], after: dict[str, Any], exact: bool) -> l
                 for was, now in zip(old, new, strict=True)
                 if not all(_same(a, b, exact) for a, b in zip(was, now, strict=True))
             ]
-        elif old != new and (exact or key != "examples"):
+        elif old != new and key != "refused" and (exact or key != "examples"):
             lines.append(f"{key}: was {old}, is {new}")
     return lines
 
@@ -194,12 +200,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["record", "compare"])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--tenth", action="store_true", help="a tenth of the images of each case")
+    parser.add_argument("--tenth", action="store_true", help="one network's quick cases, with a tenth of the images")
     parser.add_argument("--only", default="", help="cases whose names have all these words, comma-separated")
     options = parser.parse_args()
     words = [word for word in options.only.split(",") if word]
-    chosen = [case for case in cases() if all(word in case.name for word in words)]
     record = options.what == "record"
+    chosen = tenth() if record and options.tenth else cases()
+    chosen = [case for case in chosen if all(word in case.name for word in words)]
     stored: dict[str, Any] = {"tenth": options.tenth, "cases": {}} if record else json.loads(options.file.read_text())
     exact = record or stored["arithmetic"] == arithmetic()
     wrong, start = 0, time.monotonic()
