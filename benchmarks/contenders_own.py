@@ -12,8 +12,8 @@ from torch import Tensor
 
 from robcert import __version__
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.engine.leg import Leg
-from robcert.engine.witnesses import Witnesses
 from robcert.types import Batch, Goal, Norm, Threat
 
 
@@ -25,13 +25,13 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
         options |= {"abort_early": False}  # a step of those that are taken is what is timed
     n = len(task.x)
     images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
-    witnesses = Witnesses(task.x)
+    bracket = Bracket(torch.arange(len(task.x)))
     leg = Leg(
         task.loaded(counted),
         attacks.get(name)(**options),
         name,
         images,
-        witnesses,
+        bracket,
         Threat(norm, (setting.eps,)),
         goal,
         seed=0,
@@ -43,8 +43,8 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
     )
     leg.run()
     found = task.x.clone()
-    for position, example in witnesses.x.items():
-        found[position] = example
+    for position, example in bracket.found().items():
+        found[position] = example.point
     return found
 
 

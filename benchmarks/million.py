@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.leg import Leg
-from robcert.engine.witnesses import Witnesses
 from robcert.network import load_model
 from robcert.types import Batch, Threat
 
@@ -45,10 +45,10 @@ def main() -> None:
     with torch.no_grad():
         right = (model.module(data.x).argmax(1) == data.y).nonzero().flatten()[: arguments.images]
     images = Batch(data.x[right], data.y[right], data.index[right])
-    witnesses = Witnesses(images.x)
+    bracket = Bracket(images.index)
     attack = attacks.get("cw")(iterations=arguments.iterations, search_steps=1, abort_early=False)  # type: ignore[call-arg]
     threat = Threat("l2", (arguments.eps,))
-    leg = Leg(model, attack, "cw", images, witnesses, threat, "decide", 0, list(range(len(right))), 1, 128)
+    leg = Leg(model, attack, "cw", images, bracket, threat, "decide", 0, list(range(len(right))), 1, 128)
     seen: dict[str, float] = {}
     done, began = 0, time.process_time()
 
@@ -62,7 +62,7 @@ def main() -> None:
     seconds, memory = time.process_time() - began, resident()
     result = {
         "iterations": done,
-        "open": int((witnesses.distance > arguments.eps).sum()),
+        "open": int((bracket.distance > arguments.eps).sum()),
         "images": len(right),
         "rate_begin": seen["iterations"] / seen["seconds"],
         "rate_whole": done / seconds,

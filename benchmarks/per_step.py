@@ -17,10 +17,10 @@ from task import Task
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.engine.capture import Launched, recorder_for
 from robcert.engine.fusion import inductor
 from robcert.engine.leg import Leg
-from robcert.engine.witnesses import Witnesses
 from robcert.types import Batch, Threat
 
 ATTACKS: dict[str, Family] = {"pgd": "pgd linf", "cw": "cw l2", "apgd": "apgd linf", "ddn": "ddn l2"}
@@ -96,7 +96,7 @@ def leg_over(task: Task, name: str, how: How, iterations: int = LONG) -> Leg:
         kind(**options),
         name,
         images,
-        Witnesses(images.x),
+        Bracket(images.index),
         Threat(NORM[family], (TINY,)),
         "decide",
         seed=0,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.engine.leg import Leg
 from robcert.engine.precision import Lowered
-from robcert.engine.witnesses import Witnesses
 from robcert.types import NORMS, Batch, Goal, LoadedModel, Norm, Source, Threat
 
 WIDE = (-10.0, 11.0)
@@ -100,17 +100,26 @@ def run_leg(
     search: Lowered | None = None,
     layout: nn.Module | None = None,
     **options: Any,
-) -> tuple[Witnesses, Leg]:
+) -> tuple[Bracket, Leg]:
     """Run one leg over all images."""
     images = Batch(x, y, torch.arange(len(y)) if index is None else index)
-    witnesses = Witnesses(x)
+    bracket = Bracket(images.index)
     attack = attacks.get(name)(iterations=iterations, **options)
     entrants, forms = list(range(len(y))), {"search": search, "layout": layout}
-    leg = Leg(model, attack, name, images, witnesses, threat, goal, seed, entrants, restarts, slots, **forms)
+    leg = Leg(model, attack, name, images, bracket, threat, goal, seed, entrants, restarts, slots, **forms)
     leg.run()
-    return witnesses, leg
+    return bracket, leg
 
 
-def broken(witnesses: Witnesses, eps: float) -> list[bool]:
+def broken(bracket: Bracket, eps: float) -> list[bool]:
     """Per image: was an example within eps found?"""
-    return (witnesses.distance <= eps).tolist()
+    return (bracket.distance <= eps).tolist()
+
+
+def known(bracket: Bracket) -> dict[int, tuple[Any, ...]]:
+    """All that is known about each image, to be compared, by its index."""
+    rows = zip(bracket.index.tolist(), bracket.wrong.tolist(), bracket.examples, bracket.certificates, strict=True)
+    return {
+        index: (wrong, None if example is None else example.key, certificate)
+        for index, wrong, example, certificate in rows
+    }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.attacks.protocol import Attack, Problem, Refining, select
+from robcert.bracket import Bracket, Provenance
 from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.ending import Ending
@@ -27,7 +28,6 @@ from robcert.engine.slots import IDLE, Slots
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.steps import Steps
 from robcert.engine.verifier import Verifier
-from robcert.engine.witnesses import Found, Witnesses
 from robcert.math.norms import nearly
 from robcert.network.adapt import check_gradient
 from robcert.types import Batch, Goal, LoadedModel, Threat
@@ -44,7 +44,7 @@ class Leg:
         attack: with its options; ``attack.iterations`` is the budget.
         name: what a table calls the attack.
         images: all images of the run, on the device.
-        witnesses: the best examples of the run so far; the leg adds to them.
+        bracket: what is known about the images; the leg adds examples.
         threat, goal, seed: see `Problem`.
         entrants: positions of the images to attack.
         restarts: how often each is attacked.
@@ -68,7 +68,7 @@ class Leg:
         attack: Attack,
         name: str,
         images: Batch,
-        witnesses: Witnesses,
+        bracket: Bracket,
         threat: Threat,
         goal: Goal,
         seed: int,
@@ -88,7 +88,7 @@ class Leg:
         self.search = search if isinstance(attack, Refining) else None
         self.model, self.attack, self.name = model, attack, name
         self.module = layout or model.module
-        self.images, self.witnesses = images, witnesses
+        self.images, self.bracket = images, bracket
         self.threat, self.seed = threat, seed
         self.goal: Goal = goal
         self.guard = guard
@@ -214,7 +214,7 @@ class Leg:
             problem.rivals[at], forwards = self.rivals(positions.tolist(), self.slots.count)
             self.spent.forwards += forwards
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
-        known = self.witnesses.distance[positions.cpu()].float().to(problem.best.device)
+        known = self.bracket.distance[positions.cpu()].float().to(problem.best.device)
         known = torch.full_like(known, float("inf")) if self.anew else known
         self.oracle.forget(at, known)
         mask = torch.zeros_like(problem.y, dtype=torch.bool)
@@ -238,12 +238,12 @@ class Leg:
             self._verify(rows, last)
             for row in rows:
                 position = self.slots.position[row]
-                if self.goal == "decide" and float(self.witnesses.distance[position]) <= self.threat.largest:
+                if self.goal == "decide" and float(self.bracket.distance[position]) <= self.threat.largest:
                     decided.add(position)
                 elif self.goal == "decide" and best[row] <= within:
                     # Refused: forget the point, so that the search goes on instead of stopping at it again.
                     self.unconfirmed.add(position)
-                    self.problem.best[row] = float(self.witnesses.distance[position])
+                    self.problem.best[row] = float(self.bracket.distance[position])
         let_go += [row for row in self.slots.busy if self.slots.position[row] in decided and row not in let_go]
         self._diagnose(let_go)
         before = self.slots.remaining
@@ -259,17 +259,11 @@ class Leg:
         self.spent.forwards += outcome.calls
         self.spent.backwards += outcome.calls
         for k, row in enumerate(rows):
-            found = Found(
-                self.name,
-                self.attack.iterations,
-                int(outcome.iteration[k]),
-                self.slots.restart[row],
-                int(outcome.verified.label[k]),
-            )
+            how = Provenance(self.name, self.attack.iterations, int(outcome.iteration[k]), self.slots.restart[row])
             position = self.slots.position[row]
-            was_open = float(self.witnesses.distance[position]) > self.threat.largest
-            self.witnesses.offer(position, k, outcome.verified, found)
-            if was_open and float(self.witnesses.distance[position]) <= self.threat.largest:
+            was_open = float(self.bracket.distance[position]) > self.threat.largest
+            outcome.verified.offer(k, self.bracket, position, how)
+            if was_open and float(self.bracket.distance[position]) <= self.threat.largest:
                 self.broke.add(position)
 
     def _diagnose(self, rows: list[int]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks.objectives import margin
+from robcert.bracket import Bracket, Example, Provenance
 from robcert.engine.batching import logits_of
 from robcert.engine.expectation import draws_of
 from robcert.engine.oracle import Guard
@@ -48,6 +49,13 @@ class Verified:
     def take(self, rows: Tensor) -> Verified:
         """Some rows of them, (m,) int64 or a mask (n,) bool."""
         return Verified(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def offer(self, row: int, bracket: Bracket, position: int, provenance: Provenance) -> None:
+        """Give the candidate in a row to the bracket of its image, if it is accepted and closer than what is known."""
+        distance = float(self.distance[row])
+        if bool(self.accepted[row]) and distance < float(bracket.distance[position]):
+            point = self.x[row].detach().cpu().clone()
+            bracket.update(position, Example(point, distance, int(self.label[row]), provenance))
 
     def put(self, rows: Tensor, other: Verified) -> Verified:
         """All of them, with others in the given rows (m,) int64."""

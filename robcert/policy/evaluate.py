@@ -14,6 +14,7 @@ import numpy
 import torch
 
 from robcert import __version__
+from robcert.bracket import Bracket
 from robcert.errors import EvaluationError, UsageError
 from robcert.policy.baseline import Baseline, BaselineEntry, read_baseline, stood, write_baseline
 from robcert.policy.finding import Asked, attacked, measured
@@ -25,7 +26,7 @@ from robcert.policy.record import GatedModel, GateRecord, PolicyRecord, Requirem
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import PASSING, judge, overall
 from robcert.runs.api import attack
-from robcert.runs.early import OUT_OF_TIME, Enough, Standing
+from robcert.runs.early import OUT_OF_TIME, Enough
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import ModelRecord, RunRecord, Versions
 from robcert.runs.reporter import Reporter, Silent
@@ -255,8 +256,8 @@ def _run(
 ) -> RunRecord:
     first = group.first
 
-    def enough(known: Standing) -> str | None:
-        worst, best = known.certified[0], known.standing[0]
+    def enough(bracket: Bracket) -> str | None:
+        worst, best = bracket.certified(group.eps).numpy(), bracket.standing(group.eps).numpy()
         if questions and all(judge(question, worst, best, finished=False).settled for question in questions):
             settle()
             if not how.full:

@@ -14,9 +14,9 @@ from torch import Tensor
 from robcert.attacks.objectives import margin
 from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import diameter
+from robcert.bracket import Bracket
 from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
-from robcert.engine.witnesses import Witnesses
 from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
 from robcert.types import Batch, Dataset, LoadedModel, Threat
@@ -71,9 +71,7 @@ def check_unbounded(
     model: LoadedModel,
     images: Batch,
     threat: Threat,
-    wrong: Tensor,
-    witnesses: Witnesses,
-    radius: Tensor,
+    bracket: Bracket,
     seed: int,
     slots: int,
 ) -> Unbounded:
@@ -83,24 +81,23 @@ def check_unbounded(
     attack that has nothing to follow. ``unbounded``: the positions that stand. Without a
     gradient nothing is tried.
     """
-    standing = ~wrong & (witnesses.distance > threat.largest) & (radius <= threat.largest)
-    standing = standing & witnesses.distance.isinf()
+    standing = bracket.standing(threat.largest) & ~bracket.certified(threat.largest) & bracket.distance.isinf()
     rows = standing.nonzero().flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()].tolist() if len(rows) else []
     if not rows or model.no_gradient:
         return Unbounded()
     free = Threat(threat.norm, (diameter(threat, images.x[0].numel()),), threat.box)
-    own = Witnesses(images.x)
+    own = Bracket(images.index)
     attack = PGD(iterations=STEPS, objective="margin")
     leg = Leg(model, attack, "pgd", images, own, free, "decide", seed, rows, 1, slots)
     leg.run()
     notes = {"unbounded": [row for row in rows if not bool(own.distance[row].isfinite())], "unbounded_tried": rows}
-    before = attacked_correct(wrong, witnesses, threat)
+    before = attacked_correct(bracket, threat)
     for row in rows:
-        found = own.found[row]
-        if found is not None and float(own.distance[row]) <= threat.largest:
-            witnesses.put(row, own.x[row], float(own.distance[row]), found)
-    after = attacked_correct(wrong, witnesses, threat)
+        found = own.examples[row]
+        if found is not None and found.distance <= threat.largest:
+            bracket.update(row, found)
+    after = attacked_correct(bracket, threat)
     forwards, backwards, seconds = leg.spent.forwards, leg.spent.backwards, round(leg.spent.seconds, 3)
     if before == after:
         return Unbounded(notes, spent=SpentRecord(forwards=forwards, backwards=backwards, seconds=seconds))

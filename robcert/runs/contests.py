@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from robcert.bracket import Bracket
 from robcert.engine.leg import Leg
 from robcert.engine.plateau import judge
 from robcert.engine.snapshot import Spent
-from robcert.engine.witnesses import Witnesses
 from robcert.math.binomial import sign_test
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.record import LegRecord, RunSpec
@@ -86,7 +86,7 @@ class Rerun:
         """Run leg ``k``; the positions that it breaks."""
         if not positions:
             return set()
-        plan, own, threat = self.plan[k], Witnesses(self.images.x), self.threat
+        plan, own, threat = self.plan[k], Bracket(self.images.index), self.threat
         attack, seed = build(plan, threat.norm, self.spec.options), self.spec.seed + 7919 * k
         leg = Leg(
             self.model, attack, plan.attack, self.images, own, threat, "decide", seed, positions, plan.restarts,

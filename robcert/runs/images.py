@@ -1,25 +1,12 @@
-"""Which images a leg attacks, and which were never right."""
+"""The answers of a model to the clean images."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from robcert.engine.batching import logits_of
-from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError
-from robcert.runs.proof import Proof
-from robcert.types import Dataset, LoadedModel, Threat
-
-
-def entrants(wrong: Tensor, witnesses: Witnesses, proof: Proof, threat: Threat, minimize: bool) -> list[int]:
-    """Positions that a leg attacks: with "decide" the open ones, with "minimize" all that can still get closer.
-
-    An image that is certified beyond the largest budget is never attacked.
-    """
-    going = ~wrong & (proof.radius <= threat.largest)
-    if not minimize:
-        going = going & (witnesses.distance > threat.largest)
-    return going.nonzero().flatten().tolist()
+from robcert.types import Dataset, LoadedModel
 
 
 def clean_logits(model: LoadedModel, data: Dataset, slots: int) -> Tensor:

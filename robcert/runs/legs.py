@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robcert.attacks import Attack
+from robcert.bracket import Bracket
 from robcert.engine.crew import Crew
 from robcert.engine.leg import Leg
 from robcert.engine.precision import Lowered
 from robcert.engine.snapshot import Snapshot
-from robcert.engine.witnesses import Witnesses
-from robcert.runs.images import entrants
 from robcert.runs.plan import LegPlan
-from robcert.runs.proof import Proof
 from robcert.runs.reporter import Reporter
 from robcert.runs.stages import Done, Stage, bring_closer, last_chance, stages
 from robcert.types import Batch, Goal, LoadedModel, Threat
-
-REACH = 1.5
-"""An image is asked about at a budget where its closest example is at most so many budgets away: one that is farther
-has been searched at distances in between, and asking again found next to nothing (`benchmarks/several_eps.py`)."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +39,6 @@ class Place:
         return Place(replace(self.model, module=module), images, layout, search)
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known of the images of a run while it goes on."""
-
-    wrong: Tensor
-    witnesses: Witnesses
-    proof: Proof
-
-    def entrants(self, stage: Stage) -> list[int]:
-        """The positions that a stage attacks."""
-        return entrants(self.wrong, self.witnesses, self.proof, stage.threat, stage.goal == "minimize")
-
-    def within_reach(self, stage: Stage) -> list[int]:
-        """Those whose closest example is nearer than `REACH` budgets, or that have none."""
-        limit, distance = REACH * stage.threat.largest, self.witnesses.distance
-        return [p for p in self.entrants(stage) if float(distance[p]) <= limit or math.isinf(float(distance[p]))]
-
-
 class StagedLeg:
     """One leg of a plan.
 
@@ -74,7 +49,7 @@ class StagedLeg:
         threat: all budgets of the run.
         goal: of the run.
         seed: of the leg.
-        known: what is known of the images; the leg adds to the witnesses.
+        bracket: what is known about the images; the leg adds examples.
         width: the most images attacked at once.
         reporter: is told of every stage.
         snapshot: where to go on, or None.
@@ -91,17 +66,17 @@ class StagedLeg:
         threat: Threat,
         goal: Goal,
         seed: int,
-        known: Known,
+        bracket: Bracket,
         width: int,
         reporter: Reporter,
         snapshot: Snapshot | None = None,
     ) -> None:
         self.places, self.plan, self.attack, self.threat, self.seed = places, plan, attack, threat, seed
-        self.known, self.width, self.reporter = known, width, reporter
+        self.bracket, self.width, self.reporter = bracket, width, reporter
         self.snapshot = snapshot
         self.stages = stages(goal, threat)
         each = [Stage("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps]
-        self.done = Done([known.entrants(one) for one in each]) if snapshot is None else Done.before(snapshot)
+        self.done = Done([one.entrants(bracket) for one in each]) if snapshot is None else Done.before(snapshot)
         self.crew: Crew | None = None
 
     def run(self, look: Callable[[Crew], None]) -> None:
@@ -114,28 +89,28 @@ class StagedLeg:
     def finished(self) -> int:
         """How many images were attacked to the end of the leg, where it is ended now."""
         left = set[int]() if self.crew is None else self.crew.pending
-        left = left.union(*(self.known.within_reach(stage) for stage in self.stages[self.done.stages + 1 :]))
+        left = left.union(*(stage.within_reach(self.bracket) for stage in self.stages[self.done.stages + 1 :]))
         return len(self.done.entered - left)
 
     def _stage(self, stage: Stage, look: Callable[[Crew], None]) -> None:
         snapshot, self.snapshot = self.snapshot, None
         if self.done.stages == 0:
             if snapshot is None:
-                self.done.begin(self.known.entrants(stage))
+                self.done.begin(stage.entrants(self.bracket))
             self._attack(stage, self.done.entering, snapshot, look)
             return
-        model, images, witnesses = self.places[0].model, self.places[0].images, self.known.witnesses
+        model, images, bracket = self.places[0].model, self.places[0].images, self.bracket
         if snapshot is None:
-            near = self.known.within_reach(stage)
+            near = stage.within_reach(self.bracket)
             self.done.begin(near)
             self.done.pay(
-                last_chance(model, self.attack, self.plan.attack, stage.threat, images, witnesses, near, self.width)
+                last_chance(model, self.attack, self.plan.attack, stage.threat, images, bracket, near, self.width)
             )
-        still = self.known.within_reach(stage)
+        still = stage.within_reach(self.bracket)
         if still or snapshot is not None:
             self._attack(stage, still, snapshot, look)
-        broke = [p for p in self.done.entering if float(witnesses.distance[p]) <= stage.threat.largest]
-        self.done.pay(bring_closer(model, self.threat, images, witnesses, broke, self.width))
+        broke = [p for p in self.done.entering if float(bracket.distance[p]) <= stage.threat.largest]
+        self.done.pay(bring_closer(model, self.threat, images, bracket, broke, self.width))
 
     def _attack(
         self, stage: Stage, entering: list[int], snapshot: Snapshot | None, look: Callable[[Crew], None]
@@ -161,7 +136,7 @@ class StagedLeg:
                 attack=self.attack,
                 name=self.plan.attack,
                 images=place.images,
-                witnesses=self.known.witnesses,
+                bracket=self.bracket,
                 threat=stage.threat,
                 goal=stage.goal,
                 seed=self.seed,

@@ -7,13 +7,13 @@ import re
 import torch
 from torch.export import ExportedProgram
 
-from robcert.engine.witnesses import Witnesses
+from robcert.bracket import Bracket
 from robcert.errors import EvaluationError
 from robcert.graph.known import graph_of
 from robcert.network.export import export_pt2, exported_program
 from robcert.network.fold import copy_module
 from robcert.runs.files import explained
-from robcert.runs.proof import Proof
+from robcert.runs.proof import Attempt
 from robcert.runs.record import ModelRecord, RunSpec
 from robcert.runs.store import RunStore
 from robcert.runs.summary import as_list
@@ -26,8 +26,8 @@ def write_contradiction(
     data: Dataset,
     threat: Threat,
     positions: list[int],
-    witnesses: Witnesses,
-    proof: Proof,
+    bracket: Bracket,
+    attempt: Attempt,
 ) -> None:
     """Write examples that contradict certificates, beside the certified radii."""
     at = torch.tensor(positions, dtype=torch.int64)
@@ -35,12 +35,12 @@ def write_contradiction(
         "index": data.index.cpu()[at],
         "label": data.y.cpu()[at],
         "x": data.x.cpu()[at],
-        "adversarial": torch.stack([witnesses.x[i] for i in positions]),
-        "distance": witnesses.distance[at],
-        "radius": proof.radius[at],
+        "adversarial": bracket.points(positions),
+        "distance": bracket.distance[at],
+        "radius": bracket.radius[at],
     }
-    constants = proof.certificates.constants if proof.certificates else {}
-    store.write_tensors(name, tensors, {"norm": threat.norm, "method": proof.method, "constants": constants})
+    constants = attempt.found.constants if attempt.found else {}
+    store.write_tensors(name, tensors, {"norm": threat.norm, "method": attempt.method, "constants": constants})
 
 
 def write_examples(
@@ -50,7 +50,7 @@ def write_examples(
     data: Dataset,
     threat: Threat,
     record: ModelRecord,
-    witnesses: Witnesses,
+    bracket: Bracket,
 ) -> None:
     """Write ``adversarials-NAME.safetensors`` and ``beyond-NAME.safetensors``.
 
@@ -61,22 +61,22 @@ def write_examples(
     """
     broken = [i for i, image in enumerate(record.images) if "broken" in as_list(image.status)]
     others = {*broken, *(i for i, image in enumerate(record.images) if "wrong" in as_list(image.status))}
-    beyond = [i for i in sorted(witnesses.x) if i not in others]
+    beyond = [i for i in bracket.found() if i not in others]
     for prefix, positions in (("adversarials", broken), ("beyond", beyond)):
         at = torch.tensor(positions, dtype=torch.int64)
         x = data.x.cpu()
         found = torch.zeros(len(data), dtype=torch.uint8)
         found[at] = 1
-        distance = torch.where(found.bool(), witnesses.distance, torch.full_like(witnesses.distance, float("inf")))
-        labels = [how.label for i in positions if (how := witnesses.found[i]) is not None]
-        examples = torch.stack([witnesses.x[i] for i in positions]) if positions else x[:0]
+        distance = torch.where(found.bool(), bracket.distance, float("inf"))
+        labels = [example.label for i in positions if (example := bracket.examples[i]) is not None]
+        examples = bracket.points(positions) if positions else x[:0]
         tensors = {
             "x": x[at],
             "adversarial": examples,
             "label": data.y.cpu()[at],
             "adversarial_label": torch.tensor(labels, dtype=torch.int64),
             "index": data.index.cpu()[at],
-            "distance": witnesses.distance[at],
+            "distance": bracket.distance[at],
             "all_index": data.index.cpu(),
             "all_found": found,
             "all_distance": distance,

@@ -1,15 +1,14 @@
-"""What a run proves before it attacks."""
+"""What a run certifies before it attacks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certify import Certificates, Search, certificates
-from robcert.engine.verifier import Verified, Verifier
-from robcert.engine.witnesses import Found, Witnesses
+from robcert.engine.verifier import Verifier
 from robcert.errors import EvaluationError
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -18,65 +17,48 @@ SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Proof:
-    """Certified radii of a run.
+class Attempt:
+    """How the certificate of a run went; what it says of single images is in their bracket.
 
     Attributes:
         method: the certificate that was asked for.
-        radius: (n,) float64, of the executed network; 0 where nothing is proven.
-        certificates: all of it, or None where there is none.
+        found: all that it returned, or None where nothing was asked for or the network is not supported.
         refused: why nothing is proven about the executed network, though it was asked for.
     """
 
     method: str
-    radius: Tensor
-    certificates: Certificates | None = None
+    found: Certificates | None = None
     refused: str = ""
 
 
-def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat) -> Proof:
-    """Certify the images of a run at its budgets; a network that the certificate does not support is no error here."""
-    nothing = torch.zeros(len(data), dtype=torch.float64)
+def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracket: Bracket) -> Attempt:
+    """Certify the images of a run at its budgets, into their bracket.
+
+    A network that the certificate does not support is no error here.
+    """
     if method == "none":
-        return Proof(method, nothing)
+        return Attempt(method)
     try:
         found = certificates.get(method)(
             model, data.x, data.y, threat.norm, Search(eps=threat.eps, largest=False, seconds=SECONDS)
         )
     except EvaluationError as error:
-        return Proof(method, nothing, refused=error.found)
-    return Proof(method, found.radius, found, found.refused)
+        return Attempt(method, refused=error.found)
+    each = zip(found.radius.tolist(), found.radius_real.tolist(), found.binding, strict=True)
+    for position, (radius, real, binding) in enumerate(each):
+        bracket.update(position, Certificate(radius, real, found.method, binding))
+    return Attempt(method, found, found.refused)
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Adversarial examples that a certificate came upon (branch and bound), verified like all others.
-
-    Attributes:
-        rows: positions of their images.
-        verified: what the verifier says of them, in that order; None where there are none.
-        distance: (n,) float64 of every image, infinite where there is no accepted example.
-    """
-
-    rows: list[int]
-    verified: Verified | None
-    distance: Tensor
-
-    def offer(self, witnesses: Witnesses, method: str) -> None:
-        """Keep them, as found by that certificate."""
-        if self.verified is not None:
-            for k, position in enumerate(self.rows):
-                witnesses.offer(position, k, self.verified, Found(method, 0, 0, 0, int(self.verified.label[k])))
-
-
-def come_upon(proof: Proof, model: LoadedModel, data: Dataset, threat: Threat, slots: int) -> Examples:
-    """Verify the examples of a certificate."""
-    distance = torch.full((len(data),), float("inf"), dtype=torch.float64)
-    examples = None if proof.certificates is None else proof.certificates.examples
+def verify_counterexamples(
+    attempt: Attempt, model: LoadedModel, data: Dataset, threat: Threat, bracket: Bracket, slots: int
+) -> None:
+    """Verify inputs that a certificate (branch and bound) found answered wrongly, like all others, into a bracket."""
+    examples = None if attempt.found is None else attempt.found.examples
     rows = [] if examples is None else torch.isfinite(examples.flatten(1)).all(dim=1).nonzero().flatten().tolist()
     if examples is None or not rows:
-        return Examples([], None, distance)
+        return
     at = torch.tensor(rows, device=data.x.device)
     verified = Verifier(model, threat, slots)(examples[rows].to(data.x.device), data.x[at], data.y[at])
-    distance[rows] = torch.where(verified.accepted, verified.distance, torch.inf).cpu()
-    return Examples(rows, verified, distance)
+    for k, position in enumerate(rows):
+        verified.offer(k, bracket, position, Provenance(attempt.method, 0, 0, 0))

@@ -9,19 +9,19 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from robcert.bracket import Bracket
 from robcert.engine.crew import Crew
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
 from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.width import wide_enough
-from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded
 from robcert.runs.contests import Rerun, contests
-from robcert.runs.early import Enough, Standing, Stopped
+from robcert.runs.early import Enough, Stopped
 from robcert.runs.images import clean_logits
-from robcert.runs.legs import Known, Place, StagedLeg
+from robcert.runs.legs import Place, StagedLeg
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import (
     exported,
@@ -31,7 +31,7 @@ from robcert.runs.products import (
     write_examples,
     write_network,
 )
-from robcert.runs.proof import Proof, come_upon, prove
+from robcert.runs.proof import Attempt, prove, verify_counterexamples
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
 from robcert.runs.signs import Contest
@@ -84,16 +84,18 @@ class Runner:
         """
         model = averaged(model, self.spec.eot)
         clean = clean_logits(model, self.data, self.slots)
-        wrong = clean.argmax(dim=1) != self.data.y.cpu()
-        witnesses = Witnesses(self.data.x)
-        progress = self.store.progress(number, witnesses) if self.store else Progress()
-        proof = prove(self.spec.certify, single_draw(model), self.data, self.threat)
-        examples = come_upon(proof, model, self.data, self.threat, self.slots)
+        bracket = Bracket(self.data.index, clean.argmax(dim=1) != self.data.y.cpu())
+        progress = self.store.progress(number, bracket) if self.store else Progress()
+        attempt = prove(self.spec.certify, single_draw(model), self.data, self.threat, bracket)
+        certificate = Bracket(bracket.index, bracket.wrong)
+        verify_counterexamples(attempt, model, self.data, self.threat, certificate, self.slots)
         if not progress.legs:
-            examples.offer(witnesses, proof.method)
-        self.before_attacks = [int((~wrong & (examples.distance > eps)).sum()) for eps in self.threat.eps]
-        self._contradictions(number, model, witnesses, proof)
-        self.reporter.model(model.name, int((~wrong).sum()), len(self.data), len(progress.legs))
+            for position, example in certificate.found().items():
+                bracket.update(position, example)
+        natural = int((~bracket.wrong).sum())
+        self.before_attacks = summary.attacked_correct(certificate, self.threat)
+        self._contradictions(number, model, bracket, attempt)
+        self.reporter.model(model.name, natural, len(self.data), len(progress.legs))
         self.search = None
 
         def summarized(
@@ -106,15 +108,14 @@ class Runner:
                 model,
                 self.data,
                 self.threat,
-                wrong,
-                witnesses,
-                proof,
+                bracket,
+                attempt,
                 progress.legs,
                 notes,
                 self.spec.flat,
                 stopped,
                 beaten,
-                [int((~wrong).sum()) - left for left in self.before_attacks],
+                [natural - left for left in self.before_attacks],
             ).model_copy(
                 update={"search_precision": self._searched(number, self.search), "checks": beside or SpentRecord()}
             )
@@ -122,7 +123,7 @@ class Runner:
         missing: list[str] = []
         store_network = self._network_writer(number, single_draw(model), missing)
         try:
-            stopped = self._legs(number, model, wrong, witnesses, progress, proof)
+            stopped = self._legs(number, model, bracket, progress, attempt)
         except Interrupted:
             raise
         except Exception as error:
@@ -134,12 +135,12 @@ class Runner:
         known(record)
         if stopped is None:
             with self._may_fail("the checks after the attack were not done", missing):
-                more, beside, beaten = self._checks(model, clean, wrong, witnesses, proof, progress)
+                more, beside, beaten = self._checks(model, clean, bracket, progress)
                 record = summarized([*progress.notes, *more], None, beside, beaten)
         if self.store:
             name = product_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
-                write_examples(self.store, name, model, self.data, self.threat, record, witnesses)
+                write_examples(self.store, name, model, self.data, self.threat, record, bracket)
             if store_network is not None:
                 with self._may_fail(_NOT_STORED, missing):
                     store_network()
@@ -151,31 +152,30 @@ class Runner:
         self,
         number: int,
         model: LoadedModel,
-        wrong: Tensor,
-        witnesses: Witnesses,
+        bracket: Bracket,
         progress: Progress,
-        proof: Proof,
+        attempt: Attempt,
     ) -> str | None:
         """Run the legs that are left; why they were ended early, or None."""
         places: list[Place] = []
         for k in range(len(progress.legs), len(self.plan)):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
-            if progress.snapshot is None and (stopped := self._seen_enough(wrong, witnesses, proof)) is not None:
+            if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
             if not places:
                 layout, self.search = self._forms(number, model)
                 self.width = self._width(number, self.search or layout)
                 place = Place(model, self.images, layout, self.search)
                 places = [place, *(place.on(device) for device in self.devices[1:])]
-            record, signs, stopped = self._leg(number, model, places, k, wrong, witnesses, progress, proof)
-            self._contradictions(number, model, witnesses, proof)
+            record, signs, stopped = self._leg(number, model, places, k, bracket, progress)
+            self._contradictions(number, model, bracket, attempt)
             progress.legs.append(record)
             progress.notes.append(signs)
             self.reporter.leg_done(record)
             if stopped is not None:
                 return stopped
             if self.store:
-                self.store.finish_leg(number, k, witnesses, record, signs)
+                self.store.finish_leg(number, k, bracket, record, signs)
         return None
 
     def _network_writer(self, number: int, model: LoadedModel, missing: list[str]) -> Callable[[], None] | None:
@@ -198,14 +198,12 @@ class Runner:
             self.reporter.note(missing[-1])
 
     def _checks(
-        self, model: LoadedModel, clean: Tensor, wrong: Tensor, witnesses: Witnesses, proof: Proof, progress: Progress
+        self, model: LoadedModel, clean: Tensor, bracket: Bracket, progress: Progress
     ) -> tuple[list[dict[str, list[int]]], SpentRecord, list[Contest]]:
         """What speaks for an attack that failed rather than a model that held, and what an attack beside took."""
         answers = check_answers(model, self.data, self.slots, clean)
-        beyond = check_unbounded(
-            model, self.images, self.threat, wrong, witnesses, proof.radius, self.spec.seed, self.slots
-        )
-        proven = int((proof.radius > self.threat.largest).sum())
+        beyond = check_unbounded(model, self.images, self.threat, bracket, self.spec.seed, self.slots)
+        proven = int(bracket.certified(self.threat.largest).sum())
         rerun = Rerun(model, self.images, self.threat, self.plan, self.spec, self.slots)
         beaten = contests(progress.legs, progress.notes, proven, rerun)
         if beyond.leg is not None:
@@ -252,21 +250,21 @@ class Runner:
             self.store.setting(place, str(width))
         return width
 
-    def _contradictions(self, number: int, model: LoadedModel, witnesses: Witnesses, proof: Proof) -> None:
+    def _contradictions(self, number: int, model: LoadedModel, bracket: Bracket, attempt: Attempt) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
-        against = (witnesses.distance <= proof.radius).nonzero().flatten().tolist()
+        against = bracket.contradictions()
         if not against:
             return
         where = "nothing was stored"
         if self.store:
             name = f"contradiction-{product_name(self.spec, number)}.safetensors"
-            write_contradiction(self.store, name, self.data, self.threat, against, witnesses, proof)
+            write_contradiction(self.store, name, self.data, self.threat, against, bracket, attempt)
             where = f"both witnesses are in {self.store.directory / name}"
         first = against[0]
         raise EvaluationError(
             f"{model.name}: {len(against)} verified adversarial examples lie inside certified radii (image "
-            f"{int(self.data.index[first])}: distance {float(witnesses.distance[first]):.9g}, certified "
-            f"{float(proof.radius[first]):.9g}); {where}",
+            f"{int(self.data.index[first])}: distance {float(bracket.distance[first]):.9g}, certified "
+            f"{float(bracket.radius[first]):.9g}); {where}",
             "This is a defect of robcert: please report it with the run directory",
         )
 
@@ -276,13 +274,11 @@ class Runner:
         model: LoadedModel,
         places: list[Place],
         k: int,
-        wrong: Tensor,
-        witnesses: Witnesses,
+        bracket: Bracket,
         progress: Progress,
-        proof: Proof,
     ) -> tuple[LegRecord, dict[str, list[int]], str | None]:
         plan, snapshot, progress.snapshot = self.plan[k], progress.snapshot, None
-        # Not from the witnesses: what this leg found before it was interrupted is newly broken by this leg.
+        # Not from the bracket: what this leg found before it was interrupted is newly broken by this leg.
         standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
         leg = StagedLeg(
             places,
@@ -291,7 +287,7 @@ class Runner:
             self.threat,
             self.spec.goal,
             self.spec.seed + 7919 * k,  # each leg draws its own random starts
-            Known(wrong, witnesses, proof),
+            bracket,
             self.width,
             self.reporter,
             snapshot,
@@ -301,10 +297,10 @@ class Runner:
         def look(crew: Crew) -> None:
             nonlocal saved
             stop = self.interrupted()
-            reason = self._seen_enough(wrong, witnesses, proof) if crew.remaining else None
+            reason = self._seen_enough(bracket) if crew.remaining else None
             due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
             if self.store and crew.remaining and due:
-                self.store.checkpoint(number, k, witnesses, leg.done.with_crew(crew))
+                self.store.checkpoint(number, k, bracket, leg.done.with_crew(crew))
                 saved = time.monotonic()
             if stop and crew.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
@@ -322,7 +318,7 @@ class Runner:
         except Stopped as end:
             stopped = end.reason
         opened = [len(positions) for positions in leg.done.open]
-        correct, spent = summary.attacked_correct(wrong, witnesses, self.threat), leg.done.spent
+        correct, spent = summary.attacked_correct(bracket, self.threat), leg.done.spent
         record = LegRecord(
             attack=plan.attack,
             iterations=leg.attack.iterations,
@@ -338,15 +334,10 @@ class Runner:
             finished=leg.finished if stopped is not None else None,
             open=None if opened == [len(leg.done.entered)] else summary.scalar_or_list(opened),
         )
-        return record, leg.done.notes(witnesses, self.threat.largest), stopped
+        return record, leg.done.notes(bracket, self.threat.largest), stopped
 
-    def _seen_enough(self, wrong: Tensor, witnesses: Witnesses, proof: Proof) -> str | None:
-        if self.enough is None:
-            return None
-        eps = torch.tensor(self.threat.eps, dtype=torch.float64)[:, None]
-        return self.enough(
-            Standing((proof.radius > eps).numpy(), (~wrong & (witnesses.distance > eps)).numpy()),
-        )
+    def _seen_enough(self, bracket: Bracket) -> str | None:
+        return None if self.enough is None else self.enough(bracket)
 
 
 def _said(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robcert.runs.proof import Proof
+from robcert.runs.proof import Attempt
 from robcert.runs.record import PlateauRecord, WarningRecord
 from robcert.types import Dataset, LoadedModel, Status
 
@@ -100,7 +100,7 @@ def warnings(
     model: LoadedModel,
     data: Dataset,
     statuses: list[list[Status]],
-    proof: Proof,
+    attempt: Attempt,
     notes: list[dict[str, list[int]]],
     verdict: PlateauRecord | None,
     beaten: Sequence[Contest] = (),
@@ -108,11 +108,11 @@ def warnings(
     """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
     given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
 
-    if proof.refused:
+    if attempt.refused:
         given.append(
             WarningRecord(
                 name="no-certificate",
-                message=f"nothing could be certified: {proof.refused}",
+                message=f"nothing could be certified: {attempt.refused}",
                 advice="every image is attacked; --certify none leaves this warning out",
                 images=[],
             )

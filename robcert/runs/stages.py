@@ -8,13 +8,13 @@ alone asks (`Goal` "decide"), for images that are still open there and whose clo
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from robcert.attacks.protocol import NEAR, Attack
+from robcert.bracket import Bracket, Provenance
 from robcert.engine.boundary import towards_clean
 from robcert.engine.crew import Crew
 from robcert.engine.drawn import draw_inside
@@ -22,10 +22,13 @@ from robcert.engine.ending import has_last_chance
 from robcert.engine.expectation import draws_of
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.verifier import Verifier
-from robcert.engine.witnesses import Found, Witnesses
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
 SIGNS = ("zero_gradient", "non_finite", "unconfirmed")
+
+REACH = 1.5
+"""An image is asked about at a budget where its closest example is at most so many budgets away: one that is farther
+has been searched at distances in between, and asking again found next to nothing (`benchmarks/several_eps.py`)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,20 @@ class Stage:
 
     goal: Goal
     threat: Threat
+
+    def entrants(self, bracket: Bracket) -> list[int]:
+        """Return the positions to attack: with "decide" the open ones, with "minimize" all that can still get closer.
+
+        An image that is certified beyond the largest budget is never attacked.
+        """
+        largest = self.threat.largest
+        going = ~bracket.wrong if self.goal == "minimize" else bracket.standing(largest)
+        return (going & ~bracket.certified(largest)).nonzero().flatten().tolist()
+
+    def within_reach(self, bracket: Bracket) -> list[int]:
+        """Return those whose closest example is nearer than `REACH` budgets, or that have none."""
+        limit, distance = REACH * self.threat.largest, bracket.distance
+        return [p for p in self.entrants(bracket) if float(distance[p]) <= limit or math.isinf(float(distance[p]))]
 
 
 def stages(goal: Goal, threat: Threat) -> list[Stage]:
@@ -105,14 +122,14 @@ class Done:
         self.spent.backwards += spent.backwards
         self.spent.seconds += spent.seconds
 
-    def notes(self, witnesses: Witnesses, largest: float) -> dict[str, list[int]]:
+    def notes(self, bracket: Bracket, largest: float) -> dict[str, list[int]]:
         """The signs, and under "broke" what the leg broke at the largest budget."""
-        broke = [position for position in self.open[-1] if float(witnesses.distance[position]) <= largest]
+        broke = [position for position in self.open[-1] if float(bracket.distance[position]) <= largest]
         return {**{name: sorted(found) for name, found in self.signs.items()}, "broke": sorted(broke)}
 
 
 def last_chance(
-    model: LoadedModel, attack: Attack, name: str, threat: Threat, images: Batch, witnesses: Witnesses,
+    model: LoadedModel, attack: Attack, name: str, threat: Threat, images: Batch, bracket: Bracket,
     positions: list[int], slots: int,
 ) -> Spent:  # fmt: skip
     """Draw near misses of a run into the ball of the one budget of ``threat`` (`robcert.engine.drawn`).
@@ -123,7 +140,7 @@ def last_chance(
         name: of the attack.
         threat: norm, one budget, box.
         images: of the run.
-        witnesses: the closest examples so far; those found are added.
+        bracket: what is known about the images; examples that are found are added.
         positions: of images that are open at the budget.
         slots: the most images at once.
 
@@ -131,18 +148,17 @@ def last_chance(
         What it took.
     """
     began, spent = time.monotonic(), Spent()
-    near = [p for p in positions if float(witnesses.distance[p]) <= NEAR * threat.largest]
+    near = [p for p in positions if float(bracket.distance[p]) <= NEAR * threat.largest]
     if not has_last_chance(attack):
         return spent
     verifier, draws = Verifier(model, threat, slots), draws_of(model.module)
     for some in _chunks(near, slots):
         x, y = images.x[some], images.y[some]
-        start = torch.stack([witnesses.x[p] for p in some]).to(x.device)
+        start = bracket.points(some).to(x.device)
         drawn = draw_inside(model.module, start, x, y, threat, model.rounding, attack.iterations)
         tried = verifier(drawn.x, x, y)
         for row, position in enumerate(some):
-            found = Found(name, attack.iterations, drawn.steps, 0, int(tried.label[row]))
-            witnesses.offer(position, row, tried, found)
+            tried.offer(row, bracket, position, Provenance(name, attack.iterations, drawn.steps, 0))
         spent.forwards += drawn.steps * draws * len(some)
         spent.backwards += drawn.steps * draws * len(some)
     spent.forwards += verifier.forwards
@@ -151,19 +167,18 @@ def last_chance(
 
 
 def bring_closer(
-    model: LoadedModel, threat: Threat, images: Batch, witnesses: Witnesses, positions: list[int], slots: int
+    model: LoadedModel, threat: Threat, images: Batch, bracket: Bracket, positions: list[int], slots: int
 ) -> Spent:
     """Move the examples of some images towards the clean images (`robcert.engine.boundary`); what it took."""
     began, verifier = time.monotonic(), Verifier(model, threat, slots)
     for some in _chunks(positions, slots):
         x, y = images.x[some], images.y[some]
-        found = verifier(torch.stack([witnesses.x[p] for p in some]).to(x.device), x, y)
+        found = verifier(bracket.points(some).to(x.device), x, y)
         closest = towards_clean(verifier, found, x, y)
         for row, position in enumerate(some):
-            how = witnesses.found[position]
-            assert how is not None
-            how = Found(how.attack, how.iterations, how.iteration, how.restart, int(closest.label[row]))
-            witnesses.offer(position, row, closest, how)
+            known = bracket.examples[position]
+            assert known is not None
+            closest.offer(row, bracket, position, known.provenance)
     return Spent(verifier.forwards, 0, time.monotonic() - began)
 
 

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from robcert.bracket import Bracket, Example, Provenance
 from robcert.engine.snapshot import Snapshot
-from robcert.engine.witnesses import Found, Witnesses
 from robcert.errors import EvaluationError, UsageError, first_line
 from robcert.files import refuse_links
 from robcert.runs.files import explained, write_atomically
@@ -62,6 +62,7 @@ class RunStore:
     def __init__(self, directory: Path, spec: RunSpec) -> None:
         self.directory = directory
         self.spec = spec
+        self._saved: dict[tuple[int, int], Example] = {}  # by model and position
         with explained(directory):
             directory.mkdir(parents=True, exist_ok=True)
             refuse_links(directory, _IN_PLACE)
@@ -98,8 +99,8 @@ class RunStore:
             found = self._database.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
-    def progress(self, model: int, witnesses: Witnesses) -> Progress:
-        """Everything saved about a model; fills ``witnesses``."""
+    def progress(self, model: int, bracket: Bracket) -> Progress:
+        """Everything saved about a model; its examples go into ``bracket``."""
         progress = Progress()
         with explained(self.directory):
             query = self._database.execute
@@ -115,32 +116,36 @@ class RunStore:
             for position, distance, found, file, row in rows:
                 if file not in shards:
                     shards[file] = _read(self._member(file)).tensors["x"]
-                witnesses.put(position, shards[file][row].clone(), distance, Found(**json.loads(found)))
+                how: dict[str, Any] = json.loads(found)
+                label = how.pop("label")
+                example = Example(shards[file][row].clone(), distance, label, Provenance(**how))
+                bracket.update(position, example)
+                self._saved[model, position] = example
             running = query("SELECT leg, file FROM running WHERE model = ?", (model,)).fetchone()
             if running is not None and running[0] == len(progress.legs):
                 progress.snapshot = _read(self._member(running[1]))
         return progress
 
-    def checkpoint(self, model: int, leg: int, witnesses: Witnesses, snapshot: Snapshot) -> None:
+    def checkpoint(self, model: int, leg: int, bracket: Bracket, snapshot: Snapshot) -> None:
         """Save a running leg."""
         with explained(self.directory):
             serial = self._next_serial()
             file = f"state-{model}-{serial}.safetensors"
             _write(self.directory / file, snapshot)
-            shard = self._shard(model, leg, serial, witnesses)
+            found, shard = self._shard(model, leg, serial, bracket)
             with _transaction(self._database) as execute:
-                self._keep(execute, model, leg, shard, witnesses)
+                self._keep(execute, model, leg, shard, found)
                 execute("INSERT OR REPLACE INTO running VALUES (?, ?, ?)", (model, leg, file))
             self._sweep(f"state-{model}-*.safetensors", {file})
 
     def finish_leg(
-        self, model: int, leg: int, witnesses: Witnesses, record: LegRecord, notes: dict[str, list[int]]
+        self, model: int, leg: int, bracket: Bracket, record: LegRecord, notes: dict[str, list[int]]
     ) -> None:
         """Save a finished leg; its state is no longer needed."""
         with explained(self.directory):
-            shard = self._shard(model, leg, self._next_serial(), witnesses)
+            found, shard = self._shard(model, leg, self._next_serial(), bracket)
             with _transaction(self._database) as execute:
-                self._keep(execute, model, leg, shard, witnesses)
+                self._keep(execute, model, leg, shard, found)
                 execute(
                     "INSERT OR REPLACE INTO legs VALUES (?, ?, ?, ?)",
                     (model, leg, record.model_dump_json(), json.dumps(notes)),
@@ -193,32 +198,27 @@ class RunStore:
             execute("INSERT INTO serial VALUES (?)", (latest + 1,))
         return latest + 1
 
-    def _shard(self, model: int, leg: int, serial: int, witnesses: Witnesses) -> str | None:
-        if not witnesses.changed:
-            return None
+    def _shard(self, model: int, leg: int, serial: int, bracket: Bracket) -> tuple[dict[int, Example], str]:
+        """Write the examples, by position, that are not saved yet; the file is there if there are any."""
+        found = {
+            position: example
+            for position, example in bracket.found().items()
+            if example is not self._saved.get((model, position))
+        }
         file = f"found-{model}-{leg}-{serial}.safetensors"
-        positions = sorted(witnesses.changed)
-        x = torch.stack([witnesses.x[position] for position in positions])
-        _write(self.directory / file, Snapshot({"x": x, "position": torch.tensor(positions)}, {}))
-        return file
+        if found:
+            tensors = {"x": bracket.points(list(found)), "position": torch.tensor(list(found))}
+            _write(self.directory / file, Snapshot(tensors, {}))
+        return found, file
 
-    def _keep(self, execute: Any, model: int, leg: int, shard: str | None, witnesses: Witnesses) -> None:
-        for row, position in enumerate(witnesses.settle()):
-            found = witnesses.found[position]
-            assert found is not None
-            assert shard is not None
+    def _keep(self, execute: Any, model: int, leg: int, shard: str, found: dict[int, Example]) -> None:
+        for row, (position, example) in enumerate(found.items()):
+            how = json.dumps({**asdict(example.provenance), "label": example.label})
             execute(
                 "INSERT OR REPLACE INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    model,
-                    position,
-                    leg,
-                    float(witnesses.distance[position]),
-                    json.dumps(asdict(found)),
-                    shard,
-                    row,
-                ),
+                (model, position, leg, example.distance, how, shard, row),
             )
+            self._saved[model, position] = example
 
     def _sweep(self, pattern: str, keep: set[str]) -> None:
         for path in self.directory.glob(pattern):

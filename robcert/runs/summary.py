@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
+from robcert.bracket import Bracket
 from robcert.engine.plateau import Outcome, Plateau, plateau
-from robcert.engine.witnesses import Witnesses
 from robcert.math.binomial import interval
-from robcert.runs.proof import Proof
+from robcert.runs.proof import Attempt
 from robcert.runs.record import (
     CertificateRecord,
     DistanceRecord,
@@ -43,18 +42,9 @@ def opened(leg: LegRecord) -> int | list[int]:
     return leg.entered if leg.open is None else leg.open
 
 
-def status_of(wrong: bool, distance: float, radius: float, eps: float) -> Status:
-    """The verdict of one image at one budget."""
-    if wrong:
-        return "wrong"
-    if distance <= eps:
-        return "broken"
-    return "certified" if radius > eps else "open"
-
-
-def attacked_correct(wrong: Tensor, witnesses: Witnesses, threat: Threat) -> list[int]:
-    """How many images still stand at each budget."""
-    return [int((~wrong & (witnesses.distance > eps)).sum()) for eps in threat.eps]
+def attacked_correct(bracket: Bracket, threat: Threat) -> list[int]:
+    """Return how many images still stand at each budget."""
+    return [int(bracket.standing(eps).sum()) for eps in threat.eps]
 
 
 def leg_interval(correct: Sequence[int], n: int) -> tuple[float, float] | list[tuple[float, float]]:
@@ -66,9 +56,8 @@ def summarize(
     model: LoadedModel,
     data: Dataset,
     threat: Threat,
-    wrong: Tensor,
-    witnesses: Witnesses,
-    proof: Proof,
+    bracket: Bracket,
+    attempt: Attempt,
     legs: list[LegRecord],
     notes: list[dict[str, list[int]]],
     flat: float,
@@ -81,16 +70,15 @@ def summarize(
     ``by_certificate`` are the images, at each budget, that examples of the certificate broke before the first leg.
     """
     n = len(data)
-    natural = int((~wrong).sum())
+    natural = int((~bracket.wrong).sum())
     statuses: list[list[Status]] = [
-        [status_of(bool(wrong[i]), float(witnesses.distance[i]), float(proof.radius[i]), eps) for eps in threat.eps]
-        for i in range(n)
+        list(row) for row in zip(*(bracket.verdict(eps) for eps in threat.eps), strict=True)
     ]
     counts = {
         status: scalar_or_list([sum(row[k] == status for row in statuses) for k in range(len(threat.eps))])
         for status in ("wrong", "broken", "certified", "open")
     }
-    proven = [int((proof.radius > eps).sum()) for eps in threat.eps]
+    proven = [int(bracket.certified(eps).sum()) for eps in threat.eps]
     verdict = sweep_verdict(natural, proven, [leg for leg in legs if not leg.stopped], threat, flat)
     return ModelRecord(
         name=model.name,
@@ -101,11 +89,11 @@ def summarize(
         natural_interval=interval(natural, n),
         legs=legs,
         plateau=verdict,
-        distance=distance_record(wrong, witnesses),
-        certificate=certificate_record(proof, threat, by_certificate),
+        distance=distance_record(bracket),
+        certificate=certificate_record(bracket, attempt, threat, by_certificate),
         verdicts=VerdictCounts(**counts),
-        warnings=warnings(model, data, statuses, proof, notes, verdict, beaten),
-        images=[image_record(i, data, statuses[i], bool(wrong[i]), witnesses, proof) for i in range(n)],
+        warnings=warnings(model, data, statuses, attempt, notes, verdict, beaten),
+        images=[image_record(i, data, statuses[i], bracket, attempt) for i in range(n)],
         stopped=stopped,
     )
 
@@ -158,11 +146,11 @@ def others_record(verdict: Plateau) -> OthersRecord | None:
     return OthersRecord(attacks=list(others.attacks), entered=others.entered, newly_broken=others.broken)
 
 
-def distance_record(wrong: Tensor, witnesses: Witnesses) -> DistanceRecord:
+def distance_record(bracket: Bracket) -> DistanceRecord:
     """Quantiles over all images; an image that no attack broke at any distance counts as infinitely far."""
-    if len(wrong) == 0:
+    if len(bracket) == 0:
         return DistanceRecord(median=None, q25=None, q75=None)
-    distances = torch.where(wrong, torch.zeros_like(witnesses.distance), witnesses.distance).sort().values
+    distances = torch.where(bracket.wrong, 0.0, bracket.distance).sort().values
 
     def quantile(share: float) -> float | None:
         # The lower of two neighbours: interpolating towards infinity would say nothing.
@@ -172,19 +160,21 @@ def distance_record(wrong: Tensor, witnesses: Witnesses) -> DistanceRecord:
     return DistanceRecord(median=quantile(0.5), q25=quantile(0.25), q75=quantile(0.75))
 
 
-def certificate_record(proof: Proof, threat: Threat, broken: Sequence[int] = ()) -> CertificateRecord | None:
+def certificate_record(
+    bracket: Bracket, attempt: Attempt, threat: Threat, broken: Sequence[int] = ()
+) -> CertificateRecord | None:
     """Certified accuracy at each budget, and what examples of the method broke."""
-    found = proof.certificates
+    found = attempt.found
     if found is None:
         return None
-    n = len(proof.radius)
-    correct = [int((proof.radius > eps).sum()) for eps in threat.eps]
+    n = len(bracket)
+    correct = [int(bracket.certified(eps).sum()) for eps in threat.eps]
     return CertificateRecord(
-        method=proof.method,
+        method=attempt.method,
         correct=scalar_or_list(correct),
         interval=leg_interval(correct, n),
         mean_gap=float(found.gap.mean()) if n else 0.0,
-        median_radius=float(proof.radius.median()) if n else 0.0,
+        median_radius=float(bracket.radius.median()) if n else 0.0,
         broken=scalar_or_list(broken) if any(broken) else None,
         constants=found.constants,
         seconds=round(found.seconds, 3),
@@ -192,20 +182,20 @@ def certificate_record(proof: Proof, threat: Threat, broken: Sequence[int] = ())
 
 
 def image_record(
-    position: int, data: Dataset, statuses: list[Status], wrong: bool, witnesses: Witnesses, proof: Proof
+    position: int, data: Dataset, statuses: list[Status], bracket: Bracket, attempt: Attempt
 ) -> ImageRecord:
     """The record of one image."""
-    found = witnesses.found[position]
-    distance = float(witnesses.distance[position])
+    found, distance = bracket.examples[position], float(bracket.distance[position])
+    how = found.provenance if found else None
     return ImageRecord(
         index=int(data.index[position]),
         label=int(data.y[position]),
         status=scalar_or_list(statuses),
-        distance=0.0 if wrong else (distance if distance < float("inf") else None),
-        radius=float(proof.radius[position]) if proof.certificates else None,
-        attack=found.attack if found else None,
-        iterations=found.iterations if found else None,
-        iteration=found.iteration if found else None,
-        restart=found.restart if found else None,
+        distance=0.0 if bool(bracket.wrong[position]) else (distance if distance < float("inf") else None),
+        radius=float(bracket.radius[position]) if attempt.found else None,
+        attack=how.attack if how else None,
+        iterations=how.iterations if how else None,
+        iteration=how.iteration if how else None,
+        restart=how.restart if how else None,
         adversarial_label=found.label if found else None,
     )

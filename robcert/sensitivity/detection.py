@@ -17,12 +17,12 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
 from robcert.attacks import Attack
+from robcert.bracket import Bracket
 from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
 from robcert.engine.batching import default_slots, logits_of
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Spent
-from robcert.engine.witnesses import Witnesses
 from robcert.errors import EvaluationError, UsageError
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
@@ -204,13 +204,13 @@ def detect(
     caught: list[Caught] = []
     for trial in trials:
         assert threat is not None
-        witnesses = Witnesses(images.x)
+        bracket = Bracket(images.index)
         leg = Leg(
             model=model,
             attack=trial.attack,
             name=trial.name,
             images=images,
-            witnesses=witnesses,
+            bracket=bracket,
             threat=threat,
             goal="minimize",
             seed=seed,
@@ -227,7 +227,7 @@ def detect(
             ended = leg.left
 
         leg.run(look)
-        caught.append(_caught(trial, detector, clean, witnesses, leg.spent))
+        caught.append(_caught(trial, detector, clean, bracket, leg.spent))
     return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(caught))
 
 
@@ -280,14 +280,13 @@ def _ranked(clean: Tensor, values: Tensor) -> tuple[list[int], list[int]]:
     return [0] * len(clean) + [1] * len(values), ranks.tolist()
 
 
-def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesses, spent: Spent) -> Caught:
-    positions = sorted(witnesses.x)
-    attacked = len(witnesses.found)
+def _caught(trial: Trial, detector: Detector, clean: Tensor, bracket: Bracket, spent: Spent) -> Caught:
+    positions, attacked = list(bracket.found()), len(bracket)
     values = clean.new_zeros(0)
     area: float | None = None
     if positions:
         device = next((t.device for t in (*detector.module.parameters(), *detector.module.buffers())), None)
-        examples = torch.stack([witnesses.x[position] for position in positions])
+        examples = bracket.points(positions)
         values = detector.values(examples.to(device) if device is not None else examples)
     if positions and not trial.adaptive:
         area = float(roc_auc_score(*_ranked(clean, values)))
@@ -297,7 +296,7 @@ def _caught(trial: Trial, detector: Detector, clean: Tensor, witnesses: Witnesse
         name=trial.name,
         adaptive=trial.adaptive,
         attacked=attacked,
-        distance=witnesses.distance,
+        distance=bracket.distance,
         values=values,
         detected=rejected + missing,
         area=area,

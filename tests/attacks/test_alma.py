@@ -22,8 +22,8 @@ def test_the_scale_of_the_logits_does_not_matter(classes: int, goal: Goal) -> No
             for part in net.parameters():
                 part *= 2.0**power
         threat = Threat("l2", (1.01 * float(exact.median()),), WIDE)
-        witnesses, _ = run_leg(toy(net, (64,), classes, WIDE), x, y, threat, "alma", goal, 200, restarts=2)
-        found.append(witnesses.distance)
+        bracket, _ = run_leg(toy(net, (64,), classes, WIDE), x, y, threat, "alma", goal, 200, restarts=2)
+        found.append(bracket.distance)
     for other in found:
         assert torch.allclose(other, found[2], rtol=1e-4)
     if goal == "minimize":

@@ -95,7 +95,7 @@ def test_examples_of_a_trained_network_pass_the_verifier() -> None:
     threat = Threat("l2", (0.5,))
     found, _ = run_leg(model, x, y, threat, "boundary", "minimize", 500)
     assert bool(found.distance.isfinite().all())
-    verified = Verifier(model, threat, 128)(torch.stack([found.x[k] for k in range(len(y))]), x, y)
+    verified = Verifier(model, threat, 128)(found.points(list(range(len(y)))), x, y)
     assert bool(verified.accepted.all())
     torch.testing.assert_close(verified.distance, found.distance, rtol=0, atol=0)
     gradient, _ = run_leg(model, x, y, threat, "pgd", "minimize", 20)

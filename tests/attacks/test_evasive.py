@@ -10,11 +10,11 @@ from toys import random_linear, run_leg, toy
 from robcert.attacks import attacks
 from robcert.attacks.evasive_cw import answer_loss
 from robcert.attacks.protocol import Problem
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.leg import Leg
 from robcert.engine.oracle import Guard, ModelOracle
 from robcert.engine.verifier import Verifier
-from robcert.engine.witnesses import Witnesses
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.runs.plan import LegPlan, build
@@ -24,13 +24,13 @@ from robcert.types import Batch, LoadedModel, Threat
 
 def guarded(
     model: LoadedModel, x: Tensor, y: Tensor, threat: Threat, name: str, guard: Guard | None, iterations: int
-) -> Witnesses:
+) -> Bracket:
     images = Batch(x, y, torch.arange(len(y)))
-    witnesses = Witnesses(x)
+    bracket = Bracket(torch.arange(len(x)))
     attack = attacks.get(name)(iterations=iterations)
     every = list(range(len(y)))
-    Leg(model, attack, name, images, witnesses, threat, "minimize", 0, every, 1, 128, guard=guard).run()
-    return witnesses
+    Leg(model, attack, name, images, bracket, threat, "minimize", 0, every, 1, 128, guard=guard).run()
+    return bracket
 
 
 def problem(x: Tensor, y: Tensor) -> Problem:
@@ -79,10 +79,10 @@ def test_only_what_the_guard_lets_pass_is_found(name: str) -> None:
     free = guarded(model, x, y, threat, name, None, 60)
     found = guarded(model, x, y, threat, name, guard, 60)
     assert bool(free.distance.isfinite().all())
-    for position, example in found.x.items():
-        assert float(example[0]) > 0.6, f"{position} got through"
-        assert int(net(example[None]).argmax()) != int(y[position])
-    assert found.x, "some get past"
+    for position, example in found.found().items():
+        assert float(example.point[0]) > 0.6, f"{position} got through"
+        assert int(net(example.point[None]).argmax()) != int(y[position])
+    assert found.found(), "some get past"
     if name != "boundary":  # whose walk of 60 steps is luck
         assert bool((found.distance >= free.distance * 0.9).all())
 
@@ -105,12 +105,13 @@ def test_it_evades_a_detector_and_has_to_go_further() -> None:
     threat = Threat("l2", (1.0,))
     plain = guarded(model, x, y, threat, "cw", None, 30)
     evasive = guarded(model, x, y, threat, "evasive-cw", detector.passes, 40)
-    seen = detector.rejects(detector.values(torch.stack([plain.x[k] for k in range(8)])))
+    seen = detector.rejects(detector.values(plain.points(list(range(8)))))
     assert int(seen.sum()) >= 7
-    assert len(evasive.x) >= 7
-    examples = torch.stack([evasive.x[k] for k in sorted(evasive.x)])
+    found = list(evasive.found())
+    assert len(found) >= 7
+    examples = evasive.points(found)
     assert not bool(detector.rejects(detector.values(examples)).any())
-    verified = Verifier(model, threat, 128)(examples, x[sorted(evasive.x)], y[sorted(evasive.x)])
+    verified = Verifier(model, threat, 128)(examples, x[found], y[found])
     assert bool(verified.accepted.all())
     assert float(evasive.distance.median()) > float(plain.distance.median())
 
@@ -124,7 +125,7 @@ def test_examples_of_the_new_attacks_pass_the_verifier(name: str) -> None:
     threat = Threat("l2", (1.0,))
     found, _ = run_leg(model, x, y, threat, name, "minimize", 20, restarts=9 if name.endswith("-t") else 1)
     assert bool(found.distance.isfinite().all())
-    examples = torch.stack([found.x[k] for k in range(len(y))])
+    examples = found.points(list(range(len(y))))
     verified = Verifier(model, threat, 128)(examples, x, y)
     assert bool(verified.accepted.all())
     torch.testing.assert_close(verified.distance, found.distance, rtol=0, atol=0)

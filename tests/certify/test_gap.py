@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 import robcert
 from robcert.attacks import attacks
+from robcert.bracket import Bracket, Certificate
 from robcert.certify import Certificates, certificates
 from robcert.certify.gap import radii
 from robcert.data import load_dataset
 from robcert.engine.leg import Leg
-from robcert.engine.witnesses import Witnesses
 from robcert.lipschitz.graph import lipschitz_bound
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module, load_model
-from robcert.types import NORMS, Batch, LoadedModel, Norm, Threat
+from robcert.types import NORMS, Batch, Dataset, LoadedModel, Norm, Threat
 
 
 def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm = "l2") -> Certificates:
@@ -27,13 +27,13 @@ def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm = "l2") -> Cert
 
 def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, eps: float, name: str, iterations: int) -> Tensor:
     """Distances that an attack reaches with the goal "minimize"."""
-    witnesses = Witnesses(x)
+    bracket = Bracket(torch.arange(len(y)))
     Leg(
         model,
         attacks.get(name)(iterations=iterations),  # type: ignore[call-arg]
         name,
         Batch(x, y, torch.arange(len(y))),
-        witnesses,
+        bracket,
         Threat(norm, (eps,), model.box),
         "minimize",
         0,
@@ -41,7 +41,7 @@ def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, eps: float, nam
         1,
         64,
     ).run()
-    return witnesses.distance
+    return bracket.distance
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -239,7 +239,7 @@ def test_the_bracket_holds_for_every_image() -> None:
     assert not attacked & beyond, "an image certified at every budget is not attacked"
 
 
-def test_a_contradiction_ends_the_run_with_both_witnesses(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contradiction_ends_the_run_with_both_sides_stored(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate that is wrong on purpose."""
     from robcert.errors import EvaluationError
     from robcert.runs import proof
@@ -247,8 +247,10 @@ def test_a_contradiction_ends_the_run_with_both_witnesses(tmp_path, monkeypatch:
     model = load_model("digits-plain")
     data = load_dataset("digits", n=20)
 
-    def lies(method: str, model: LoadedModel, data: robcert.Dataset, threat: Threat) -> proof.Proof:
-        return proof.Proof(method, torch.full((len(data),), 0.9, dtype=torch.float64))
+    def lies(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracket: Bracket) -> proof.Attempt:
+        for position in range(len(data)):
+            bracket.update(position, Certificate(0.9, 0.9, method))
+        return proof.Attempt(method)
 
     monkeypatch.setattr("robcert.runs.runner.prove", lies)
     with pytest.raises(EvaluationError, match="inside certified radii") as raised:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from tape import Tape
 from torch import Tensor, nn
-from toys import REGISTERED
+from toys import REGISTERED, known
 
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Refining
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.capture import Launched
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.steps import Steps, write
-from robcert.engine.witnesses import Witnesses
 from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
 
 EPS: dict[Norm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
@@ -43,7 +43,7 @@ def build(name: str, iterations: int = 20, **options: Any) -> Any:
 def leg_over(
     model: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goal, recorder: Any = None, **more: Any
 ) -> Leg:
-    given: dict[str, Any] = {"attack": build(name), "restarts": 2, "slots": 8, "witnesses": Witnesses(images.x)}
+    given: dict[str, Any] = {"attack": build(name), "restarts": 2, "slots": 8, "bracket": Bracket(images.index)}
     return Leg(
         model=model, name=name, images=images, threat=Threat(norm, (EPS[norm],)), goal=goal, seed=0,
         entrants=list(range(len(images.x))), recorder=recorder, **(given | more),
@@ -51,9 +51,7 @@ def leg_over(
 
 
 def same(one: Leg, other: Leg) -> None:
-    assert torch.equal(one.witnesses.distance, other.witnesses.distance)
-    assert one.witnesses.found == other.witnesses.found
-    assert all(torch.equal(x, other.witnesses.x[key]) for key, x in one.witnesses.x.items())
+    assert known(one.bracket) == known(other.bracket)
     assert (one.spent.forwards, one.spent.backwards) == (other.spent.forwards, other.spent.backwards)
     for name in ("entered", "left", "work", "zero_gradient", "non_finite", "unconfirmed", "broke"):
         assert getattr(one, name) == getattr(other, name)
@@ -82,7 +80,7 @@ def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str,
 )
 def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, norm: Norm, goal: Goal) -> None:
     """24 attacks in 16 slots: slots are refilled, the batch shrinks to 8, and any look is a place to go on from."""
-    kept: list[tuple[Snapshot, Witnesses]] = []
+    kept: list[tuple[Snapshot, Bracket]] = []
     sizes: set[int] = set()
 
     def look(leg: Leg) -> None:
@@ -90,7 +88,7 @@ def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, 
         if leg.slots.remaining:
             snapshot = leg.snapshot()
             tensors = {key: tensor.clone() for key, tensor in snapshot.tensors.items()}
-            kept.append((Snapshot(tensors, copy.deepcopy(snapshot.meta)), copy.deepcopy(leg.witnesses)))
+            kept.append((Snapshot(tensors, copy.deepcopy(snapshot.meta)), copy.deepcopy(leg.bracket)))
 
     tape = Tape()
     digits = Batch(digits.x[:12], digits.y[:12], digits.index[:12])
@@ -103,10 +101,8 @@ def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, 
     if goal == "minimize":
         assert sizes == {16, 8}
     same(eager, recorded)
-    for snapshot, witnesses in kept[1 :: max(1, len(kept) // 2)]:
-        resumed = leg_over(
-            plain, digits, name, norm, goal, Tape(), snapshot=snapshot, **(more | {"witnesses": witnesses})
-        )
+    for snapshot, bracket in kept[1 :: max(1, len(kept) // 2)]:
+        resumed = leg_over(plain, digits, name, norm, goal, Tape(), snapshot=snapshot, **(more | {"bracket": bracket}))
         resumed.run()
         same(eager, resumed)
 

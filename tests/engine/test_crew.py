@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from toys import known
 
 from robcert import attack
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.crew import Crew
 from robcert.engine.gpus import gpus
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
-from robcert.engine.witnesses import Witnesses
 from robcert.runs.reporter import Silent
 from robcert.types import Batch, LoadedModel, Threat
 
@@ -31,7 +32,7 @@ def images() -> Batch:
 def crew(
     model: LoadedModel,
     images: Batch,
-    witnesses: Witnesses,
+    bracket: Bracket,
     workers: int,
     name: str = "pgd",
     goal: Any = "decide",
@@ -45,31 +46,25 @@ def crew(
 
     def leg(worker: int, share: list[int], part: Snapshot | None) -> Leg:
         return Leg(
-            model, chosen, name, images, witnesses, threat, goal, 0, share, restarts, slots, part
+            model, chosen, name, images, bracket, threat, goal, 0, share, restarts, slots, part
         )  # fmt: skip
 
     return Crew(leg, list(range(len(images))), restarts, workers, snapshot)
 
 
-def found(witnesses: Witnesses) -> tuple[list[float], list[Any], list[list[float]]]:
-    points = [witnesses.x[k].flatten().tolist() if k in witnesses.x else [] for k in range(len(witnesses.found))]
-    return witnesses.distance.tolist(), witnesses.found, points
-
-
-def assert_same_but_for_rounding(one: Witnesses, other: Witnesses) -> None:
+def assert_same_but_for_rounding(one: Bracket, other: Bracket) -> None:
     """The same images with the same attack, restart and class, at the same points but for the order of sums.
 
     Whoever shares the images out in another way makes batches of other sizes, and on some CPUs a matrix product of
     16 rows adds in another order than one of 8.
     """
-    assert one.x.keys() == other.x.keys()
-    for mine, theirs in zip(one.found, other.found, strict=True):
-        assert (mine is None) == (theirs is None)
-        if mine is not None and theirs is not None:
-            assert (mine.attack, mine.restart, mine.label) == (theirs.attack, theirs.restart, theirs.label)
+    theirs = other.found()
+    assert one.found().keys() == theirs.keys()
+    for k, mine in one.found().items():
+        how, their_how = mine.provenance, theirs[k].provenance
+        assert (how.attack, how.restart, mine.label) == (their_how.attack, their_how.restart, theirs[k].label)
+        torch.testing.assert_close(mine.point, theirs[k].point, rtol=0, atol=1e-4)
     torch.testing.assert_close(one.distance, other.distance, rtol=1e-4, atol=1e-6)
-    for k, point in one.x.items():
-        torch.testing.assert_close(point, other.x[k], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -88,56 +83,54 @@ def test_several_workers_find_what_one_finds(
 ) -> None:
     """An image has its own random stream, and stays with one worker."""
     results: list[Any] = []
-    all_witnesses: list[Witnesses] = []
+    brackets: list[Bracket] = []
     for workers in (1, 2, 3):
-        witnesses = Witnesses(images.x)
-        one = crew(plain, images, witnesses, workers, name, goal, restarts=1, **options)
+        bracket = Bracket(images.index)
+        one = crew(plain, images, bracket, workers, name, goal, restarts=1, **options)
         assert len(one.legs) == workers
         one.run()
         spent = one.spent
         results.append((spent.forwards, spent.backwards, one.sign("broke")))
-        all_witnesses.append(witnesses)
+        brackets.append(bracket)
         assert one.left == one.work == one.entered == 60
     assert results[0] == results[1] == results[2]
-    for witnesses in all_witnesses[1:]:
-        assert_same_but_for_rounding(all_witnesses[0], witnesses)
-    assert bool((all_witnesses[0].distance < 9).any())
+    for bracket in brackets[1:]:
+        assert_same_but_for_rounding(brackets[0], bracket)
+    assert bool((brackets[0].distance < 9).any())
 
 
 def test_restarts_beside_one_another_break_the_same_images(plain: LoadedModel, images: Batch) -> None:
     """Which of them is first depends on how many run at once."""
     verdicts: list[list[bool]] = []
     for workers in (1, 2, 3):
-        witnesses = Witnesses(images.x)
-        one = crew(plain, images, witnesses, workers, iterations=30, restarts=4, slots=24)
+        bracket = Bracket(images.index)
+        one = crew(plain, images, bracket, workers, iterations=30, restarts=4, slots=24)
         one.run()
         assert one.left == one.work == 240
         assert one.entered == 60
-        verdicts.append((witnesses.distance <= 0.08).tolist())
+        verdicts.append((bracket.distance <= 0.08).tolist())
     assert verdicts[0] == verdicts[1] == verdicts[2]
     assert 5 < sum(verdicts[0]) < 55
 
 
 def test_a_snapshot_of_all_workers_continues_to_the_same_end(plain: LoadedModel, images: Batch) -> None:
-    kept: list[tuple[Snapshot, Witnesses]] = []
+    kept: list[tuple[Snapshot, Bracket]] = []
 
     def look(one: Crew) -> None:
         if one.remaining:
             snapshot = one.snapshot()
             tensors = {key: tensor.clone() for key, tensor in snapshot.tensors.items()}
-            kept.append(
-                (Snapshot(tensors, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(one.legs[0].witnesses))
-            )
+            kept.append((Snapshot(tensors, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(one.legs[0].bracket)))
 
     options: dict[str, Any] = {"name": "cw", "iterations": 20, "search_steps": 3, "slots": 8}
-    whole = Witnesses(images.x)
+    whole = Bracket(images.index)
     first = crew(plain, images, whole, 2, **options)
     first.run(look)
     assert len(kept) > 10
-    for snapshot, witnesses in kept[:: len(kept) // 6]:
-        again = crew(plain, images, witnesses, 2, snapshot=snapshot, **options)
+    for snapshot, bracket in kept[:: len(kept) // 6]:
+        again = crew(plain, images, bracket, 2, snapshot=snapshot, **options)
         again.run()
-        assert found(witnesses) == found(whole)
+        assert known(bracket) == known(whole)
         assert (again.spent.forwards, again.spent.backwards) == (first.spent.forwards, first.spent.backwards)
         assert (again.entered, again.left, again.work) == (60, 120, 120)
 
@@ -146,7 +139,7 @@ def test_a_snapshot_of_all_workers_continues_to_the_same_end(plain: LoadedModel,
 def test_other_workers_take_over_what_some_began(plain: LoadedModel, images: Batch, workers: int) -> None:
     """Interrupted with two workers, gone on with one, two or four: the same end, and everybody has something to do."""
     options: dict[str, Any] = {"name": "cw", "iterations": 50, "search_steps": 3, "slots": 16, "restarts": 1}
-    whole = Witnesses(images.x)
+    whole = Bracket(images.index)
     crew(plain, images, whole, 1, **options).run()
 
     class Enough(Exception):
@@ -159,22 +152,22 @@ def test_other_workers_take_over_what_some_began(plain: LoadedModel, images: Bat
         if len(kept) == 4:
             raise Enough
 
-    witnesses = Witnesses(images.x)
+    bracket = Bracket(images.index)
     with pytest.raises(Enough):
-        crew(plain, images, witnesses, 2, **options).run(stop)
-    again = crew(plain, images, witnesses, workers, snapshot=kept[-1], **options)
+        crew(plain, images, bracket, 2, **options).run(stop)
+    again = crew(plain, images, bracket, workers, snapshot=kept[-1], **options)
     assert len(again.legs) == max(2, workers)
     loads = [leg.slots.remaining for leg in again.legs]
     assert sum(loads) == again.remaining and max(loads) - min(loads) < 16
     again.run()
-    assert_same_but_for_rounding(witnesses, whole)
+    assert_same_but_for_rounding(bracket, whole)
     assert again.left == again.work == 60
 
 
 def test_nobody_idles_while_others_have_waiting_images(plain: LoadedModel, images: Batch) -> None:
     """The images of one worker all fall at once, those of the other never do."""
-    witnesses = Witnesses(images.x)
-    one = crew(plain, images, witnesses, 2, "pgd", iterations=100, restarts=1, slots=8, abort_early=False)
+    bracket = Bracket(images.index)
+    one = crew(plain, images, bracket, 2, "pgd", iterations=100, restarts=1, slots=8, abort_early=False)
     easy = one.legs[0]
     for position in [p for p, _ in easy.slots.queue]:
         easy.slots.withdraw(position)

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine import ending
 from robcert.engine.drawn import draw_inside
 from robcert.engine.leg import Leg
-from robcert.engine.witnesses import Witnesses
 from robcert.math.norms import dual, vector_norm
 from robcert.types import Batch, LoadedModel, Norm, Threat
 
@@ -48,13 +48,13 @@ def images() -> Batch:
 
 
 def run(model: LoadedModel, images: Batch, name: str, **options: Any) -> tuple[set[int], Leg]:
-    witnesses = Witnesses(images.x)
+    bracket = Bracket(images.index)
     threat = Threat("l2", (0.4,))
     one = Leg(
-        model, attacks.get(name)(**options), name, images, witnesses, threat, "decide", 0, list(range(60)), 1, 64
+        model, attacks.get(name)(**options), name, images, bracket, threat, "decide", 0, list(range(60)), 1, 64
     )  # fmt: skip
     one.run()
-    return {k for k, distance in enumerate(witnesses.distance.tolist()) if distance <= 0.4}, one
+    return {k for k, distance in enumerate(bracket.distance.tolist()) if distance <= 0.4}, one
 
 
 def test_a_short_search_breaks_more_and_pays_for_it(

@@ -245,9 +245,9 @@ def test_inductor_finds_what_the_steps_find(plain: LoadedModel, few: Batch) -> N
         pytest.skip("TorchInductor needs a C++ compiler and Python's headers for a CPU")
     assert fused.steps.unfused is None
     assert fused.steps.fusing is not None
-    assert eager.witnesses.distance.isfinite().any()
-    assert torch.equal(fused.witnesses.distance.isfinite(), eager.witnesses.distance.isfinite())
-    far = [leg.witnesses.distance[eager.witnesses.distance.isfinite()].mean() for leg in (eager, fused)]
+    assert eager.bracket.distance.isfinite().any()
+    assert torch.equal(fused.bracket.distance.isfinite(), eager.bracket.distance.isfinite())
+    far = [leg.bracket.distance[eager.bracket.distance.isfinite()].mean() for leg in (eager, fused)]
     assert abs(far[1] / far[0] - 1) < 0.02
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 from test_capture import EPS, GOALS, build, same
-from toys import REGISTERED
+from toys import REGISTERED, known
 
 from robcert.attacks.objectives import margin
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.capture import Launched
 from robcert.engine.leg import Leg
 from robcert.engine.precision import search_network
 from robcert.engine.snapshot import Snapshot
-from robcert.engine.witnesses import Witnesses
 from robcert.math.norms import distance
 from robcert.network import load_model
 from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
@@ -49,7 +49,7 @@ def images() -> Batch:
 
 def leg_over(model: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goal, **more: Any) -> Leg:
     patience = more.pop("patience", None)
-    given: dict[str, Any] = {"attack": build(name, 30), "restarts": 1, "slots": 16, "witnesses": Witnesses(images.x)}
+    given: dict[str, Any] = {"attack": build(name, 30), "restarts": 1, "slots": 16, "bracket": Bracket(images.index)}
     leg = Leg(
         model=model, name=name, images=images, threat=Threat(norm, (EPS[norm],)), goal=goal, seed=0,
         entrants=list(range(len(images.x))), **(given | more),
@@ -83,9 +83,9 @@ def test_fused_kernels_find_what_the_steps_find(there: LoadedModel, images: Batc
     fused.run()
     assert (fused.steps.refused, fused.steps.unfused) == (None, None)
     assert fused.steps.fusing is not None
-    found = captured.witnesses.distance.isfinite()
-    assert torch.equal(found, fused.witnesses.distance.isfinite())
-    far = [leg.witnesses.distance[found].mean() for leg in (captured, fused)]
+    found = captured.bracket.distance.isfinite()
+    assert torch.equal(found, fused.bracket.distance.isfinite())
+    far = [leg.bracket.distance[found].mean() for leg in (captured, fused)]
     assert abs(far[1] / far[0] - 1) < 0.02
 
 
@@ -96,11 +96,11 @@ def test_what_a_gpu_finds_a_cpu_confirms(there: LoadedModel, images: Batch, sear
     leg.run()
     assert leg.steps.refused is None
     home = load_model("digits-plain")
-    for position, x in leg.witnesses.x.items():
-        x, clean, y = x.cpu()[None], images.x[position].cpu()[None], images.y[position].cpu()[None]
+    for position, example in leg.bracket.found().items():
+        x, clean, y = example.point[None], images.x[position].cpu()[None], images.y[position].cpu()[None]
         assert float(margin(home.module(x), y)) > 0
-        assert float(distance(x, clean, "l2")) == pytest.approx(float(leg.witnesses.distance[position]), rel=1e-12)
-    assert len(leg.witnesses.x) > 12
+        assert float(distance(x, clean, "l2")) == pytest.approx(float(leg.bracket.distance[position]), rel=1e-12)
+    assert len(leg.bracket.found()) > 12
 
 
 @pytest.mark.parametrize("patience", [None, 20])
@@ -111,5 +111,4 @@ def test_resumed_is_uninterrupted(there: LoadedModel, images: Batch, patience: i
     whole.run(lambda leg: kept.append(leg.snapshot()) if len(kept) < 2 else None)
     resumed = leg_over(there, few, "cw", "l2", "minimize", patience=patience, snapshot=kept[-1])
     resumed.run()
-    assert torch.equal(whole.witnesses.distance, resumed.witnesses.distance)
-    assert whole.witnesses.found == resumed.witnesses.found
+    assert known(whole.bracket) == known(resumed.bracket)

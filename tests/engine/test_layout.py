@@ -77,9 +77,9 @@ def test_the_same_verdicts(name: str) -> None:
         y = model.module(data.x).argmax(1)
     broken: list[torch.Tensor] = []
     for form in (None, ChannelsLast(model.module, data.x)):
-        witnesses, _ = run_leg(model, data.x, y, Threat("l2", (0.5,)), name, iterations=50, layout=form)
-        for k, example in witnesses.x.items():
-            assert int(model.module(example[None]).argmax()) != int(y[k]), "verified by the network as it was loaded"
-        broken.append(witnesses.distance <= 0.5)
+        bracket, _ = run_leg(model, data.x, y, Threat("l2", (0.5,)), name, iterations=50, layout=form)
+        for k, one in bracket.found().items():
+            assert int(model.module(one.point[None]).argmax()) != int(y[k]), "verified by the network as it was loaded"
+        broken.append(bracket.distance <= 0.5)
     assert 0 < int(broken[0].sum()) < 60, "the comparison means something"
     assert int((broken[0] != broken[1]).sum()) <= 1, "an image on the very boundary may go either way"

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import REGISTERED, broken, run_leg, toy
+from toys import REGISTERED, broken, known, run_leg, toy
 
 from robcert.attacks import attacks
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
-from robcert.engine.witnesses import Witnesses
 from robcert.network import load_model
 from robcert.types import Batch, LoadedModel, Norm, Threat
 
@@ -37,13 +37,6 @@ def model(request: pytest.FixtureRequest) -> LoadedModel:
 
 def some(digits: Batch, rows: list[int]) -> dict[str, Tensor]:
     return {"x": digits.x[rows], "y": digits.y[rows], "index": digits.index[rows]}
-
-
-def same(a: Witnesses, b: Witnesses) -> None:
-    assert torch.equal(a.distance, b.distance)
-    assert a.found == b.found
-    assert a.x.keys() == b.x.keys()
-    assert all(torch.equal(a.x[key], b.x[key]) for key in a.x)
 
 
 @pytest.mark.parametrize("name", ["cw", "pgd"])
@@ -83,14 +76,14 @@ def test_the_seed_changes_only_what_is_random(plain: LoadedModel, digits: Batch)
     rows = some(digits, list(range(24)))
     threat = Threat("l2", (0.5,))
     cw = [run_leg(plain, threat=threat, name="cw", iterations=30, seed=seed, **rows)[0] for seed in (0, 1)]
-    same(*cw)
+    assert known(cw[0]) == known(cw[1])
     start = [
         run_leg(plain, threat=threat, name="pgd", iterations=10, seed=seed, random_start=False, **rows)[0]
         for seed in (0, 1)
     ]
-    same(*start)
+    assert known(start[0]) == known(start[1])
     pgd = [run_leg(plain, threat=threat, name="pgd", iterations=10, seed=seed, **rows)[0] for seed in (0, 1, 0)]
-    same(pgd[0], pgd[2])
+    assert known(pgd[0]) == known(pgd[2])
     assert not torch.equal(pgd[0].distance, pgd[1].distance)
 
 
@@ -106,7 +99,7 @@ def test_restarts_begin_elsewhere(plain: LoadedModel, digits: Batch) -> None:
             assert leg.work == 60 * restarts
             assert leg.left == leg.work
         assert counts[1] >= counts[0]
-        assert any(how is not None and how.restart > 0 for how in found.found)
+        assert any(example is not None and example.provenance.restart > 0 for example in found.examples)
 
 
 @pytest.mark.drawn(5)
@@ -126,21 +119,21 @@ def test_a_snapshot_at_any_look_continues_to_the_same_end(
         "model": plain, "attack": attack, "name": name, "images": images, "threat": Threat(norm, (EPS[norm],)),
         "goal": goal, "seed": 0, "entrants": list(range(20)), "restarts": 2, "slots": 8,
     }  # fmt: skip
-    kept: list[tuple[Snapshot, Witnesses]] = []
+    kept: list[tuple[Snapshot, Bracket]] = []
 
     def look(leg: Leg) -> None:
         if leg.slots.remaining:
             snapshot = leg.snapshot()
             tensors = {key: tensor.clone() for key, tensor in snapshot.tensors.items()}
-            kept.append((Snapshot(tensors, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.witnesses)))
+            kept.append((Snapshot(tensors, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.bracket)))
 
-    whole = Leg(witnesses=Witnesses(images.x), **arguments)
+    whole = Leg(bracket=Bracket(images.index), **arguments)
     whole.run(look)
     assert len(kept) > (1 if name == "fgsm" else 5)
-    for snapshot, witnesses in kept[:: max(1, len(kept) // 8)]:
-        resumed = Leg(witnesses=witnesses, snapshot=snapshot, **arguments)
+    for snapshot, bracket in kept[:: max(1, len(kept) // 8)]:
+        resumed = Leg(bracket=bracket, snapshot=snapshot, **arguments)
         resumed.run()
-        same(whole.witnesses, resumed.witnesses)
+        assert known(whole.bracket) == known(resumed.bracket)
         assert resumed.spent.forwards == whole.spent.forwards
         assert resumed.spent.backwards == whole.spent.backwards
         assert (resumed.entered, resumed.left, resumed.work) == (whole.entered, whole.left, whole.work)
@@ -154,21 +147,21 @@ def test_a_snapshot_of_an_older_version_goes_on(plain: LoadedModel, digits: Batc
         "threat": Threat("l2", (0.5,)), "goal": "minimize", "seed": 0, "entrants": list(range(12)), "restarts": 1,
         "slots": 8,
     }  # fmt: skip
-    kept: list[tuple[Snapshot, Witnesses]] = []
+    kept: list[tuple[Snapshot, Bracket]] = []
 
     def look(leg: Leg) -> None:
         if not kept and leg.left == 0:
             snapshot = leg.snapshot()
             older = {key: tensor.clone() for key, tensor in snapshot.tensors.items() if ".hint" not in key}
             assert len(older) == len(snapshot.tensors) - 3
-            kept.append((Snapshot(older, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.witnesses)))
+            kept.append((Snapshot(older, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.bracket)))
 
-    whole = Leg(witnesses=Witnesses(images.x), **arguments)
+    whole = Leg(bracket=Bracket(images.index), **arguments)
     whole.run(look)
-    (snapshot, witnesses), *_ = kept
-    resumed = Leg(witnesses=witnesses, snapshot=snapshot, **arguments)
+    (snapshot, bracket), *_ = kept
+    resumed = Leg(bracket=bracket, snapshot=snapshot, **arguments)
     resumed.run()
-    same(whole.witnesses, resumed.witnesses)
+    assert known(whole.bracket) == known(resumed.bracket)
 
 
 class Busy(nn.Module):
@@ -250,8 +243,7 @@ def test_a_failed_image_is_explicit_and_zero_gradients_are_noticed(net: nn.Modul
     for goal in ("decide", "minimize"):
         found, leg = run_leg(toy(net, (16,), 2), x, y, Threat(norm, (0.3,)), name, goal, iterations=10)  # type: ignore[arg-type]
         assert found.distance.tolist() == [float("inf")] * 5
-        assert found.found == [None] * 5
-        assert found.x == {}, "no image stands for a failure"
+        assert found.examples == [None] * 5, "no image stands for a failure"
         asks_for_gradients = attacks.get(name).cost.backwards > 0
         assert leg.zero_gradient == (set(range(5)) if asks_for_gradients else set())
 
@@ -311,10 +303,10 @@ def test_decided_images_make_the_batch_smaller(plain: LoadedModel, digits: Batch
     watched = plain.module.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
     try:
         images, threat = some(digits, list(range(120))), Threat("l2", (0.5,))
-        witnesses, leg = run_leg(plain, **images, threat=threat, name="pgd", abort_early=False)
+        bracket, leg = run_leg(plain, **images, threat=threat, name="pgd", abort_early=False)
     finally:
         watched.remove()
-    standing = 120 - sum(broken(witnesses, 0.5))
+    standing = 120 - sum(broken(bracket, 0.5))
     assert 8 < standing < 90, "it means something"
     assert all(count % 8 == 0 for count in rows)
     assert max(rows) == 120

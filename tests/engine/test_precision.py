@@ -155,10 +155,10 @@ def _same_verdicts(name: str, attack: str, norm: Norm, n: int, iterations: int, 
     threat, low = Threat(norm, (eps,)), Lowered(model.module, data.x)
     verdicts: list[Tensor] = []
     for search in (None, low):
-        witnesses, _ = run_leg(model, data.x, y, threat, attack, iterations=iterations, search=search)
-        for k, example in witnesses.x.items():
-            assert int(model.module(example[None]).argmax()) != int(y[k]), "float32 confirms every verdict"
-        verdicts.append(witnesses.distance <= eps)
+        bracket, _ = run_leg(model, data.x, y, threat, attack, iterations=iterations, search=search)
+        for k, example in bracket.found().items():
+            assert int(model.module(example.point[None]).argmax()) != int(y[k]), "float32 confirms every verdict"
+        verdicts.append(bracket.distance <= eps)
     assert 0 < int(verdicts[0].sum()) < n, "the comparison means something"
     assert float((verdicts[0] == verdicts[1]).double().mean()) >= least
 
@@ -363,11 +363,11 @@ def test_a_point_that_waits_to_the_end_is_verified() -> None:
         with pytest.MonkeyPatch.context() as patch:
             if not kept:
                 patch.setattr(ModelOracle, "_keep", lambda *_: None)
-            witnesses, _ = run_leg(
+            bracket, _ = run_leg(
                 model, data.x, y, Threat("l2", (1.0,)), "cw", iterations=30, search=low, goal="minimize"
             )
-        closest[kept] = witnesses.distance
-        assert all(int(model.module(x[None]).argmax()) != int(y[k]) for k, x in witnesses.x.items())
+        closest[kept] = bracket.distance
+        assert all(int(model.module(one.point[None]).argmax()) != int(y[k]) for k, one in bracket.found().items())
     assert bool((closest[True] <= 1.01 * closest[False]).all())
     assert float((closest[True] < 0.99 * closest[False]).double().mean()) > 0.1
 

@@ -56,8 +56,8 @@ def test_the_same_verdicts_in_wide_batches(name: str) -> None:
         y = model.module(data.x).argmax(1)
     statuses: list[torch.Tensor] = []
     for slots in (16, 256):
-        witnesses, _ = run_leg(model, data.x, y, Threat("linf", (0.06,)), name, iterations=30, restarts=3, slots=slots)
-        statuses.append(witnesses.distance <= 0.06)
+        bracket, _ = run_leg(model, data.x, y, Threat("linf", (0.06,)), name, iterations=30, restarts=3, slots=slots)
+        statuses.append(bracket.distance <= 0.06)
     assert torch.equal(*statuses)
     assert 0 < int(statuses[0].sum()) < 48, "the comparison means something"
 

@@ -11,10 +11,10 @@ import torch
 import robcert
 from robcert.attacks.pgd import PGD
 from robcert.attacks.square import Square
+from robcert.bracket import Bracket, Example, Provenance
 from robcert.data import load_dataset
 from robcert.engine.crew import Crew
 from robcert.engine.verifier import Verifier
-from robcert.engine.witnesses import Found, Witnesses
 from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
@@ -113,19 +113,20 @@ def test_near_misses_are_moved_by_attacks_that_may() -> None:
     model, data = load_model("digits-plain"), load_dataset("digits", n=40)
     images = Batch(data.x, data.y, data.index)
     record = robcert.attack(model, data, Threat("linf", (0.1,)), "pgd:20", goal="minimize", **FIXED).models[0]
-    witnesses, least = Witnesses(data.x), torch.tensor([image.distance or 0.0 for image in record.images])
+    bracket, least = Bracket(data.index), torch.tensor([image.distance or 0.0 for image in record.images])
     away = PGD(iterations=20)
     rows = [p for p in range(len(data)) if 0 < float(least[p]) <= 0.1]
     direction = torch.sign(torch.randn(data.x.shape, generator=torch.Generator().manual_seed(0)))
     for p in rows:  # as if they were near misses: whether the ascent from there succeeds is for the verifier to say
-        witnesses.put(p, (data.x[p] + 0.103 * direction[p]).clamp(0, 1), 0.103, Found("toy", 1, 1, 0, 0))
+        point = (data.x[p] + 0.103 * direction[p]).clamp(0, 1)
+        bracket.update(p, Example(point, 0.103, 0, Provenance("toy", 1, 1, 0)))
     threat = Threat("linf", (0.1,))
-    spent = stages.last_chance(model, away, "pgd", threat, images, witnesses, rows, 16)
-    found = [p for p in rows if float(witnesses.distance[p]) <= 0.1]
+    spent = stages.last_chance(model, away, "pgd", threat, images, bracket, rows, 16)
+    found = [p for p in rows if float(bracket.distance[p]) <= 0.1]
     assert found
     at = torch.tensor(found)
-    again = Verifier(model, threat, 16)(torch.stack([witnesses.x[p] for p in found]), data.x[at], data.y[at])
+    again = Verifier(model, threat, 16)(bracket.points(found), data.x[at], data.y[at])
     assert bool(again.accepted.all())
     assert spent.backwards > 0
-    nothing = stages.last_chance(model, Square(iterations=9), "square", threat, images, witnesses, rows, 16)
+    nothing = stages.last_chance(model, Square(iterations=9), "square", threat, images, bracket, rows, 16)
     assert (nothing.forwards, nothing.backwards) == (0, 0)

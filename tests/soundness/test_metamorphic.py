@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from toys import broken, run_leg
 
+from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.batching import logits_of
-from robcert.engine.witnesses import Witnesses
 from robcert.network import from_module, load_model
 from robcert.types import LoadedModel, Norm, Threat
 
@@ -89,11 +89,11 @@ def margins(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def explain(
-    k: int, found: Witnesses, finder: LoadedModel, other: LoadedModel, change: tuple[float, float], y: Tensor
+    k: int, found: Bracket, finder: LoadedModel, other: LoadedModel, change: tuple[float, float], y: Tensor
 ) -> bool:
     """Whether the witness of image k is one that ``other`` must refuse by its rounding bound."""
     unit, scale = change  # of the other, relative to the finder
-    witness = found.x[k][None]
+    witness = found.points([k])
     gap = float(margins(finder.module, witness, y[k : k + 1])) * scale
     logits = logits_of(other.module, witness * unit, 8)
     return gap <= 2 * other.rounding * float(logits.abs().max())

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol
 
-import numpy as np
 import torch
 
+from robcert.bracket import Bracket
 from robcert.engine.batching import default_slots
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
 from robcert.runs.images import clean_logits, misclassified
-from robcert.runs.proof import Proof, prove
+from robcert.runs.proof import prove
 from robcert.types import Dataset, LoadedModel, Norm, Threat
 
 
@@ -39,7 +39,7 @@ class Subject:
     sample: bool
     baseline: Mapping[str, Mapping[int, bool]] | None = None
     late: Callable[[], bool] = lambda: False
-    _proofs: dict[tuple[str, Norm, float], Proof] = field(default_factory=dict)
+    _certified: dict[tuple[str, Norm, float], tuple[Mask, str]] = field(default_factory=dict)
 
     @cached_property
     def correct(self) -> Mask:
@@ -53,16 +53,14 @@ class Subject:
         two = clean_logits(self.model, self.data, slots).double().topk(2, dim=1).values
         return two[:, 0] - two[:, 1]
 
-    def proof(self, method: str, norm: Norm, eps: float) -> Proof:
-        """Certified radii; whether they exceed eps is what counts."""
+    def certified(self, method: str, norm: Norm, eps: float) -> tuple[Mask, str]:
+        """(n,) bool: the certified radius exceeds eps; and why nothing is certified, or ""."""
         key = (method, norm, eps)
-        if key not in self._proofs:
-            self._proofs[key] = prove(method, self.model, self.data, Threat(norm, (eps,), self.data.box))
-        return self._proofs[key]
-
-    def certified(self, method: str, norm: Norm, eps: float) -> Mask:
-        """(n,) bool: the radius exceeds eps."""
-        return (self.proof(method, norm, eps).radius > eps).numpy().astype(np.bool_)
+        if key not in self._certified:
+            bracket = Bracket(self.data.index)
+            attempt = prove(method, self.model, self.data, Threat(norm, (eps,), self.data.box), bracket)
+            self._certified[key] = bracket.certified(eps).numpy(), attempt.refused
+        return self._certified[key]
 
     def confidence(self, requirement: Requirement) -> float | None:
         """What the policy asks for on a sample; None where all images were seen."""

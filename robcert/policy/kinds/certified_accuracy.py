@@ -21,8 +21,7 @@ class CertifiedAccuracy:
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
         norm, eps = requirement.threat()
-        note = subject.proof(requirement.certify, norm, eps).refused
-        return share_of(requirement, subject, subject.certified(requirement.certify, norm, eps), note)
+        return share_of(requirement, subject, *subject.certified(requirement.certify, norm, eps))
 
 
 requirement("certified_accuracy")(CertifiedAccuracy())
