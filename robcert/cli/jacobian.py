@@ -34,7 +34,7 @@ def jacobian(
         typer.Option(help="A finished `robcert attack --goal minimize` run: adds rank correlations with distances."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw histograms (.svg, .png), as figure 4 of paper E.")] = None,
-    output_format: opt.Format = "console",
+    output_format: opt.ReportFormat = "console",
     output: opt.Output = None,
 ) -> None:
     """Measure how fast the answer changes with the image: mean and maximum of gradient norms over the data.

@@ -37,7 +37,7 @@ def reproduce(
     results: Annotated[
         Path | None, typer.Option(help="A markdown page in which the section of this table is written or replaced.")
     ] = None,
-    output_format: opt.Format = "console",
+    output_format: Annotated[str, typer.Option("--format", help="console, json or markdown.")] = "console",
     output: opt.Output = None,
 ) -> None:
     """Print a table of a paper with the paper's numbers beside those of the zoo, and what differs.

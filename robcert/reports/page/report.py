@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robcert.errors import UsageError
+from robcert.reports.page.parts import Section
 from robcert.reports.page.render import Line, render_page
 from robcert.reports.page.sections import sections
-from robcert.reports.page.sources import read_sources
+from robcert.reports.page.sources import Sources, read_sources
 from robcert.runs.files import write_atomically
 
 
@@ -28,14 +29,20 @@ def report(paths: Sequence[str | Path], output: str | Path = "report.html", titl
     """
     output = Path(output)
     sources = read_sources([Path(path) for path in paths])
-    names = [model.name for run in sources.runs for model in run.record.models]
-    names += [model.name for _, record in [*sources.certificates, *sources.norms] for model in record.models]
-    models = ", ".join(dict.fromkeys(names)) or "models"
-    shown = sections(sources)
-    lead = [Line(f"{run.record.data.name} {run.record.data.split}, {run.record.data.n} images") for run in sources.runs]
-    page = render_page(title or f"Robustness of {models}", list(dict.fromkeys(lead)), shown)
+    heading, lead, shown = page_of(sources)
+    page = render_page(title or heading, lead, shown)
     try:
         write_atomically(output, lambda path: path.write_text(page, encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot write {output} ({error.strerror})", "Name another file with --output") from None
     return f"Wrote {output}: {len(shown)} sections, {len(page.encode()) / 1024:.0f} KiB"
+
+
+def page_of(sources: Sources) -> tuple[str, list[Line], list[Section]]:
+    """Return the title, the lines under it and the sections of a page."""
+    names = [model.name for run in sources.runs for model in run.record.models]
+    records = [*sources.certificates, *sources.norms, *sources.jacobians]
+    names += [model.name for _, record in records for model in record.models]
+    lead = [Line(f"{run.record.data.name} {run.record.data.split}, {run.record.data.n} images") for run in sources.runs]
+    title = f"Robustness of {', '.join(dict.fromkeys(names)) or 'models'}"
+    return title, list(dict.fromkeys(lead)), sections(sources)

@@ -9,22 +9,22 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from robcert.errors import UsageError
-from robcert.reports.certificates import CertifyRecord
-from robcert.reports.jacobian import JacobianRecord
-from robcert.reports.norms import NormsRecord
 from robcert.runs.record import RunRecord, RunSpec
+from robcert.runs.records.certify import CertifyRecord
+from robcert.runs.records.jacobian import JacobianRecord
+from robcert.runs.records.norms import NormsRecord
 from robcert.runs.standing import read_record
 from robcert.runs.store import read_spec
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of attacks: its record, its specification, its directory."""
+    """A run of attacks: its record, and where it was stored its specification and its directory."""
 
     name: str
     record: RunRecord
-    spec: RunSpec
-    directory: Path
+    spec: RunSpec | None = None
+    directory: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,19 @@ _KNOWN: dict[str, type[BaseModel]] = {
     "robcert.jacobian/1": JacobianRecord,
 }
 _ADVICE = "Name run directories of robcert attack, or files of certify, norms or jacobian with --format json"
+
+
+def source_of(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord) -> Sources:
+    """Return one record as what a report is made from, with its run directory where there is one."""
+    if isinstance(record, RunRecord):
+        directory = None if record.run is None else Path(record.run)
+        spec = None if directory is None else read_spec(directory)
+        return Sources(runs=[Run(record.run or "attack", record, spec, directory)])
+    if isinstance(record, CertifyRecord):
+        return Sources(certificates=[("certify", record)])
+    if isinstance(record, NormsRecord):
+        return Sources(norms=[("norms", record)])
+    return Sources(jacobians=[("jacobian", record)])
 
 
 def read_sources(paths: list[Path]) -> Sources:

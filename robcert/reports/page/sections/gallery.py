@@ -38,6 +38,8 @@ def gallery(sources: Sources) -> Section | None:
 
 
 def _of_model(run: Run, number: int) -> list[Picture]:
+    if run.directory is None or run.spec is None:
+        return []
     path = run.directory / f"adversarials-{product_name(run.spec, number)}.safetensors"
     if not path.is_file():
         return []

@@ -9,6 +9,7 @@ from robcert.network import zoo_names
 from robcert.reports.page.parts import Cell, Section, Table, cells
 from robcert.reports.page.sources import Run, Sources
 from robcert.runs.plan import LegPlan, swept
+from robcert.runs.record import RunSpec
 
 _ORDER = "class-order.json"
 
@@ -22,14 +23,15 @@ def provenance(sources: Sources) -> Section | None:
         rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
         for data in {model.data.sha256: model.data for model in record.models}.values():
             rows.append(cells("data", f"{data.name} {data.split}, n {data.n}, sha256 {data.sha256}"))
-        tables.append(Table(f"File {name}", ("what", "value"), rows))
+        tables.append(Table(f"Record {name}", ("what", "value"), rows))
     for name, record in sources.norms:
         rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
-        tables.append(Table(f"File {name}", ("what", "value"), rows))
+        tables.append(Table(f"Record {name}", ("what", "value"), rows))
     for name, record in sources.jacobians:
         rows = [cells(model.name, f"sha256 {model.sha256}") for model in record.models]
-        tables.append(Table(f"File {name}", ("what", "value"), rows))
-    foreign = sorted({m.name for run in sources.runs for m in run.spec.models} - set(zoo_names()))
+        tables.append(Table(f"Record {name}", ("what", "value"), rows))
+    specs = [(run.name, run.spec) for run in sources.runs if run.spec is not None]
+    foreign = sorted({m.name for _, spec in specs for m in spec.models} - set(zoo_names()))
     return Section(
         "What was run",
         "Digests of everything that decides the result, and the command that repeats it.",
@@ -38,18 +40,13 @@ def provenance(sources: Sources) -> Section | None:
             f"{name} is not a model of the zoo: in the command, put its file in the place of its name."
             for name in foreign
         ]
-        + [
-            f"{_ORDER} of {run.name}: {json.dumps(run.spec.data.class_order)}"
-            for run in sources.runs
-            if run.spec.data.class_order
-        ],
-        code="\n".join(command(run) for run in sources.runs),
+        + [f"{_ORDER} of {name}: {json.dumps(spec.data.class_order)}" for name, spec in specs if spec.data.class_order],
+        code="\n".join(command(spec) for _, spec in specs),
     )
 
 
-def command(run: Run) -> str:
+def command(spec: RunSpec) -> str:
     """The command that repeats a run, with every setting that decides its result."""
-    spec = run.spec
     legs = [LegPlan(leg.attack, leg.iterations, leg.restarts) for leg in spec.plan]
     plan = ",".join(str(leg) for leg in legs)
     words = ["robcert", "attack", *(model.name for model in spec.models)]
@@ -69,7 +66,7 @@ def command(run: Run) -> str:
 
 
 def _rows(run: Run) -> list[list[Cell]]:
-    record, spec = run.record, run.spec
+    record = run.record
     versions = ", ".join(f"{name} {value}" for name, value in record.versions.model_dump().items())
     seconds = sum(leg.seconds for model in record.models for leg in model.legs)
     return [
@@ -78,7 +75,7 @@ def _rows(run: Run) -> list[list[Cell]]:
         cells("data", f"{record.data.name} {record.data.split}, n {record.data.n}, seed {record.data.seed}"),
         cells("images and labels", f"sha256 {record.data.sha256}"),
         cells("threat", f"{record.threat.norm}, eps {record.threat.eps}, box {list(record.threat.box)}"),
-        cells("goal, certificate", f"{record.goal}, {spec.certify}"),
+        cells("goal, certificate", f"{record.goal}, {run.spec.certify if run.spec else 'not stored'}"),
         cells("seed", Cell(str(record.seed), f"{run.name}: seed", record.seed)),
         cells("versions", versions),
         cells("device", record.device),
