@@ -33,7 +33,7 @@ from robcert.engine.allocator import keep_memory
 from robcert.errors import RobcertError
 from robcert.network import from_module, load_model
 from robcert.nn.cnn import cnn
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 BATCH = 8
 LIMITS = {("ibp", "linf"): 10.0, ("ibp", "l2"): 10.0, ("crown", "linf"): 1500.0, ("crown", "l2"): 3500.0}
@@ -68,7 +68,7 @@ def seconds(function: Callable[[], object], least: float) -> float:
     return (time.process_time() - start) / calls
 
 
-def bound(model: LoadedModel, x: torch.Tensor, mode: Mode, norm: Norm, eps: float) -> torch.Tensor:
+def bound(model: LoadedModel, x: torch.Tensor, mode: Mode, norm: BoundNorm, eps: float) -> torch.Tensor:
     """All margins of a batch."""
     around = region(x, torch.full((len(x),), eps, dtype=torch.float64), norm, model.box)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def main() -> int:
     torch.set_num_threads(1)
     keep_memory()  # as `robcert certify` does
     model, x = network(), images()
-    budgets: dict[Norm, float] = {"linf": options.eps, "l2": options.l2}
+    budgets: dict[BoundNorm, float] = {"linf": options.eps, "l2": options.l2}
 
     def forward() -> torch.Tensor:
         with torch.no_grad():

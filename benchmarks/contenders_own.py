@@ -14,10 +14,12 @@ from robcert import __version__
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.engine.leg import Leg
-from robcert.types import Batch, Goal, Norm, Threat
+from robcert.types import Batch, Goal, Threat, ThreatNorm
 
 
-def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, setting: Setting, **extra: Any) -> Tensor:
+def _robcert(
+    name: str, norm: ThreatNorm, goal: Goal, counted: Counted, task: Task, setting: Setting, **extra: Any
+) -> Tensor:
     options: dict[str, Any] = {"iterations": setting.steps, **extra}
     if name == "cw":
         options |= {"search_steps": setting.searches, "abort_early": False}
@@ -48,7 +50,7 @@ def _robcert(name: str, norm: Norm, goal: Goal, counted: Counted, task: Task, se
     return found
 
 
-def _decide(name: str, norm: Norm, **extra: Any) -> Attack:
+def _decide(name: str, norm: ThreatNorm, **extra: Any) -> Attack:
     return lambda counted, task, setting: _robcert(name, norm, "decide", counted, task, setting, **extra)
 
 

@@ -14,11 +14,17 @@ from torch.nn import functional as F
 
 from robcert.attacks.objectives import margin
 from robcert.math.norms import distance
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 LIMITS: dict[Family, float] = {"pgd l2": 1.10, "pgd linf": 1.10, "cw l2": 1.25}
 """The most that a step of robcert may cost, in steps of the bare loop."""
-NORM: dict[Family, Norm] = {"pgd l2": "l2", "pgd linf": "linf", "cw l2": "l2", "apgd linf": "linf", "ddn l2": "l2"}
+NORM: dict[Family, ThreatNorm] = {
+    "pgd l2": "l2",
+    "pgd linf": "linf",
+    "cw l2": "l2",
+    "apgd linf": "linf",
+    "ddn l2": "l2",
+}
 MINIMISING: tuple[Family, ...] = ("cw l2", "ddn l2")
 """Families that look for the closest example, so that no eps limits what they find."""
 BUDGET: dict[Family, float] = {"pgd l2": 2.0, "pgd linf": 0.15, "cw l2": 3.0, "apgd linf": 0.15, "ddn l2": 3.0}

@@ -36,9 +36,9 @@ from robcert.data import load_dataset
 from robcert.engine.allocator import keep_memory
 from robcert.math.norms import distance
 from robcert.network import load_model
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
-EPS: dict[str, dict[Norm, float]] = {
+EPS: dict[str, dict[ThreatNorm, float]] = {
     "digits": {"linf": 0.08, "l2": 0.5},
     "mnist": {"linf": 0.3, "l2": 2.0},
     "mnist-l2at": {"linf": 0.1},  # at 0.3 nothing is left of it
@@ -72,7 +72,7 @@ class Result:
     seconds: float
 
 
-def auto_attack(model: LoadedModel, norm: Norm, eps: float, data: Dataset, seed: int) -> Result:
+def auto_attack(model: LoadedModel, norm: ThreatNorm, eps: float, data: Dataset, seed: int) -> Result:
     """AutoAttack of torchattacks."""
     import torchattacks
 
@@ -98,7 +98,7 @@ def auto_attack(model: LoadedModel, norm: Norm, eps: float, data: Dataset, seed:
     return Result(f"AutoAttack (torchattacks {version})", fooled & inside, counted.images, seconds)
 
 
-def own(model: LoadedModel, norm: Norm, eps: float, plan: str, data: Dataset, seed: int) -> Result:
+def own(model: LoadedModel, norm: ThreatNorm, eps: float, plan: str, data: Dataset, seed: int) -> Result:
     """A plan of robcert, without certificates."""
     began = time.process_time()
     threat, threads = Threat(norm, (eps,)), torch.get_num_threads()

@@ -20,7 +20,7 @@ import robcert
 from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.runs.summary import as_list
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Case:
 
     reference: str
     data: str
-    norm: Norm
+    norm: ThreatNorm
     eps: tuple[float, ...]
     plan: str
     options: dict[str, Any]

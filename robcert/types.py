@@ -13,8 +13,13 @@ from robcert.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Norm = Literal["l2", "linf", "l1"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
+ThreatNorm = Literal["l2", "linf", "l1"]
+"""What measures a perturbation."""
+THREAT_NORMS: tuple[ThreatNorm, ...] = get_args(ThreatNorm)
+
+BoundNorm = Literal["l2", "linf", "l1"]
+"""What operators have norms in, so that constants and certificates exist; not every `ThreatNorm` has to be one."""
+BOUND_NORMS: tuple[BoundNorm, ...] = get_args(BoundNorm)
 
 Goal = Literal["decide", "minimize"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
@@ -56,13 +61,13 @@ class Threat:
         UsageError: unknown norm; a budget that is not a positive finite number; an empty box.
     """
 
-    norm: Norm
+    norm: ThreatNorm
     eps: tuple[float, ...]
     box: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UsageError(f"unknown norm {self.norm!r}", did_you_mean(str(self.norm), NORMS))
+        if self.norm not in THREAT_NORMS:
+            raise UsageError(f"unknown norm {self.norm!r}", did_you_mean(str(self.norm), THREAT_NORMS))
         if not self.eps:
             raise UsageError("no eps was given", "Give at least one budget, e.g. --eps 0.5")
         for value in self.eps:

@@ -13,14 +13,14 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.engine.leg import Leg
 from robcert.engine.precision import Lowered
-from robcert.types import NORMS, Batch, Goal, LoadedModel, Norm, Source, Threat
+from robcert.types import THREAT_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
 
 WIDE = (-10.0, 11.0)
 """A box that no perturbation of an image in [0, 1] in these tests reaches."""
 DUAL = {"l2": 2.0, "linf": 1.0, "l1": float("inf")}
 
-REGISTERED: list[tuple[str, Norm]] = [
-    (name, norm) for name, kind in attacks.items() for norm in NORMS if norm in kind.norms
+REGISTERED: list[tuple[str, ThreatNorm]] = [
+    (name, norm) for name, kind in attacks.items() for norm in THREAT_NORMS if norm in kind.norms
 ]
 """Every registered attack in every norm that it supports: a new attack is tested by being there."""
 
@@ -39,10 +39,10 @@ class Factor:
     iterations: int
 
 
-def documented_factors() -> dict[tuple[str, Norm], Factor]:
+def documented_factors() -> dict[tuple[str, ThreatNorm], Factor]:
     """The factors of docs/attacks.md by attack and norm."""
     table = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text().split("## Plans")[0]
-    found: dict[tuple[str, Norm], Factor] = {}
+    found: dict[tuple[str, ThreatNorm], Factor] = {}
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) < 5 or not cells[0].startswith("`"):
@@ -74,7 +74,7 @@ def random_linear(entries: int, classes: int, seed: int, n: int = 60) -> tuple[n
         return net, x, net(x).argmax(dim=1)
 
 
-def exact_distance(net: nn.Linear, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def exact_distance(net: nn.Linear, x: Tensor, y: Tensor, norm: ThreatNorm) -> Tensor:
     """min over j of margin_j / ||w_y - w_j||_dual in float64: what no adversarial example can beat."""
     weight = net.weight.detach().double()
     logits = x.double() @ weight.T + net.bias.detach().double()

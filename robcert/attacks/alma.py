@@ -14,7 +14,7 @@ from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _SMOOTH = 0.9
 """How much of the old multiplier is kept."""
@@ -77,7 +77,7 @@ class ALMA:
     iterations: int = 1000
     step_size: float = 0.1
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Rony et al. 2021 (ALMA)"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

@@ -18,7 +18,7 @@ from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _MOMENTUM = 0.75
 """alpha: the share of the new step; the rest goes where the last one went."""
@@ -99,7 +99,7 @@ class APGD:
     search_steps: int = 20
     tolerance: float = 0.004
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Croce & Hein 2020, 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

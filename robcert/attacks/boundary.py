@@ -14,7 +14,7 @@ from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.rng import SampleRng
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _BISECTIONS = 12
 _WINDOW = 20.0
@@ -79,7 +79,7 @@ class Boundary:
     around: float = 0.1
     towards: float = 0.1
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Brendel, Rauber & Bethge 2018; paper E, tables 2, 3 and 6"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=0)
 

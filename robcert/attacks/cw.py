@@ -17,9 +17,9 @@ from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last
 from robcert.attacks.tanh_space import adam, next_weight, start, step_on, to_box
 from robcert.attacks.targets import aim
 from robcert.math.norms import dual, per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
-_RATES: dict[Norm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
+_RATES: dict[ThreatNorm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
 """Adam's first and last rate, relative to a typical entry of the perturbation."""
 
 _SHORT, _MOST = 100, 10.0
@@ -98,7 +98,7 @@ class CW:
     abort_early: bool = True
     targeted: bool = False
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf"})
     paper: ClassVar[str] = "Carlini & Wagner 2017; paper A, tables 1 and 2"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

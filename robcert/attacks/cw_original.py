@@ -13,7 +13,7 @@ from robcert.attacks import attack
 from robcert.attacks.cw import CW, CWState
 from robcert.attacks.protocol import Problem
 from robcert.attacks.tanh_space import from_box, step_on, tens
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _INSIDE = 0.999999
 
@@ -40,7 +40,7 @@ class CWOriginal(CW):
     learning_rate: float = 0.01
     initial_c: float = 0.001
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Carlini & Wagner 2017, with the constants of the authors' code"
 
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

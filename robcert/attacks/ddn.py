@@ -16,7 +16,7 @@ from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, step
 from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import fooled_at, start_of
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _REACH = 6.0
 """The sum of all gammas is half of it, whatever the iterations: exp(-3) is a twentieth."""
@@ -57,7 +57,7 @@ class DDN:
     gamma: float = 0.05
     objective: str = "ce"
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Rony et al. 2019"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

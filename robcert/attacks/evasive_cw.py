@@ -16,7 +16,7 @@ from robcert.attacks.options import COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, tens, to_box
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _RATE = 3.0, 0.01
 """Adam's first and last rate, relative to a typical entry of the perturbation (as in cw)."""
@@ -87,7 +87,7 @@ class EvasiveCW:
     initial_penalty: float = 30.0
     abort_early: bool = True
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "paper E (Finlay et al.), section 7 and table 6"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=3)
     evades: ClassVar[bool] = True

@@ -18,7 +18,7 @@ from robcert.attacks.walks import finite
 from robcert.math.hyperplane import to_hyperplane
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class FAB:
     eta: float = 1.05
     beta: float = 0.9
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Croce & Hein 2020 (FAB)"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=1)
     targeted: ClassVar[bool] = True

@@ -14,7 +14,7 @@ from robcert.attacks.protocol import Cost, Oracle, Problem
 from robcert.attacks.steepest import steepest
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FGSM:
     iterations: int = 2
     objective: str = "ce"
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Goodfellow, Shlens & Szegedy 2015"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

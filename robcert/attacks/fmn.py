@@ -17,7 +17,7 @@ from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import start_of
 from robcert.math.norms import dual, per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FMN:
     step_size: float = 1.0
     gamma: float = 0.05
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Pintor et al. 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

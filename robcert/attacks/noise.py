@@ -14,7 +14,7 @@ from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Noise:
     search_steps: int = 10
     tolerance: float = 0.01
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Carlini et al. 2019, section 5.2"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
 

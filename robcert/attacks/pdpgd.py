@@ -15,7 +15,7 @@ from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PDPGD:
     step_size: float = 0.1
     dual_step: float = 0.2
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l1"})
     paper: ClassVar[str] = "Matyasko & Chau 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

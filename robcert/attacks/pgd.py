@@ -19,7 +19,7 @@ from robcert.attacks.targets import aim
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _PACE = 2.0
 """So many times faster than of late a search step may still become before it is given up."""
@@ -73,7 +73,7 @@ class PGD:
     targeted: bool = False
     abort_early: bool = True
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Madry et al. 2018"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 

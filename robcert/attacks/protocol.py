@@ -19,7 +19,7 @@ from torch import Tensor
 
 from robcert.math.norms import per_image
 from robcert.math.rng import SampleRng
-from robcert.types import Goal, Norm, Threat
+from robcert.types import Goal, Threat, ThreatNorm
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (n, classes) and labels (n,) to a value an image (n,), to be maximised."""
@@ -168,7 +168,7 @@ class Attack(Protocol):
         last_chance (optional): False where its near misses stay what they are (`robcert.engine.drawn`).
     """
 
-    norms: ClassVar[frozenset[Norm]]
+    norms: ClassVar[frozenset[ThreatNorm]]
     paper: ClassVar[str]
     cost: ClassVar[Cost]
 

@@ -18,9 +18,9 @@ from robcert.attacks.windows import Window, bump, image_shape, window
 from robcert.math.norms import per_image, vector_norm
 from robcert.math.projections import project_ball_and_box
 from robcert.math.rng import SampleRng
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
-_HALVINGS: dict[Norm, tuple[int, ...]] = {
+_HALVINGS: dict[ThreatNorm, tuple[int, ...]] = {
     "l2": (10, 50, 200, 1000, 2000, 4000, 6000, 8000),
     "linf": (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000),
 }
@@ -71,7 +71,7 @@ class Square:
     search_steps: int = 10
     tolerance: float = 0.01
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf"})
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
 
@@ -139,7 +139,7 @@ class Square:
         tried = torch.where(begins, start, moved).view(problem.x.shape)
         return project_ball_and_box(tried, problem.x, state.eps, problem.threat.norm, problem.threat.box)
 
-    def _side(self, iteration: Tensor, shape: tuple[int, int, int], norm: Norm) -> Tensor:
+    def _side(self, iteration: Tensor, shape: tuple[int, int, int], norm: ThreatNorm) -> Tensor:
         """(n,) int64: the side of the square, or for a single row its length."""
         at = iteration * (10_000 / self.iterations)
         halved = torch.stack([at > bound for bound in _HALVINGS[norm]]).sum(dim=0)

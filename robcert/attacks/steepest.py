@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
-def steepest(gradient: Tensor, norm: Norm, room: Tensor | None = None, keep: float = 0.01) -> Tensor:
+def steepest(gradient: Tensor, norm: ThreatNorm, room: Tensor | None = None, keep: float = 0.01) -> Tensor:
     r"""The unit step that a gradient asks for, 0 where the gradient is 0.
 
     linf: its sign. l2: the gradient over its norm, whatever its scale. l1: the unit step along the single

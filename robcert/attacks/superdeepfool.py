@@ -14,7 +14,7 @@ from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_betw
 from robcert.attacks.walks import finite, start_of
 from robcert.math.hyperplane import to_hyperplane
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SuperDeepFool:
     classes: int = 9
     overshoot: float = 0.002
 
-    norms: ClassVar[frozenset[Norm]] = frozenset({"l2"})
+    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Abdollahpour et al. 2024; Moosavi-Dezfooli et al. 2016"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=10)
     targeted: ClassVar[bool] = True

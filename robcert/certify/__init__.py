@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.registry import Registry
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Certificates:
     """
 
     method: str
-    norm: Norm
+    norm: BoundNorm
     radius: Tensor
     radius_real: Tensor
     gap: Tensor
@@ -82,7 +82,7 @@ class Method(Protocol):
     """A way to certify; ``search`` is None where nothing is asked in particular."""
 
     def __call__(
-        self, model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None, /
+        self, model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None, /
     ) -> Certificates:
         """Certify x (n, *shape) with labels y (n,)."""
         ...

@@ -25,14 +25,16 @@ from robcert.certify.rounding import logits64
 from robcert.certify.search import OUT_OF_TIME, Found, Trials, certificates_of, clean
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 SECONDS = 10.0
 """For one image at one radius, where nothing else is asked for."""
 
 
 @certificate("bab")
-def certify_bab(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None) -> Certificates:
+def certify_bab(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
     """Split ReLUs until every margin is decided; ReLU networks without max pooling.
 
     Raises:
@@ -42,7 +44,7 @@ def certify_bab(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Se
 
 
 def branched(
-    model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search, known: Found | None = None
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search, known: Found | None = None
 ) -> Certificates:
     """The same, from radii that are known already."""
     began = time.monotonic()

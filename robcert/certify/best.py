@@ -13,7 +13,7 @@ from robcert.certify.bab_search import splittable
 from robcert.certify.relax.program import program
 from robcert.certify.search import OUT_OF_TIME
 from robcert.errors import EvaluationError
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 LADDER = ("gap", "ibp", "crown-ibp", "crown", "alpha-crown", "bab")
 """Deterministic methods by cost. Smoothing speaks of another classifier and is never among them."""
@@ -23,7 +23,9 @@ SMALL = 4096
 
 
 @certificate("best")
-def certify_best(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None) -> Certificates:
+def certify_best(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
     """The largest radius of all deterministic certificates.
 
     A method sees only images that those before it left undecided: not certified at the largest budget, or, where the

@@ -18,26 +18,28 @@ from robcert.certify.relax.bounds import Mode
 from robcert.certify.relax.inputs import region
 from robcert.certify.relax.program import Program, program
 from robcert.certify.search import OUT_OF_TIME, Probe, Trials, certificates_of, clean
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 
 @certificate("crown-ibp")
 def certify_crown_ibp(
-    model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
     """Linear bounds of the margins over intervals of everything before."""
     return certified("crown-ibp", model, x, y, norm, search, "crown-ibp")
 
 
 @certificate("crown")
-def certify_crown(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None) -> Certificates:
+def certify_crown(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
     """Linear bounds of the margins and of everything before."""
     return certified("crown", model, x, y, norm, search, "crown")
 
 
 @certificate("alpha-crown")
 def certify_alpha_crown(
-    model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
     """CROWN, then ascent on the slopes; the option "iterations" says how long."""
     return certified("alpha-crown", model, x, y, norm, search, "crown", alpha=True)
@@ -48,7 +50,7 @@ def certified(
     model: LoadedModel,
     x: Tensor,
     y: Tensor,
-    norm: Norm,
+    norm: BoundNorm,
     search: Search | None,
     mode: Mode,
     alpha: bool = False,
@@ -87,7 +89,7 @@ def prober(
     model: LoadedModel,
     x: Tensor,
     y: Tensor,
-    norm: Norm,
+    norm: BoundNorm,
     mode: Mode,
     alpha: int,
     counts: dict[str, float],

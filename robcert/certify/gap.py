@@ -20,13 +20,15 @@ from robcert.certify import Certificates, Search, certificate, round_down
 from robcert.certify.rounding import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
 from robcert.errors import EvaluationError
 from robcert.lipschitz.graph import BINDINGS, NetworkBound
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 _CHUNK = 128
 
 
 @certificate("gap")
-def certify_gap(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None) -> Certificates:
+def certify_gap(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
     """Certify images by the global Lipschitz constants of the network.
 
     Args:

@@ -6,11 +6,13 @@ from torch import Tensor
 
 from robcert.certify import Certificates, Search, certificate
 from robcert.certify.crown import certified
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 
 @certificate("ibp")
-def certify_ibp(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None) -> Certificates:
+def certify_ibp(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
     """Intervals of all values: cheap, and tight for networks that were trained for it.
 
     An l1 or l2 ball enters through the first layer, by the dual norm of its rows; from there on intervals are all that

@@ -29,7 +29,7 @@ from robcert.certify.rounding_rules import FLOAT64
 from robcert.graph.fingerprint import fingerprint
 from robcert.math.rounding import up
 from robcert.network.fold import copy_module
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 __all__ = [
     "Analysis",
@@ -124,7 +124,7 @@ def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
     return error
 
 
-def l2_reach(radius: Tensor, norm: Norm, entries: int) -> Tensor:
+def l2_reach(radius: Tensor, norm: BoundNorm, entries: int) -> Tensor:
     """How far in l2 a ball of the given radii (n,) in a norm reaches, for images of so many entries; rounded up."""
     return radius * math.sqrt(entries) * (1 + 2.0**-40) if norm == "linf" else radius * (1 + 2.0**-40)
 

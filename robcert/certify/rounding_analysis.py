@@ -21,7 +21,7 @@ from robcert.lipschitz.call import Call
 from robcert.lipschitz.graph import NetworkBound, network_bounds, walked
 from robcert.lipschitz.values import Value, product, total
 from robcert.math.rounding import gamma, up
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 _CHUNK = 128
 """Images that are passed through the graph at once."""
@@ -82,7 +82,7 @@ class Analysis:
         return RoundingBound(self._error(FLOAT32, sizes), error64, sizes[self.logits.node])
 
     @cached_property
-    def lipschitz(self) -> dict[Norm, NetworkBound]:
+    def lipschitz(self) -> dict[BoundNorm, NetworkBound]:
         """The Lipschitz bounds of the network, from the same walk."""
         return network_bounds(self.domain, self.logits)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from robcert.certify import Certificates, Search
 from robcert.certify.gap import answers
 from robcert.certify.rounding import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (m,), eps (m,), margin that is enough (m,)) -> lower bounds of the smallest margin (m,)."""
@@ -93,7 +93,7 @@ class Trials:
         self,
         model: LoadedModel,
         x: Tensor,
-        norm: Norm,
+        norm: BoundNorm,
         images: Clean,
         probe: Probe,
         batch: int,
@@ -103,7 +103,7 @@ class Trials:
         tight: bool = False,
     ) -> None:
         self.model, self.x, self.images = model, x, images
-        self.norm: Norm = norm
+        self.norm: BoundNorm = norm
         self.probe, self.batch, self.deadline = probe, batch, deadline
         self.found = Found.nothing(len(x)) if found is None else found
         self.tight = tight
@@ -179,7 +179,13 @@ class Trials:
 
 
 def certificates_of(
-    method: str, norm: Norm, images: Clean, found: Found, began: float, constants: dict[str, float], binding: str = ""
+    method: str,
+    norm: BoundNorm,
+    images: Clean,
+    found: Found,
+    began: float,
+    constants: dict[str, float],
+    binding: str = "",
 ) -> Certificates:
     """Radii as `Certificates`."""
     radius = torch.where(images.correct, found.radius, torch.zeros_like(found.radius))

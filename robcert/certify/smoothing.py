@@ -24,7 +24,7 @@ from robcert.certify import Certificates, Search, certificate
 from robcert.certify.gap import answers
 from robcert.errors import UsageError
 from robcert.math.binomial import lower_bound
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 
 SIGMA, SAMPLES, CONFIDENCE = 0.25, 100_000, 0.999
 SELECTION = 100
@@ -34,7 +34,7 @@ _BATCH = 1000
 
 @certificate("smoothing")
 def certify_smoothing(
-    model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, search: Search | None = None
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
     """Certify the smoothed classifier; options "sigma", "samples", "confidence".
 

@@ -190,9 +190,9 @@ def attack(
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import chosen_plan, default_plan
     from robcert.runs.record import RunRecord
-    from robcert.types import GOALS, NORMS, Threat
+    from robcert.types import GOALS, THREAT_NORMS, Threat
 
-    norm = choice("norm", norm, NORMS)
+    norm = choice("norm", norm, THREAT_NORMS)
     goal = None if goal is None else choice("goal", goal, GOALS)
     search_precision = choice("search precision", search_precision, PRECISIONS)
     choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])

@@ -77,9 +77,9 @@ def certify(
     from robcert.runs.certify import GOALS, methods_of
     from robcert.runs.certify import certify as run_certify
     from robcert.runs.records.certify import CertifyRecord
-    from robcert.types import NORMS, Threat
+    from robcert.types import BOUND_NORMS, Threat
 
-    norm = choice("norm", norm, NORMS)
+    norm = choice("norm", norm, BOUND_NORMS)
     if eps is None:
         raise UsageError("--eps is missing", f"Example: robcert certify {models[0]} --norm {norm} --eps 0.1,0.25,0.5")
     render = renderer_of(CertifyRecord, output_format)

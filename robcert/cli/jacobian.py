@@ -55,9 +55,9 @@ def jacobian(
     from robcert.reports.steps import steps
     from robcert.runs.jacobian import jacobian as measure
     from robcert.runs.records.jacobian import JacobianRecord
-    from robcert.types import NORMS
+    from robcert.types import BOUND_NORMS
 
-    norm = choice("norm", norm, NORMS)
+    norm = choice("norm", norm, BOUND_NORMS)
     render = renderer_of(JacobianRecord, output_format)
     loaded, images = load_inputs(
         models,

@@ -28,7 +28,7 @@ from robcert.lipschitz.norms import operator_norm
 from robcert.lipschitz.operators import Dense
 from robcert.lipschitz.values import ONE, ZERO, Bounds, Value, product, root, total
 from robcert.math.rounding import gamma, up
-from robcert.types import Norm
+from robcert.types import BoundNorm
 
 LIMIT = 1 << 18
 """The largest matrix, in entries, that is formed between two nonlinear ops."""
@@ -190,7 +190,7 @@ def _blocks(entries: Tensor) -> list[Tensor]:
     return blocks[:1] if all(torch.equal(blocks[0], b) for b in blocks[1:]) else blocks
 
 
-def row_norms(rows: Tensor, error: float) -> dict[Norm, Tensor]:
+def row_norms(rows: Tensor, error: float) -> dict[BoundNorm, Tensor]:
     """The l2, l1 and l-infinity norms of rows, at least: (n, k) float64 -> (n,) each.
 
     Args:
@@ -199,14 +199,14 @@ def row_norms(rows: Tensor, error: float) -> dict[Norm, Tensor]:
     """
     k = rows.shape[1]
     factor = 1 + 2 * gamma(k + 8)
-    found: dict[Norm, Tensor] = {
+    found: dict[BoundNorm, Tensor] = {
         "l2": torch.linalg.vector_norm(rows, dim=1) if k else rows.new_zeros(len(rows)),
         "l1": rows.abs().sum(1),
         "linf": rows.abs().amax(1) if k else rows.new_zeros(len(rows)),
     }
     found["l2"] = torch.maximum(found["l2"], found["linf"])  # squares of tiny entries underflow
     some = (found["linf"] > 0) * _UNDERFLOW
-    widened: dict[Norm, Tensor] = {n: v * factor + some + (up(error) if error else 0.0) for n, v in found.items()}
+    widened: dict[BoundNorm, Tensor] = {n: v * factor + some + (up(error) if error else 0.0) for n, v in found.items()}
     return widened
 
 

@@ -22,7 +22,7 @@ from robcert.lipschitz.domain import LipschitzDomain
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.tail import Tail, tail
 from robcert.lipschitz.values import ONE, Bounds, Value
-from robcert.types import NORMS, LoadedModel, Norm
+from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,7 +52,7 @@ class NetworkBound:
         reasons: for each op without a finite constant: layer, op and why; empty if the bound is finite.
     """
 
-    norm: Norm
+    norm: BoundNorm
     whole: float
     features: float
     logits: Tensor
@@ -107,8 +107,8 @@ class GraphBound:
     """
 
     rows: tuple[LayerRow, ...]
-    bounds: dict[Norm, NetworkBound]
-    product: dict[Norm, float]
+    bounds: dict[BoundNorm, NetworkBound]
+    product: dict[BoundNorm, float]
     seconds: float
 
 
@@ -139,7 +139,7 @@ def graph_bound(
     rows = tuple(domain.rows.values())
     gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]
     every = reduce(Bounds.times, gains, ONE)
-    return GraphBound(rows, bounds, {norm: every[norm] for norm in NORMS}, time.perf_counter() - start)
+    return GraphBound(rows, bounds, {norm: every[norm] for norm in BOUND_NORMS}, time.perf_counter() - start)
 
 
 def walked(
@@ -168,18 +168,18 @@ def walked(
     return decomposed_if_needed(analyse)
 
 
-def network_bounds(domain: LipschitzDomain, logits: Value) -> dict[Norm, NetworkBound]:
+def network_bounds(domain: LipschitzDomain, logits: Value) -> dict[BoundNorm, NetworkBound]:
     """The bounds of the network in all norms, from a walk that has been run."""
     last = tail(domain, logits)
     return {
         norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)
-        for norm in NORMS
+        for norm in BOUND_NORMS
     }
 
 
 def lipschitz_bound(
     model: LoadedModel | nn.Module,
-    norm: Norm,
+    norm: BoundNorm,
     input_shape: tuple[int, ...] | None = None,
     *,
     tol: float = 0.01,

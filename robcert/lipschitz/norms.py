@@ -19,7 +19,7 @@ from robcert.lipschitz.lanczos import attained, start, stretch
 from robcert.lipschitz.operators import Bound, Dense, Diagonal, LinearOperator
 from robcert.lipschitz.pooling import Separable
 from robcert.math.rounding import down, up
-from robcert.types import Norm
+from robcert.types import BoundNorm
 
 Method = Literal["auto", "dense", "circulant", "gram", "lanczos"]
 
@@ -35,7 +35,7 @@ _MEMORY = 2**30
 """Bytes of Gram matrices at most, where they are not taken in chunks."""
 
 
-def operator_norm(op: LinearOperator, norm: Norm, *, tol: float = 0.01, method: Method = "auto") -> Bound:
+def operator_norm(op: LinearOperator, norm: BoundNorm, *, tol: float = 0.01, method: Method = "auto") -> Bound:
     """The norm sup ||A x|| / ||x|| of a linear operator on its input size.
 
     l1 and l-inf are exact up to the stated rounding for every operator; l2 is a bracket: the upper end is

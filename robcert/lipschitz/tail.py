@@ -19,7 +19,7 @@ from robcert.lipschitz.domain import LipschitzDomain
 from robcert.lipschitz.values import Bounds, Value, product, root, total
 from robcert.math.norms import dual
 from robcert.math.rounding import up
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 
 LIMIT = 1 << 23
 """The largest matrix from features to logits, in entries, that is formed."""
@@ -52,12 +52,12 @@ class Tail:
         self.cuts = cuts
         self.inputs = features
         self.classes = classes
-        self.logits: dict[Norm, Tensor] = {}
+        self.logits: dict[BoundNorm, Tensor] = {}
         single = [self._moved(cut, None) for cut in cuts]
-        for norm in NORMS:
+        for norm in BOUND_NORMS:
             rows = torch.stack([s[norm] for s in single]).amin(0)
             self.logits[norm] = torch.minimum(rows, torch.full_like(rows, whole[norm]))
-        l2, linf, l1 = (self.logits[n] for n in NORMS)
+        l2, linf, l1 = (self.logits[n] for n in BOUND_NORMS)
         self.whole = whole.smallest(
             Bounds(
                 up(float(l2.square().sum().sqrt()), classes + 4),
@@ -65,17 +65,17 @@ class Tail:
                 up(float(l1.sum()), classes),
             )
         )
-        self._rows: dict[tuple[Norm, int], tuple[Tensor, Tensor]] = {}
+        self._rows: dict[tuple[BoundNorm, int], tuple[Tensor, Tensor]] = {}
 
-    def features(self, norm: Norm) -> float:
+    def features(self, norm: BoundNorm) -> float:
         """The bound of the features of the first cut."""
         return total(*(bounds[norm] for bounds in self.cuts[0].bounds))
 
-    def slope(self, norm: Norm) -> float:
+    def slope(self, norm: BoundNorm) -> float:
         """||e_i - e_j||_dual L: sqrt(2) L, 2 L (l-infinity), L (l1)."""
         return product({"l2": root(2.0), "linf": 2.0, "l1": 1.0}[norm], self.whole[norm])
 
-    def pair_row(self, norm: Norm, label: int) -> tuple[Tensor, Tensor]:
+    def pair_row(self, norm: BoundNorm, label: int) -> tuple[Tensor, Tensor]:
         """The smallest L_ij for i = ``label`` and all j, and which constant it is: (classes,) each."""
         if (norm, label) not in self._rows:
             own = torch.stack([self._moved(cut, label)[norm] for cut in self.cuts]).amin(0)
@@ -87,24 +87,25 @@ class Tail:
             self._rows[norm, label] = smallest, which
         return self._rows[norm, label]
 
-    def _moved(self, cut: Cut, label: int | None) -> dict[Norm, Tensor]:
+    def _moved(self, cut: Cut, label: int | None) -> dict[BoundNorm, Tensor]:
         """How fast f_j moves (``label`` None), or f_label - f_j, for all j: (classes,) a norm."""
-        moved: dict[Norm, Tensor] = {norm: torch.zeros(self.classes, dtype=torch.float64) for norm in NORMS}
+        moved: dict[BoundNorm, Tensor] = {norm: torch.zeros(self.classes, dtype=torch.float64) for norm in BOUND_NORMS}
         for matrix, bounds in zip(cut.matrices, cut.bounds, strict=True):
             rows, error = matrix.entries, matrix.row_error
             if label is not None:
                 rows, error = rows[label] - rows, 2 * error
             lengths = row_norms(rows, error)
-            for norm in NORMS:
+            for norm in BOUND_NORMS:
                 # Any norm of the features will do: ||x||_2 <= ||x||_1, ||x||_inf and ||x||_inf <= ||x||_2 <=
                 # sqrt(n) ||x||_inf, ||x||_1 <= sqrt(n) ||x||_2 turn the one bound into the other.
                 ways = [
-                    _scaled(lengths[dual(other)], product(self._change(norm, other), bounds[other])) for other in NORMS
+                    _scaled(lengths[dual(other)], product(self._change(norm, other), bounds[other]))
+                    for other in BOUND_NORMS
                 ]
                 moved[norm] = (moved[norm] + torch.stack(ways).amin(0)) * (1 + 2.0**-51)
         return moved
 
-    def _change(self, norm: Norm, other: Norm) -> float:
+    def _change(self, norm: BoundNorm, other: BoundNorm) -> float:
         """The smallest c with ||x||_other <= c ||x||_norm for inputs x."""
         order = {"l1": 0, "l2": 1, "linf": 2}
         if order[other] >= order[norm]:
@@ -161,4 +162,4 @@ def _chain(domain: LipschitzDomain, logits: Value, stops: set[str]) -> list[str]
 def _whole(cut: Cut, tol: float) -> Bounds:
     """sum_k ||T_k|| bounds(h_k)."""
     parts = [norms(m, tol).times(b) for m, b in zip(cut.matrices, cut.bounds, strict=True)]
-    return Bounds(*(total(*(p[n] for p in parts)) for n in NORMS))
+    return Bounds(*(total(*(p[n] for p in parts)) for n in BOUND_NORMS))

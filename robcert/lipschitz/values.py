@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from robcert.math.rounding import up
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 
 F = TypeVar("F")
 
@@ -23,29 +23,29 @@ class Bounds:
     linf: float
     l1: float
 
-    def __getitem__(self, norm: Norm) -> float:
+    def __getitem__(self, norm: BoundNorm) -> float:
         return {"l2": self.l2, "linf": self.linf, "l1": self.l1}[norm]
 
     def times(self, other: Bounds) -> Bounds:
         """The constants of a composition."""
-        return Bounds(*(product(self[n], other[n]) for n in NORMS))
+        return Bounds(*(product(self[n], other[n]) for n in BOUND_NORMS))
 
     def plus(self, other: Bounds) -> Bounds:
         """The constants of a sum."""
-        return Bounds(*(total(self[n], other[n]) for n in NORMS))
+        return Bounds(*(total(self[n], other[n]) for n in BOUND_NORMS))
 
     def smallest(self, other: Bounds) -> Bounds:
         """The smaller constant of each norm: both hold."""
-        return Bounds(*(min(self[n], other[n]) for n in NORMS))
+        return Bounds(*(min(self[n], other[n]) for n in BOUND_NORMS))
 
     def largest(self, other: Bounds) -> Bounds:
         """The larger constant of each norm."""
-        return Bounds(*(max(self[n], other[n]) for n in NORMS))
+        return Bounds(*(max(self[n], other[n]) for n in BOUND_NORMS))
 
     @property
     def finite(self) -> bool:
         """Whether every constant is finite."""
-        return all(math.isfinite(self[n]) for n in NORMS)
+        return all(math.isfinite(self[n]) for n in BOUND_NORMS)
 
 
 def product(a: float, b: float) -> float:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from robcert.math.norms import vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
-def to_hyperplane(x: Tensor, normal: Tensor, amount: Tensor, norm: Norm, box: tuple[float, float]) -> Tensor:
+def to_hyperplane(x: Tensor, normal: Tensor, amount: Tensor, norm: ThreatNorm, box: tuple[float, float]) -> Tensor:
     r"""The shortest step with :math:`\langle w, \delta\rangle = r` and :math:`x + \delta` in the box.
 
     Let :math:`c_i` be how far entry i can move in the direction that helps (the sign of :math:`r w_i`). The
@@ -53,7 +53,7 @@ def _greedy(size: Tensor, room: Tensor, r: Tensor) -> Tensor:
     return torch.zeros_like(size).scatter(1, order, torch.where(sizes > 0, moved, torch.zeros_like(moved)))
 
 
-def _spread(size: Tensor, room: Tensor, r: Tensor, norm: Norm) -> Tensor:
+def _spread(size: Tensor, room: Tensor, r: Tensor, norm: ThreatNorm) -> Tensor:
     """All entries at once, those that have room left."""
     speed = size if norm == "l2" else (size > 0).to(size.dtype)
     kink = torch.where(size > 0, room / speed.clamp_min(torch.finfo(size.dtype).tiny), torch.zeros_like(room))

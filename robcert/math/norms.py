@@ -8,19 +8,19 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from robcert.types import Norm, Threat
+from robcert.types import BoundNorm, Threat, ThreatNorm
 
 Budget = TypeVar("Budget", Tensor, float)
 
-_DUAL: dict[Norm, Norm] = {"l2": "l2", "linf": "l1", "l1": "linf"}
+_DUAL: dict[BoundNorm, BoundNorm] = {"l2": "l2", "linf": "l1", "l1": "linf"}
 
 
-def dual(norm: Norm) -> Norm:
+def dual(norm: BoundNorm) -> BoundNorm:
     """The dual norm: l2 of l2, l1 of linf, linf of l1."""
     return _DUAL[norm]
 
 
-def vector_norm(x: Tensor, norm: Norm) -> Tensor:
+def vector_norm(x: Tensor, norm: ThreatNorm) -> Tensor:
     """The norm of every image.
 
     Args:
@@ -37,7 +37,7 @@ def vector_norm(x: Tensor, norm: Norm) -> Tensor:
     return flat.abs().amax(dim=1) if norm == "linf" else flat.abs().sum(dim=1)
 
 
-def distance(x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def distance(x: Tensor, y: Tensor, norm: ThreatNorm) -> Tensor:
     """How far every image of ``x`` is from that of ``y``, measured in float64: (n,) float64."""
     return vector_norm(x.double() - y.double(), norm)
 

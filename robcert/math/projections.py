@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 
-def project_ball(delta: Tensor, eps: Tensor, norm: Norm) -> Tensor:
+def project_ball(delta: Tensor, eps: Tensor, norm: ThreatNorm) -> Tensor:
     """The point of the ball that is nearest to ``delta`` in l2.
 
     Args:
@@ -34,7 +34,7 @@ def project_ball(delta: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     return _project_l1_capped(delta, eps, unbounded, unbounded)
 
 
-def project_ball_and_box(delta: Tensor, x: Tensor, eps: Tensor, norm: Norm, box: tuple[float, float]) -> Tensor:
+def project_ball_and_box(delta: Tensor, x: Tensor, eps: Tensor, norm: ThreatNorm, box: tuple[float, float]) -> Tensor:
     r"""A point of the ball such that ``x + delta`` lies in the box.
 
     Exact (the nearest point in l2) for linf and l1; for l2 the two projections follow each other, which is

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robcert.math.norms import per_image, vector_norm
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 
@@ -67,7 +67,7 @@ class SampleRng:
         radius = torch.sqrt(-2 * torch.log(self.uniform(shape, 2 * tag + 1000)))
         return radius * torch.cos(2 * math.pi * self.uniform(shape, 2 * tag + 1001))
 
-    def in_ball(self, shape: tuple[int, ...], norm: Norm, tag: int = 0) -> Tensor:
+    def in_ball(self, shape: tuple[int, ...], norm: ThreatNorm, tag: int = 0) -> Tensor:
         """(n, *shape) float32, uniform in the unit ball of the norm.
 
         l2: a normal direction times U^(1/d); l1: d of d + 1 normalised exponentials with random signs

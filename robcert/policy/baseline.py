@@ -13,7 +13,7 @@ from robcert.errors import UsageError, first_line
 from robcert.policy.schema import Requirement
 from robcert.runs.files import write_atomically
 from robcert.runs.record import DataRecord, ImageRecord, Strict
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 _ANEW = "Write it anew: robcert gate --update-baseline"
 
@@ -24,7 +24,7 @@ class BaselineEntry(Strict):
     model: str = Field(description="the name by which a later gate finds it")
     sha256: str = Field(description="of the model's file")
     requirement: str
-    norm: Norm
+    norm: ThreatNorm
     eps: float
     plan: str
     seed: int

@@ -31,7 +31,7 @@ from robcert.runs.plan import LegPlan
 from robcert.runs.record import ModelRecord, RunRecord, Versions
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record
-from robcert.types import LoadedModel, Norm, Threat
+from robcert.types import LoadedModel, Threat, ThreatNorm
 
 SETTLED = "the verdict cannot change any more"
 
@@ -64,7 +64,7 @@ class How:
 class _Group:
     """Requirements of one model that one run answers."""
 
-    norm: Norm
+    norm: ThreatNorm
     eps: float
     asked: tuple[Asked, ...]
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from robcert.policy.verdict import PASSING, Grade
 from robcert.runs.record import DataRecord, Interval, LegRecord, PlateauRecord, Strict, Versions
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 SCHEMA: Literal["robcert.gate/1"] = "robcert.gate/1"
 
@@ -51,7 +51,7 @@ class RunUse(Strict):
     """One run of attacks on one model, shared by the requirements that ask for it."""
 
     model: str
-    norm: Norm
+    norm: ThreatNorm
     eps: float
     plan: str
     certify: str
@@ -77,7 +77,7 @@ class RequirementRecord(Strict):
     title: str
     sign: Literal["at least", "at most"]
     limit: float
-    norm: Norm | None
+    norm: ThreatNorm | None
     eps: float | None
     line: int = Field(description="of the requirement in the policy")
     verdict: Grade

@@ -13,7 +13,7 @@ from robcert.certify import certificates
 from robcert.engine.plateau import FLAT
 from robcert.errors import RobcertError, UsageError, did_you_mean
 from robcert.runs.plan import GRADIENT_FREE, LegPlan, build, default_plan, parse_plan
-from robcert.types import NORMS, Norm, budget
+from robcert.types import THREAT_NORMS, ThreatNorm, budget
 
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
 """Keys that a requirement answered by attacks may have."""
@@ -69,7 +69,7 @@ class Requirement(Table):
     kind: str
     limit: Number
     name: str = Field(min_length=1)
-    norm: Norm | None = None
+    norm: ThreatNorm | None = None
     eps: Annotated[float, BeforeValidator(budget)] | None = None
     plan: str | None = None
     certify: str = "gap"
@@ -104,8 +104,8 @@ class Requirement(Table):
     @field_validator("norm", mode="before")
     @classmethod
     def _known_norm(cls, norm: Any) -> Any:
-        if norm not in NORMS:
-            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), NORMS)}")
+        if norm not in THREAT_NORMS:
+            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), THREAT_NORMS)}")
         return norm
 
     @field_validator("certify")
@@ -139,7 +139,7 @@ class Requirement(Table):
                 raise ValueError(str(error)) from None
         return self
 
-    def threat(self) -> tuple[Norm, float]:
+    def threat(self) -> tuple[ThreatNorm, float]:
         """Norm and eps, of a kind that needs both."""
         assert self.norm is not None
         assert self.eps is not None

@@ -17,12 +17,12 @@ from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry, Policy, Requirement
 from robcert.runs.api import attack
 from robcert.runs.plan import GRADIENT_FREE
-from robcert.types import Norm, Threat
+from robcert.types import Threat, ThreatNorm
 
 QUICK = 200
 """Images of the quick measurement; the policy asks for `ASKED`."""
 ASKED = 500
-_REACH: dict[Norm, float] = {"l2": 2.0, "linf": 0.3, "l1": 20.0}
+_REACH: dict[ThreatNorm, float] = {"l2": 2.0, "linf": 0.3, "l1": 20.0}
 
 _TEXT = Template("""\
 # What has to hold of this model. `robcert gate` checks it; exit code 0: it holds.
@@ -72,7 +72,7 @@ class Start:
 
 
 def starting_policy(
-    model: ModelEntry, data: str | None, norm: Norm, how: How, class_order: Path | None = None
+    model: ModelEntry, data: str | None, norm: ThreatNorm, how: How, class_order: Path | None = None
 ) -> Start:
     """Measure a model quickly and write a policy that it should hold.
 

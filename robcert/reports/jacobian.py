@@ -10,7 +10,7 @@ from robcert.reports import renderer
 from robcert.reports.printed import printed
 from robcert.runs.records.jacobian import JacobianRecord, SensitiveModel
 from robcert.sensitivity.gradients import STATISTICS
-from robcert.types import Norm
+from robcert.types import BoundNorm
 
 _MODELS = 3
 """Models beside each other, two columns each: a table of 100 characters."""
@@ -84,7 +84,7 @@ def _lines(model: SensitiveModel, record: JacobianRecord, console: Console) -> N
         )
 
 
-def _dual_rows(norm: Norm) -> list[tuple[str, str]]:
+def _dual_rows(norm: BoundNorm) -> list[tuple[str, str]]:
     written = {"l1": "1", "l2": "2", "linf": "inf"}
     to = written[norm]
     return [

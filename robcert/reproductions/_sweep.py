@@ -16,7 +16,7 @@ from robcert.runs.api import attack
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import ModelRecord, RunRecord
 from robcert.runs.summary import as_list
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 SWEEP = (100, 1_000, 10_000, 100_000, 1_000_000)
 """The iterations that paper A reports."""
@@ -114,7 +114,7 @@ def legs(name: str, settings: Settings) -> list[LegPlan]:
 def sweep(
     matches: list[Match],
     images: Dataset,
-    norm: Norm,
+    norm: ThreatNorm,
     eps: float,
     plan: list[LegPlan],
     settings: Settings,

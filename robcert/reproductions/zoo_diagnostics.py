@@ -21,9 +21,9 @@ from robcert.reproductions.settings import Settings
 from robcert.runs.api import attack
 from robcert.runs.plan import NAMED
 from robcert.runs.record import ModelRecord, WarningRecord
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
-EPS: dict[str, dict[Norm, float]] = {"digits": {"l2": 0.5, "linf": 0.08}, "mnist": {"l2": 1.5, "linf": 0.1}}
+EPS: dict[str, dict[ThreatNorm, float]] = {"digits": {"l2": 0.5, "linf": 0.08}, "mnist": {"l2": 1.5, "linf": 0.1}}
 PLAN = "autoattack"
 FAR = 2.0
 """A gradient that puts the boundary this many times as far away as it is points somewhere else."""
@@ -171,7 +171,7 @@ def _ratio(one: Attacked, images: Dataset, closest: dict[int, float]) -> float |
     return statistics.median(a / b for a, b in zip(far.tolist(), near, strict=True))
 
 
-def _linearised(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _linearised(model: LoadedModel, x: Tensor, y: Tensor, norm: ThreatNorm) -> Tensor:
     """How far away the gradient of the margin puts the boundary: (n,)."""
     point = x.detach().requires_grad_(True)
     value = margin(model.module(point), y)

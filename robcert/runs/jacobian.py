@@ -8,13 +8,13 @@ from pathlib import Path
 from robcert.runs.records.jacobian import Distances, JacobianRecord, jacobian_record
 from robcert.runs.standing import adversarial_distances
 from robcert.sensitivity.jacobian import sensitivity
-from robcert.types import Dataset, LoadedModel, Norm
+from robcert.types import BoundNorm, Dataset, LoadedModel
 
 
 def jacobian(
     model: LoadedModel | Sequence[LoadedModel],
     data: Dataset,
-    norm: Norm = "l2",
+    norm: BoundNorm = "l2",
     *,
     attack_run: str | Path | None = None,
     advance: Callable[[int], None] = lambda _: None,

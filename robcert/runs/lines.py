@@ -22,7 +22,7 @@ from robcert.runs.standing import read_record, skipped
 from robcert.runs.store import read_spec
 from robcert.sensitivity.jacobian import Sensitivity, sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
-from robcert.types import Dataset, Norm
+from robcert.types import Dataset, ThreatNorm
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Line:
 class Comparison:
     """Lines over the same images in the same norm."""
 
-    norm: Norm
+    norm: ThreatNorm
     data: DataRecord
     lines: tuple[Line, ...]
 
@@ -183,7 +183,7 @@ def _line(
     return line if data is None else _measured(line, directory, number, data, record.threat.norm)
 
 
-def _measured(line: Line, directory: Path, number: int, data: Dataset, norm: Norm) -> Line:
+def _measured(line: Line, directory: Path, number: int, data: Dataset, norm: ThreatNorm) -> Line:
     name = product_name(read_spec(directory), number)
     stored = sorted(directory.glob(f"network-{name}.pt*"))
     if not stored:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from robcert.attacks import Attack, attacks
 from robcert.errors import EvaluationError, UsageError, did_you_mean
 from robcert.network.adapt import WithoutGradient, without_gradient
-from robcert.types import LoadedModel, Norm
+from robcert.types import LoadedModel, ThreatNorm
 
 _LEG = re.compile(r"^(?:(?P<attack>[A-Za-z][\w.-]*):)?(?P<iterations>[\d.]+(?:e\d+)?[kKmM]?)(?:x(?P<restarts>\d+))?$")
 _UNITS = {"k": 1_000, "m": 1_000_000}
@@ -41,7 +41,7 @@ def short(count: int) -> str:
     return str(count)
 
 
-NAMED: dict[str, dict[Norm, str]] = {
+NAMED: dict[str, dict[ThreatNorm, str]] = {
     "autoattack": {
         "l2": "apgd:100 + apgd-t:100x9 + fab-original:100x9 + square:5k",
         "linf": "apgd:100 + apgd-t:100x9 + fab-original:100x9 + square:5k",
@@ -65,13 +65,13 @@ which takes no backward, and in linf several starts of apgd for those where they
 integration has a minute for."""
 
 
-def default_plan(norm: Norm) -> list[LegPlan]:
+def default_plan(norm: ThreatNorm) -> list[LegPlan]:
     """Without a plan: the sweep of paper A as far as it is cheap, and restarts of another attack beside it."""
     first = "cw" if norm in attacks.get("cw").norms else "pgd"
     return parse_plan(f"{first}:100,1k + pgd:100x5")
 
 
-GRADIENT_FREE: dict[Norm, str] = {
+GRADIENT_FREE: dict[ThreatNorm, str] = {
     "l2": "noise:100 + square:100,1k + boundary:1k",
     "linf": "noise:100 + square:100,1k",
     "l1": "noise:100,1k",
@@ -79,7 +79,9 @@ GRADIENT_FREE: dict[Norm, str] = {
 """What a network without a gradient is attacked with where no plan is named."""
 
 
-def plan_for(models: Sequence[LoadedModel], plan: list[LegPlan] | None, norm: Norm) -> tuple[list[LegPlan], list[str]]:
+def plan_for(
+    models: Sequence[LoadedModel], plan: list[LegPlan] | None, norm: ThreatNorm
+) -> tuple[list[LegPlan], list[str]]:
     """The legs of a run over some networks, and what is to be said about them before the first one.
 
     Args:
@@ -132,7 +134,7 @@ def parse_count(text: str) -> int:
     return int(value)
 
 
-def parse_plan(text: str, norm: Norm = "l2") -> list[LegPlan]:
+def parse_plan(text: str, norm: ThreatNorm = "l2") -> list[LegPlan]:
     """Legs separated by commas, plus signs or spaces; or the name of a plan (`NAMED`), which depends on the norm.
 
     Raises:
@@ -176,7 +178,7 @@ def sweep(attack: str, iterations: list[int], restarts: int = 1) -> list[LegPlan
 
 
 def chosen_plan(
-    norm: Norm, plan: str | None, attack: str | None, iterations: str | None, restarts: int
+    norm: ThreatNorm, plan: str | None, attack: str | None, iterations: str | None, restarts: int
 ) -> list[LegPlan] | None:
     """Return the legs that options name: ``plan``, or else one attack at rising iterations; None where they name none.
 
@@ -199,7 +201,7 @@ def swept(legs: Sequence[LegPlan]) -> bool:
     )
 
 
-def build(leg: LegPlan, norm: Norm, options: dict[str, dict[str, Any]]) -> Attack:
+def build(leg: LegPlan, norm: ThreatNorm, options: dict[str, dict[str, Any]]) -> Attack:
     """The attack of a leg, with the options that the user set for it.
 
     Args:

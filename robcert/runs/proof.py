@@ -10,7 +10,7 @@ from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certify import Certificates, Search, certificates
 from robcert.engine.verifier import Verifier
 from robcert.errors import EvaluationError
-from robcert.types import Dataset, LoadedModel, Threat
+from robcert.types import BOUND_NORMS, Dataset, LoadedModel, Threat
 
 SECONDS = 5.0
 """For each image, on average, where a method looks for radii one by one."""
@@ -38,6 +38,8 @@ def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracke
     """
     if method == "none":
         return Attempt(method)
+    if threat.norm not in BOUND_NORMS:
+        return Attempt(method, refused=f"there are certificates in {', '.join(BOUND_NORMS)}, not in {threat.norm}")
     try:
         found = certificates.get(method)(
             model, data.x, data.y, threat.norm, Search(eps=threat.eps, largest=False, seconds=SECONDS)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from robcert.types import Goal, Norm, Status
+from robcert.types import Goal, Status, ThreatNorm
 
 SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
 Interval = tuple[float, float]
@@ -37,7 +37,7 @@ class _Sparse(Strict):
 class ThreatRecord(Strict):
     """Norm, budgets (ascending) and the box of the input."""
 
-    norm: Norm
+    norm: ThreatNorm
     eps: list[float]
     box: tuple[float, float]
 

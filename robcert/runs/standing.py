@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.errors import UsageError
 from robcert.runs.record import ModelRecord, RunRecord
 from robcert.runs.summary import as_list
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 
 def read_record(directory: Path) -> RunRecord:
@@ -69,7 +69,7 @@ def standing(directory: Path, model: LoadedModel, data: Dataset, threat: Threat)
     return torch.tensor([status[int(index)] in ("certified", "open") for index in data.index])
 
 
-def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, norm: Norm) -> Tensor:
+def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, norm: ThreatNorm) -> Tensor:
     """(n,) float64: the distance of the closest example that a finished run found.
 
     0 where the image is wrong, inf where no example was found, NaN where it was not attacked (see `skipped`).

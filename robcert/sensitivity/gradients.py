@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robcert.math.norms import dual, vector_norm
 from robcert.network.adapt import check_gradient
-from robcert.types import Norm
+from robcert.types import BoundNorm
 
 STATISTICS: dict[str, str] = {
     "spectral": "||J||_2",
@@ -41,7 +41,7 @@ Pull = Callable[[Tensor], Tensor]
 
 
 def measure(
-    module: nn.Module, x: Tensor, y: Tensor | None, wanted: Collection[str], norm: Norm = "l2"
+    module: nn.Module, x: Tensor, y: Tensor | None, wanted: Collection[str], norm: BoundNorm = "l2"
 ) -> dict[str, Tensor]:
     """Statistics of some images, in the precision of ``x`` and of the network.
 
@@ -73,7 +73,9 @@ def measure(
     return {name: torch.cat([part[name] for part in parts]) for name in wanted}
 
 
-def _batch(module: nn.Module, x: Tensor, y: Tensor | None, wanted: frozenset[str], norm: Norm) -> dict[str, Tensor]:
+def _batch(
+    module: nn.Module, x: Tensor, y: Tensor | None, wanted: frozenset[str], norm: BoundNorm
+) -> dict[str, Tensor]:
     point = x.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         logits = module(point)
@@ -107,7 +109,7 @@ def _batch(module: nn.Module, x: Tensor, y: Tensor | None, wanted: frozenset[str
     return found
 
 
-def _rows(pull: Pull, softmax: Tensor, wanted: frozenset[str], norm: Norm) -> dict[str, Tensor]:
+def _rows(pull: Pull, softmax: Tensor, wanted: frozenset[str], norm: BoundNorm) -> dict[str, Tensor]:
     """What needs every row of the Jacobian, one row at a time."""
     n, classes = softmax.shape
     eye = torch.eye(classes, dtype=softmax.dtype, device=softmax.device)

@@ -18,7 +18,7 @@ from robcert.lipschitz.graph import NetworkBound, lipschitz_bound
 from robcert.network.fold import copy_module
 from robcert.network.program import without_deprecations
 from robcert.sensitivity.gradients import STATISTICS, measure
-from robcert.types import Dataset, LoadedModel, Norm
+from robcert.types import BoundNorm, Dataset, LoadedModel
 
 _CHUNK = 128
 _SLACK = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -54,7 +54,7 @@ class Sensitivity:
         precision: "float64", or "float32" for a program whose types are fixed.
     """
 
-    norm: Norm
+    norm: BoundNorm
     values: dict[str, Tensor]
     upper: Upper
     precision: str
@@ -74,7 +74,7 @@ class Sensitivity:
 
 
 def sensitivity(
-    model: LoadedModel, data: Dataset, norm: Norm = "l2", advance: Callable[[int], None] = lambda _: None
+    model: LoadedModel, data: Dataset, norm: BoundNorm = "l2", advance: Callable[[int], None] = lambda _: None
 ) -> Sensitivity:
     """Measure every statistic at every image.
 
@@ -128,7 +128,7 @@ def _device(model: LoadedModel) -> torch.device:
     return state[0].device if state else torch.device("cpu")
 
 
-def _against_the_graph(model: LoadedModel, values: dict[str, Tensor], norm: Norm, slack: float) -> Upper:
+def _against_the_graph(model: LoadedModel, values: dict[str, Tensor], norm: BoundNorm, slack: float) -> Upper:
     whole, single = float(values["operator"].max()), float(values["row-dual"].max())
     try:
         bound = lipschitz_bound(model, norm)

@@ -25,7 +25,7 @@ from robcert.certify.rounding import logit_rounding, network64
 from robcert.errors import EvaluationError
 from robcert.lipschitz.graph import GraphBound, graph_bound
 from robcert.math.rounding import up
-from robcert.types import NORMS, LoadedModel, Norm
+from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 from robcert.vnnlib import Constraint, Property, Region
 from robcert.vnnlib.outputs import Head, OutputBounds, answered, output_bounds
 from robcert.vnnlib.search import bounds32, holds
@@ -69,7 +69,7 @@ def proven(model: LoadedModel, prop: Property, head: Head = "none") -> Proof:
         rounding = logit_rounding(model)
     except EvaluationError as error:
         return Proof(False, f"there is no Lipschitz bound: {error.found}")
-    if not any(bound.bounds[norm].finite for norm in NORMS):
+    if not any(bound.bounds[norm].finite for norm in BOUND_NORMS):
         return Proof(False, "the Lipschitz bound is infinite")
     prover = _Prover(model, network64(model), bound, head, rounding.error + rounding.error64)
     left = [number for number, region in enumerate(prop.regions) if not prover.excludes(region)]
@@ -119,7 +119,7 @@ class _Prover:
         half = torch.maximum(high - centre, centre - low) * (1 + 2.0**-50)
         half = half + 2.0**-24 * torch.maximum(low.abs(), high.abs())
         more = up(1.0, 8 + half.shape[1])
-        reaches: dict[Norm, Tensor] = {
+        reaches: dict[BoundNorm, Tensor] = {
             "l2": half.square().sum(1).sqrt() * more,
             "linf": half.amax(1),
             "l1": half.sum(1) * more,

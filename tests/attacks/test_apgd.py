@@ -14,10 +14,10 @@ from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Problem
 from robcert.attacks.targeted import TargetedAPGD
 from robcert.engine.oracle import ModelOracle
-from robcert.types import Norm, Threat
+from robcert.types import Threat, ThreatNorm
 
 
-def problem_over(x: Tensor, y: Tensor, restart: int, norm: Norm, classes: int = 10) -> Problem:
+def problem_over(x: Tensor, y: Tensor, restart: int, norm: ThreatNorm, classes: int = 10) -> Problem:
     n = len(y)
     rivals = torch.stack([torch.tensor([k for k in range(classes) if k != int(label)]) for label in y])
     return Problem(
@@ -42,7 +42,7 @@ def network() -> tuple[nn.Module, Tensor, Tensor]:
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 @pytest.mark.parametrize(("attack", "restart"), [(APGD, 0), (APGD, 1), (TargetedAPGD, 0), (TargetedAPGD, 1)])
-def test_the_best_margin_is_the_best_of_the_margins(attack: type[APGD], restart: int, norm: Norm) -> None:
+def test_the_best_margin_is_the_best_of_the_margins(attack: type[APGD], restart: int, norm: ThreatNorm) -> None:
     """Cross-entropy is never negative and these margins are: a best value of the first half must not stand."""
     net, x, y = network()
     problem = problem_over(x, y, restart, norm)

@@ -19,7 +19,7 @@ from toys import (
 )
 
 from robcert.attacks import attacks
-from robcert.types import NORMS, Norm, Threat
+from robcert.types import THREAT_NORMS, Threat, ThreatNorm
 
 FACTORS = documented_factors()
 """The table of docs/attacks.md: how close to the exact distance the median of each attack comes, and in how much."""
@@ -32,7 +32,7 @@ def restarts_of(name: str, classes: int) -> int:
     return classes - 1 if name in TARGETED else 1
 
 
-def check_minimize(name: str, norm: Norm, entries: int, iterations: int, n: int, seed: int) -> None:
+def check_minimize(name: str, norm: ThreatNorm, entries: int, iterations: int, n: int, seed: int) -> None:
     factor = FACTORS[name, norm].factor
     classes = 4 if name in TARGETED else 10  # a restart a class takes its time
     net, x, y = random_linear(entries, classes, seed, n)
@@ -59,13 +59,13 @@ def test_every_attack_has_its_factor_in_the_docs() -> None:
 
 @pytest.mark.drawn(4)
 @pytest.mark.parametrize(("name", "norm", "iterations"), CASES)
-def test_minimize_reaches_the_exact_distance(name: str, norm: Norm, iterations: int) -> None:
+def test_minimize_reaches_the_exact_distance(name: str, norm: ThreatNorm, iterations: int) -> None:
     check_minimize(name, norm, 64, iterations, n=8 if name in FREE else 24, seed=64)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("name", ["cw", "pgd"])
-def test_minimize_reaches_the_exact_distance_in_784_entries(name: str, norm: Norm) -> None:
+def test_minimize_reaches_the_exact_distance_in_784_entries(name: str, norm: ThreatNorm) -> None:
     check_minimize(name, norm, 784, 100, n=60, seed=784)
 
 
@@ -74,7 +74,7 @@ def test_minimize_reaches_the_exact_distance_in_784_entries(name: str, norm: Nor
 @pytest.mark.parametrize("entries", [64, 784])
 @pytest.mark.parametrize(("name", "norm", "iterations"), [case for case in CASES if case[0] not in FREE])
 def test_minimize_reaches_the_exact_distance_on_more_draws(
-    name: str, norm: Norm, iterations: int, entries: int, times: int
+    name: str, norm: ThreatNorm, iterations: int, entries: int, times: int
 ) -> None:
     for seed in range(10 if times == 1 else 2):
         check_minimize(name, norm, entries, times * iterations, n=100, seed=1000 + seed)
@@ -83,7 +83,7 @@ def test_minimize_reaches_the_exact_distance_on_more_draws(
 @pytest.mark.drawn(4)
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_decide_on_both_sides_of_the_exact_distance(name: str, norm: Norm, classes: int) -> None:
+def test_decide_on_both_sides_of_the_exact_distance(name: str, norm: ThreatNorm, classes: int) -> None:
     """Just above it (the documented factor, and 5 %) every image is broken; just below it no image is.
 
     A one-step attack may miss with 3 classes, and cw-original everywhere: the rate of the published code is for boxes
@@ -107,8 +107,8 @@ def test_decide_on_both_sides_of_the_exact_distance(name: str, norm: Norm, class
 
 
 @pytest.mark.parametrize("eps", [1e-4, 1 / 255, 8 / 255, 1.0])
-@pytest.mark.parametrize("norm", NORMS)
-def test_small_budgets_are_not_lost_to_the_rounding_of_the_image(norm: Norm, eps: float) -> None:
+@pytest.mark.parametrize("norm", THREAT_NORMS)
+def test_small_budgets_are_not_lost_to_the_rounding_of_the_image(norm: ThreatNorm, eps: float) -> None:
     """x + delta is rounded on the grid of x: a point meant for the surface lands outside, and must be pulled in."""
     torch.manual_seed(1)
     x = torch.rand(40, 64)
@@ -127,7 +127,7 @@ def test_small_budgets_are_not_lost_to_the_rounding_of_the_image(norm: Norm, eps
     assert float((found.distance <= eps).double().mean()) == 1
 
 
-def exact_in_the_box(net: nn.Linear, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def exact_in_the_box(net: nn.Linear, x: Tensor, y: Tensor, norm: ThreatNorm) -> Tensor:
     """The exact distance inside [0, 1], by bisection on the multiplier; inf where no point of the box is beyond.
 
     For the class j with a = w_j - w_y and gap g the nearest point of a @ delta >= g is, in l2,
@@ -158,7 +158,7 @@ def exact_in_the_box(net: nn.Linear, x: Tensor, y: Tensor, norm: Norm) -> Tensor
 @pytest.mark.parametrize("share", [0.5, 1.0], ids=["half-binary", "binary"])
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("name", ["cw", "pgd"])
-def test_a_box_that_binds(name: str, norm: Norm, share: float) -> None:
+def test_a_box_that_binds(name: str, norm: ThreatNorm, share: float) -> None:
     """Half of the black and white pixels cannot move along the gradient, so the optimum lies elsewhere."""
     torch.manual_seed(11)
     net = nn.Linear(64, 10)

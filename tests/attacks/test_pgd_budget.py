@@ -10,12 +10,12 @@ import torch
 from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import Problem
 from robcert.math.norms import nearly
-from robcert.types import Norm, Threat
+from robcert.types import Threat, ThreatNorm
 
 ENTRIES = 4
 
 
-def search(norm: Norm, eps: float, best: float) -> tuple[int, float]:
+def search(norm: ThreatNorm, eps: float, best: float) -> tuple[int, float]:
     """How many budgets are done, and the largest that failed, after three of ten iterations at ``eps``."""
     zeros = torch.zeros(1, dtype=torch.int64)
     problem = Problem(
@@ -37,7 +37,7 @@ def search(norm: Norm, eps: float, best: float) -> tuple[int, float]:
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 @pytest.mark.parametrize("eps", [1e-5, 1e-3, 0.1, 2.0])
-def test_a_hit_that_rounding_moved_ends_the_search_step(norm: Norm, eps: float) -> None:
+def test_a_hit_that_rounding_moved_ends_the_search_step(norm: ThreatNorm, eps: float) -> None:
     threat = Threat(norm, (eps,))
     assert search(norm, eps, eps + 2.0**-25) == (1, 0.0), "an entry of the image has a grid of 2^-24"
     assert search(norm, eps, nearly(eps, threat, ENTRIES) * 1.001) == (0, 0.0), "too far to be meant"

@@ -9,7 +9,7 @@ import torch
 from toys import REGISTERED, random_linear, run_leg, toy
 
 from robcert.attacks.protocol import Problem, among_the_last
-from robcert.types import Norm, Threat
+from robcert.types import Threat, ThreatNorm
 
 
 @pytest.mark.parametrize(("iterations", "fine"), [(1, 1), (7, 1), (20, 1), (39, 1), (40, 2), (100, 5), (1000, 50)])
@@ -25,7 +25,7 @@ def test_every_search_ends_in_the_precision_of_the_network(iterations: int, fine
 
 @pytest.mark.parametrize("eps", [1e20, 1e39, 1e300])
 @pytest.mark.parametrize(("name", "norm"), [case for case in REGISTERED if case[0] != "cw-original"])
-def test_a_budget_beyond_the_box_is_the_whole_box(name: str, norm: Norm, eps: float) -> None:
+def test_a_budget_beyond_the_box_is_the_whole_box(name: str, norm: ThreatNorm, eps: float) -> None:
     """Its squares are no float32; and nothing in the box is farther than its diameter."""
     net, x, y = random_linear(16, 4, seed=0, n=12)
     model = toy(net, (16,), 4)

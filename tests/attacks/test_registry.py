@@ -14,7 +14,7 @@ from robcert.errors import UsageError
 from robcert.math.norms import dual, vector_norm
 from robcert.registry import Registry
 from robcert.runs.plan import LegPlan, build
-from robcert.types import NORMS, Norm
+from robcert.types import THREAT_NORMS, ThreatNorm
 
 
 def test_the_first_three_are_there() -> None:
@@ -27,7 +27,7 @@ def test_the_first_three_are_there() -> None:
 def test_what_every_attack_declares(name: str) -> None:
     kind = attacks.get(name)
     assert is_dataclass(kind)
-    assert kind.norms <= set(NORMS)
+    assert kind.norms <= set(THREAT_NORMS)
     assert kind.norms
     assert kind.paper
     assert kind.__doc__
@@ -68,14 +68,14 @@ def test_a_name_is_taken_once() -> None:
         ("cw", "l2", {"initial_c": -1.0}, "positive"),
     ],
 )
-def test_bad_options(attack: str, norm: Norm, options: dict[str, object], message: str) -> None:
+def test_bad_options(attack: str, norm: ThreatNorm, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(LegPlan(attack, 10), norm, {attack: options})
     assert message in str(caught.value)
 
 
 def test_a_norm_that_an_attack_does_not_support_names_those_that_do() -> None:
-    unable = [(name, norm) for name, kind in attacks.items() for norm in NORMS if norm not in kind.norms]
+    unable = [(name, norm) for name, kind in attacks.items() for norm in THREAT_NORMS if norm not in kind.norms]
     for name, norm in unable:
         with pytest.raises(UsageError, match=f"not in {norm}") as caught:
             build(LegPlan(name, 10), norm, {})
@@ -89,9 +89,9 @@ def test_options_are_converted_from_text() -> None:
     assert (built.iterations, built.abort_early, built.search_steps) == (10, False, 3)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", THREAT_NORMS)
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6])
-def test_steepest_is_a_unit_step_that_gains_the_dual_norm(norm: Norm, scale: float) -> None:
+def test_steepest_is_a_unit_step_that_gains_the_dual_norm(norm: ThreatNorm, scale: float) -> None:
     torch.manual_seed(0)
     gradient = torch.randn(20, 64) * scale
     step = steepest(gradient, norm)
@@ -109,7 +109,7 @@ def test_the_table_of_the_docs_is_the_registry() -> None:
     for name, kind in attacks.items():
         counts = ((kind.cost.forwards, "forward"), (kind.cost.backwards, "backward"))
         cost = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
-        known[name] = (", ".join(norm for norm in NORMS if norm in kind.norms), cost)
+        known[name] = (", ".join(norm for norm in THREAT_NORMS if norm in kind.norms), cost)
     assert told == known
     for name in known:
         assert f"## {name.removesuffix('-t')}\n" in (Path(__file__).parents[2] / "docs" / "attacks.md").read_text()

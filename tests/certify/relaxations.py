@@ -18,11 +18,11 @@ from robcert.errors import EvaluationError
 from robcert.math.norms import vector_norm
 from robcert.math.projections import project_ball_and_box
 from robcert.network import from_module
-from robcert.types import LoadedModel, Norm
+from robcert.types import BoundNorm, LoadedModel
 from tests.lipschitz.random_networks import HEADS, STEPS, random_network
 
 MODES: tuple[Mode, ...] = ("ibp", "crown-ibp", "crown")
-BALLS: tuple[tuple[Norm, float], ...] = (("linf", 0.05), ("l2", 0.3), ("l1", 0.8))
+BALLS: tuple[tuple[BoundNorm, float], ...] = (("linf", 0.05), ("l2", 0.3), ("l1", 0.8))
 SHAPE = (2, 5, 5)
 
 
@@ -43,7 +43,7 @@ def random_program(seed: int) -> tuple[LoadedModel, Program, str] | None:
         return None
 
 
-def bounds(found: Program, x: Tensor, norm: Norm, eps: float, rows: Tensor, mode: Mode) -> Tensor:
+def bounds(found: Program, x: Tensor, norm: BoundNorm, eps: float, rows: Tensor, mode: Mode) -> Tensor:
     """Lower bounds of rows . logits, (n, rows)."""
     around = region(x, torch.full((len(x),), eps, dtype=torch.float64), norm, (0.0, 1.0))
     with torch.no_grad():
@@ -52,7 +52,9 @@ def bounds(found: Program, x: Tensor, norm: Norm, eps: float, rows: Tensor, mode
         return lower_bound(relaxed, found.logits, spec, to_inputs=mode != "ibp")
 
 
-def smallest(module: nn.Module, x: Tensor, norm: Norm, eps: float, rows: Tensor, seed: int, tries: int = 40) -> Tensor:
+def smallest(
+    module: nn.Module, x: Tensor, norm: BoundNorm, eps: float, rows: Tensor, seed: int, tries: int = 40
+) -> Tensor:
     """The smallest values that are found inside ball and box: (n, rows)."""
     exact = copy.deepcopy(module).double()
     generator = torch.Generator().manual_seed(seed)

@@ -21,7 +21,7 @@ from robcert.certify.relax.program import program
 from robcert.errors import EvaluationError
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module
-from robcert.types import Norm, Threat
+from robcert.types import BoundNorm, Threat
 
 from .relaxations import differences, smallest
 
@@ -193,7 +193,7 @@ def test_other_nonlinearities_are_refused() -> None:
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("method", ["bab", "best"])
 @pytest.mark.parametrize("largest", [False, True])
-def test_a_network_without_relu_is_decided_at_its_exact_distance(norm: Norm, method: str, largest: bool) -> None:
+def test_a_network_without_relu_is_decided_at_its_exact_distance(norm: BoundNorm, method: str, largest: bool) -> None:
     """Neither slopes nor multipliers: there is nothing to ascend."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
@@ -221,7 +221,7 @@ def test_a_network_without_relu_is_decided_at_its_exact_distance(norm: Norm, met
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
-def test_a_linear_network_whose_balls_are_cut_by_the_box(norm: Norm) -> None:
+def test_a_linear_network_whose_balls_are_cut_by_the_box(norm: BoundNorm) -> None:
     """What is certified no step inside ball and box breaks; in linf and l1 nothing stays open."""
     torch.manual_seed(1)
     model = from_module(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), (1, 4, 4), 3)

@@ -18,14 +18,14 @@ from robcert.engine.leg import Leg
 from robcert.lipschitz.graph import lipschitz_bound
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module, load_model
-from robcert.types import NORMS, Batch, Dataset, LoadedModel, Norm, Threat
+from robcert.types import BOUND_NORMS, Batch, BoundNorm, Dataset, LoadedModel, Threat
 
 
-def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm = "l2") -> Certificates:
+def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm = "l2") -> Certificates:
     return certificates.get("gap")(model, x, y, norm)
 
 
-def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, eps: float, name: str, iterations: int) -> Tensor:
+def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, eps: float, name: str, iterations: int) -> Tensor:
     """Distances that an attack reaches with the goal "minimize"."""
     bracket = Bracket(torch.arange(len(y)))
     Leg(
@@ -44,8 +44,8 @@ def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: Norm, eps: float, nam
     return bracket.distance
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_linear_classifier_is_certified_up_to_its_exact_radius(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_a_linear_classifier_is_certified_up_to_its_exact_radius(norm: BoundNorm) -> None:
     torch.manual_seed(0)
     module = nn.Linear(64, 10)
     model = from_module(module, (64,), 10)
@@ -123,7 +123,7 @@ def test_the_graph_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = from_module(nn.Linear(8, 3), (8,), 3)
     x = torch.rand(5, 8)
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         certify(model, x, torch.zeros(5, dtype=torch.int64), norm)
     assert len(calls) == 1
 
@@ -159,8 +159,8 @@ def test_pairwise_constants_never_lose_against_the_largest_logit_constant(capsys
 
 @pytest.mark.drawn(3)
 @pytest.mark.parametrize("name", ["digits-l2nnn", "digits-plain", "digits-at"])
-@pytest.mark.parametrize("norm", NORMS)
-def test_nothing_breaks_the_zoo_inside_a_certified_radius(name: str, norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_nothing_breaks_the_zoo_inside_a_certified_radius(name: str, norm: BoundNorm) -> None:
     model = load_model(name)
     data = load_dataset("digits", n=40, seed=3)
     found = certify(model, data.x, data.y, norm)
@@ -196,7 +196,7 @@ def sound(seed: int) -> None:
     with torch.no_grad():
         y = module(x).argmax(dim=1)
     model = from_module(module, (8,), 4)
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         found = certify(model, x, y, norm)
         assert float(found.radius.max()) > 0
         reach = float(found.radius.max())

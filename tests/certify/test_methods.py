@@ -15,7 +15,7 @@ from robcert.certify.best import LADDER
 from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import from_module, load_model
-from robcert.types import NORMS, Norm, Threat
+from robcert.types import BOUND_NORMS, BoundNorm, Threat
 from tests.certify.test_gap import attack, small_network
 from tests.cli.conftest import call  # noqa: F401
 
@@ -39,7 +39,7 @@ def sound(seed: int) -> None:
     with torch.no_grad():
         y = module(x).argmax(dim=1)
     model = from_module(module, (8,), 4)
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         largest = torch.zeros(6, dtype=torch.float64)
         for method in METHODS:
             found = certificates.get(method)(model, x, y, norm, Search(tolerance=0.05))
@@ -52,8 +52,8 @@ def sound(seed: int) -> None:
                 assert bool((distance > largest).all()), (seed, norm, kind)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_radius_of_a_linear_classifier_is_exact_up_to_the_tolerance(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_the_radius_of_a_linear_classifier_is_exact_up_to_the_tolerance(norm: BoundNorm) -> None:
     torch.manual_seed(0)
     model = from_module(nn.Linear(16, 5), (16,), 5, box=(-9.0, 10.0))
     x = torch.rand(8, 16)
@@ -78,7 +78,7 @@ class Chosen(nn.Module):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("method", ["gap", "ibp", "crown"])
-def test_the_executed_radius_knows_that_a_number_in_where_is_rounded(method: str, norm: Norm) -> None:
+def test_the_executed_radius_knows_that_a_number_in_where_is_rounded(method: str, norm: BoundNorm) -> None:
     model = from_module(Chosen(), (1, 1, 1), 2)
     tied = torch.full((1, 1, 1, 1), 0.1)
     above = torch.nextafter(tied, torch.ones_like(tied))
@@ -101,8 +101,10 @@ def tiny(layers: int, weight: float) -> nn.Sequential:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("layers", "weight"), [(6, 1e-30), (5, 1e-36)])
-@pytest.mark.parametrize("norm", NORMS)
-def test_coefficients_whose_squares_underflow_are_counted(method: str, layers: int, weight: float, norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_coefficients_whose_squares_underflow_are_counted(
+    method: str, layers: int, weight: float, norm: BoundNorm
+) -> None:
     model = from_module(tiny(layers, weight), (1, 2, 2), 2, box=(-1, 1))
     x = torch.full((1, 1, 2, 2), 0.1)
     exact = {"linf": 0.1, "l2": 0.2, "l1": 0.4}[norm]  # sum x = 0

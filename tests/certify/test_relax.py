@@ -22,7 +22,7 @@ from robcert.errors import EvaluationError
 from robcert.network import from_module
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.pooling import NormPool2d
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 from tests.certify.relaxations import BALLS, MODES, bounds, differences, programs, smallest
 from tests.lipschitz.random_networks import Do
 
@@ -168,8 +168,8 @@ def test_nothing_gets_below_the_bounds_of_more_random_networks(part: int) -> Non
     assert sound(range(100 + 20 * part, 120 + 20 * part)) >= 14
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_linear_networks_are_bounded_exactly(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_linear_networks_are_bounded_exactly(norm: BoundNorm) -> None:
     """Several linear layers; far from the sides of the box the minimum is the value less eps times the dual norm."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Dropout(), nn.Linear(9, 5), nn.Linear(5, 3))
@@ -189,7 +189,7 @@ def test_linear_networks_are_bounded_exactly(norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-def test_a_ball_that_sticks_out_of_the_box_is_cut(norm: Norm) -> None:
+def test_a_ball_that_sticks_out_of_the_box_is_cut(norm: BoundNorm) -> None:
     """Against a convex solver on the intersection itself."""
     from scipy.optimize import LinearConstraint, NonlinearConstraint, minimize
 

@@ -22,7 +22,7 @@ from robcert.reports.progress import ConsoleReporter
 from robcert.runs.early import Enough
 from robcert.runs.records.jacobian import farthest
 from robcert.runs.summary import as_list
-from robcert.types import NORMS, Dataset, Norm, Threat
+from robcert.types import BOUND_NORMS, BoundNorm, Dataset, Threat
 
 from .conftest import Call
 
@@ -99,8 +99,8 @@ def test_what_is_certified_is_counted_at_eps_and_a_median_of_budgets_is_none(cal
     assert "radius over all 12 images (0 where none is proven): median" in largest
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_no_estimated_distance_leads_out_of_the_box(norm: Norm, call: Call) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_no_estimated_distance_leads_out_of_the_box(norm: BoundNorm, call: Call) -> None:
     answer = call("jacobian", "digits-plain", "--n", "16", "--norm", norm, "--format", "json")
     record = json.loads(answer.out)["models"][0]
     widest = {"l2": 8.0, "linf": 1.0, "l1": 64.0}[norm]

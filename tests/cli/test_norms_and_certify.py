@@ -14,7 +14,7 @@ from torch import nn
 
 from robcert.lipschitz.graph import graph_bound
 from robcert.network import load_model
-from robcert.types import NORMS
+from robcert.types import BOUND_NORMS
 
 from .conftest import Call
 from .test_bad_input import says
@@ -52,7 +52,7 @@ def test_norms_table_and_json_say_the_same(call: Call) -> None:
             lower = "-" if layer["l2_lower"] is None else f"{layer['l2_lower']:.4g}"
             values = [f"{layer['l1']:.4g}", f"{layer['linf']:.4g}", lower, f"{layer['l2_upper']:.4g}"]
             assert any(line[0] and layer["name"].startswith(line[0]) and line[-4:] == values for line in lines), layer
-        for norm in NORMS:
+        for norm in BOUND_NORMS:
             assert model["lipschitz"][norm] == bound.bounds[norm].whole
             assert model["product"][norm] == bound.product[norm]
             assert model["lipschitz_logit"][norm] == float(bound.bounds[norm].logits.max())

@@ -20,9 +20,9 @@ from robcert.engine.capture import Launched
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.steps import Steps, write
-from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
+from robcert.types import Batch, Goal, LoadedModel, Threat, ThreatNorm
 
-EPS: dict[Norm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
+EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
 GOALS: tuple[Goal, ...] = ("decide", "minimize")
 LONG = [(name, norm) for name, norm in REGISTERED if name in ("cw", "pgd", "apgd", "ddn", "square")]
 
@@ -41,7 +41,7 @@ def build(name: str, iterations: int = 20, **options: Any) -> Any:
 
 
 def leg_over(
-    model: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goal, recorder: Any = None, **more: Any
+    model: LoadedModel, images: Batch, name: str, norm: ThreatNorm, goal: Goal, recorder: Any = None, **more: Any
 ) -> Leg:
     given: dict[str, Any] = {"attack": build(name), "restarts": 2, "slots": 8, "bracket": Bracket(images.index)}
     return Leg(
@@ -60,7 +60,7 @@ def same(one: Leg, other: Leg) -> None:
 @pytest.mark.drawn(5)
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str, norm: Norm, goal: Goal) -> None:
+def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str, norm: ThreatNorm, goal: Goal) -> None:
     """What a step does in Python would be lost in a replay."""
     few = Batch(digits.x[:12], digits.y[:12], digits.index[:12])
     tape = Tape()
@@ -78,7 +78,7 @@ def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str,
     ("name", "norm", "goal"),
     [*((*pair, "minimize") for pair in LONG), ("cw", "l2", "decide"), ("pgd", "linf", "decide")],
 )
-def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, norm: Norm, goal: Goal) -> None:
+def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, norm: ThreatNorm, goal: Goal) -> None:
     """24 attacks in 16 slots: slots are refilled, the batch shrinks to 8, and any look is a place to go on from."""
     kept: list[tuple[Snapshot, Bracket]] = []
     sizes: set[int] = set()
@@ -179,7 +179,7 @@ class Louder(nn.Module):
 
 
 @pytest.mark.parametrize(("name", "norm"), [pair for pair in LONG if pair[0] != "square" and pair[1] != "l1"])
-def test_one_network_a_replay(plain: LoadedModel, digits: Batch, name: str, norm: Norm) -> None:
+def test_one_network_a_replay(plain: LoadedModel, digits: Batch, name: str, norm: ThreatNorm) -> None:
     """Recorded or launched, and next to each slot with the network that it needs, whose finds are confirmed at once."""
     search: Any = Louder(plain.module)
     tape, launched = Tape(), Launched()

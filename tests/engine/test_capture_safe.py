@@ -14,12 +14,12 @@ from toys import REGISTERED
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Problem, Refining
 from robcert.engine.oracle import ModelOracle
-from robcert.types import Goal, LoadedModel, Norm, Threat
+from robcert.types import Goal, LoadedModel, Threat, ThreatNorm
 
 GOALS: tuple[Goal, ...] = ("decide", "minimize")
 
 
-def on_device(norm: Norm, goal: Goal, n: int = 8, classes: int = 10) -> Problem:
+def on_device(norm: ThreatNorm, goal: Goal, n: int = 8, classes: int = 10) -> Problem:
     """A problem on a device that has shapes but no values, so that the host cannot even by accident know one."""
     zeros = torch.zeros(n, dtype=torch.int64, device="meta")
     return Problem(
@@ -36,7 +36,7 @@ OBJECTIVES = ("ce", "margin", "dlr", "alternate")
 @pytest.mark.parametrize("coarse", [False, True], ids=["float32", "search"])
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: Norm, goal: Goal, coarse: bool) -> None:
+def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: ThreatNorm, goal: Goal, coarse: bool) -> None:
     """Nothing is read, nothing moved from or to the host, and no shape follows values: in attack, oracle, objective."""
     kind: Any = attacks.get(name)
     module, search = (copy.deepcopy(plain.module).to("meta") for _ in range(2))

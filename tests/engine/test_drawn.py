@@ -15,12 +15,12 @@ from robcert.engine import ending
 from robcert.engine.drawn import draw_inside
 from robcert.engine.leg import Leg
 from robcert.math.norms import dual, vector_norm
-from robcert.types import Batch, LoadedModel, Norm, Threat
+from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("n", [1, 8, 11])
-def test_a_linear_network_has_its_largest_margin(norm: Norm, n: int) -> None:
+def test_a_linear_network_has_its_largest_margin(norm: ThreatNorm, n: int) -> None:
     """With two classes and no box in the way: the margin at the image plus eps times the dual norm of the gradient."""
     generator = torch.Generator().manual_seed(n)
     layer = nn.Linear(12, 2)

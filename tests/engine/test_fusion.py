@@ -20,7 +20,7 @@ from robcert.engine.fusion import Kernels, Unfused, compiler_for, fuse, inductor
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.engine.steps import PATIENCE
-from robcert.types import Batch, Goal, LoadedModel, Norm
+from robcert.types import Batch, Goal, LoadedModel, ThreatNorm
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,14 @@ class AsTraced:
 
 
 def fused_leg(
-    model: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goal, compiler: Any, patience: int = 0, **more: Any
+    model: LoadedModel,
+    images: Batch,
+    name: str,
+    norm: ThreatNorm,
+    goal: Goal,
+    compiler: Any,
+    patience: int = 0,
+    **more: Any,
 ) -> Leg:
     leg = leg_over(model, images, name, norm, goal, Tape(), compiler=compiler, **more)
     leg.steps.patience = patience
@@ -53,7 +60,7 @@ def fused_leg(
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_a_fused_leg_is_the_leg(
-    plain: LoadedModel, few: Batch, name: str, norm: Norm, goal: Goal, patience: int
+    plain: LoadedModel, few: Batch, name: str, norm: ThreatNorm, goal: Goal, patience: int
 ) -> None:
     """Whatever a step writes, also in place, is in the graph; fused from the start or after two recorded looks."""
     more: dict[str, Any] = {"attack": build(name, 30), "restarts": 1}
@@ -69,7 +76,7 @@ def test_a_fused_leg_is_the_leg(
 
 
 @pytest.mark.parametrize(("name", "norm"), [("cw", "l2"), ("pgd", "linf"), ("apgd", "linf"), ("ddn", "l2")])
-def test_with_a_search_network_each_is_fused(plain: LoadedModel, few: Batch, name: str, norm: Norm) -> None:
+def test_with_a_search_network_each_is_fused(plain: LoadedModel, few: Batch, name: str, norm: ThreatNorm) -> None:
     search: Any = Louder(plain.module)
     more: dict[str, Any] = {"attack": build(name, 200, search_steps=1) if name != "ddn" else build(name, 200)}
     more |= {"restarts": 1, "slots": 32, "search": search}

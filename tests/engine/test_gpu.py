@@ -20,7 +20,7 @@ from robcert.engine.precision import search_network
 from robcert.engine.snapshot import Snapshot
 from robcert.math.norms import distance
 from robcert.network import load_model
-from robcert.types import Batch, Goal, LoadedModel, Norm, Threat
+from robcert.types import Batch, Goal, LoadedModel, Threat, ThreatNorm
 
 if not torch.cuda.is_available():
     pytest.skip("there is no GPU", allow_module_level=True)
@@ -47,7 +47,7 @@ def images() -> Batch:
     return Batch(data.x.cuda(), data.y.cuda(), data.index.cuda())
 
 
-def leg_over(model: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goal, **more: Any) -> Leg:
+def leg_over(model: LoadedModel, images: Batch, name: str, norm: ThreatNorm, goal: Goal, **more: Any) -> Leg:
     patience = more.pop("patience", None)
     given: dict[str, Any] = {"attack": build(name, 30), "restarts": 1, "slots": 16, "bracket": Bracket(images.index)}
     leg = Leg(
@@ -64,7 +64,7 @@ def leg_over(model: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goa
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
 def test_a_graph_finds_what_launched_steps_find(
-    there: LoadedModel, images: Batch, name: str, norm: Norm, goal: Goal
+    there: LoadedModel, images: Batch, name: str, norm: ThreatNorm, goal: Goal
 ) -> None:
     launched = leg_over(there, images, name, norm, goal, recorder=Launched())
     captured = leg_over(there, images, name, norm, goal)
@@ -75,7 +75,7 @@ def test_a_graph_finds_what_launched_steps_find(
 
 
 @pytest.mark.parametrize(("name", "norm"), LONG)
-def test_fused_kernels_find_what_the_steps_find(there: LoadedModel, images: Batch, name: str, norm: Norm) -> None:
+def test_fused_kernels_find_what_the_steps_find(there: LoadedModel, images: Batch, name: str, norm: ThreatNorm) -> None:
     more: dict[str, Any] = {"attack": build(name, 100)}
     captured = leg_over(there, images, name, norm, "minimize", **more)
     fused = leg_over(there, images, name, norm, "minimize", patience=30, **more)

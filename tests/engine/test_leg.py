@@ -19,9 +19,9 @@ from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot
 from robcert.network import load_model
-from robcert.types import Batch, LoadedModel, Norm, Threat
+from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
-EPS: dict[Norm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
+EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_company_changes_no_verdict(model: LoadedModel, digits: Batch, name: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_company_changes_no_verdict_anywhere(model: LoadedModel, digits: Batch, name: str, norm: Norm) -> None:
+def test_company_changes_no_verdict_anywhere(model: LoadedModel, digits: Batch, name: str, norm: ThreatNorm) -> None:
     eps = EPS[norm]
     options: dict[str, Any] = {"iterations": 100, "restarts": 3, "threat": Threat(norm, (eps,)), "name": name}
     together = broken(run_leg(model, **some(digits, list(range(128))), **options)[0], eps)
@@ -114,7 +114,7 @@ def test_a_snapshot_at_any_look_continues_to_the_same_end(
     kind = attacks.get(name)
     steps = {"search_steps": 3} if "search_steps" in {f.name for f in fields(kind)} else {}  # type: ignore[arg-type]
     attack = kind(iterations=11, **steps)  # a prime: a look after every step
-    norm: Norm = "l2" if "l2" in kind.norms else min(kind.norms)
+    norm: ThreatNorm = "l2" if "l2" in kind.norms else min(kind.norms)
     arguments: dict[str, Any] = {
         "model": plain, "attack": attack, "name": name, "images": images, "threat": Threat(norm, (EPS[norm],)),
         "goal": goal, "seed": 0, "entrants": list(range(20)), "restarts": 2, "slots": 8,
@@ -178,7 +178,7 @@ class Busy(nn.Module):
 
 
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_the_model_is_left_as_it_was(digits: Batch, name: str, norm: Norm) -> None:
+def test_the_model_is_left_as_it_was(digits: Batch, name: str, norm: ThreatNorm) -> None:
     from robcert.network import from_module
 
     torch.manual_seed(0)
@@ -238,7 +238,7 @@ class Saturated(nn.Module):
 @pytest.mark.drawn(2)
 @pytest.mark.parametrize("net", [Constant(), Quantised(), Saturated()], ids=lambda net: type(net).__name__)
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_a_failed_image_is_explicit_and_zero_gradients_are_noticed(net: nn.Module, name: str, norm: Norm) -> None:
+def test_a_failed_image_is_explicit_and_zero_gradients_are_noticed(net: nn.Module, name: str, norm: ThreatNorm) -> None:
     x, y = torch.rand(5, 16), torch.zeros(5, dtype=torch.int64)
     for goal in ("decide", "minimize"):
         found, leg = run_leg(toy(net, (16,), 2), x, y, Threat(norm, (0.3,)), name, goal, iterations=10)  # type: ignore[arg-type]
@@ -263,9 +263,9 @@ class NanBeyond(nn.Module):
 
 
 @pytest.mark.parametrize(("name", "norm"), REGISTERED)
-def test_nan_is_never_a_success(name: str, norm: Norm) -> None:
+def test_nan_is_never_a_success(name: str, norm: ThreatNorm) -> None:
     x, y = torch.full((4, 16), 0.5), torch.zeros(4, dtype=torch.int64)
-    eps: dict[Norm, float] = {"l2": 1.0, "linf": 0.25, "l1": 4.0}
+    eps: dict[ThreatNorm, float] = {"l2": 1.0, "linf": 0.25, "l1": 4.0}
     found, leg = run_leg(toy(NanBeyond(), (16,), 2), x, y, Threat(norm, (eps[norm],)), name, iterations=20)
     assert found.distance.tolist() == [float("inf")] * 4
     if attacks.get(name).cost.backwards and name != "fgsm":  # which takes its gradient at the clean image only

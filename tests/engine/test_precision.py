@@ -19,7 +19,7 @@ from robcert.engine.precision import Lowered, search_network
 from robcert.engine.stopwatch import fastest
 from robcert.errors import UsageError
 from robcert.network import load_model
-from robcert.types import Goal, Norm, Threat
+from robcert.types import Goal, Threat, ThreatNorm
 
 
 def small(seed: int = 0) -> nn.Module:
@@ -135,7 +135,7 @@ ATTACKS = [*((name, norm) for name in ("pgd", "cw", "apgd") for norm in ("l2", "
 
 
 @pytest.mark.parametrize(("name", "norm"), ATTACKS)
-def test_the_same_verdicts_on_real_images(name: str, norm: Norm) -> None:
+def test_the_same_verdicts_on_real_images(name: str, norm: ThreatNorm) -> None:
     _same_verdicts("digits-plain", name, norm, n=60, iterations=50, least=0.98)
 
 
@@ -143,11 +143,11 @@ def test_the_same_verdicts_on_real_images(name: str, norm: Norm) -> None:
 @pytest.mark.parametrize("iterations", [50, 100])
 @pytest.mark.parametrize("model", ["digits-plain", "digits-at"])
 @pytest.mark.parametrize(("name", "norm"), ATTACKS)
-def test_the_same_verdicts_on_500_images(name: str, norm: Norm, model: str, iterations: int) -> None:
+def test_the_same_verdicts_on_500_images(name: str, norm: ThreatNorm, model: str, iterations: int) -> None:
     _same_verdicts(model, name, norm, n=500, iterations=iterations, least=0.99)
 
 
-def _same_verdicts(name: str, attack: str, norm: Norm, n: int, iterations: int, least: float) -> None:
+def _same_verdicts(name: str, attack: str, norm: ThreatNorm, n: int, iterations: int, least: float) -> None:
     model, data = load_model(name), load_dataset("digits", n=n)
     with torch.no_grad():
         y = model.module(data.x).argmax(1)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from toys import toy
 
 from robcert.engine.verifier import Verifier, pull_inside
-from robcert.types import NORMS, Norm, Threat
+from robcert.types import THREAT_NORMS, Threat, ThreatNorm
 
 ORDER = {"l2": 2, "linf": np.inf, "l1": 1}
 BOXES = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
 
 
-def lengths(a: Tensor, b: Tensor, norm: Norm) -> list[float]:
+def lengths(a: Tensor, b: Tensor, norm: ThreatNorm) -> list[float]:
     """numpy's opinion, in float64."""
     apart = a.numpy().astype(np.float64) - b.numpy().astype(np.float64)
     return [float(np.linalg.norm(row.ravel(), ORDER[norm])) for row in apart]
@@ -26,7 +26,7 @@ def lengths(a: Tensor, b: Tensor, norm: Norm) -> list[float]:
 @settings(max_examples=300)
 @given(
     seed=st.integers(0, 10**6),
-    norm=st.sampled_from(NORMS),
+    norm=st.sampled_from(THREAT_NORMS),
     box=st.sampled_from(BOXES),
     entries=st.integers(1, 200),
     relative=st.floats(1e-6, 1.0),
@@ -34,7 +34,7 @@ def lengths(a: Tensor, b: Tensor, norm: Norm) -> list[float]:
     binary=st.booleans(),
 )
 def test_pulled_points_obey(
-    seed: int, norm: Norm, box: tuple[float, float], entries: int, relative: float, overshoot: float, binary: bool
+    seed: int, norm: ThreatNorm, box: tuple[float, float], entries: int, relative: float, overshoot: float, binary: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     low, high = box
@@ -56,8 +56,8 @@ def test_pulled_points_obey(
 
 
 @settings(max_examples=100)
-@given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS), eps=st.sampled_from([0.01, 8 / 255, 0.5]))
-def test_what_is_accepted_holds(seed: int, norm: Norm, eps: float) -> None:
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(THREAT_NORMS), eps=st.sampled_from([0.01, 8 / 255, 0.5]))
+def test_what_is_accepted_holds(seed: int, norm: ThreatNorm, eps: float) -> None:
     torch.manual_seed(seed)
     net = nn.Linear(20, 4)
     model = toy(net, (20,), 4)
@@ -77,9 +77,9 @@ def test_what_is_accepted_holds(seed: int, norm: Norm, eps: float) -> None:
     assert float(found.x.max()) <= 1
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", THREAT_NORMS)
 @pytest.mark.parametrize("eps", [1e-3, 2 / 255, 8 / 255, 0.5, 3.0])
-def test_a_point_on_the_surface_ends_inside(norm: Norm, eps: float) -> None:
+def test_a_point_on_the_surface_ends_inside(norm: ThreatNorm, eps: float) -> None:
     """Whatever float32 made of x + delta, what is kept has distance <= eps, and is still close to the surface."""
     torch.manual_seed(0)
     x = torch.rand(64, 100)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 
 CLOSEST = 1e-3
 """Pairs are at least this far apart: closer, rounding would count."""
@@ -22,7 +22,7 @@ class Pairs:
     logits: Tensor
 
 
-def length(x: Tensor, norm: Norm) -> Tensor:
+def length(x: Tensor, norm: BoundNorm) -> Tensor:
     return torch.linalg.vector_norm(x, {"l2": 2, "linf": torch.inf, "l1": 1}[norm], dim=1)
 
 
@@ -35,7 +35,7 @@ def search(module: nn.Module, shape: tuple[int, ...], *, seed: int, pairs: int =
     x = (torch.randn(pairs, *shape, generator=generator, dtype=torch.float64)) * size.view(-1, *[1] * len(shape))
     found_x: list[Tensor] = []
     found_y: list[Tensor] = []
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         y = x + _direction(exact, x, norm) * CLOSEST * 2
         a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
         optimiser = torch.optim.Adam([a, b], lr=0.02)
@@ -59,7 +59,7 @@ def search(module: nn.Module, shape: tuple[int, ...], *, seed: int, pairs: int =
     return Pairs((a - b).flatten(1), moved)
 
 
-def _direction(exact: nn.Module, x: Tensor, norm: Norm) -> Tensor:
+def _direction(exact: nn.Module, x: Tensor, norm: BoundNorm) -> Tensor:
     """Where the logits move fastest: from the Jacobian (n, classes, features)."""
     leaf = x.clone().requires_grad_()
     logits = exact(leaf + 0)
@@ -76,13 +76,13 @@ def _direction(exact: nn.Module, x: Tensor, norm: Norm) -> Tensor:
     return direction.reshape(x.shape)
 
 
-def ratios(pairs: Pairs, norm: Norm) -> Tensor:
+def ratios(pairs: Pairs, norm: BoundNorm) -> Tensor:
     """||f(x) - f(y)|| / ||x - y|| of the pairs that are far enough apart: (m,)."""
     apart = length(pairs.inputs, norm)
     return (length(pairs.logits, norm) / apart)[apart >= CLOSEST]
 
 
-def attained(module: nn.Module, x: Tensor, norm: Norm) -> float:
+def attained(module: nn.Module, x: Tensor, norm: BoundNorm) -> float:
     """The norm of the Jacobian at ``x``, or the largest ratio for a step of `CLOSEST` from there."""
     exact = copy.deepcopy(module).double().eval().requires_grad_(False)
     leaf = x.clone().requires_grad_()

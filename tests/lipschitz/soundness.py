@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from robcert.lipschitz.graph import graph_bound
 from robcert.nn.normalisation import LargestScaleNorm
 from robcert.nn.ranges import Ranged
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 
 from .ascent import CLOSEST, length, ratios, search
 from .random_networks import random_network
@@ -28,7 +28,7 @@ NOISE = 1e-11
 class Outcome:
     """The largest found ratio over the bound, per norm, and what broke a bound."""
 
-    share: dict[Norm, float]
+    share: dict[BoundNorm, float]
     broken: tuple[str, ...]
     finite: bool
 
@@ -42,8 +42,8 @@ def compare(steps: Sequence[str], head: str, seed: int) -> Outcome:
     pairs = search(net, SHAPE, seed=seed)
     computes = any(isinstance(layer, Ranged | LargestScaleNorm) for layer in net.modules())
     broken: list[str] = []
-    share: dict[Norm, float] = {}
-    for norm in NORMS:
+    share: dict[BoundNorm, float] = {}
+    for norm in BOUND_NORMS:
         claimed = bound.bounds[norm]
         if not claimed.finite:
             continue
@@ -61,4 +61,4 @@ def compare(steps: Sequence[str], head: str, seed: int) -> Outcome:
         between = (speed[:, :, None] - speed[:, None, :]).abs().amax(0)
         if bool((between > claimed.pairs + slack).any()):
             broken.append(f"{norm}: a difference of logits moves faster than its bound")
-    return Outcome(share, tuple(broken), len(share) == len(NORMS))
+    return Outcome(share, tuple(broken), len(share) == len(BOUND_NORMS))

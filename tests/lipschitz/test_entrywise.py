@@ -15,7 +15,7 @@ from robcert.nn.nonexpansive import constrain, fold
 from robcert.nn.normalisation import LargestScaleNorm
 from robcert.nn.recurrent import Recurrent
 from robcert.nn.split import ConvexResidual, Residual
-from robcert.types import NORMS
+from robcert.types import BOUND_NORMS
 
 from .random_networks import Do
 
@@ -26,7 +26,7 @@ TOLERANCE = 1.02
 
 def whole(*layers: nn.Module, shape: tuple[int, ...] = SHAPE) -> dict[str, float]:
     found = graph_bound(nn.Sequential(*layers, nn.Flatten()).eval(), shape)
-    return {norm: found.bounds[norm].whole for norm in NORMS}
+    return {norm: found.bounds[norm].whole for norm in BOUND_NORMS}
 
 
 def drawn(layer: nn.Module, seed: int = 0) -> nn.Module:
@@ -43,7 +43,7 @@ def test_a_scaled_sigmoid_has_slope_one_whatever_its_t(shape: tuple[int, ...]) -
     layer = drawn(ScaledSigmoid(*shape))
     assert float(layer.t.max() / layer.t.min()) > 5, "factor by factor the bound would be this"
     for layers in ([layer], [TwoSided(layer)]):
-        assert whole(*layers) == pytest.approx(dict.fromkeys(NORMS, 1.0), abs=1e-6)
+        assert whole(*layers) == pytest.approx(dict.fromkeys(BOUND_NORMS, 1.0), abs=1e-6)
         assert max(whole(*layers).values()) <= 1
 
 
@@ -87,7 +87,7 @@ def test_normalisation_has_slopes_up_to_one() -> None:
     layer = LargestScaleNorm(3)
     nn.init.uniform_(layer.variance, 0.1, 3)
     nn.init.uniform_(layer.gamma, -2, 2)
-    assert whole(layer) == pytest.approx(dict.fromkeys(NORMS, 1.0), rel=1e-6)
+    assert whole(layer) == pytest.approx(dict.fromkeys(BOUND_NORMS, 1.0), rel=1e-6)
 
 
 def test_recurrent_layers_have_a_bound() -> None:

@@ -16,7 +16,7 @@ from robcert.errors import EvaluationError, UsageError
 from robcert.lipschitz.graph import BINDINGS, GraphBound, graph_bound, lipschitz_bound
 from robcert.network.export import export_pt2
 from robcert.network.load import from_module, load_model
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 from robcert.vision import torchvision
 
 from .ascent import attained, ratios, search
@@ -24,7 +24,7 @@ from .random_networks import Do
 
 
 def same(one: GraphBound, other: GraphBound) -> None:
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         a, b = one.bounds[norm], other.bounds[norm]
         assert a.whole == pytest.approx(b.whole, rel=1e-9)
         assert a.features == pytest.approx(b.features, rel=1e-9)
@@ -84,7 +84,7 @@ def test_torchscript_is_read_through_its_graph(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "net.pt", input_shape=(1, 6, 6), mean=(0.4,), std=(0.3,))
     bound = graph_bound(loaded)
     wanted = graph_bound(from_module(net, (1, 6, 6), mean=(0.4,), std=(0.3,)))
-    for norm in NORMS:  # the archive keeps its BatchNorm, which loading folds into the convolution otherwise
+    for norm in BOUND_NORMS:  # the archive keeps its BatchNorm, which loading folds into the convolution otherwise
         assert bound.bounds[norm].whole == pytest.approx(wanted.bounds[norm].whole, rel=0.01)
 
 
@@ -106,12 +106,12 @@ def test_normalisation_is_part_of_the_bound() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     plain = graph_bound(from_module(net, (1, 2, 2)))
     scaled = graph_bound(from_module(net, (1, 2, 2), mean=(0.5,), std=(0.25,)))
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         assert scaled.bounds[norm].whole == pytest.approx(4 * plain.bounds[norm].whole, rel=1e-6)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_linear_classifier_is_exact(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_a_linear_classifier_is_exact(norm: BoundNorm) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(12, 4)
     bound = lipschitz_bound(nn.Sequential(nn.Flatten(), layer).eval(), norm, (3, 2, 2))
@@ -136,7 +136,7 @@ def test_linear_layers_in_a_row_are_one_matrix() -> None:
     net = nn.Sequential(*dense, nn.Conv2d(1, 2, 2), nn.AvgPool2d(2), nn.Flatten())
     bound = graph_bound(net.eval(), (1, 3, 3))
     x = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         found = attained(net, x, norm)
         assert found <= bound.bounds[norm].whole <= found * (1 + 1e-6)
         assert bound.product[norm] > 1.05 * bound.bounds[norm].whole
@@ -175,7 +175,7 @@ def test_what_a_crop_cut_off_stays_away_from_a_padded_convolution(crop: tuple[in
 
 def test_no_last_linear_layer() -> None:
     bound = graph_bound(nn.Sequential(nn.Linear(4, 3), nn.Tanh()).eval(), (4,))
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         found = bound.bounds[norm]
         assert bool((found.logits <= found.whole).all())
         row = found.pair_row(1)
@@ -204,7 +204,7 @@ class Overwrites(nn.Module):
 @pytest.mark.parametrize(("net", "factor"), [(InPlace(), 12), (Overwrites(), 4)])
 def test_in_place_operators_change_every_view(net: nn.Module, factor: float) -> None:
     bound = graph_bound(net.eval(), (1, 2, 2))
-    assert [bound.bounds[n].whole for n in NORMS] == pytest.approx([factor] * 3)
+    assert [bound.bounds[n].whole for n in BOUND_NORMS] == pytest.approx([factor] * 3)
 
 
 def test_an_op_without_a_rule_names_itself() -> None:
@@ -261,7 +261,7 @@ def vision_bound(name: str, side: int) -> GraphBound:
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     told = f"{name} {side}x{side}: {seconds:.1f} CPU s, peak {gigabytes:.2f} GB, l2 {bound.bounds['l2'].whole:.3g}"
     sys.stderr.write(told + "\n")
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         assert bound.bounds[norm].finite
         assert bound.bounds[norm].reasons == ()
     layers = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in module.modules())
@@ -292,5 +292,5 @@ def test_residual_network_against_ascent() -> None:
     net = nn.Sequential(net.conv1, net.bn1, net.relu, net.layer1, net.avgpool, nn.Flatten(), nn.Linear(64, 4)).eval()
     bound = graph_bound(net, (3, 8, 8))
     pairs = search(net, (3, 8, 8), seed=0, pairs=4, steps=5)
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         assert float(ratios(pairs, norm).max()) <= bound.bounds[norm].whole

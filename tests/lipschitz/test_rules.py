@@ -19,7 +19,7 @@ from robcert.lipschitz.rules.activations import SLOPES
 from robcert.lipschitz.values import Bounds, Value
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.pooling import NormPool2d
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 
 from .ascent import attained, ratios, search
 from .random_networks import Do
@@ -27,7 +27,7 @@ from .random_networks import Do
 TIGHT = 1e-5
 """A rule whose constant is smaller than it must be by this much is caught."""
 
-ALL: tuple[Norm, ...] = NORMS
+ALL: tuple[BoundNorm, ...] = BOUND_NORMS
 
 
 def spike(*shape: int, at: tuple[int, ...] | None = None, height: float = 1.0) -> Tensor:
@@ -147,7 +147,7 @@ def test_linear_rules_are_exact(name: str) -> None:
 
 
 # What is nonlinear: a module, points and the constants that are attained there.
-NONLINEAR: dict[str, tuple[nn.Module, Tensor, dict[Norm, float]]] = {
+NONLINEAR: dict[str, tuple[nn.Module, Tensor, dict[BoundNorm, float]]] = {
     "relu": (nn.ReLU(), flat(1.0, 3), {"l2": 1, "linf": 1, "l1": 1}),
     "two-sided relu": (TwoSidedReLU(), flat(-1.0, 3), {"l2": 1, "linf": 1, "l1": 1}),
     "relu of x and -x": (Do(lambda x: torch.relu(torch.cat([x, -x], 1))), flat(1.0, 3), {"l2": 1, "linf": 1, "l1": 1}),

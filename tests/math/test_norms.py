@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robcert.math.norms import distance, dual, per_image, vector_norm
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, THREAT_NORMS, BoundNorm, ThreatNorm
 
 ORDER = {"l2": 2, "linf": np.inf, "l1": 1}
 
 
-@given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS), entries=st.integers(1, 40))
-def test_against_numpy(seed: int, norm: Norm, entries: int) -> None:
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(THREAT_NORMS), entries=st.integers(1, 40))
+def test_against_numpy(seed: int, norm: ThreatNorm, entries: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(2, 3, entries))
     expected = [np.linalg.norm(row, ORDER[norm]) for row in x]
@@ -27,8 +27,8 @@ def test_against_numpy(seed: int, norm: Norm, entries: int) -> None:
     assert measured.tolist() == pytest.approx([np.linalg.norm(row, ORDER[norm]) for row in apart], rel=1e-12)
 
 
-@given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS))
-def test_hoelder_holds_and_is_attained(seed: int, norm: Norm) -> None:
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(BOUND_NORMS))
+def test_hoelder_holds_and_is_attained(seed: int, norm: BoundNorm) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.randn(2, 4, 9, generator=generator, dtype=torch.float64)
     bound = vector_norm(x, norm) * vector_norm(y, dual(norm))
@@ -44,8 +44,8 @@ def test_hoelder_holds_and_is_attained(seed: int, norm: Norm) -> None:
 
 
 def test_the_dual_of_the_dual_is_the_norm() -> None:
-    assert {norm: dual(dual(norm)) for norm in NORMS} == {norm: norm for norm in NORMS}
-    assert {dual(norm) for norm in NORMS} == set(NORMS)
+    assert {norm: dual(dual(norm)) for norm in BOUND_NORMS} == {norm: norm for norm in BOUND_NORMS}
+    assert {dual(norm) for norm in BOUND_NORMS} == set(BOUND_NORMS)
 
 
 def test_distances_are_measured_in_float64() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robcert.math.norms import vector_norm
 from robcert.math.projections import project_ball, project_ball_and_box
-from robcert.types import NORMS, Norm
+from robcert.types import THREAT_NORMS, ThreatNorm
 
 BOX = (0.0, 1.0)
 
@@ -78,7 +78,7 @@ def test_l1_ball_is_the_nearest_point(case: tuple[int, int, float, float, str]) 
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(["l1", "linf"]))
-def test_against_a_quadratic_programme(seed: int, norm: Norm) -> None:
+def test_against_a_quadratic_programme(seed: int, norm: ThreatNorm) -> None:
     """SLSQP on z = p - q, p >= 0, q >= 0: no knowledge of the KKT conditions at all."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(1, 4, generator=generator, dtype=torch.float64)
@@ -116,9 +116,9 @@ def test_l2_and_linf_balls_are_the_nearest_points(case: tuple[int, int, float, f
 
 
 @settings(max_examples=200)
-@given(case=cases, norm=st.sampled_from(NORMS), dtype=st.sampled_from([torch.float32, torch.float64]))
+@given(case=cases, norm=st.sampled_from(THREAT_NORMS), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_feasible_idempotent_and_still_inside_stays(
-    case: tuple[int, int, float, float, str], norm: Norm, dtype: torch.dtype
+    case: tuple[int, int, float, float, str], norm: ThreatNorm, dtype: torch.dtype
 ) -> None:
     x, delta, eps = draw(case, dtype)
     slack = 1e-5 if dtype == torch.float32 else 1e-12
@@ -136,7 +136,7 @@ def test_every_image_has_its_own_budget_and_no_company() -> None:
     torch.manual_seed(0)
     x, delta = torch.rand(5, 1, 4, 4), torch.randn(5, 1, 4, 4)
     eps = torch.tensor([0.1, 1.0, 5.0, 0.0, 100.0])
-    for norm in NORMS:
+    for norm in THREAT_NORMS:
         together = project_ball_and_box(delta, x, eps, norm, BOX)
         alone = [project_ball_and_box(delta[k : k + 1], x[k : k + 1], eps[k : k + 1], norm, BOX) for k in range(5)]
         assert torch.equal(together, torch.cat(alone))

@@ -12,7 +12,7 @@ from scipy.stats import kstest
 
 from robcert.math.norms import vector_norm
 from robcert.math.rng import SampleRng
-from robcert.types import NORMS, Norm
+from robcert.types import THREAT_NORMS, ThreatNorm
 
 SHAPE = (1, 3, 5)
 
@@ -27,10 +27,12 @@ def stream(seed: int, index: list[int], restart: int | list[int] = 0) -> SampleR
     seed=st.integers(0, 2**63 - 1),
     index=st.lists(st.integers(0, 10**7), min_size=1, max_size=12, unique=True),
     restart=st.integers(0, 1000),
-    norm=st.sampled_from(NORMS),
+    norm=st.sampled_from(THREAT_NORMS),
     data=st.data(),
 )
-def test_company_does_not_matter(seed: int, index: list[int], restart: int, norm: Norm, data: st.DataObject) -> None:
+def test_company_does_not_matter(
+    seed: int, index: list[int], restart: int, norm: ThreatNorm, data: st.DataObject
+) -> None:
     together = stream(seed, index, restart).in_ball(SHAPE, norm)
     assert together.dtype == torch.float32
     for row, i in enumerate(index):
@@ -76,8 +78,8 @@ def test_uniform_and_normal_have_their_distribution() -> None:
     assert kstest(normal.numpy(), "norm").pvalue > 1e-4
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_uniform_in_the_ball(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", THREAT_NORMS)
+def test_uniform_in_the_ball(norm: ThreatNorm) -> None:
     entries = 6
     unit = stream(7, list(range(20_000))).in_ball((entries,), norm).double()
     radius = vector_norm(unit, norm)

@@ -12,7 +12,7 @@ from robcert.errors import EvaluationError, UsageError
 from robcert.lipschitz.graph import graph_bound
 from robcert.network import load_model
 from robcert.network.convert import export
-from robcert.types import NORMS
+from robcert.types import BOUND_NORMS
 
 from .conftest import SHAPE, images, small_net
 
@@ -32,7 +32,7 @@ def test_there_and_back(tmp_path: Path, name: str, suffix: str) -> None:
     assert back.card is not None
     assert back.card["data"] == "digits"
     one, other = graph_bound(model), graph_bound(back)
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         assert other.bounds[norm].whole == pytest.approx(one.bounds[norm].whole, rel=1e-6)
         assert torch.allclose(other.bounds[norm].logits, one.bounds[norm].logits, rtol=1e-6)
 

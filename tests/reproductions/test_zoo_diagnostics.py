@@ -12,7 +12,7 @@ from robcert.reproductions import Settings, reproductions
 from robcert.reproductions.zoo_diagnostics import Attacked, _checked, _linearised  # pyright: ignore[reportPrivateUsage]
 from robcert.runs.api import attack
 from robcert.runs.record import WarningRecord
-from robcert.types import Dataset, Norm, Threat
+from robcert.types import Dataset, Threat, ThreatNorm
 
 DIGITS = ("digits-plain", "digits-at", "digits-l2nnn")
 
@@ -28,7 +28,7 @@ def test_the_digits_models_show_none(names: tuple[str, ...], tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_on_a_linear_network_the_gradient_points_at_the_boundary(norm: Norm) -> None:
+def test_on_a_linear_network_the_gradient_points_at_the_boundary(norm: ThreatNorm) -> None:
     net, x, y = random_linear(16, 4, seed=1, n=12)
     model, exact = toy(net, (16,), 4, WIDE), exact_distance(net, x, y, norm)
     # The nearest boundary is that of the class with the second largest logit for few images only.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from robcert.attacks import attacks
 from robcert.errors import UsageError
 from robcert.runs.plan import NAMED, LegPlan, build, default_plan, parse_count, parse_plan, short, sweep
-from robcert.types import NORMS, Norm
+from robcert.types import THREAT_NORMS, ThreatNorm
 
 legs = st.builds(LegPlan, st.sampled_from(attacks.names()), st.integers(1, 10**9), st.integers(1, 1000))
 
@@ -81,9 +81,9 @@ def test_sweeps_rise() -> None:
         sweep("wc", [10])
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", THREAT_NORMS)
 @pytest.mark.parametrize("name", sorted(NAMED))
-def test_named_plans_work_in_every_norm(name: str, norm: Norm) -> None:
+def test_named_plans_work_in_every_norm(name: str, norm: ThreatNorm) -> None:
     plan = parse_plan(name, norm)
     assert plan == parse_plan(NAMED[name][norm])
     for leg in plan:
@@ -98,7 +98,7 @@ def test_named_plans_work_in_every_norm(name: str, norm: Norm) -> None:
         ("l1", [("apgd", 100, 5), ("apgd-t", 100, 5), ("fab-original", 100, 9)]),
     ],
 )
-def test_autoattack_is_its_standard_version(norm: Norm, plan: list[tuple[str, int, int]]) -> None:
+def test_autoattack_is_its_standard_version(norm: ThreatNorm, plan: list[tuple[str, int, int]]) -> None:
     assert parse_plan("autoattack", norm) == [LegPlan(*leg) for leg in plan]
 
 
@@ -107,8 +107,8 @@ def backwards(plan: list[LegPlan]) -> int:
     return sum(leg.iterations * leg.restarts * attacks.get(leg.attack).cost.backwards for leg in plan)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_strong_costs_at_most_half_of_autoattack(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", THREAT_NORMS)
+def test_strong_costs_at_most_half_of_autoattack(norm: ThreatNorm) -> None:
     whole, ours, fast = (backwards(parse_plan(name, norm)) for name in ("autoattack", "strong", "fast"))
     assert ours <= whole / 2
     assert fast <= whole / 10

@@ -19,7 +19,7 @@ from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
 from robcert.runs.summary import as_list
-from robcert.types import Batch, Dataset, LoadedModel, Norm, Threat
+from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 
 FIXED: dict[str, Any] = {"certify": "none", "search_precision": "float32", "cpu_threads": 1}
 
@@ -28,7 +28,7 @@ def broken(record: robcert.RunRecord, k: int = 0) -> set[int]:
     return {image.index for image in record.models[0].images if as_list(image.status)[k] == "broken"}
 
 
-CASES: list[tuple[str, Norm, tuple[float, ...], str, int]] = [
+CASES: list[tuple[str, ThreatNorm, tuple[float, ...], str, int]] = [
     ("digits-at", "l2", (0.6, 1.0, 4.0), "ddn:20", 100),  # the largest budget is the scale of its steps
     ("digits-l2nnn", "l2", (0.4, 0.7), "cw:20", 32),
     ("digits-plain", "linf", (0.03, 0.06), "pgd:10 + fab:10", 40),
@@ -38,7 +38,9 @@ CASES: list[tuple[str, Norm, tuple[float, ...], str, int]] = [
 
 
 @pytest.mark.parametrize(("name", "norm", "eps", "plan", "n"), CASES)
-def test_each_budget_is_answered_as_if_alone(name: str, norm: Norm, eps: tuple[float, ...], plan: str, n: int) -> None:
+def test_each_budget_is_answered_as_if_alone(
+    name: str, norm: ThreatNorm, eps: tuple[float, ...], plan: str, n: int
+) -> None:
     model, data = load_model(name), load_dataset("digits", n=n)
     several = robcert.attack(model, data, Threat(norm, eps), plan, **FIXED)
     for k, budget in enumerate(eps):

@@ -14,7 +14,7 @@ from robcert.engine.precision import SearchPrecision
 from robcert.network import load_model
 from robcert.runs.contests import contests
 from robcert.runs.record import LegRecord, ModelRecord
-from robcert.types import Dataset, Goal, LoadedModel, Norm, Threat
+from robcert.types import Dataset, Goal, LoadedModel, Threat, ThreatNorm
 
 FROM_DATA = ("random", "saturated")
 
@@ -24,7 +24,7 @@ def images(n: int = 24, entries: int = 16, seed: int = 0) -> Tensor:
 
 
 def attacked(
-    net: nn.Module, plan: str, eps: float, norm: Norm = "linf", x: Tensor | None = None, y: Tensor | None = None,
+    net: nn.Module, plan: str, eps: float, norm: ThreatNorm = "linf", x: Tensor | None = None, y: Tensor | None = None,
     **options: object,
 ) -> ModelRecord:  # fmt: skip
     """The record of one run on images that the network gets right."""

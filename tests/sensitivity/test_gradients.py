@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robcert.math.norms import dual
 from robcert.sensitivity import gradients
 from robcert.sensitivity.gradients import STATISTICS, measure
-from robcert.types import NORMS, Norm
+from robcert.types import BOUND_NORMS, BoundNorm
 
 ORDER = {"l1": 1, "l2": 2, "linf": float("inf")}
 
@@ -49,8 +49,8 @@ def test_norms_of_the_jacobian_are_those_of_the_dense_matrix(kind: str, classes:
     assert (classes > gradients.GRAM) == (classes == 80), "80 classes go by power iteration"
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_operator_norms_from_a_norm_to_itself(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_operator_norms_from_a_norm_to_itself(norm: BoundNorm) -> None:
     net, shape = small("conv", 4)
     x = torch.rand(5, *shape)
     matrix = dense(net, x).double()

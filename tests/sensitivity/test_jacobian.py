@@ -17,7 +17,7 @@ from robcert.sensitivity import jacobian as module
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.sensitivity.jacobian import Sensitivity, Upper, sensitivity
 from robcert.sensitivity.vulnerability import LEAST_LOSS, by_loss, by_margin, rank_correlation
-from robcert.types import NORMS, Dataset, Norm
+from robcert.types import BOUND_NORMS, BoundNorm, Dataset
 
 DIGITS = [name for name in zoo_names() if name.startswith("digits")]
 
@@ -26,9 +26,9 @@ def images(x: Tensor, y: Tensor) -> Dataset:
     return Dataset("toy", "test", x, y, torch.arange(len(y)), tuple("0123456789"))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 @pytest.mark.parametrize("name", DIGITS)
-def test_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm: Norm) -> None:
+def test_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm: BoundNorm) -> None:
     """On test images, and at random points of the box, where gradients are steeper."""
     model, data = load_model(name), load_dataset("digits", n=100)
     torch.manual_seed(0)
@@ -49,9 +49,9 @@ def test_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm: Norm) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 @pytest.mark.parametrize("name", [name for name in zoo_names() if name.startswith("mnist")])
-def test_the_rest_of_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm: Norm) -> None:
+def test_the_rest_of_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm: BoundNorm) -> None:
     """On noise too, which needs no data: gradients are measured wherever the bound has to hold."""
     model = load_model(name)
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def test_the_rest_of_the_zoo_stays_below_the_bound_of_its_graph(name: str, norm:
 def test_a_gradient_beyond_the_bound_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     real = module.lipschitz_bound
 
-    def halved(model: object, norm: Norm) -> object:
+    def halved(model: object, norm: BoundNorm) -> object:
         bound = real(model, norm)  # type: ignore[arg-type]
         return dataclasses.replace(bound, whole=bound.whole / 100)
 
@@ -98,9 +98,9 @@ def test_an_infinite_gradient_names_the_image() -> None:
         sensitivity(model, images(torch.tensor([[0.5] * 4, [0.0] * 4, [1.0] * 4]), torch.tensor([0, 1, 0])))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 @pytest.mark.parametrize("n", [1, 300])
-def test_a_network_that_is_nan_names_the_first_image(norm: Norm, n: int) -> None:
+def test_a_network_that_is_nan_names_the_first_image(norm: BoundNorm, n: int) -> None:
     """Of whole batches and of parts of them: LAPACK gives up on NaN, and that is no message."""
     model = from_module(nn.Linear(4, 3), (4,), 3)
     with torch.no_grad():  # after from_module has checked it
@@ -134,8 +134,8 @@ def test_an_op_without_a_rule_leaves_the_bound_open() -> None:
     assert found.upper.whole == float("inf")
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_estimate_from_the_margin_is_exact_on_linear_models(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", BOUND_NORMS)
+def test_the_estimate_from_the_margin_is_exact_on_linear_models(norm: BoundNorm) -> None:
     net, x, y = random_linear(30, 2, 5)
     found = sensitivity(from_module(net, (30,), 2), images(x, y), norm)
     torch.testing.assert_close(by_margin(found), exact_distance(net, x, y, norm), rtol=1e-6, atol=0)

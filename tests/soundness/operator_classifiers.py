@@ -11,7 +11,7 @@ from robcert.certify.gap import certify_gap
 from robcert.errors import RobcertError
 from robcert.math.projections import project_ball_and_box
 from robcert.network import from_module
-from robcert.types import NORMS, LoadedModel, Norm
+from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 from tests.soundness.sample_networks import Pair, SampleNetwork, images, sampled
 
 
@@ -43,7 +43,7 @@ def broken(pair: Pair) -> tuple[int, list[str]]:
             return 0, []
         certified, wrong = 0, list[str]()
         y = model.module(x.clone()).argmax(1)
-        for norm in NORMS:
+        for norm in BOUND_NORMS:
             try:
                 radius = certify_gap(model, x, y, norm).radius
             except RobcertError:
@@ -56,7 +56,7 @@ def broken(pair: Pair) -> tuple[int, list[str]]:
         return certified, wrong
 
 
-def _attacked(model: LoadedModel, x: Tensor, y: Tensor, radius: Tensor, norm: Norm, seed: int) -> Tensor:
+def _attacked(model: LoadedModel, x: Tensor, y: Tensor, radius: Tensor, norm: BoundNorm, seed: int) -> Tensor:
     """Which images have another answer inside their radius: random points, then descent on the gap, (n,) bool."""
     generator = torch.Generator().manual_seed(seed)
     eps = (radius * (1 - 1e-6)).clamp(min=0, max=1e6)

@@ -32,11 +32,11 @@ from robcert.certify.rounding import logit_rounding
 from robcert.errors import RobcertError
 from robcert.lipschitz.graph import NetworkBound, graph_bound
 from robcert.network import from_module
-from robcert.types import NORMS, LoadedModel
+from robcert.types import BOUND_NORMS, LoadedModel
 from tests.soundness import search
 from tests.soundness.sample_networks import Pair, Sampled, sampled
 
-DOMAINS = (*NORMS, "ibp", "crown", "rounding")
+DOMAINS = (*BOUND_NORMS, "ibp", "crown", "rounding")
 RELATIVE = 1e-6
 NOISE = 1e-11
 """Of the largest answer or entry."""
@@ -80,7 +80,7 @@ def judged(pair: Pair) -> list[Cell]:
         if isinstance(model, str):
             return [Cell(pair.key, "no network", "", "no network", model)]
         checks: dict[tuple[str, ...], Callable[[], list[tuple[str, str]]]] = {
-            NORMS: lambda: _slopes(found, model, pair.seed),
+            BOUND_NORMS: lambda: _slopes(found, model, pair.seed),
             ("ibp",): lambda: [_relaxed(found, model, "ibp", pair.seed)],
             ("crown",): lambda: [_relaxed(found, model, "crown", pair.seed)],
             ("rounding",): lambda: [_rounding(found, model, pair.seed)],
@@ -120,7 +120,7 @@ def _slopes(found: Sampled, model: LoadedModel, seed: int) -> list[tuple[str, st
     """Of the three norms: is any slope above what is claimed, of all logits or of one?"""
     bounds = graph_bound(model).bounds
     outcomes: dict[str, tuple[str, str]] = {}
-    for norm in NORMS:
+    for norm in BOUND_NORMS:
         claimed = bounds[norm]
         if not math.isfinite(claimed.whole):
             outcomes[norm] = "infinite", claimed.reasons[0] if claimed.reasons else "no reason"
@@ -129,12 +129,12 @@ def _slopes(found: Sampled, model: LoadedModel, seed: int) -> list[tuple[str, st
         else:
             outcomes[norm] = "held", ""
     if "held" not in dict(outcomes.values()):
-        return [outcomes[norm] for norm in NORMS]
+        return [outcomes[norm] for norm in BOUND_NORMS]
     for pairs in search.steep(found.exact, _starts(found, model, seed), seed):
-        for norm in NORMS:
+        for norm in BOUND_NORMS:
             if outcomes[norm][0] == "held":
                 outcomes[norm] = _held(pairs, bounds[norm], norm)
-    return [outcomes[norm] for norm in NORMS]
+    return [outcomes[norm] for norm in BOUND_NORMS]
 
 
 def _held(pairs: search.Pairs, claimed: NetworkBound, norm: str) -> tuple[str, str]:

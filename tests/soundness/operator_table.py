@@ -6,11 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from robcert.types import NORMS
+from robcert.types import BOUND_NORMS
 from tests.soundness.operator_samples import Cell
 
 OUTCOMES = ("held", "infinite", "refused", "wrong", "raw")
-COLUMNS = {"slopes": NORMS, "linear bounds": ("ibp", "crown"), "rounding": ("rounding",)}
+COLUMNS = {"slopes": BOUND_NORMS, "linear bounds": ("ibp", "crown"), "rounding": ("rounding",)}
 """Name of an analysis -> its domains: three norms, two ways of linear bounds."""
 
 

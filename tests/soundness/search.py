@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.types import NORMS
+from robcert.types import BOUND_NORMS
 
 Function = Callable[[Tensor], Tensor]
 
@@ -50,7 +50,7 @@ def measured(function: Function, a: Tensor, b: Tensor) -> Pairs:
     """What a function does to pairs of images."""
     y, z = function(torch.cat([a, b])).split([len(a), len(b)])
     difference = (a - b).flatten(1)
-    apart = {norm: difference.norm(ORDER[norm], 1).clamp_min(1e-300) for norm in NORMS}
+    apart = {norm: difference.norm(ORDER[norm], 1).clamp_min(1e-300) for norm in BOUND_NORMS}
     sizes = [one.flatten(1).abs().nan_to_num().amax(1) for one in (y, z, a, b) if one.numel()]
     return Pairs(a, b, y - z, apart, torch.stack(sizes).amax(0).clamp_min(1.0))
 
@@ -64,8 +64,8 @@ def steep(function: Function, starts: Tensor, seed: int) -> Iterator[Pairs]:
         return
     found = measured(function, *_candidates(function, starts, seed))
     yield found
-    chosen = torch.cat([_best(found, norm) for norm in NORMS])
-    norms = [norm for norm in NORMS for _ in range(len(chosen) // len(NORMS))]
+    chosen = torch.cat([_best(found, norm) for norm in BOUND_NORMS])
+    norms = [norm for norm in BOUND_NORMS for _ in range(len(chosen) // len(BOUND_NORMS))]
     a, b = found.a[chosen], found.b[chosen]
     for _ in range(14):
         middle = (a + b) / 2
@@ -80,8 +80,8 @@ def steep(function: Function, starts: Tensor, seed: int) -> Iterator[Pairs]:
 
 def _own_slope(found: Pairs, norms: list[str]) -> Tensor:
     """Of every pair in its own norm."""
-    every = torch.stack([found.slope(norm) for norm in NORMS])
-    return every[torch.tensor([NORMS.index(norm) for norm in norms]), torch.arange(len(norms))]
+    every = torch.stack([found.slope(norm) for norm in BOUND_NORMS])
+    return every[torch.tensor([BOUND_NORMS.index(norm) for norm in norms]), torch.arange(len(norms))]
 
 
 def _candidates(function: Function, starts: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ def _ascent(function: Function, a: Tensor, b: Tensor, norms: list[str], steps: i
     """Gradient ascent on the logarithm of the slope, over both images."""
     a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
     optimiser = torch.optim.Adam([a, b], lr=0.05)
-    every = [slice(norms.index(norm), norms.index(norm) + norms.count(norm)) for norm in NORMS]
+    every = [slice(norms.index(norm), norms.index(norm) + norms.count(norm)) for norm in BOUND_NORMS]
     for _ in range(steps):
         try:
             y, z = function(torch.cat([a * 1.0, b])).split([len(a), len(b)])
@@ -152,7 +152,7 @@ def _ascent(function: Function, a: Tensor, b: Tensor, norms: list[str], steps: i
             return
         difference = (a - b).flatten(1)
         loss = torch.zeros((), dtype=torch.float64)
-        for part, norm in zip(every, NORMS, strict=True):
+        for part, norm in zip(every, BOUND_NORMS, strict=True):
             moved, apart = (y - z)[part].norm(ORDER[norm], 1), difference[part].norm(ORDER[norm], 1)
             loss = loss - (moved.clamp_min(1e-12).log() - apart.clamp_min(CLOSEST).log()).nan_to_num().sum()
         for leaf in (a, b):

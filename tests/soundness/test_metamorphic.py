@@ -22,9 +22,9 @@ from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.engine.batching import logits_of
 from robcert.network import from_module, load_model
-from robcert.types import LoadedModel, Norm, Threat
+from robcert.types import LoadedModel, Threat, ThreatNorm
 
-EPS: dict[Norm, float] = {"l2": 0.5, "linf": 0.08}
+EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08}
 
 
 class Told(nn.Module):
@@ -99,7 +99,7 @@ def explain(
     return gap <= 2 * other.rounding * float(logits.abs().max())
 
 
-def check(name: str, kind: str, norm: Norm, attack: str, n: int, iterations: int, report: list[str]) -> None:
+def check(name: str, kind: str, norm: ThreatNorm, attack: str, n: int, iterations: int, report: list[str]) -> None:
     net, x, y, classes = setting(name, kind, n)
     base = from_module(net, input_shape=(1, 8, 8), num_classes=classes)
     eps = EPS[norm]
@@ -133,7 +133,7 @@ def check(name: str, kind: str, norm: Norm, attack: str, n: int, iterations: int
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize(("name", "kind"), SETTINGS)
 def test_changes_that_change_nothing(
-    name: str, kind: str, norm: Norm, attack: str, record_property: Callable[[str, object], None]
+    name: str, kind: str, norm: ThreatNorm, attack: str, record_property: Callable[[str, object], None]
 ) -> None:
     report: list[str] = []
     check(name, kind, norm, attack, n=30, iterations=50 if (attack, norm) == ("cw", "linf") else 20, report=report)
@@ -146,7 +146,7 @@ def test_changes_that_change_nothing(
 @pytest.mark.parametrize("kind", ["grey", "binary", "three"])
 @pytest.mark.parametrize("name", ["digits-plain", "digits-at", "digits-l2nnn"])
 def test_changes_that_change_nothing_on_more_images(
-    name: str, kind: str, norm: Norm, attack: str, record_property: Callable[[str, object], None]
+    name: str, kind: str, norm: ThreatNorm, attack: str, record_property: Callable[[str, object], None]
 ) -> None:
     report: list[str] = []
     check(name, kind, norm, attack, n=160, iterations=200, report=report)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robcert.certify.relax.rows import Rows
 from robcert.math.rounding import gamma
-from robcert.types import Norm
+from robcert.types import BoundNorm
 
 _ROUNDS = 6
 """Active-set iterations for the multiplier of the l2 ball; each is one pass over the coefficients."""
@@ -33,7 +33,7 @@ class Region:
 
     x: Tensor
     eps: Tensor
-    norm: Norm
+    norm: BoundNorm
     lower: Tensor
     upper: Tensor
 
@@ -72,7 +72,7 @@ class Region:
         return found - gamma(4 * count + 64) * 6 * largest * size.sum(2) - 2.0**-900
 
 
-def region(x: Tensor, eps: Tensor, norm: Norm, box: tuple[float, float]) -> Region:
+def region(x: Tensor, eps: Tensor, norm: BoundNorm, box: tuple[float, float]) -> Region:
     """The region of images.
 
     Args:

@@ -19,7 +19,7 @@ from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
 from robcert.runs.images import clean_logits, misclassified
 from robcert.runs.proof import prove
-from robcert.types import Dataset, LoadedModel, Norm, Threat
+from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 
 @dataclass(eq=False)
@@ -39,7 +39,7 @@ class Subject:
     sample: bool
     baseline: Mapping[str, Mapping[int, bool]] | None = None
     late: Callable[[], bool] = lambda: False
-    _certified: dict[tuple[str, Norm, float], tuple[Mask, str]] = field(default_factory=dict)
+    _certified: dict[tuple[str, ThreatNorm, float], tuple[Mask, str]] = field(default_factory=dict)
 
     @cached_property
     def correct(self) -> Mask:
@@ -53,7 +53,7 @@ class Subject:
         two = clean_logits(self.model, self.data, slots).double().topk(2, dim=1).values
         return two[:, 0] - two[:, 1]
 
-    def certified(self, method: str, norm: Norm, eps: float) -> tuple[Mask, str]:
+    def certified(self, method: str, norm: ThreatNorm, eps: float) -> tuple[Mask, str]:
         """(n,) bool: the certified radius exceeds eps; and why nothing is certified, or ""."""
         key = (method, norm, eps)
         if key not in self._certified:

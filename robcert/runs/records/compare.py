@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.runs.record import DataRecord, Strict
 from robcert.runs.records import Record
-from robcert.types import Norm
+from robcert.types import ThreatNorm
 
 PREDICTORS = ("loss-l2", "probability", "row", "margin")
 """The norms whose ratios are compared with that of the distances."""
@@ -55,7 +55,7 @@ class CompareRecord(Record):
     """What ``robcert compare --format json`` prints."""
 
     schema_: Literal["robcert.compare/1"] = Field(default="robcert.compare/1", alias="schema")
-    norm: Norm
+    norm: ThreatNorm
     data: DataRecord
     lines: list[LineRecord]
 

@@ -18,7 +18,7 @@ from robcert.runs.spec import data_record
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.sensitivity.jacobian import Sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
-from robcert.types import Dataset, LoadedModel, Norm
+from robcert.types import BoundNorm, Dataset, LoadedModel
 
 
 class StatisticRecord(Strict):
@@ -80,7 +80,7 @@ class JacobianRecord(Record):
     """What ``robcert jacobian --format json`` prints."""
 
     schema_: Literal["robcert.jacobian/1"] = Field(default="robcert.jacobian/1", alias="schema")
-    norm: Norm
+    norm: BoundNorm
     data: DataRecord
     models: list[SensitiveModel]
 
@@ -94,7 +94,7 @@ class Distances:
 
 
 def jacobian_record(
-    found: Sequence[tuple[LoadedModel, Sensitivity, Distances | None]], data: Dataset, norm: Norm
+    found: Sequence[tuple[LoadedModel, Sensitivity, Distances | None]], data: Dataset, norm: BoundNorm
 ) -> JacobianRecord:
     """From measurements to the record."""
     models = [_model(model, one, data, distances, norm) for model, one, distances in found]
@@ -102,7 +102,7 @@ def jacobian_record(
 
 
 def _model(
-    model: LoadedModel, found: Sensitivity, data: Dataset, distances: Distances | None, norm: Norm
+    model: LoadedModel, found: Sensitivity, data: Dataset, distances: Distances | None, norm: BoundNorm
 ) -> SensitiveModel:
     names = [*STATISTICS, "operator", "row-dual", "margin-dual"]
     loss, margin = by_loss(found), by_margin(found)
@@ -144,7 +144,7 @@ def _model(
     )
 
 
-def farthest(x: Tensor, norm: Norm, box: tuple[float, float]) -> Tensor:
+def farthest(x: Tensor, norm: BoundNorm, box: tuple[float, float]) -> Tensor:
     """(n,) float64, on the CPU: the distance of images (n, *shape) from the farthest corner of the box."""
     low, high = box
     away = torch.maximum(x.double().cpu() - low, high - x.double().cpu())
