@@ -66,6 +66,17 @@ def of_timm(name: str) -> nn.Module:
     return timm.create_model(name, pretrained=False)
 
 
+def calibrate(module: nn.Module, x: torch.Tensor) -> None:
+    """Give batch norms the statistics of images: else what a deep random network says of all of them drowns the rest."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+            layer.reset_running_stats()
+    with torch.no_grad():
+        module.train()(x)
+    module.eval()
+
+
 def lively(module: nn.Module, side: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """The network with a head that tells images apart, some images, and its answers, at least two among them."""
     module = module.eval()
@@ -78,6 +89,7 @@ def lively(module: nn.Module, side: int) -> tuple[nn.Module, torch.Tensor, torch
             4 * IMAGES, 3, 1, 1, generator=generator
         )
         x = (255 * x).round() / 255
+        calibrate(module, x)
         with torch.no_grad():
             logits = module(x)
             # Random networks prefer one class: take off what all images share.
