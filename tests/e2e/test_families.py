@@ -67,7 +67,7 @@ def of_timm(name: str) -> nn.Module:
 
 
 def calibrate(module: nn.Module, x: torch.Tensor) -> None:
-    """Give batch norms the statistics of images: else what a deep random network says of all of them drowns the rest."""
+    """Give batch norms the statistics of images: else what is said of all images drowns what is said of one."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None
