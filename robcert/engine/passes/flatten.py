@@ -10,6 +10,8 @@ from torch import Tensor, nn
 class FlattenPixels(nn.Module):
     """Flattens pictures pixel by pixel, as they lie with channels last, so that nothing is moved.
 
+    A step takes 0.69 to 0.98 of the time that it takes without it (docs/speed.md).
+
     Shapes: (n, c, h, w) -> (n, h * w * c).
     """
 

@@ -15,6 +15,8 @@ from robcert.nn.pooling import SMOOTH, NormPool2d
 class PoolNorms(nn.Module):
     """Two-sided ReLU, then norm-pooling over windows that touch: of each window the norm of what is above 0 and below.
 
+    A step takes 0.73 to 0.85 of the time that it takes without it (docs/speed.md).
+
     Shapes: (n, c, h, w) -> (n, 2c, h // k, w // k).
     """
 

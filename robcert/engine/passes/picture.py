@@ -25,6 +25,8 @@ class ReadPicture(nn.Module):
     In bfloat16 it reads the picture as the sum of two bfloat16 numbers, so to 16 bits: twice the channels with the same
     weights, w hi + w lo = w x, summed in float32 by the kernel.
 
+    A step takes 0.47 to 0.99 of the time that it takes without it (docs/speed.md).
+
     Shapes: (n, c, h, w) float32 -> (n, out, h', w') of the weights' type.
     """
 
