@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from pathlib import Path
+from typing import Any, cast
 
 from torch import fx
 
-# Each of these registers its rules.
-from robcert.certify import rounding_functions as _functions
-from robcert.certify import rounding_linear as _linear
-from robcert.certify import rounding_moments as _moments
-from robcert.certify.rounding_rules import FLOAT32, RULES, Layer, Local, Rule, Unit
+import robcert.certify.rounding_rules as rules_package
+from robcert.certify.rounding_rules import FLOAT32, Layer, Local, Rule, Unit, rounding_rules
+from robcert.certify.rounding_rules.functions import BOUNDED
+from robcert.certify.rounding_rules.linear import largest_entry
+from robcert.certify.rounding_rules.moments import NORMALISED, largest_norm
+from robcert.certify.rounding_rules.refusals import REFUSALS
 from robcert.graph.export import IMAGES
 from robcert.graph.interpreter import Domain
 from robcert.lipschitz.call import Call
@@ -49,9 +50,9 @@ class RoundingDomain(Domain[Value, Call]):
     """
 
     rule = "rounding rule"
-    rules = RULES
-    refusals: ClassVar[Mapping[str, str]] = {}
-    advice = 'Add one: a function with @local("{op}") in robcert/certify/rounding_functions.py.'
+    rules = rounding_rules
+    refusals = REFUSALS
+    advice = f'Add one: a function with @local("{{op}}") in a file under {Path(str(rules_package.__file__)).parent}.'
     element = Value
 
     def __init__(
@@ -147,7 +148,7 @@ class RoundingDomain(Domain[Value, Call]):
             self.largest = (
                 max(self.errors[name] for name, _ in value.sources)  # each logit is an entry of one of them
                 if call.op in _JOINS
-                else _linear.largest_entry(at, total(*(self.errors[name] for name, _ in value.sources)))
+                else largest_entry(at, total(*(self.errors[name] for name, _ in value.sources)))
             )
 
     def _together(self, call: Call, value: Value) -> float | None:
@@ -167,6 +168,6 @@ class RoundingDomain(Domain[Value, Call]):
 def largest_size(call: Call, value: Value) -> float:
     """Return a bound of ||h||_2 for one image that holds whatever the op reads; infinite for most ops."""
     entries = max(1.0, value.size / IMAGES)
-    if call.op in _moments.NORMALISED:
-        return _moments.largest_norm(call, value)
-    return product(_functions.BOUNDED.get(call.op, math.inf), root(entries))
+    if call.op in NORMALISED:
+        return largest_norm(call, value)
+    return product(BOUNDED.get(call.op, math.inf), root(entries))

@@ -11,13 +11,14 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from torch import fx
 
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.graph.call import OpCall
 from robcert.graph.read import Graph, layer_path, node_label
+from robcert.registry import Registry
 
 E = TypeVar("E")
 C = TypeVar("C", bound=OpCall[Any])
@@ -28,25 +29,13 @@ class NoRule(EvaluationError):
     """A domain has no rule for an operator; the same network in more common operators may need none."""
 
 
-class Table(Protocol):
-    """Rules by the name of an ATen operator, without its overload."""
-
-    def __contains__(self, name: Any, /) -> bool:
-        """Whether there is a rule for an operator."""
-        ...
-
-    def get(self, name: str, /) -> Any:
-        """Return the rule for an operator that has one."""
-        ...
-
-
 class Domain(ABC, Generic[E, C]):
     """What an analysis knows about the values of one graph, and its rules.
 
     Attributes:
         rule: how messages call a rule of the domain ("Lipschitz rule").
         rules: name of an operator -> its rule.
-        refusals: name of an operator -> why the domain has no rule for it.
+        refusals: name of an operator -> why the domain claims nothing about its results.
         advice: what to do about an operator without a rule; "{op}" stands for its name.
         element: the type of what is known about a value that depends on the images.
         graph: the network.
@@ -55,7 +44,7 @@ class Domain(ABC, Generic[E, C]):
     """
 
     rule: ClassVar[str]
-    rules: ClassVar[Table]
+    rules: ClassVar[Registry[Any]]
     refusals: ClassVar[Mapping[str, str]]
     advice: ClassVar[str]
     element: ClassVar[type]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import fx
 
@@ -18,6 +18,7 @@ from robcert.lipschitz.affine import Segment
 from robcert.lipschitz.call import Call, NotFinite
 from robcert.lipschitz.rows import LayerRow
 from robcert.lipschitz.rules import Rule, rules
+from robcert.lipschitz.rules.infinite import REASONS
 from robcert.lipschitz.values import ONE, Bounds, Part, Value, product, root
 
 
@@ -38,7 +39,7 @@ class LipschitzDomain(Domain[Value, Call]):
     )
     element = Value
     rules = rules
-    refusals: ClassVar[Mapping[str, str]] = {}
+    refusals = REASONS
 
     def __init__(self, graph: Graph, features: int, tol: float, papers: bool = False) -> None:
         super().__init__(graph)

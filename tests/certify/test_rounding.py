@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robcert.certify.rounding import gap_error64, logit_rounding, logit_rounding_at, logit_rounding_near, logits64
-from robcert.certify.rounding_functions import FUNCTIONS
-from robcert.certify.rounding_linear import absolute_norm
 from robcert.certify.rounding_rules import FLOAT32, FLOAT64
+from robcert.certify.rounding_rules.functions import FUNCTIONS
+from robcert.certify.rounding_rules.linear import absolute_norm
 from robcert.errors import EvaluationError
 from robcert.lipschitz.operators import Conv, Dense, transposed
 from robcert.network import load_model

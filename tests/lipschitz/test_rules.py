@@ -342,7 +342,7 @@ def cases() -> list[tuple[nn.Module, Tensor]]:
 OTHER_NAMES = {
     "convolution",  # conv2d, as a trace calls it
     "_adaptive_avg_pool2d", "_log_softmax", "_native_batch_norm_legit_no_training", "_softmax", "_to_copy",
-    "_unsafe_view", "alias", "detach", "as_strided", "take", "square", "sign",
+    "_unsafe_view", "alias", "detach", "square", "sign",
     "concat", "concatenate", "constant_pad_nd", "max_pool1d_with_indices",
     "max_pool2d_with_indices", "max_pool3d_with_indices", "native_dropout", "native_layer_norm", "numpy_T", "t",
     "_assert_tensor_metadata", "alpha_dropout", "feature_dropout", "slice_copy", "norm", "clip", "split_with_sizes",

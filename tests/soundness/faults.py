@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from robcert.certify import rounding_linear
-from robcert.certify.rounding_rules import RULES, Local
+from robcert.certify.rounding_rules import Local, rounding_rules
+from robcert.certify.rounding_rules.elementary import length
 from robcert.graph import batch, interpreter, read
 from robcert.graph.call import OpCall
 from robcert.graph.read import Graph
@@ -149,10 +149,10 @@ def _any_variance(patch: pytest.MonkeyPatch) -> None:
         at.call.ignore(*at.call.given)
         scale = 1 / torch.sqrt(variance.double() + float(at.call["eps"]))
         scale = scale if weight is None else scale * weight.double()
-        shift = rounding_linear.length(at, mean.double() * scale, channels=True)
-        return at.rounded(10, at.moved + shift + rounding_linear.length(at, bias, channels=True))
+        shift = length(at, mean.double() * scale, channels=True)
+        return at.rounded(10, at.moved + shift + length(at, bias, channels=True))
 
-    patch.setitem(RULES, "batch_norm", batch_norm)
+    patch.setitem(cast("dict[str, Any]", rounding_rules._entries), "batch_norm", batch_norm)  # pyright: ignore[reportPrivateUsage]
 
 
 def _raw(patch: pytest.MonkeyPatch) -> None:

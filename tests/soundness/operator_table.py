@@ -73,12 +73,9 @@ class Table:
 
 def registered() -> dict[str, set[str]]:
     """Analysis -> the operators that it has a rule for."""
-    import robcert.certify.rounding_domain  # noqa: F401 (registers the rules of rounding)
-    from robcert.certify.relax.rules import relaxations
-    from robcert.certify.rounding_rules import RULES
-    from robcert.lipschitz.rules import rules
+    from robcert.certify.operators import DOMAINS
 
-    return {"slopes": set(rules.names()), "linear bounds": set(relaxations.names()), "rounding": set(RULES)}
+    return {name: set(domain.rules.names()) for name, domain in zip(COLUMNS, DOMAINS.values(), strict=True)}
 
 
 def lost(before: Iterable[Cell], after: Iterable[Cell]) -> list[str]:

@@ -75,13 +75,10 @@ class Pair:
 
 
 def operators() -> list[str]:
-    """Every operator with a rule for slopes, for linear bounds or for rounding."""
-    import robcert.certify.rounding_domain  # noqa: F401 (registers the rules of rounding)
-    from robcert.certify.relax.rules import relaxations
-    from robcert.certify.rounding_rules import RULES
-    from robcert.lipschitz.rules import rules
+    """Every operator that some domain knows."""
+    from robcert.certify.operators import operators
 
-    return sorted({*rules.names(), *relaxations.names(), *RULES})
+    return sorted(operators())
 
 
 @cache

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import Tensor, fx
 
 import robcert.certify.relax.rules as rules_package
 from robcert.certify.relax.rules import Ref, Rule, Site, relaxations
+from robcert.certify.relax.rules.refusals import REFUSALS
 from robcert.certify.relax.steps import Step
 from robcert.graph.interpreter import Domain
 from robcert.graph.read import Graph
@@ -29,7 +29,7 @@ class LinearDomain(Domain[Ref, Site]):
 
     rule = "linear relaxation"
     rules = relaxations
-    refusals: ClassVar[Mapping[str, str]] = {}
+    refusals = REFUSALS
     advice = (
         'Add one: a function with @relaxation("{op}") in a file under '
         f"{Path(str(rules_package.__file__)).parent}. Without it --method gap and smoothing remain."

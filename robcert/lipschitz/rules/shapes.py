@@ -113,14 +113,14 @@ def pad(call: Call) -> Value:
     return _selected(call, *form, *scaled, **changes)
 
 
-@rule("index", "index_select", "gather", "take", "expand", "repeat", "tile", "unfold", affine=True)
+@rule("index", "index_select", "gather", "expand", "repeat", "tile", "unfold", affine=True)
 def select(call: Call) -> Value:
     """Entries by constant indices: sqrt K, 1, K where an entry is read at most K times."""
     return _selected(call)
 
 
 @rule("im2col", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "repeat_interleave",
-      "tril", "triu", "diagonal", "as_strided", "slice_copy", affine=True)  # fmt: skip
+      "tril", "triu", "diagonal", "slice_copy", affine=True)  # fmt: skip
 def copy(call: Call) -> Value:
     """Windows and nearest neighbours: copies of entries."""
     return _selected(call)

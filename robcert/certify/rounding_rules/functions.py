@@ -1,4 +1,4 @@
-"""What elementwise functions, norms and softmax round away (rules for `robcert.certify.rounding_rules`).
+"""What elementwise functions, norms and softmax round away.
 
 Assumed of the vectorised kernels: exp, expm1, log, log1p, tanh, erf, atan, asinh, sin and cos are within 4 ulp, a
 relative error of 8 u, in the whole range; every other step is one rounding. What follows for a compound function is

@@ -1,4 +1,4 @@
-r"""What layers round away that normalise by the mean and the variance of one image (for `rounding_rules`).
+r"""What layers round away that normalise by the mean and the variance of one image.
 
 y = gamma (x - m) / sigma + beta over k entries, with m the mean, v the variance and sigma^2 = v + eps. Assumed: mean
 and variance are computed entry by entry or part by part, two parts merged at a time in any order (Welford; Chan et

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robcert.certify.rounding_rules import Layer, Local, length, local
+from robcert.certify.rounding_rules import Layer, Local, local
+from robcert.certify.rounding_rules.elementary import length
 from robcert.lipschitz.affine import row_norms
 from robcert.lipschitz.call import Call
 from robcert.lipschitz.forms import Squares
