@@ -24,10 +24,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from robcert.certify.margins import margins
-from robcert.certify.relax.bounds import Mode
-from robcert.certify.relax.inputs import region
-from robcert.certify.relax.program import program
+from robcert.certificates.margins import margins
+from robcert.certificates.relax.bounds import Mode
+from robcert.certificates.relax.inputs import region
+from robcert.certificates.relax.program import program
 from robcert.data import load_dataset
 from robcert.engine.allocator import keep_memory
 from robcert.errors import RobcertError

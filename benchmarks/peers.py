@@ -33,7 +33,7 @@ from together import compared, parse, parser, precision_of, print_missing, searc
 
 from robcert.engine.allocator import keep_memory
 from robcert.engine.layout import layout_of
-from robcert.train.precision import multiplies_bfloat16
+from robcert.training.precision import multiplies_bfloat16
 
 TARGET = {"cnn": 0.40, "resnet18": 0.55}
 """Of the fastest peer's time per gradient step, on a processor with bfloat16 instructions."""

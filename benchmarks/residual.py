@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcert.network.load import from_module
-from robcert.train.precision import multiplies_bfloat16
+from robcert.training.precision import multiplies_bfloat16
 from robcert.vision import torchvision
 
 SHAPE = (3, 32, 32)

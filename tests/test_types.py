@@ -25,7 +25,7 @@ exec(compile(text.replace(declared, declared + '"l0", '), str(path), "exec"), ch
 
 import robcert
 from robcert.attacks import attacks
-from robcert.certify import certificates
+from robcert.certificates import certificates
 from robcert.runs.proof import prove
 from robcert.bracket import Bracket
 from robcert.types import BOUND_NORMS, THREAT_NORMS, Threat

@@ -10,7 +10,7 @@ import typer
 from robcert.cli import options as opt
 
 if TYPE_CHECKING:
-    from robcert.train import Epoch
+    from robcert.training import Epoch
 
 
 def reproduce(

@@ -14,7 +14,7 @@ from robcert.cli import options as opt
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robcert.train import Epoch
+    from robcert.training import Epoch
 
 
 def train(
@@ -43,7 +43,7 @@ def train(
     from rich.console import Console
 
     from robcert.cli.notes import say
-    from robcert.train import read_recipe, train_model
+    from robcert.training import read_recipe, train_model
 
     progress = Console(stderr=True)
     epochs = read_recipe(recipe).epochs

@@ -203,7 +203,7 @@ DETECT: dict[str, Rule] = {
 def files_of_recipe(given: Given) -> Idle | None:
     """For the data of a recipe."""
     from robcert.data import datasets, where
-    from robcert.train import read_recipe
+    from robcert.training import read_recipe
 
     try:
         name = read_recipe(given["recipe"]).data

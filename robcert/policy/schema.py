@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from robcert.attacks import attacks
-from robcert.certify import certificates
+from robcert.certificates import certificates
 from robcert.engine.plateau import FLAT
 from robcert.errors import RobcertError, UsageError, did_you_mean
 from robcert.runs.plan import GRADIENT_FREE, LegPlan, build, default_plan, parse_plan

@@ -9,7 +9,7 @@ from robcert.network import load_model
 from robcert.network.card import read_toml
 from robcert.network.zoo import CARD, WEIGHTS, zoo_path
 from robcert.reproductions.settings import Settings
-from robcert.train import Recipe, read_recipe, train_recipe
+from robcert.training import Recipe, read_recipe, train_recipe
 from robcert.types import LoadedModel
 
 BASES = {"digits": "digits-l2nnn", "mnist": "mnist-l2nnn"}

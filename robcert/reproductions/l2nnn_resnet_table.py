@@ -24,7 +24,7 @@ from robcert.reproductions.settings import Settings
 from robcert.runs.api import attack
 from robcert.runs.plan import LegPlan
 from robcert.runs.summary import as_list
-from robcert.train import Recipe, measure
+from robcert.training import Recipe, measure
 from robcert.types import Dataset, LoadedModel, Threat
 
 EPS = 0.3

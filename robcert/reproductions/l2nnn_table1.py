@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robcert.certify import certificates
+from robcert.certificates import certificates
 from robcert.network.card import read_toml
 from robcert.network.zoo import CARD, zoo_path
 from robcert.reproductions import reproduction

@@ -17,7 +17,7 @@ from robcert.reproductions.settings import Settings
 from robcert.runs.api import attack
 from robcert.runs.plan import LegPlan, short
 from robcert.runs.summary import as_list
-from robcert.train import measure
+from robcert.training import measure
 from robcert.types import Threat
 
 PAPER_EPS, PAPER_SIDE = 3.0, 28

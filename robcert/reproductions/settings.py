@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robcert.errors import UsageError
 from robcert.runs.reporter import Reporter, Silent
-from robcert.train import Epoch
+from robcert.training import Epoch
 
 
 @dataclass(frozen=True)

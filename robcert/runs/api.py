@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from robcert.certify import certificates
+from robcert.certificates import certificates
 from robcert.data.check import check_images
 from robcert.engine.plateau import FLAT
 from robcert.engine.precision import SearchPrecision

@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from robcert.certify import Certificates, Search, certificates
-from robcert.certify.hybrid import Switch, hybrid, thresholds
+from robcert.certificates import Certificates, Search, certificates
+from robcert.certificates.hybrid import Switch, hybrid, thresholds
 from robcert.engine.allocator import keep_memory
 from robcert.engine.batching import logits_of
 from robcert.errors import UsageError, did_you_mean

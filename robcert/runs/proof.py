@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from robcert.bracket import Bracket, Certificate, Provenance
-from robcert.certify import Certificates, Search, certificates
+from robcert.certificates import Certificates, Search, certificates
 from robcert.engine.verifier import Verifier
 from robcert.errors import EvaluationError
 from robcert.types import BOUND_NORMS, Dataset, LoadedModel, Threat

@@ -23,7 +23,7 @@ for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
     assert record.models[0].legs[0].forwards > 0
 assert "tap" in formats(GateRecord)
 
-from robcert.train import Recipe, train
+from robcert.training import Recipe, train
 
 recipe = {"name": "t", "epochs": 20, "architecture": {"name": "tiny"}, "objective": {"name": "squares"}}
 sizes = []

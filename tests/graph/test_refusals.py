@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcert.certify.relax.program import program
-from robcert.certify.rounding import logit_rounding
+from robcert.certificates.relax.program import program
+from robcert.certificates.rounding import logit_rounding
 from robcert.errors import EvaluationError
 from robcert.graph import known
 from robcert.lipschitz.graph import graph_bound

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import robcert
-from robcert.certify import certificates
+from robcert.certificates import certificates
 from robcert.lipschitz.graph import graph_bound
 from robcert.reports.page.report import report
 from robcert.runs.records.certify import CertifyRecord, certified_model

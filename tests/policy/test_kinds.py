@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import robcert
-from robcert.certify import certificates
+from robcert.certificates import certificates
 from robcert.errors import EvaluationError
 from robcert.lipschitz.graph import lipschitz_bound
 from robcert.network import from_module

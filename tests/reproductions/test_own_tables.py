@@ -10,7 +10,7 @@ import torch
 
 from robcert.reproductions import Settings, _trained, l2nnn_resnet_table, l2nnn_table3, reproductions
 from robcert.reproductions.record import ReproduceRecord
-from robcert.train import Recipe
+from robcert.training import Recipe
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from robcert.certify.rounding_rules import Local, rounding_rules
-from robcert.certify.rounding_rules.elementary import length
+from robcert.certificates.rounding_rules import Local, rounding_rules
+from robcert.certificates.rounding_rules.elementary import length
 from robcert.graph import batch, interpreter, read
 from robcert.graph.call import OpCall
 from robcert.graph.read import Graph

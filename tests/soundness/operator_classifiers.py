@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from robcert.certify.gap import certify_gap
+from robcert.certificates.gap import certify_gap
 from robcert.errors import RobcertError
 from robcert.math.projections import project_ball_and_box
 from robcert.network import from_module

@@ -23,12 +23,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from robcert.certify.relax.backward import lower_bound
-from robcert.certify.relax.bounds import Mode, relax
-from robcert.certify.relax.inputs import region
-from robcert.certify.relax.program import program
-from robcert.certify.relax.rows import Rows
-from robcert.certify.rounding import logit_rounding
+from robcert.certificates.relax.backward import lower_bound
+from robcert.certificates.relax.bounds import Mode, relax
+from robcert.certificates.relax.inputs import region
+from robcert.certificates.relax.program import program
+from robcert.certificates.relax.rows import Rows
+from robcert.certificates.rounding import logit_rounding
 from robcert.errors import RobcertError
 from robcert.lipschitz.graph import NetworkBound, graph_bound
 from robcert.network import from_module

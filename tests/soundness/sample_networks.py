@@ -76,7 +76,7 @@ class Pair:
 
 def operators() -> list[str]:
     """Every operator that some domain knows."""
-    from robcert.certify.operators import operators
+    from robcert.certificates.operators import operators
 
     return sorted(operators())
 

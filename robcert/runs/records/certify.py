@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robcert.certify import Certificates
-from robcert.certify.bins import Bin, gap_bins
-from robcert.certify.hybrid import Switch
+from robcert.certificates import Certificates
+from robcert.certificates.bins import Bin, gap_bins
+from robcert.certificates.hybrid import Switch
 from robcert.math.binomial import interval
 from robcert.runs.record import DataRecord, Interval, Strict, ThreatRecord
 from robcert.runs.records import Record
@@ -124,7 +124,7 @@ def certified_model(
     switches: list[tuple[str, Switch]],
     largest: bool = True,
 ) -> CertifiedModel:
-    """From certificates to the record of one model; ``largest`` as in `robcert.certify.Search`."""
+    """From certificates to the record of one model; ``largest`` as in `robcert.certificates.Search`."""
     n = len(data)
     labels = data.y.cpu()
     correct = found.prediction == labels

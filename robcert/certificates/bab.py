@@ -1,0 +1,112 @@
+"""Certificates by branch and bound (`robcert.certificates.bab_search`): small ReLU networks are decided exactly.
+
+First alpha-CROWN; what it leaves is split. An image that is not certified then has, as a rule, an adversarial example,
+which is handed on to whoever verifies examples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from robcert.certificates import Certificates, Search, certificate
+from robcert.certificates.bab_search import decide, splittable
+from robcert.certificates.margins import ITERATIONS, improved, pairs
+from robcert.certificates.relax.backward import lower_bound
+from robcert.certificates.relax.bounds import relax
+from robcert.certificates.relax.inputs import region
+from robcert.certificates.relax.program import program
+from robcert.certificates.relax.rows import Rows
+from robcert.certificates.rounding import logits64
+from robcert.certificates.search import OUT_OF_TIME, Found, Trials, certificates_of, clean
+from robcert.errors import EvaluationError
+from robcert.network.fold import copy_module
+from robcert.types import BoundNorm, LoadedModel
+
+SECONDS = 10.0
+"""For one image at one radius, where nothing else is asked for."""
+
+
+@certificate("bab")
+def certify_bab(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
+    """Split ReLUs until every margin is decided; ReLU networks without max pooling.
+
+    Raises:
+        EvaluationError: another nonlinearity; an op without a relaxation or a rounding bound.
+    """
+    return branched(model, x, y, norm, search or Search())
+
+
+def branched(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search, known: Found | None = None
+) -> Certificates:
+    """The same, from radii that are known already."""
+    began = time.monotonic()
+    network, images = program(model), clean(model, x, y)
+    if not splittable(network):
+        raise EvaluationError(
+            f"branch and bound splits ReLUs, and {model.name} has other nonlinearities", "Use --method alpha-crown."
+        )
+    evaluate = evaluator(model)
+    inputs, labels = x.detach().cpu(), y.cpu()
+    examples = torch.full(tuple(inputs.shape), float("nan"))
+    seconds = float(search.options.get("bab_seconds", SECONDS))
+
+    def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
+        lower = torch.empty(len(rows), dtype=torch.float64)
+        for k, image in enumerate(rows.tolist()):
+            one = region(inputs[rows[k : k + 1]], eps[k : k + 1], norm, model.box)
+            label, ends = int(labels[image]), []
+            with torch.no_grad():
+                root = relax(network, one, "crown")
+                specs = pairs(labels[image : image + 1], model.num_classes)
+                bound = lower_bound(root, network.logits, Rows(specs))
+            bound[0, label] = float("inf")
+            bound = improved(root, specs, bound, ITERATIONS, needed[k : k + 1])
+            bound[0, label] = float("inf")
+            until = time.monotonic() + seconds
+            for j in bound[0].argsort().tolist():
+                if float(bound[0, j]) > float(needed[k]):
+                    ends.append(float(bound[0, j]))
+                    continue
+                row = specs[0, j]
+
+                def value(points: Tensor, row: Tensor = row) -> Tensor:
+                    return evaluate(points) @ row
+
+                left = until - time.monotonic()
+                outcome = decide(network, one, row, float(needed[k]), value, seconds=left, root=root)
+                ends.append(outcome.lower)
+                if outcome.status != "certified":
+                    if outcome.point is not None and outcome.upper <= float(needed[k]):
+                        examples[image] = outcome.point.float()
+                    break
+            lower[k] = min(ends)
+        return lower
+
+    deadline = None if search.seconds is None else began + search.seconds * len(x)
+    trials = Trials(model, x, norm, images, probe, 1, deadline, known, tight=True)
+    found = trials.run(search)
+    made = certificates_of("bab", norm, images, found, began, {OUT_OF_TIME: float(trials.late.sum())})
+    return replace(made, examples=examples)
+
+
+def evaluator(model: LoadedModel) -> Callable[[Tensor], Tensor]:
+    """The network in float64: points (m, *shape) -> logits (m, classes), to look for examples only."""
+    try:
+        module = copy_module(model.module).cpu().double()
+        module(torch.zeros(2, *model.input_shape, dtype=torch.float64))
+    except Exception:  # a program whose types are fixed
+        return lambda points: logits64(model, points)
+
+    def evaluate(points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return module(points.contiguous())
+
+    return evaluate

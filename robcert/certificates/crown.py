@@ -1,0 +1,114 @@
+"""Certificates by linear bounds: CROWN-IBP, CROWN and alpha-CROWN, in the order of their cost.
+
+CROWN-IBP takes intermediate intervals from interval arithmetic and goes back once, from the margins. CROWN goes back
+from every intermediate value whose interval matters. alpha-CROWN then improves the slopes of the margins' lower lines.
+Sources: Zhang et al. 2018 (CROWN); Zhang et al. 2020 (CROWN-IBP); Xu et al. 2021 (alpha-CROWN).
+"""
+
+from __future__ import annotations
+
+import time
+
+from torch import Tensor
+
+from robcert.certificates import Certificates, Search, certificate
+from robcert.certificates.margins import ITERATIONS, margins
+from robcert.certificates.relax.backward import ENTRIES
+from robcert.certificates.relax.bounds import Mode
+from robcert.certificates.relax.inputs import region
+from robcert.certificates.relax.program import Program, program
+from robcert.certificates.search import OUT_OF_TIME, Probe, Trials, certificates_of, clean
+from robcert.types import BoundNorm, LoadedModel
+
+
+@certificate("crown-ibp")
+def certify_crown_ibp(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
+    """Linear bounds of the margins over intervals of everything before."""
+    return certified("crown-ibp", model, x, y, norm, search, "crown-ibp")
+
+
+@certificate("crown")
+def certify_crown(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
+    """Linear bounds of the margins and of everything before."""
+    return certified("crown", model, x, y, norm, search, "crown")
+
+
+@certificate("alpha-crown")
+def certify_alpha_crown(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
+    """CROWN, then ascent on the slopes; the option "iterations" says how long."""
+    return certified("alpha-crown", model, x, y, norm, search, "crown", alpha=True)
+
+
+def certified(
+    name: str,
+    model: LoadedModel,
+    x: Tensor,
+    y: Tensor,
+    norm: BoundNorm,
+    search: Search | None,
+    mode: Mode,
+    alpha: bool = False,
+) -> Certificates:
+    """Run one way of bounding margins.
+
+    Args:
+        name: of the method.
+        model: the network.
+        x: (n, *shape), inside the box.
+        y: (n,) int64.
+        norm: of the perturbation.
+        search: which radii are asked for.
+        mode: of the bounds.
+        alpha: improve slopes.
+
+    Raises:
+        EvaluationError: an op without a relaxation, or without a rounding bound.
+    """
+    began, search = time.monotonic(), search or Search()
+    network, images = program(model), clean(model, x, y)
+    counts = {"looser": 0.0, "bounds": 0.0}
+    iterations = int(search.options.get("iterations", ITERATIONS)) if alpha else 0
+    probe = prober(network, model, x, y, norm, mode, iterations, counts)
+    deadline = None if search.seconds is None else began + search.seconds * len(x)
+    trials = Trials(model, x, norm, images, probe, batch_size(network, mode), deadline)
+    found = trials.run(search)
+    constants = {OUT_OF_TIME: float(trials.late.sum())}
+    if counts["bounds"]:
+        constants["looser_than_ibp_alone"] = counts["looser"] / counts["bounds"]
+    return certificates_of(name, norm, images, found, began, constants)
+
+
+def prober(
+    network: Program,
+    model: LoadedModel,
+    x: Tensor,
+    y: Tensor,
+    norm: BoundNorm,
+    mode: Mode,
+    alpha: int,
+    counts: dict[str, float],
+) -> Probe:
+    """One trial: the smallest margin over a ball of that radius."""
+    images, labels = x.detach().cpu(), y.cpu()
+
+    def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
+        around = region(images[rows], eps, norm, model.box)
+        found = margins(network, around, labels[rows], mode, alpha=alpha, enough=needed)
+        counts["looser"] += found.looser
+        counts["bounds"] += found.bounds
+        return found.smallest
+
+    return probe
+
+
+def batch_size(network: Program, mode: Mode) -> int:
+    """How many images at once: coefficients of all margins of all values have to fit."""
+    classes = network.shapes[network.logits][0]
+    most = ENTRIES // (classes * network.widest)
+    return max(1, min(64 if mode != "crown" else 16, most))

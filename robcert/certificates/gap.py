@@ -1,0 +1,123 @@
+r"""Confidence-gap certificates from Lipschitz bounds (paper A, lemmas 1 and 6; last-layer constants).
+
+A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer y stands while
+:math:`\|x' - x\| < \min_j (f_y - f_j) / L_{yj}`. The inequality is strict: at equality a tie can be reached.
+
+Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
+network differs from the real one by at most E in every logit within the radius of the real one
+(`robcert.certificates.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from robcert.certificates import Certificates, Search, certificate, round_down
+from robcert.certificates.rounding import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
+from robcert.errors import EvaluationError
+from robcert.lipschitz.graph import BINDINGS, NetworkBound
+from robcert.types import BoundNorm, LoadedModel
+
+_CHUNK = 128
+
+
+@certificate("gap")
+def certify_gap(
+    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+) -> Certificates:
+    """Certify images by the global Lipschitz constants of the network.
+
+    Args:
+        model: the network.
+        x: (n, *shape) float32, inside the box.
+        y: (n,) int64.
+        norm: of the perturbation.
+        search: plays no part; the radius has a closed form.
+
+    Returns:
+        Radii for correctly classified images, 0 for the others. Where no bound of the rounding of the executed network
+        is known, the radii of the network in real arithmetic stand alone, and ``refused`` says why.
+
+    Raises:
+        EvaluationError: the graph of the network is not supported (see `robcert.lipschitz.graph.graph_bound`).
+    """
+    began = time.monotonic()
+    bound = analyse(model)[0].lipschitz[norm]
+    evaluated = gap_error64(model)
+    logits = logits64(model, x)
+    executed_answers = answers(model, x)
+    prediction = logits.argmax(dim=1)
+    ordered = logits.sort(dim=1, descending=True).values
+    correct = (prediction == y.cpu()) & (executed_answers == y.cpu())
+    real, which = radii(logits, y.cpu(), correct, bound, slack=evaluated)
+    reach = l2_reach(real, norm, math.prod(model.input_shape))
+    rounding, everywhere, refused = _executed(model, x, reach)
+    radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * rounding)
+    return Certificates(
+        method="gap",
+        norm=norm,
+        radius=radius,
+        radius_real=real,
+        gap=ordered[:, 0] - ordered[:, 1],
+        prediction=executed_answers,
+        binding=tuple(BINDINGS[k] if k >= 0 else "" for k in which.tolist()),
+        constants={
+            "lipschitz": bound.whole,
+            "lipschitz_features": bound.features,
+            "lipschitz_logit": float(bound.logits.max()),
+            **({} if refused else {"rounding_float32": everywhere}),
+            "rounding_float64": evaluated,
+        },
+        seconds=time.monotonic() - began,
+        refused=refused,
+    )
+
+
+def _executed(model: LoadedModel, x: Tensor, reach: Tensor) -> tuple[Tensor, float, str]:
+    """The bounds E of the rounding of a logit: for each image, and anywhere; infinite where there is none, and why."""
+    try:
+        return logit_rounding_near(model, x, reach), logit_rounding(model).error, ""
+    except EvaluationError as error:
+        return torch.full((len(x),), math.inf, dtype=torch.float64), math.inf, error.found
+
+
+def radii(
+    logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """The radius min_j (f_y - f_j - slack) / L_yj of every image, rounded down, and which constant was binding.
+
+    Args:
+        logits: (n, classes) float64.
+        y: (n,) int64.
+        correct: (n,) bool; the others get 0.
+        bound: the Lipschitz constants.
+        slack: what the difference of two logits may be off by, for all or (n,) for each image.
+
+    Returns:
+        (n,) float64, and (n,) int64: an index into `BINDINGS`, or -1.
+    """
+    radius = torch.zeros(len(y), dtype=torch.float64)
+    slack = torch.as_tensor(slack, dtype=torch.float64).expand(len(y))
+    which = torch.full((len(y),), -1, dtype=torch.int64)
+    for label in y[correct].unique().tolist():
+        rows = (correct & (y == label)).nonzero().flatten()
+        constants, kinds = bound.pair_row(label), bound.binding_row(label)
+        room = logits[rows, label : label + 1] - logits[rows] - slack[rows, None]
+        # Two roundings of the difference, one of the quotient: 4 u covers them, and nextafter the factor itself.
+        reach = torch.where(room > 0, room / constants * (1 - 2.0**-51), torch.zeros_like(room))
+        reach[:, label] = float("inf")
+        nearest = reach.min(dim=1)
+        radius[rows] = round_down(nearest.values)
+        which[rows] = kinds[nearest.indices]
+    return radius, which
+
+
+@torch.no_grad()
+def answers(model: LoadedModel, x: Tensor) -> Tensor:
+    """What the executed network answers: (n,) int64, on the CPU."""
+    parts = [model.module(chunk).argmax(dim=1).cpu() for chunk in x.split(_CHUNK)]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)

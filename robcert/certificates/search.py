@@ -1,0 +1,204 @@
+"""The largest certified radius of each image, from a method that answers for one radius at a time.
+
+A bound that holds at one radius holds at every smaller one, so each success raises the radius and each failure caps
+where the next trial goes; nothing depends on whether the method is monotone. The label stands for the executed float32
+network where the margin is above twice the rounding of a logit within reach (`robcert.certificates.rounding`), and in
+real arithmetic where it is above 0.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robcert.certificates import Certificates, Search
+from robcert.certificates.gap import answers
+from robcert.certificates.rounding import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
+from robcert.types import BoundNorm, LoadedModel
+
+Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(images (m,), eps (m,), margin that is enough (m,)) -> lower bounds of the smallest margin (m,)."""
+
+OUT_OF_TIME = "out_of_time"
+"""Among the constants of a method: images that were not tried at some radius because the time was up."""
+
+_DOUBLINGS = 12
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What is known about images without any perturbation.
+
+    Attributes:
+        correct: (n,) bool, in float64 and as executed.
+        prediction: (n,) int64, executed.
+        gap: (n,) float64, the largest logit less the second largest.
+        executed: the rounding of a float32 logit anywhere in the box.
+        evaluated: that of a margin in float64.
+    """
+
+    correct: Tensor
+    prediction: Tensor
+    gap: Tensor
+    executed: float
+    evaluated: float
+
+
+def clean(model: LoadedModel, x: Tensor, y: Tensor) -> Clean:
+    """Evaluate images as they are."""
+    executed, evaluated = logit_rounding(model).error, gap_error64(model)
+    logits, prediction = logits64(model, x), answers(model, x)
+    ordered = logits.sort(dim=1, descending=True).values
+    correct = (logits.argmax(dim=1) == y.cpu()) & (prediction == y.cpu())
+    return Clean(correct, prediction, ordered[:, 0] - ordered[:, 1], executed, evaluated)
+
+
+@dataclass
+class Found:
+    """Radii so far, (n,) float64: certified as executed, certified in real arithmetic, and where a trial failed."""
+
+    radius: Tensor
+    real: Tensor
+    failed: Tensor
+
+    @classmethod
+    def nothing(cls, n: int) -> Found:
+        """Before the first trial."""
+        return cls(torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64), torch.full((n,), math.inf))
+
+
+class Trials:
+    """Trials of one method on the images of one model.
+
+    ``late`` (n,) is True for images that were not tried at some radius because the time was up.
+
+    Args:
+        model: the network.
+        x: (n, *shape).
+        norm: of the balls.
+        images: what is known about them.
+        probe: the method.
+        batch: how many images it takes at once.
+        deadline: of `time.monotonic`, after which no batch is begun; None for no limit.
+        found: radii that are known already.
+        tight: the method works towards the margin that is enough, so that it is worth knowing exactly.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        x: Tensor,
+        norm: BoundNorm,
+        images: Clean,
+        probe: Probe,
+        batch: int,
+        deadline: float | None = None,
+        found: Found | None = None,
+        *,
+        tight: bool = False,
+    ) -> None:
+        self.model, self.x, self.images = model, x, images
+        self.norm: BoundNorm = norm
+        self.probe, self.batch, self.deadline = probe, batch, deadline
+        self.found = Found.nothing(len(x)) if found is None else found
+        self.tight = tight
+        self.late = torch.zeros(len(x), dtype=torch.bool)
+
+    def run(self, search: Search) -> Found:
+        """Decide the budgets, then look for the largest radius where that is asked for."""
+        found, n = self.found, len(self.x)
+        found.failed = found.failed.double()
+        if search.below is not None:
+            found.radius = torch.maximum(found.radius, search.below)
+        if search.above is not None:
+            found.failed = torch.minimum(found.failed, search.above.cpu().double())
+        for eps in search.eps:
+            tried = eps * (1 + 2.0**-40)
+            rows = self.images.correct & (found.radius <= eps) & (found.failed > tried)
+            self.at(rows.nonzero().flatten(), torch.full((n,), tried, dtype=torch.float64))
+        if search.largest:
+            self._bisect(search.tolerance)
+        return found
+
+    def at(self, rows: Tensor, eps: Tensor) -> None:
+        """Try one radius for each of some images."""
+        found = self.found
+        for part in rows.split(self.batch):
+            late = self.deadline is not None and time.monotonic() > self.deadline
+            if late:
+                self.late[part] = True
+                continue
+            if not len(part):
+                return
+            tried = eps[part]
+            needed = torch.full_like(tried, 2 * self.images.executed)
+            if self.tight:
+                needed = 2 * self._rounding(part, tried)
+            lower = self.probe(part, tried, needed)
+            close = (lower > 0) & (lower <= needed)
+            if not self.tight and bool(close.any()):
+                needed[close] = 2 * self._rounding(part[close], tried[close])
+            certified = lower > needed
+            real = lower > 0
+            found.real[part] = torch.where(real, torch.maximum(found.real[part], tried), found.real[part])
+            found.radius[part] = torch.where(certified, torch.maximum(found.radius[part], tried), found.radius[part])
+            found.failed[part] = torch.where(certified, found.failed[part], torch.minimum(found.failed[part], tried))
+
+    def _rounding(self, rows: Tensor, eps: Tensor) -> Tensor:
+        """The rounding of a logit within reach of each image."""
+        reaches = l2_reach(eps, self.norm, self.x[0].numel()).tolist()
+        each = [
+            logit_rounding_at(self.model, self.x[int(i)].unsqueeze(0), reach)
+            for i, reach in zip(rows, reaches, strict=True)
+        ]
+        return torch.cat(each)
+
+    def _bisect(self, tolerance: float) -> None:
+        found = self.found
+        low, high = self.model.box
+        entries = self.x[0].numel()
+        widest = (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[self.norm]
+        for _ in range(4 * _DOUBLINGS):
+            inner, outer = found.radius, found.failed.clamp_max(2 * widest)
+            going = self.images.correct & (outer > inner * (1 + tolerance)) & (inner <= widest)
+            going &= outer > widest * 2.0 ** (-2 * _DOUBLINGS)
+            if not bool(going.any()):
+                return
+            unknown, bounded = inner == 0, torch.isfinite(found.failed)
+            first = torch.where(bounded, outer / 4, torch.full_like(outer, widest / 64))
+            middle = torch.where(bounded, (inner * outer).sqrt(), inner * 2)
+            before = (found.radius.clone(), found.failed.clone())
+            self.at(going.nonzero().flatten(), torch.where(unknown, first, middle))
+            if torch.equal(before[0], found.radius) and torch.equal(before[1], found.failed):
+                return  # out of time
+
+
+def certificates_of(
+    method: str,
+    norm: BoundNorm,
+    images: Clean,
+    found: Found,
+    began: float,
+    constants: dict[str, float],
+    binding: str = "",
+) -> Certificates:
+    """Radii as `Certificates`."""
+    radius = torch.where(images.correct, found.radius, torch.zeros_like(found.radius))
+    real = torch.where(images.correct, torch.maximum(found.real, found.radius), torch.zeros_like(found.real))
+    below = torch.tensor(-1.0, dtype=torch.float64)
+    return Certificates(
+        method=method,
+        norm=norm,
+        radius=torch.nextafter(radius, below).clamp_min(0),
+        radius_real=torch.nextafter(real, below).clamp_min(0),
+        gap=images.gap,
+        prediction=images.prediction,
+        binding=tuple((binding or method) if r > 0 else "" for r in real.tolist()),
+        constants={"rounding_float32": images.executed, "rounding_float64": images.evaluated, **constants},
+        seconds=time.monotonic() - began,
+    )

@@ -1,0 +1,259 @@
+"""Branch and bound against exact answers: enumeration of activation patterns, and a mixed-integer programme."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from torch import Tensor, nn
+
+import robcert
+from robcert.certificates import Search, certificates
+from robcert.certificates.bab_search import decide
+from robcert.certificates.relax.inputs import Region, region
+from robcert.certificates.relax.program import program
+from robcert.errors import EvaluationError
+from robcert.math.norms import dual, vector_norm
+from robcert.network import from_module
+from robcert.types import BoundNorm, Threat
+
+from .relaxations import differences, smallest
+
+ROW = np.array([1.0, -1.0, 0.0])
+
+
+def network(seed: int, units: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Linear(4, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 3)
+    )  # fmt: skip
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=1.2 / layer.in_features**0.5)
+            nn.init.normal_(layer.bias, std=0.3)
+    return net
+
+
+def layers(net: nn.Module) -> list[tuple[np.ndarray, np.ndarray]]:
+    found = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    return [(layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()) for layer in found]
+
+
+def by_enumeration(net: nn.Module, low: np.ndarray, high: np.ndarray) -> float:
+    """One linear programme for each of the 2^n patterns of active units."""
+    (w1, b1), (w2, b2), (w3, b3) = layers(net)
+    best = np.inf
+    for pattern in itertools.product((0.0, 1.0), repeat=len(b1) + len(b2)):
+        first, second = np.array(pattern[: len(b1)]), np.array(pattern[len(b1) :])
+        a2, c2 = w2 @ (first[:, None] * w1), w2 @ (first * b1) + b2
+        a3, c3 = w3 @ (second[:, None] * a2), w3 @ (second * c2) + b3
+        signs = np.concatenate([2 * first - 1, 2 * second - 1])
+        conditions, offsets = np.vstack([w1, a2]), np.concatenate([b1, c2])
+        solved = linprog(
+            ROW @ a3, A_ub=-signs[:, None] * conditions, b_ub=signs * offsets, bounds=list(zip(low, high, strict=True))
+        )
+        if solved.status == 0:
+            best = min(best, solved.fun + ROW @ c3)
+    return best
+
+
+def by_milp(net: nn.Module, low: np.ndarray, high: np.ndarray) -> float:
+    """A binary variable a unit, with bounds from interval arithmetic (HiGHS)."""
+    *hidden, (last, shift) = layers(net)
+    size = len(low) + 2 * sum(len(b) for _, b in hidden)
+    lower, upper, whole = np.zeros(size), np.zeros(size), np.zeros(size)
+    lower[: len(low)], upper[: len(low)] = low, high
+    rows: list[np.ndarray] = []
+    least: list[float] = []
+    most: list[float] = []
+    before, start, floor, ceiling = 0, len(low), low, high
+    for weight, bias in hidden:
+        m = len(bias)
+        zl = np.minimum(np.maximum(weight, 0) @ floor + np.minimum(weight, 0) @ ceiling + bias, -1e-3)
+        zu = np.maximum(np.maximum(weight, 0) @ ceiling + np.minimum(weight, 0) @ floor + bias, 1e-3)
+        h, a = start, start + m
+        upper[h : h + m], upper[a : a + m], whole[a : a + m] = zu, 1, 1
+        for i in range(m):
+            above = np.zeros(size)
+            above[h + i], above[before : before + weight.shape[1]] = 1, -weight[i]
+            below, active = above.copy(), np.zeros(size)
+            below[a + i], active[h + i], active[a + i] = -zl[i], 1, -zu[i]
+            rows += [above, below, active]
+            least += [bias[i], -np.inf, -np.inf]
+            most += [np.inf, bias[i] - zl[i], 0]
+        before, start, floor, ceiling = h, a + m, np.zeros(m), zu
+    cost = np.zeros(size)
+    cost[before : before + last.shape[1]] = ROW @ last
+    solved = milp(
+        cost,
+        constraints=LinearConstraint(np.array(rows), least, most),
+        bounds=Bounds(lower, upper),
+        integrality=whole,
+        options={"mip_rel_gap": 1e-9},
+    )
+    return solved.fun + ROW @ shift
+
+
+Exact = Callable[[nn.Module, np.ndarray, np.ndarray], float]
+
+
+def agrees(seed: int, units: int, exact: Exact) -> None:
+    """A little below the exact minimum everything is proven, a little above it a point is found."""
+    model = from_module(network(seed, units), (4,), 3)
+    around = region(torch.rand(1, 4), torch.tensor([0.3], dtype=torch.float64), "linf", (0.0, 1.0))
+    truth = exact(model.module, around.lower[0].numpy(), around.upper[0].numpy())
+    wide, row = copy.deepcopy(model.module).double(), torch.from_numpy(ROW)
+
+    def value(points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return wide(points) @ row
+
+    step = 1e-4 * (1 + abs(truth))
+    below = decide(program(model), around, row, truth - step, value, seconds=120)
+    above = decide(program(model), around, row, truth + step, value, seconds=120)
+    assert below.status == "certified", (seed, below)
+    assert above.status == "broken", (seed, above)
+    assert above.point is not None and truth - 1e-6 <= float(value(above.point.unsqueeze(0))) <= truth + step
+    inside = (above.point >= around.lower[0]) & (above.point <= around.upper[0])
+    assert bool(inside.all())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ten_units_by_enumeration(seed: int) -> None:
+    agrees(seed, 5, by_enumeration)
+
+
+@pytest.mark.parametrize("seed", range(1000, 1003))
+def test_forty_units_by_milp(seed: int) -> None:
+    agrees(seed, 20, by_milp)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 103))
+def test_more_networks_of_ten_units(seed: int) -> None:
+    agrees(seed, 5, by_enumeration)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1003, 1103))
+def test_more_networks_of_forty_units(seed: int) -> None:
+    agrees(seed, 20, by_milp)
+
+
+def test_time_that_is_up_leaves_a_bound_and_no_claim() -> None:
+    model = from_module(network(1001, 20), (4,), 3)
+    around: Region = region(torch.rand(1, 4), torch.tensor([0.3], dtype=torch.float64), "linf", (0.0, 1.0))
+    row = torch.from_numpy(ROW)
+    found = decide(program(model), around, row, 0.0, lambda points: torch.ones(len(points)).double(), seconds=0.0)
+    assert found.status == "open"
+
+
+def test_every_image_of_a_small_network_is_decided_and_examples_are_wrong() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 4))
+    model = from_module(net, (1, 4, 4), 4)
+    x = torch.rand(30, 1, 4, 4)
+    y = model.module(x).argmax(1)
+    eps = 0.03
+    found = certificates.get("best")(model, x, y, "linf", Search(eps=(eps,), largest=False))
+    assert found.examples is not None
+    certified = found.radius > eps
+    broken = torch.isfinite(found.examples.flatten(1)).all(1)
+    assert bool((certified ^ broken).all()) and bool(certified.any()) and bool(broken.any())
+    wrong = model.module(found.examples[broken]).argmax(1) != y[broken]
+    assert bool(wrong.all())
+    assert float((found.examples[broken] - x[broken]).abs().max()) <= eps * (1 + 1e-5)
+
+
+def test_what_branch_and_bound_broke_is_not_counted_as_broken_by_an_attack() -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    data = robcert.load_dataset("digits", n=20)
+    with torch.no_grad():
+        data = replace(data, y=net(data.x).argmax(1))
+    record = robcert.attack(from_module(net, (1, 8, 8), 10), data, Threat("linf", (0.05,)), "pgd:5", certify="best")
+    found = record.models[0]
+    broken = [image for image in found.images if image.status == "broken"]
+    assert broken and all(image.status in ("broken", "certified") for image in found.images)
+    assert found.legs[0].entered == 0 and found.legs[0].newly_broken == 0
+
+
+def test_other_nonlinearities_are_refused() -> None:
+    model = from_module(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)), (4,), 2)
+    with pytest.raises(EvaluationError, match="splits ReLUs"):
+        certificates.get("bab")(model, torch.rand(2, 4), torch.zeros(2).long(), "linf", None)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("method", ["bab", "best"])
+@pytest.mark.parametrize("largest", [False, True])
+def test_a_network_without_relu_is_decided_at_its_exact_distance(norm: BoundNorm, method: str, largest: bool) -> None:
+    """Neither slopes nor multipliers: there is nothing to ascend."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    model = from_module(net, (1, 4, 4), 4, box=(-9.0, 9.0))  # the box cuts no ball
+    x = torch.rand(12, 1, 4, 4)
+    weight, bias = (p.detach().double() for p in net[1].parameters())
+    logits = x.double().flatten(1) @ weight.T + bias
+    y = logits.argmax(1)
+    margins = logits.gather(1, y[:, None]) - logits
+    lengths = torch.stack([vector_norm(weight[label] - weight, dual(norm)) for label in y.tolist()])
+    exact = (margins / lengths).masked_fill(nn.functional.one_hot(y, 4).bool(), float("inf")).amin(1)
+    eps = float(exact.median()) * 1.001
+    found = certificates.get(method)(model, x, y, norm, Search(eps=(eps,), largest=largest))
+    assert bool((found.radius < exact).all())
+    inside = exact > eps * 1.001
+    assert 0 < int(inside.sum()) < 12
+    assert bool((found.radius[inside] > eps).all())
+    if largest:
+        assert bool((found.radius >= 0.98 * exact).all())
+    else:
+        assert found.examples is not None
+        broken = torch.isfinite(found.examples.flatten(1)).all(1)
+        assert torch.equal(broken, ~inside)
+        assert bool((model.module(found.examples[broken]).argmax(1) != y[broken]).all())
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_a_linear_network_whose_balls_are_cut_by_the_box(norm: BoundNorm) -> None:
+    """What is certified no step inside ball and box breaks; in linf and l1 nothing stays open."""
+    torch.manual_seed(1)
+    model = from_module(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), (1, 4, 4), 3)
+    x = torch.rand(12, 1, 4, 4)
+    y = model.module(x).argmax(1)
+    eps = {"l2": 0.4, "linf": 0.1, "l1": 1.2}[norm]
+    found = certificates.get("bab")(model, x, y, norm, Search(eps=(eps,), largest=False))
+    assert found.examples is not None
+    broken = torch.isfinite(found.examples.flatten(1)).all(1)
+    certified = found.radius > eps
+    assert not bool((certified & broken).any()) and bool(certified.any()) and bool(broken.any())
+    if norm != "l2":
+        assert bool((certified | broken).all())
+    rows = differences(3)
+    least = smallest(model.module, x, norm, eps, rows, 0).view(12, 3, 3)
+    margins = least[torch.arange(12), y].masked_fill(nn.functional.one_hot(y, 3).bool(), float("inf"))
+    assert bool((margins[certified] > 0).all())
+
+
+def test_a_relu_that_reaches_no_logit_leaves_nothing_to_ascend() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.one(x), self.other(x).relu()], 1)[:, :3]
+
+    torch.manual_seed(0)
+    model = from_module(Idle(), (4,), 3)
+    x = torch.rand(6, 4)
+    y = model.module(x).argmax(1)
+    found = certificates.get("bab")(model, x, y, "linf", Search(eps=(0.05,), largest=False))
+    assert found.examples is not None
+    assert bool(((found.radius > 0.05) ^ torch.isfinite(found.examples).all(1)).all())
