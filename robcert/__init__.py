@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from robcert.reports.page.report import report
     from robcert.reproductions import reproduce
     from robcert.runs.api import attack
+    from robcert.runs.certify import certify
     from robcert.runs.compare import compare
     from robcert.runs.detect import detect
     from robcert.runs.jacobian import jacobian
     from robcert.runs.norms import norms
     from robcert.runs.record import RunRecord
+    from robcert.training.run import train
     from robcert.types import Dataset, LoadedModel, Threat
 
 __version__ = "0.1.0"
 
 FUNCTIONS = {
     "attack": "robcert.runs.api",
+    "certify": "robcert.runs.certify",
     "compare": "robcert.runs.compare",
     "detect": "robcert.runs.detect",
     "export": "robcert.network.convert",
@@ -39,6 +42,7 @@ FUNCTIONS = {
     "norms": "robcert.runs.norms",
     "report": "robcert.reports.page.report",
     "reproduce": "robcert.reproductions",
+    "train": "robcert.training.run",
 }
 """Public functions, and where they are; no module of this package has the name of one."""
 
@@ -58,6 +62,7 @@ __all__ = [
     "Threat",
     "__version__",
     "attack",
+    "certify",
     "compare",
     "detect",
     "export",
@@ -68,6 +73,7 @@ __all__ = [
     "norms",
     "report",
     "reproduce",
+    "train",
 ]
 
 

@@ -43,7 +43,8 @@ def train(
     from rich.console import Console
 
     from robcert.cli.notes import say
-    from robcert.training import read_recipe, train_model
+    from robcert.training import read_recipe
+    from robcert.training import train as train_model
 
     progress = Console(stderr=True)
     epochs = read_recipe(recipe).epochs

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from robcert.training.checkpoint import Checkpoint, Epoch
-from robcert.training.loop import train
+from robcert.training.loop import fit
 from robcert.training.measure import Measured, measure
 from robcert.training.recipe import Recipe, read_recipe
-from robcert.training.run import Trained, train_model, train_recipe
+from robcert.training.run import Trained, train, train_recipe
 
 __all__ = [
     "Checkpoint",
@@ -14,9 +14,9 @@ __all__ = [
     "Measured",
     "Recipe",
     "Trained",
+    "fit",
     "measure",
     "read_recipe",
     "train",
-    "train_model",
     "train_recipe",
 ]

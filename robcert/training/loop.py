@@ -21,7 +21,7 @@ from robcert.training.recipe import Augmentation, Recipe
 from robcert.types import Dataset
 
 
-def train(
+def fit(
     recipe: Recipe,
     data: Dataset,
     test: Dataset,

@@ -21,7 +21,7 @@ from robcert.nn.convolution import UndividedConv2d
 from robcert.training.adversary import Adversary
 from robcert.training.checkpoint import Checkpoint, Epoch
 from robcert.training.curves import curves_csv, curves_svg
-from robcert.training.loop import train
+from robcert.training.loop import fit
 from robcert.training.measure import measure
 from robcert.training.recipe import Recipe, read_recipe
 from robcert.types import Dataset, Threat
@@ -42,7 +42,7 @@ class Trained:
     card: Card
 
 
-def train_model(
+def train(
     recipe: str | os.PathLike[str],
     *,
     output: str | os.PathLike[str] | None = None,
@@ -53,7 +53,7 @@ def train_model(
     report: Callable[[Epoch], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Trained:
-    """Trains the model of a recipe and writes it; each file is renamed into place when it is whole.
+    """Train the model of a recipe and write it; each file is renamed into place when it is whole.
 
     While it trains it keeps ``.training.pt`` beside the output, from which the same call goes on after an
     interruption and ends with the same weights.
@@ -69,6 +69,9 @@ def train_model(
         threads: CPU threads, in place of the recipe's.
         report: called after each epoch.
         tell: called with what was decided in reading the data, and with a budget that is too wide.
+
+    Returns:
+        The file of the weights, and the card that is in it.
 
     Raises:
         UsageError: the recipe, the output or the device cannot be used, or the data have one split only;
@@ -93,7 +96,7 @@ def train_recipe(
     report: Callable[[Epoch], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Trained:
-    """`train_model` for a recipe that is no file; the arguments and errors are the same."""
+    """`train` for a recipe that is no file; the arguments and errors are the same."""
     target = _target(output)
     chosen = usable_device(device)
     data, test = (
@@ -113,7 +116,7 @@ def train_recipe(
         target.mkdir(parents=True, exist_ok=True)
     kept = target.with_name(f".{target.name}{UNFINISHED}") if single else target / UNFINISHED
     checkpoint = Checkpoint(kept, _fingerprint(plan, data, chosen))
-    net = train(plan, data, test, device=chosen, report=report, checkpoint=checkpoint)
+    net = fit(plan, data, test, device=chosen, report=report, checkpoint=checkpoint)
     measured = measure(net, test, torch.device("cpu"))
     card = Card(
         name=plan.name,

@@ -23,12 +23,12 @@ for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
     assert record.models[0].legs[0].forwards > 0
 assert "tap" in formats(GateRecord)
 
-from robcert.training import Recipe, train
+from robcert.training import Recipe, fit
 
 recipe = {"name": "t", "epochs": 20, "architecture": {"name": "tiny"}, "objective": {"name": "squares"}}
 sizes = []
 for regularisers in ([], [{"name": "shrink", "beta": 0.1}]):
-    net = train(Recipe.model_validate({**recipe, "regularisers": regularisers}), data, data)
+    net = fit(Recipe.model_validate({**recipe, "regularisers": regularisers}), data, data)
     sizes.append(sum(float(p.abs().sum()) for p in net.parameters() if p.dim() > 1))
 assert sizes[1] < sizes[0]
 """

@@ -12,7 +12,6 @@ import robcert
 from robcert.errors import UsageError
 from robcert.policy.record import GateRecord
 from robcert.reports import formats, renderer, renderer_of
-from robcert.runs.certify import certify
 from robcert.runs.record import RunRecord
 from robcert.runs.records.__main__ import FORMS
 from robcert.runs.records.certify import CertifyRecord
@@ -29,7 +28,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [
         robcert.attack(model, data, threat, "pgd:2", run=run),
         robcert.attack(model, data, threat, "pgd:2"),
-        certify(model, data, threat, "gap", bins=2),
+        robcert.certify(model, data, threat, "gap", bins=2),
         robcert.norms(model),
         robcert.jacobian(model, data),
     ]

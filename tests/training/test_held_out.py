@@ -13,7 +13,7 @@ from torch.nn import functional
 from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model
-from robcert.training import Epoch, train, train_model
+from robcert.training import Epoch, fit, train
 from robcert.training.held_out import split
 from robcert.training.recipe import HeldOut
 
@@ -47,7 +47,7 @@ def test_the_best_weights_are_kept_or_the_last(data: tuple[Any, Any]) -> None:
     for keep in ("best", "last"):
         seen: list[Epoch] = []
         recipe = tiny(epochs=5, optimiser=optimiser, held_out={"images": 60, "keep": keep}, augmentation={})
-        net = train(recipe, *data, device=CPU, report=seen.append)
+        net = fit(recipe, *data, device=CPU, report=seen.append)
         losses = [epoch.held_out_loss for epoch in seen]
         assert None not in losses
         assert len(losses) == 5, "without patience it goes to the end"
@@ -64,15 +64,15 @@ def test_epochs_before_the_objective_is_settled_do_not_count(data: tuple[Any, An
     recipe = tiny(
         "l2nnn", optimiser={"learning_rate": 1e-12, "schedule": "constant"}, held_out={"images": 60, "patience": 1}
     )
-    train(recipe, *data, device=CPU, report=seen.append)
+    fit(recipe, *data, device=CPU, report=seen.append)
     assert [epoch.best for epoch in seen[:3]] == [False, False, True]
 
 
 def test_images_held_out_change_nothing_but_the_images(data: tuple[Any, Any]) -> None:
     """Training with the last weights kept is training on the rest."""
     rest = split(data[0], HeldOut(images=60))[0]
-    held = train(tiny("adversarial", held_out={"images": 60, "keep": "last"}), *data, device=CPU).state_dict()
-    plain = train(tiny("adversarial"), rest, data[1], device=CPU).state_dict()
+    held = fit(tiny("adversarial", held_out={"images": 60, "keep": "last"}), *data, device=CPU).state_dict()
+    plain = fit(tiny("adversarial"), rest, data[1], device=CPU).state_dict()
     assert all(torch.equal(held[key], plain[key]) for key in plain)
 
 
@@ -82,7 +82,7 @@ def test_what_is_written_says_which_epoch_was_kept(tmp_path: Path) -> None:
         "[held_out]\nimages = 200\n[optimiser]\nlearning_rate = 0.1\n"
     )
     seen: list[Epoch] = []
-    results = train_model(tmp_path, device="cpu", report=seen.append).card.results
+    results = train(tmp_path, device="cpu", report=seen.append).card.results
     best = min(seen, key=lambda epoch: epoch.held_out_loss or 0)
     assert results["kept_epoch"] == best.number
     assert results["held_out_loss"] == pytest.approx(best.held_out_loss, abs=1e-6)

@@ -7,7 +7,7 @@ import torch
 from tiny_recipes import REGULARISERS, TowardsAverage, tiny
 
 from robcert.data import load_dataset
-from robcert.training import Recipe, train
+from robcert.training import Recipe, fit
 from robcert.training.regularisers import Regulariser
 
 
@@ -23,7 +23,7 @@ def test_the_hooks_of_every_step_in_order(monkeypatch: pytest.MonkeyPatch) -> No
     data = load_dataset("digits", split="train", n=200)
     recipe = tiny(epochs=2, regularisers=[REGULARISERS["towards_average"]] * 2)
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe, "as a card keeps it"
-    train(recipe, data, data, device=torch.device("cpu"))
+    fit(recipe, data, data, device=torch.device("cpu"))
     assert len(made) == 2, "one regulariser may stand twice"
     for one in made:
         assert one.steps == list(range(1, 9))  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import torch
 from tiny_recipes import OBJECTIVES, REGULARISERS, tiny
 
 from robcert.data import load_dataset
-from robcert.training import Checkpoint, Epoch, Recipe, train
+from robcert.training import Checkpoint, Epoch, Recipe, fit
 from robcert.training.objectives import objectives
 from robcert.training.regularisers import regularisers
 
@@ -37,18 +37,18 @@ def goes_on(recipe: Recipe, epoch: int, data: tuple[Any, Any], folder: Path) -> 
         return Checkpoint(folder / "training.pt", fingerprint, every=0.0)
 
     whole: list[Epoch] = []
-    expected = train(recipe, *data, device=CPU, report=whole.append).state_dict()
+    expected = fit(recipe, *data, device=CPU, report=whole.append).state_dict()
     with pytest.raises(Killed):
-        train(recipe, *data, device=CPU, report=kill, checkpoint=checkpoint())
+        fit(recipe, *data, device=CPU, report=kill, checkpoint=checkpoint())
     assert {path.name for path in folder.iterdir()} == {"training.pt"}
     later: list[Epoch] = []
     kept = checkpoint()
-    found = train(recipe, *data, device=CPU, report=later.append, checkpoint=kept).state_dict()
+    found = fit(recipe, *data, device=CPU, report=later.append, checkpoint=kept).state_dict()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     assert later == whole[epoch:], "the epochs before are not trained again"
     assert kept.history == whole
     other: list[Epoch] = []
-    train(recipe, *data, device=CPU, report=other.append, checkpoint=checkpoint("another one"))
+    fit(recipe, *data, device=CPU, report=other.append, checkpoint=checkpoint("another one"))
     assert other == whole, "another training begins anew"
     kept.remove()
     kept.remove()
@@ -79,7 +79,7 @@ def test_every_regulariser_with_every_objective(
     without = tiny(objective, architecture=architecture, epochs=3)
     recipe = without.model_validate({**without.model_dump(), "regularisers": [REGULARISERS[regulariser]]})
     goes_on(recipe, 2, data, tmp_path)
-    first, second = (train(one, *data, device=CPU).state_dict() for one in (recipe, without))
+    first, second = (fit(one, *data, device=CPU).state_dict() for one in (recipe, without))
     assert not all(torch.equal(first[key], second[key]) for key in second)
 
 

@@ -18,7 +18,7 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import load_model
 from robcert.nn.nonexpansive import constraints
-from robcert.training import Checkpoint, Epoch, measure, train, train_model
+from robcert.training import Checkpoint, Epoch, fit, measure, train
 from robcert.training import optimiser as optimiser_of
 from robcert.training import precision as precision_of
 from robcert.training.adversary import norms, perturb, start
@@ -39,15 +39,15 @@ def data() -> tuple[Any, Any]:
 def test_learns_and_repeats_itself(objective: str, precision: str, data: tuple[Any, Any]) -> None:
     epochs: list[Epoch] = []
     before = torch.random.get_rng_state()
-    net = train(tiny(objective, precision=precision), *data, device=CPU, report=epochs.append)
+    net = fit(tiny(objective, precision=precision), *data, device=CPU, report=epochs.append)
     assert torch.equal(torch.random.get_rng_state(), before), "the caller's generator is left alone"
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
     assert epochs[-1].accuracy > 0.35, "four epochs are far above chance"
     assert not net.training
     assert list(constraints(net)) == []
     assert {weight.dtype for weight in net.state_dict().values()} == {torch.float32}
-    again = train(tiny(objective, precision=precision), *data, device=CPU)
-    other = train(tiny(objective, precision=precision, seed=1), *data, device=CPU)
+    again = fit(tiny(objective, precision=precision), *data, device=CPU)
+    other = fit(tiny(objective, precision=precision, seed=1), *data, device=CPU)
     first, second, third = (m.state_dict() for m in (net, again, other))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not all(torch.equal(first[key], third[key]) for key in first)
@@ -69,7 +69,7 @@ def test_every_optimiser_moves_all_that_is_trained(name: str, data: tuple[Any, A
 def test_muon_learns(data: tuple[Any, Any]) -> None:
     epochs: list[Epoch] = []
     recipe = tiny("l2nnn", optimiser={"name": "muon", "learning_rate": 5e-2})
-    train(recipe, *data, device=CPU, report=epochs.append)
+    fit(recipe, *data, device=CPU, report=epochs.append)
     assert epochs[-1].accuracy > 0.35, "four epochs are far above chance"
 
 
@@ -96,7 +96,7 @@ def test_muon_moves_a_matrix_by_its_rate_in_every_direction(
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_trained_l2nnns_are_nonexpansive(divide: str, precision: str, data: tuple[Any, Any]) -> None:
     objective = {**OBJECTIVES["l2nnn"], "divide": divide}
-    net = train(tiny("l2nnn", objective=objective, precision=precision), *data, device=CPU).double()
+    net = fit(tiny("l2nnn", objective=objective, precision=precision), *data, device=CPU).double()
     x = data[1].x.double()
     generator = torch.Generator().manual_seed(0)
     for scale in (1e-3, 0.1, 1.0):
@@ -139,14 +139,14 @@ def test_muon_stays_in_float32_where_bfloat16_is_slow(monkeypatch: pytest.Monkey
 def test_divergence_is_an_error_not_a_model(data: tuple[Any, Any]) -> None:
     recipe = tiny(optimiser={"name": "sgd", "learning_rate": 1e30, "schedule": "constant"})
     with pytest.raises(EvaluationError, match=r"the loss became .* in epoch"):
-        train(recipe, *data, device=CPU)
+        fit(recipe, *data, device=CPU)
 
 
 def test_wrong_options_name_the_architecture(data: tuple[Any, Any]) -> None:
     with pytest.raises(UsageError, match=r"'linear' cannot be made .*hiden"):
-        train(tiny(architecture={"name": "linear", "options": {"hiden": 3}}), *data, device=CPU)
+        fit(tiny(architecture={"name": "linear", "options": {"hiden": 3}}), *data, device=CPU)
     with pytest.raises(UsageError, match="Did you mean 'mlp'"):
-        train(tiny(architecture={"name": "mlpp"}), *data, device=CPU)
+        fit(tiny(architecture={"name": "mlpp"}), *data, device=CPU)
 
 
 RECIPE = """
@@ -165,7 +165,7 @@ v = 10.0
 
 def test_what_is_written_loads_with_the_same_logits(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    trained = train_model(tmp_path, device="cpu")
+    trained = train(tmp_path, device="cpu")
     assert trained.path == tmp_path / "weights.safetensors"
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {"recipe.toml", "weights.safetensors", "model.toml", "RESULTS.md", "curves.csv", "curves.svg"}
@@ -180,9 +180,9 @@ def test_what_is_written_loads_with_the_same_logits(tmp_path: Path) -> None:
     assert f"| natural accuracy | {100 * seen.accuracy:.1f} % |" in page
     first = {name: (tmp_path / name).read_bytes() for name in files}
     for suffix in (".pt", ".safetensors"):
-        one = train_model(tmp_path, output=tmp_path / "out" / f"model{suffix}", device="cpu").path
+        one = train(tmp_path, output=tmp_path / "out" / f"model{suffix}", device="cpu").path
         assert torch.equal(load_model(one).module(test.x), loaded.module(test.x))
-    train_model(tmp_path / "recipe.toml", output=tmp_path / "again", device="cpu")
+    train(tmp_path / "recipe.toml", output=tmp_path / "again", device="cpu")
     for name in files - {"recipe.toml"}:
         assert (tmp_path / "again" / name).read_bytes() == first[name], "the same recipe, the same bytes"
 
@@ -191,17 +191,17 @@ def test_the_output_is_checked_before_training(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "recipe.toml").write_text(RECIPE)
     monkeypatch.setattr("robcert.training.run.train", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(UsageError, match=r"ends in '\.onnx'"):
-        train_model(tmp_path, output=tmp_path / "model.onnx")
+        train(tmp_path, output=tmp_path / "model.onnx")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        train_model(tmp_path, output=tmp_path / "file" / "below")
+        train(tmp_path, output=tmp_path / "file" / "below")
     test = load_dataset("digits", n=20)
     np.savez(tmp_path / "one.npz", x=test.x.numpy(), y=test.y.numpy())
     (tmp_path / "one.toml").write_text(f'data = "npz:{tmp_path / "one.npz"}"\n' + RECIPE)
     with pytest.raises(UsageError, match="are its test images"):
-        train_model(tmp_path / "one.toml")
+        train(tmp_path / "one.toml")
     with pytest.raises(UsageError, match="device 'gpu'"):
-        train_model(tmp_path, device="gpu")
+        train(tmp_path, device="gpu")
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "file", "one.npz", "one.toml"}
 
 
@@ -215,29 +215,29 @@ def test_an_interrupted_command_leaves_its_file_and_goes_on(tmp_path: Path, monk
             raise Killed
 
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    expected = train_model(tmp_path, output=tmp_path / "whole", device="cpu").path.read_bytes()
+    expected = train(tmp_path, output=tmp_path / "whole", device="cpu").path.read_bytes()
     monkeypatch.setattr(
         "robcert.training.run.Checkpoint", lambda path, fingerprint: Checkpoint(path, fingerprint, every=0.0)
     )
     for output in (tmp_path / "out", tmp_path / "out.safetensors"):
         with pytest.raises(Killed):
-            train_model(tmp_path, output=output, device="cpu", report=kill)
+            train(tmp_path, output=output, device="cpu", report=kill)
         unfinished = list(tmp_path.rglob("*.training.pt"))
         assert len(unfinished) == 1
         seen: list[Epoch] = []
-        path = train_model(tmp_path, output=output, device="cpu", report=seen.append).path
+        path = train(tmp_path, output=output, device="cpu", report=seen.append).path
         assert [epoch.number for epoch in seen] == [3]
         assert path.read_bytes() == expected
         assert not unfinished[0].exists()
     # A file that cannot be read any more must not be in the way for ever.
     (tmp_path / "out" / ".training.pt").write_bytes(b"PK, then nothing")
-    assert train_model(tmp_path, output=tmp_path / "out", device="cpu").path.read_bytes() == expected
+    assert train(tmp_path, output=tmp_path / "out", device="cpu").path.read_bytes() == expected
 
 
 def test_learning_curves(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)
     seen: list[Epoch] = []
-    train_model(tmp_path, device="cpu", report=seen.append)
+    train(tmp_path, device="cpu", report=seen.append)
     lines = (tmp_path / "curves.csv").read_text().splitlines()
     assert lines[0] == "epoch,loss,accuracy,mean_gap"
     assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx([e.loss for e in seen], rel=1e-5)
@@ -254,7 +254,7 @@ def test_a_network_that_may_expand_promises_nothing(tmp_path: Path) -> None:
     undivided = RECIPE.replace("hidden = [16]", "hidden = [16], divide_before = false")
     for text in (free, undivided):
         (tmp_path / "recipe.toml").write_text(text)
-        results = train_model(tmp_path, output=tmp_path / "out", device="cpu").card.results
+        results = train(tmp_path, output=tmp_path / "out", device="cpu").card.results
         assert not [key for key in results if "half_gap" in key]
         assert "mean_gap" in results
 
@@ -336,7 +336,7 @@ def test_real_images() -> None:
     data = load_dataset(name, split="train", n=n, data_dir=folder if there else None)
     test = load_dataset(name, n=500, data_dir=folder if there else None)
     recipe = tiny(data=name, epochs=2 if there else 10, augmentation={})
-    net = train(recipe, data, test, device=CPU)
+    net = fit(recipe, data, test, device=CPU)
     assert measure(net, test, CPU).accuracy > 0.8
 
 

@@ -121,12 +121,12 @@ def test_l2nnns_are_nonexpansive_layer_by_layer_and_as_a_whole(name: str) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ACCURACY)
 def test_a_fresh_training_gives_the_same_quality(name: str) -> None:
-    from robcert.training import train
+    from robcert.training import fit
 
     recipe = read_recipe(ZOO / name)
     test = images_of(name, None)
     folder = None if recipe.data == "digits" else data_dir()
-    net = train(recipe, load_dataset(recipe.data, split="train", data_dir=folder), test, device=CPU)
+    net = fit(recipe, load_dataset(recipe.data, split="train", data_dir=folder), test, device=CPU)
     card = read_toml(ZOO / name / "model.toml")
     # Another processor or torch rounds otherwise, and training amplifies it: up to ten images of 500, 50 of 10,000.
     within = 0.02 if recipe.data == "digits" else 0.005
