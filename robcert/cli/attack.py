@@ -182,7 +182,6 @@ def attack(
     from robcert.cli.inputs import DataOptions, Foreign, choose_device, load_inputs
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, numbers, write
-    from robcert.engine.gpus import gpus
     from robcert.engine.precision import PRECISIONS
     from robcert.errors import RobcertError, UsageError
     from robcert.reports import renderer_of
@@ -239,7 +238,6 @@ def attack(
             cpu_threads=threads,
             checkpoint_seconds=checkpoint,
             search_precision=search_precision,
-            devices=gpus(choose_device(device)),
         )
     if verify_with is not None:
         from robcert.runs.deployed import verify

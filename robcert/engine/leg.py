@@ -142,6 +142,26 @@ class Leg:
         self.spent.forwards += self.oracle.confirmed + self.verifier.forwards
         self.oracle.confirmed = self.verifier.forwards = 0
 
+    @property
+    def remaining(self) -> int:
+        """How many attacks run or wait."""
+        return self.slots.remaining
+
+    @property
+    def pending(self) -> set[int]:
+        """The positions that run or wait."""
+        waiting = {position for position, _ in self.slots.queue}
+        return waiting.union(self.slots.position[row] for row in self.slots.busy)
+
+    @property
+    def running(self) -> float:
+        """What runs, in attacks: each by the share of a search step that it has spent."""
+        busy = self.slots.busy
+        if not busy:
+            return 0.0
+        whole = max(1, self.attack.iterations)
+        return float((self.oracle.evaluations[busy].float() / whole).clamp_max(0.99).sum())
+
     def snapshot(self) -> Snapshot:
         """Everything that `run` needs to go on."""
         tensors = rows_of(self.problem, self.oracle, self.state)
@@ -279,7 +299,7 @@ class Leg:
                 self.non_finite.add(position)
 
     def fit(self) -> None:
-        """More slots where work came from another leg, fewer where that spares a fifth of them (recorded: half)."""
+        """More slots where more are allowed than before, fewer where that spares a fifth of them (recorded: half)."""
         count, now = self.slots_for(self.slots.remaining), self.slots.count
         if count > now or (count <= 0.8 * now and self.slots.remaining and not self.slots.queue):
             self.resize(count)

@@ -59,12 +59,6 @@ class Slots:
         """Take waiting work on these images out of the queue."""
         self.queue = deque(work for work in self.queue if work[0] not in positions)
 
-    def withdraw(self, position: int) -> list[tuple[int, int]]:
-        """Take the waiting work on one image out of the queue, and return it."""
-        waiting = [work for work in self.queue if work[0] == position]
-        self.drop({position})
-        return waiting
-
     def resize(self, count: int) -> list[int]:
         """Have ``count`` slots, the busy ones first; the old slot of each, and 0 for one that is new.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robcert.engine.crew import Crew
+from robcert.engine.leg import Leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.reporter import Reporter
@@ -49,10 +49,10 @@ class Meter:
         """See `Reporter`."""
         self._reporter.stage(eps, work)
 
-    def look(self, crew: Crew) -> None:
+    def look(self, leg: Leg) -> None:
         """See `Reporter`."""
-        self._mark(crew.spent.forwards)
-        self._reporter.look(crew)
+        self._mark(leg.spent.forwards)
+        self._reporter.look(leg)
 
     def leg_done(self, record: LegRecord) -> None:
         """See `Reporter`."""

@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from robcert.engine.crew import Crew
+from robcert.engine.leg import Leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list, opened
@@ -70,9 +70,9 @@ class ConsoleReporter:
             self.progress.remove_task(self.task)
         self.task = self.progress.add_task(what, total=work, rate="")
 
-    def look(self, crew: Crew) -> None:
+    def look(self, leg: Leg) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        steps = crew.steps
+        steps = leg.steps
         if steps.refused is not None:
             self._once(f"{self.name}: no CUDA graph, steps run one by one: {steps.refused}")
         if steps.fusing is not None:
@@ -83,9 +83,9 @@ class ConsoleReporter:
         if self.task is None or self.progress.disable or now - self.shown < _APART:
             return
         self.shown = now
-        rate = crew.spent.backwards / crew.spent.seconds if crew.spent.seconds else 0.0
+        rate = leg.spent.backwards / leg.spent.seconds if leg.spent.seconds else 0.0
         # An attack in its slot counts by the share of a search step that it has spent, so the bar moves on long legs.
-        self.progress.update(self.task, completed=round(crew.left + crew.running), rate=f"{rate:,.0f} iterations/s")
+        self.progress.update(self.task, completed=round(leg.left + leg.running), rate=f"{rate:,.0f} iterations/s")
 
     def _once(self, text: str) -> None:
         if text not in self.said:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from robcert.certificates import certificates
 from robcert.data.check import check_images
 from robcert.engine.plateau import FLAT
@@ -42,7 +40,6 @@ def attack(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     search_precision: SearchPrecision = "auto",
     enough: Enough | None = None,
-    devices: Sequence[str | torch.device] = (),
 ) -> RunRecord:
     """Attack one or several models and say what held.
 
@@ -71,8 +68,6 @@ def attack(
             finds is confirmed by the float32 network either way. With "float32" and ``cpu_threads`` nothing is chosen
             by the clock, so two runs find the same points to the last bit.
         enough: ends the run of a model early, see `robcert.runs.early`.
-        devices: GPUs that share the images of every leg, the first that of the models and the data; by default that
-            one alone.
 
     Returns:
         The record: verdicts of all images, legs, plateau, warnings.
@@ -111,8 +106,7 @@ def attack(
     told = reporter or Silent()
     for note in notes:
         told.note(note)
-    others = tuple(torch.device(device) for device in devices)
-    return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough, others)
+    return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough)
 
 
 def _check_fit(model: LoadedModel, data: Dataset, threat: Threat) -> None:

@@ -35,7 +35,6 @@ def execute(
     cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     enough: Enough | None = None,
-    devices: tuple[torch.device, ...] = (),
 ) -> RunRecord:
     """Run a spec to its end, from wherever an earlier run of it stopped.
 
@@ -50,7 +49,6 @@ def execute(
         checkpoint_seconds: how much work kill -9 may cost.
         enough: asked after the certificates and whenever an image was broken, for each model; what it answers ends
             the run of that model, which the same spec can take up again (`ModelRecord.stopped`).
-        devices: that share the images of every leg, the first that of the models; empty: that one alone.
 
     Raises:
         UsageError: the directory holds another run; an attack does not fit.
@@ -69,9 +67,7 @@ def execute(
         with threads(count), polite_interrupts() as interrupted:
             # Who waits for an early end wants few images at once: those in the slots are searched when it comes.
             widen = batch_size is None and enough is None
-            runner = Runner(
-                data, spec, threat, plan, store, reporter, slots, devices, widen, checkpoint_seconds, interrupted
-            )
+            runner = Runner(data, spec, threat, plan, store, reporter, slots, widen, checkpoint_seconds, interrupted)
             runner.enough = enough
             record = _record(spec, data, directory, [])
             for number, model in enumerate(models):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from robcert.attacks import Attack
 from robcert.bracket import Bracket
-from robcert.engine.crew import Crew
 from robcert.engine.leg import Leg
 from robcert.engine.precision import Lowered
-from robcert.engine.snapshot import Snapshot
+from robcert.engine.snapshot import Snapshot, of_one_leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.reporter import Reporter
 from robcert.runs.stages import Done, Stage, bring_closer, last_chance, stages
@@ -22,28 +19,25 @@ from robcert.types import Batch, Goal, LoadedModel, Threat
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a worker needs on its device."""
+class Forms:
+    """A model, and the forms in which its legs search it.
+
+    Attributes:
+        layout: in the memory format that is faster here.
+        search: the copy in bfloat16, or None.
+    """
 
     model: LoadedModel
-    images: Batch
     layout: nn.Module | None
     search: Lowered | None
-
-    def on(self, device: torch.device) -> Place:
-        """A copy there."""
-        images = Batch(*(tensor.to(device) for tensor in (self.images.x, self.images.y, self.images.index)))
-        layout = None if self.layout is None else copy.deepcopy(self.layout).to(device)
-        search = None if self.search is None else copy.deepcopy(self.search).to(device)
-        module = copy.deepcopy(self.model.module).to(device)
-        return Place(replace(self.model, module=module), images, layout, search)
 
 
 class StagedLeg:
     """One leg of a plan.
 
     Args:
-        places: one a device.
+        forms: of the model.
+        images: of the run.
         plan: which leg, and ``attack`` what it runs.
         attack: with its options.
         threat: all budgets of the run.
@@ -60,7 +54,8 @@ class StagedLeg:
 
     def __init__(
         self,
-        places: list[Place],
+        forms: Forms,
+        images: Batch,
         plan: LegPlan,
         attack: Attack,
         threat: Threat,
@@ -71,15 +66,16 @@ class StagedLeg:
         reporter: Reporter,
         snapshot: Snapshot | None = None,
     ) -> None:
-        self.places, self.plan, self.attack, self.threat, self.seed = places, plan, attack, threat, seed
+        self.forms, self.images = forms, images
+        self.plan, self.attack, self.threat, self.seed = plan, attack, threat, seed
         self.bracket, self.width, self.reporter = bracket, width, reporter
-        self.snapshot = snapshot
+        self.snapshot = None if snapshot is None else of_one_leg(snapshot)
         self.stages = stages(goal, threat)
         each = [Stage("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps]
         self.done = Done([one.entrants(bracket) for one in each]) if snapshot is None else Done.before(snapshot)
-        self.crew: Crew | None = None
+        self.leg: Leg | None = None
 
-    def run(self, look: Callable[[Crew], None]) -> None:
+    def run(self, look: Callable[[Leg], None]) -> None:
         """Run to the end; ``look`` is called between two looks, when what it is given can be saved."""
         while self.done.stages < len(self.stages):
             self._stage(self.stages[self.done.stages], look)
@@ -88,18 +84,18 @@ class StagedLeg:
     @property
     def finished(self) -> int:
         """How many images were attacked to the end of the leg, where it is ended now."""
-        left = set[int]() if self.crew is None else self.crew.pending
+        left = set[int]() if self.leg is None else self.leg.pending
         left = left.union(*(stage.within_reach(self.bracket) for stage in self.stages[self.done.stages + 1 :]))
         return len(self.done.entered - left)
 
-    def _stage(self, stage: Stage, look: Callable[[Crew], None]) -> None:
+    def _stage(self, stage: Stage, look: Callable[[Leg], None]) -> None:
         snapshot, self.snapshot = self.snapshot, None
         if self.done.stages == 0:
             if snapshot is None:
                 self.done.begin(stage.entrants(self.bracket))
             self._attack(stage, self.done.entering, snapshot, look)
             return
-        model, images, bracket = self.places[0].model, self.places[0].images, self.bracket
+        model, images, bracket = self.forms.model, self.images, self.bracket
         if snapshot is None:
             near = stage.within_reach(self.bracket)
             self.done.begin(near)
@@ -113,40 +109,36 @@ class StagedLeg:
         self.done.pay(bring_closer(model, self.threat, images, bracket, broke, self.width))
 
     def _attack(
-        self, stage: Stage, entering: list[int], snapshot: Snapshot | None, look: Callable[[Crew], None]
+        self, stage: Stage, entering: list[int], snapshot: Snapshot | None, look: Callable[[Leg], None]
     ) -> None:
-        crew = Crew(self._worker(stage), entering, self.plan.restarts, len(self.places), snapshot)
-        self.crew = crew
+        leg = self._leg(stage, entering, snapshot)
+        self.leg = leg
         if self.done.stages == 0:
-            self.reporter.leg(self.places[0].model.name, self.plan, crew.work)
+            self.reporter.leg(self.forms.model.name, self.plan, leg.work)
         else:
-            self.reporter.stage(stage.threat.largest, crew.work)
+            self.reporter.stage(stage.threat.largest, leg.work)
         try:
             if snapshot is not None:
-                look(crew)
-            crew.run(look)
+                look(leg)
+            leg.run(look)
         finally:
-            self.done.note(crew)
+            self.done.note(leg)
 
-    def _worker(self, stage: Stage) -> Callable[[int, list[int], Snapshot | None], Leg]:
-        def leg(worker: int, share: list[int], snapshot: Snapshot | None) -> Leg:
-            place = self.places[worker % len(self.places)]
-            return Leg(
-                model=place.model,
-                attack=self.attack,
-                name=self.plan.attack,
-                images=place.images,
-                bracket=self.bracket,
-                threat=stage.threat,
-                goal=stage.goal,
-                seed=self.seed,
-                entrants=share,
-                restarts=self.plan.restarts,
-                slots=self.width,
-                snapshot=snapshot,
-                search=place.search,
-                layout=place.layout,
-                anew=self.done.stages > 0,
-            )
-
-        return leg
+    def _leg(self, stage: Stage, entering: list[int], snapshot: Snapshot | None) -> Leg:
+        return Leg(
+            model=self.forms.model,
+            attack=self.attack,
+            name=self.plan.attack,
+            images=self.images,
+            bracket=self.bracket,
+            threat=stage.threat,
+            goal=stage.goal,
+            seed=self.seed,
+            entrants=entering,
+            restarts=self.plan.restarts,
+            slots=self.width,
+            snapshot=snapshot,
+            search=self.forms.search,
+            layout=self.forms.layout,
+            anew=self.done.stages > 0,
+        )

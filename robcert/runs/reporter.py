@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from robcert.engine.crew import Crew
+from robcert.engine.leg import Leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 
@@ -24,7 +24,7 @@ class Reporter(Protocol):
         """The leg goes on at one of several budgets, with so many attacks."""
         ...
 
-    def look(self, crew: Crew) -> None:
+    def look(self, leg: Leg) -> None:
         """Several times a second: the running leg."""
         ...
 
@@ -49,7 +49,7 @@ class Silent:
     def stage(self, eps: float, work: int) -> None:
         """See `Reporter`."""
 
-    def look(self, crew: Crew) -> None:
+    def look(self, leg: Leg) -> None:
         """See `Reporter`."""
 
     def leg_done(self, record: LegRecord) -> None:

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from robcert.bracket import Bracket
-from robcert.engine.crew import Crew
 from robcert.engine.expectation import averaged, single_draw
 from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
+from robcert.engine.leg import Leg
 from robcert.engine.precision import PRECISIONS, Lowered, search_network
 from robcert.engine.width import wide_enough
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
@@ -21,7 +20,7 @@ from robcert.runs.checks import check_answers, check_unbounded
 from robcert.runs.contests import Rerun, contests
 from robcert.runs.early import Enough, Stopped
 from robcert.runs.images import clean_logits
-from robcert.runs.legs import Place, StagedLeg
+from robcert.runs.legs import Forms, StagedLeg
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import (
     exported,
@@ -53,7 +52,6 @@ class Runner:
         store: RunStore | None,
         reporter: Reporter,
         slots: int,
-        devices: tuple[torch.device, ...],
         widen: bool,
         checkpoint_seconds: float,
         interrupted: Callable[[], bool],
@@ -63,8 +61,6 @@ class Runner:
         self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
         self.images = Batch(data.x, data.y, data.index)
         self.slots, self.width = slots, slots
-        # The draws of a random network come from one stream.
-        self.devices = devices if spec.eot == 1 else ()
         self.widen = widen
         self.enough: Enough | None = None
         self.before_attacks: list[int] = []
@@ -157,17 +153,16 @@ class Runner:
         attempt: Attempt,
     ) -> str | None:
         """Run the legs that are left; why they were ended early, or None."""
-        places: list[Place] = []
+        forms: Forms | None = None
         for k in range(len(progress.legs), len(self.plan)):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
-            if not places:
+            if forms is None:
                 layout, self.search = self._forms(number, model)
                 self.width = self._width(number, self.search or layout)
-                place = Place(model, self.images, layout, self.search)
-                places = [place, *(place.on(device) for device in self.devices[1:])]
-            record, signs, stopped = self._leg(number, model, places, k, bracket, progress)
+                forms = Forms(model, layout, self.search)
+            record, signs, stopped = self._leg(number, forms, k, bracket, progress)
             self._contradictions(number, model, bracket, attempt)
             progress.legs.append(record)
             progress.notes.append(signs)
@@ -271,8 +266,7 @@ class Runner:
     def _leg(
         self,
         number: int,
-        model: LoadedModel,
-        places: list[Place],
+        forms: Forms,
         k: int,
         bracket: Bracket,
         progress: Progress,
@@ -281,7 +275,8 @@ class Runner:
         # Not from the bracket: what this leg found before it was interrupted is newly broken by this leg.
         standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
         leg = StagedLeg(
-            places,
+            forms,
+            self.images,
             plan,
             build(plan, self.threat.norm, self.spec.options),
             self.threat,
@@ -294,21 +289,21 @@ class Runner:
         )
         saved = time.monotonic()
 
-        def look(crew: Crew) -> None:
+        def look(running: Leg) -> None:
             nonlocal saved
             stop = self.interrupted()
-            reason = self._seen_enough(bracket) if crew.remaining else None
+            reason = self._seen_enough(bracket) if running.remaining else None
             due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
-            if self.store and crew.remaining and due:
-                self.store.checkpoint(number, k, bracket, leg.done.with_crew(crew))
+            if self.store and running.remaining and due:
+                self.store.checkpoint(number, k, bracket, leg.done.with_leg(running))
                 saved = time.monotonic()
-            if stop and crew.remaining:
+            if stop and running.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
                 raise Interrupted(
-                    f"interrupted during {plan} of {model.name}; {kept}",
+                    f"interrupted during {plan} of {forms.model.name}; {kept}",
                     "Run the same command again to go on",
                 )
-            self.reporter.look(crew)
+            self.reporter.look(running)
             if reason is not None:
                 raise Stopped(reason)
 

@@ -16,10 +16,10 @@ from typing import Any
 from robcert.attacks.protocol import NEAR, Attack
 from robcert.bracket import Bracket, Provenance
 from robcert.engine.boundary import towards_clean
-from robcert.engine.crew import Crew
 from robcert.engine.drawn import draw_inside
 from robcert.engine.ending import has_last_chance
 from robcert.engine.expectation import draws_of
+from robcert.engine.leg import Leg
 from robcert.engine.snapshot import Snapshot, Spent
 from robcert.engine.verifier import Verifier
 from robcert.types import Batch, Goal, LoadedModel, Threat
@@ -94,9 +94,9 @@ class Done:
             signs={name: set(found) for name, found in meta["signs"].items()},
         )
 
-    def with_crew(self, crew: Crew) -> Snapshot:
+    def with_leg(self, leg: Leg) -> Snapshot:
         """The snapshot of the running stage, and what went before it."""
-        snapshot = crew.snapshot()
+        snapshot = leg.snapshot()
         before: dict[str, Any] = {
             **vars(self),
             "entered": sorted(self.entered),
@@ -110,11 +110,11 @@ class Done:
         self.entering = entering
         self.entered.update(entering)
 
-    def note(self, crew: Crew) -> None:
-        """What a crew has spent and noted."""
-        self.pay(crew.spent)
+    def note(self, leg: Leg) -> None:
+        """Add what a stage has spent and noted."""
+        self.pay(leg.spent)
         for name, found in self.signs.items():
-            found.update(crew.sign(name))
+            found.update(getattr(leg, name))
 
     def pay(self, spent: Spent) -> None:
         """Add to what it took."""

@@ -12,7 +12,7 @@ from robcert.engine.slots import IDLE, Slots
 
 
 class Bookkeeping(RuleBasedStateMachine):
-    """Fill, end, decide, withdraw, shrink and grow in any order, beside a model that is only sets."""
+    """Fill, end, decide, shrink and grow in any order, beside a model that is only sets."""
 
     @initialize(images=st.integers(0, 30), restarts=st.integers(1, 4), count=st.sampled_from([1, 8, 16, 32]))
     def begin(self, images: int, restarts: int, count: int) -> None:
@@ -52,13 +52,6 @@ class Bookkeeping(RuleBasedStateMachine):
         self.slots.free(rows)
         self.slots.drop({image})
         self.decided.add(image)
-
-    @rule(image=st.integers(0, 30))
-    def withdraw(self, image: int) -> None:
-        waiting = self.slots.withdraw(image)
-        assert all(work[0] == image for work in waiting)
-        assert all(work[0] != image for work in self.slots.queue)
-        self.slots.queue.extend(waiting)
 
     @precondition(lambda self: not self.slots.queue)
     @rule(spare=st.integers(0, 20))

@@ -13,7 +13,7 @@ from robcert.attacks.pgd import PGD
 from robcert.attacks.square import Square
 from robcert.bracket import Bracket, Example, Provenance
 from robcert.data import load_dataset
-from robcert.engine.crew import Crew
+from robcert.engine.leg import Leg
 from robcert.engine.verifier import Verifier
 from robcert.network import load_model
 from robcert.runs import stages
@@ -81,7 +81,7 @@ class _Dies(Silent):
     def stage(self, eps: float, work: int) -> None:
         self.staged += 1
 
-    def look(self, crew: Crew) -> None:
+    def look(self, leg: Leg) -> None:
         if self.staged >= 2:
             self.left -= 1
             if self.left < 0:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import robcert
-from robcert.engine.crew import Crew
+from robcert.engine.leg import Leg
 from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageError
 from robcert.runs import files, store
 from robcert.runs.files import write_atomically
@@ -57,7 +57,7 @@ class Stops(Silent):
     def __init__(self, at: int, error: BaseException) -> None:
         self.left, self.error = at, error
 
-    def look(self, crew: Crew) -> None:
+    def look(self, leg: Leg) -> None:
         self.left -= 1
         if self.left == 0:
             raise self.error
@@ -82,7 +82,7 @@ def test_the_same_command_again_runs_nothing(
     model: LoadedModel, data: Dataset, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attack(model, data, tmp_path / "r")
-    monkeypatch.setattr(Crew, "run", lambda *_: pytest.fail("it attacked again"))
+    monkeypatch.setattr(Leg, "run", lambda *_: pytest.fail("it attacked again"))
     assert verdicts(attack(model, data, tmp_path / "r")) == whole
     names = {path.name for path in (tmp_path / "r").iterdir()}
     assert not [name for name in names if name.startswith("state-") or name.endswith(".tmp")]
@@ -188,7 +188,7 @@ def test_ctrl_c_saves_and_continues(model: LoadedModel, data: Dataset, tmp_path:
     class Presses(Silent):
         looks = 0
 
-        def look(self, crew: Crew) -> None:
+        def look(self, leg: Leg) -> None:
             self.looks += 1
             if self.looks == 7:
                 import signal
