@@ -177,6 +177,12 @@ UNREADABLE: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "gathered images": ([("GatherND", ["x", "i"], ["y"], {})], {"i": np.array([[0], [0]])}, "some of the images"),
     "places outside": ([("Transpose", ["x"], ["t"], {"perm": [1, 2, 0, 3]}), ("GatherND", ["t", "i"], ["y"], {})],
                        {"i": np.array([[0, 4]])}, r"outside of \[1, 4\] entries"),
+    "a place twice": ([("ScatterND", ["w", "i", "v"], ["z"], {}), ("Add", ["x", "z"], ["y"], {})],
+                      {"w": np.zeros((4, 4), np.float32), "i": np.array([[1], [1]]), "v": np.ones((2, 4), np.float32)},
+                      "a place is written twice"),
+    "scattered sums": ([("ScatterND", ["w", "i", "v"], ["z"], {"reduction": "add"}), ("Add", ["x", "z"], ["y"], {})],
+                       {"w": np.zeros((4, 4), np.float32), "i": np.array([[1]]), "v": np.ones((1, 4), np.float32)},
+                       "reduction"),
     "batches of places": ([("GatherND", ["x", "i"], ["y"], {"batch_dims": 1})], {"i": np.array([[0]])}, "batch_dims is 1"),
 }  # fmt: skip
 

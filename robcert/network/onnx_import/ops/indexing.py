@@ -115,6 +115,24 @@ def gather_nd(node: Node) -> Apply:
     """Slices at places of the first axes, by constant indices: each row of the last axis of the indices is a place."""
     if node.get("batch_dims", 0):
         node.refuse(f"batch_dims is {node.get('batch_dims')}, and only 0 is known")
+    depth, places = _places(node)
+    return apply(_gather_nd, node.x, depth, places.reshape(-1).tolist(), list(places.shape))
+
+
+@op("ScatterND", 11, 13, 16, 18)
+def scatter_nd(node: Node) -> Apply:
+    """A tensor with other slices at places of its first axes, by constant indices."""
+    if node.get("reduction", "none") not in ("none", b"none"):
+        node.refuse(f"reduction is {node.get('reduction')!r}, and only none is known")
+    depth, places = _places(node)
+    flat = places.reshape(-1)
+    if len(flat.unique()) < len(flat):
+        node.refuse("a place is written twice")
+    return apply(_scatter_nd, node.x, node.input(2), depth, flat.tolist())
+
+
+def _places(node: Node) -> tuple[int, Tensor]:
+    """How many axes the constant indices of a node go through, and the places (int64) in these axes made one."""
     index = node.tensor(1, "indices").long()
     if index.dim() == 0 or not 1 <= index.shape[-1] <= node.x.rank:
         node.refuse(f"its indices have shape {tuple(index.shape)}, its tensor has {node.x.rank} axes")
@@ -125,8 +143,13 @@ def gather_nd(node: Node) -> Apply:
     if index.numel() and bool(((index < -sizes) | (index >= sizes)).any()):
         node.refuse(f"an index is outside of {sizes.tolist()} entries")
     steps = torch.tensor([int(sizes[axis + 1 :].prod()) for axis in range(depth)])
-    places = ((index % sizes.clamp(min=1)) * steps).sum(-1)
-    return apply(_gather_nd, node.x, depth, places.reshape(-1).tolist(), list(places.shape))
+    return depth, ((index % sizes.clamp(min=1)) * steps).sum(-1)
+
+
+def _scatter_nd(x: Tensor, updates: Tensor, depth: int, places: list[int]) -> Tensor:
+    flat = x.flatten(0, depth - 1)
+    index = torch.tensor(places, dtype=torch.int64, device=x.device)
+    return flat.index_copy(0, index, updates.reshape(-1, *flat.shape[1:])).unflatten(0, x.shape[:depth])
 
 
 def _gather_nd(x: Tensor, depth: int, places: list[int], shape: list[int]) -> Tensor:
