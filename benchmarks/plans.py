@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from robcert import attack
-from robcert.attacks.objectives import margin
+from robcert.criterion import margin
 from robcert.data import load_dataset
 from robcert.engine.allocator import keep_memory
 from robcert.math.norms import distance

@@ -146,7 +146,7 @@ class APGD:
         x = (problem.x + state.delta).clamp_(low, high)
         late = 2 * state.iteration >= self.iterations
         evaluation = oracle.value_and_grad(
-            choose(self.objective, problem.restart, late, aim(problem, self.targeted)), x
+            choose(self.objective, problem.restart, late, aim(problem, self.targeted), problem.criterion), x
         )
         if self.objective == "alternate":
             state = self._forget(problem, state, late)

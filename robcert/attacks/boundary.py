@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin
 from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import per_image, vector_norm
@@ -119,11 +118,11 @@ class Boundary:
         starting = not oracle.on_host or bool(searching.any())  # most of the time all walk
         if starting:
             first = torch.where(per_image(searching, first), _noise(problem, state.iteration), first)
-        first_wrong = margin(oracle.logits(first), problem.y) > 0
+        first_wrong = problem.criterion.margin(oracle.logits(first), problem.y) > 0
         second = torch.where(per_image(walking, towards), towards, first)
         if starting:
             second = torch.where(per_image(searching, second), _noise(problem, state.iteration + 0.5), second)
-        second_wrong = margin(oracle.logits(second), problem.y) > 0
+        second_wrong = problem.criterion.margin(oracle.logits(second), problem.y) > 0
 
         # A start is the first draw that is wrong; the line to the image keeps a wrong end and a right one.
         clean = torch.where(per_image(bisecting & ~first_wrong, middle), middle, state.clean)

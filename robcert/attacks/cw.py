@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin, towards_margin
+from robcert.attacks.objectives import towards_margin
 from robcert.attacks.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, step_on, to_box
@@ -147,7 +147,7 @@ class CW:
         x = torch.add(scalar + (low + half), tanh, alpha=half)
         infinity = problem.threat.norm == "linf"
         target = aim(problem, self.targeted)
-        objective = margin if target is None else partial(towards_margin, target=target)
+        objective = problem.criterion.margin if target is None else partial(towards_margin, target=target)
         evaluation = oracle.value_and_grad(objective, self._clamp(problem, state.tau, x) if infinity else x)
         gap = (self.confidence + evaluation.doubt - evaluation.value).clamp_min(0)
         fooled = gap <= 0

@@ -84,10 +84,12 @@ class DDN:
         """One step along the gradient, one change of the radius."""
         low, high = problem.threat.box
         late = 2 * state.iteration >= self.iterations
-        evaluation = oracle.value_and_grad(choose(self.objective, problem.restart, late), problem.x + state.delta)
+        evaluation = oracle.value_and_grad(
+            choose(self.objective, problem.restart, late, criterion=problem.criterion), problem.x + state.delta
+        )
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
         gamma = max(self.gamma, min(_REACH / self.iterations, 0.5)) * (1 + 29 * wave) / 30
-        fooled = fooled_at(evaluation, problem.y)
+        fooled = fooled_at(evaluation, problem)
         radius = state.radius * torch.where(fooled, 1 - gamma, 1 + gamma)
         length = problem.threat.largest * (0.01 + 0.99 * wave)
         delta = state.delta + per_image(length, state.delta) * steepest(evaluation.gradient, "l2")

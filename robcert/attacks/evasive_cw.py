@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin
 from robcert.attacks.options import COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, tens, to_box
@@ -131,7 +130,7 @@ class EvasiveCW:
         half = (high - low) / 2
         tanh = torch.tanh(state.w)
         x = low + half + half * tanh
-        evaluation = oracle.value_and_grad(margin, x)
+        evaluation = oracle.value_and_grad(problem.criterion.margin, x)
         steep = oracle.hvp(answer_loss, x, lambda gradient: 2 * gradient)
         gap = (-evaluation.value).clamp_min(0)
         size = vector_norm(steep.gradient, "l2").square()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin, towards_margin
+from robcert.attacks.objectives import towards_margin
 from robcert.attacks.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.targets import target_of
@@ -100,7 +100,7 @@ class FAB:
         alpha = per_image(alpha, x)
         moved = (1 - alpha) * (state.delta + self.eta * closer) + alpha * self.eta * straight
         after = (problem.x + finite(moved)).clamp_(low, high)
-        fooled = margin(oracle.logits(after), problem.y) > 0
+        fooled = problem.criterion.margin(oracle.logits(after), problem.y) > 0
         delta = after - problem.x
         delta = torch.where(per_image(fooled, x), self.beta * delta, delta)
         return replace(state, delta=delta, iteration=state.iteration + 1)

@@ -59,7 +59,7 @@ class FGSM:
         """Go to the surface of the ball, then inside the box; then look at that point, and stay."""
         threat = problem.threat
         gradient = oracle.value_and_grad(
-            choose(self.objective, problem.restart, torch.zeros_like(state.done)), state.x
+            choose(self.objective, problem.restart, torch.zeros_like(state.done), criterion=problem.criterion), state.x
         ).gradient
         low, high = threat.box
         room = torch.where(gradient > 0, problem.x < high, problem.x > low)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin
 from robcert.attacks.options import BETWEEN, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.steepest import steepest
@@ -90,7 +89,7 @@ class FMN:
         """One change of the radius, one step along the gradient of the margin."""
         threat = problem.threat
         low, high = threat.box
-        evaluation = oracle.value_and_grad(margin, (problem.x + state.delta).clamp_(low, high))
+        evaluation = oracle.value_and_grad(problem.criterion.margin, (problem.x + state.delta).clamp_(low, high))
         fooled = evaluation.value > 0
         size = vector_norm(state.delta, threat.norm)
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))

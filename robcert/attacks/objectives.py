@@ -12,20 +12,11 @@ from torch import Tensor
 
 from robcert.attacks.protocol import Objective
 from robcert.attacks.targets import pick
+from robcert.criterion import MISCLASSIFIED, Criterion, margin
 from robcert.errors import UsageError, did_you_mean
 
 TEMPERATURE = 8.0
 """Distance, in nats, that `cross_entropy` puts between the largest logit and the middle one."""
-
-
-def others_max(logits: Tensor, y: Tensor) -> Tensor:
-    """The largest logit of a class other than the label: (n,)."""
-    return logits.scatter(1, y.view(-1, 1), float("-inf")).amax(dim=1)
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    r""":math:`\max_{j \ne y} z_j - z_y`: positive where the image is misclassified (Carlini & Wagner 2017, f6)."""
-    return others_max(logits, y) - logits.gather(1, y.view(-1, 1)).squeeze(1)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -108,7 +99,7 @@ TARGETED = {
 }
 
 
-def alternate(restart: Tensor, late: Tensor) -> Objective:
+def alternate(restart: Tensor, late: Tensor, margin: Objective = margin) -> Objective:
     """Cross-entropy, then the margin; each gets past maxima in which the other stops.
 
     Even restarts change from the first to the second in the middle, odd ones climb the margin from the start.
@@ -116,6 +107,7 @@ def alternate(restart: Tensor, late: Tensor) -> Objective:
     Args:
         restart: (n,) int64, the restart of each image.
         late: (n,) bool, whether an image is in the second half of its iterations.
+        margin: of the criterion.
     """
     early = (restart % 2 == 0) & ~late
 
@@ -125,10 +117,14 @@ def alternate(restart: Tensor, late: Tensor) -> Objective:
     return objective
 
 
-def choose(name: str, restart: Tensor, late: Tensor, target: Tensor | None = None) -> Objective:
+def choose(
+    name: str, restart: Tensor, late: Tensor, target: Tensor | None = None, criterion: Criterion = MISCLASSIFIED
+) -> Objective:
     """The objective of that name, untargeted or towards ``target`` (n,); see `alternate` for the other arguments."""
     if target is None:
-        return alternate(restart, late) if name == "alternate" else OBJECTIVES[name]
+        if name == "alternate":
+            return alternate(restart, late, criterion.margin)
+        return criterion.margin if name == "margin" else OBJECTIVES[name]
     if name == "alternate":
         return lambda logits, y: torch.where(
             late, towards_margin(logits, y, target), towards_cross_entropy(logits, y, target)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import margin
 from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
@@ -76,7 +75,7 @@ class PDPGD:
         """One proximal step, one dual step."""
         low, high = problem.threat.box
         x = (problem.x + state.delta).clamp_(low, high)
-        evaluation = oracle.value_and_grad(margin, x)
+        evaluation = oracle.value_and_grad(problem.criterion.margin, x)
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
         # Only entries that can move tell the scale: a large gradient at the edge of the box is of no use.
         room = torch.where(evaluation.gradient > 0, x < high, x > low)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
-from robcert.attacks.objectives import check_objective, choose, margin
+from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.steepest import steepest
@@ -113,9 +113,12 @@ class PGD:
         low, high = threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         late = 2 * state.iteration >= self.iterations
-        objective = choose(self.objective, problem.restart, late, aim(problem, self.targeted))
+        objective = choose(self.objective, problem.restart, late, aim(problem, self.targeted), problem.criterion)
         evaluation = oracle.value_and_grad(objective, x)
-        gradient, top = evaluation.gradient, torch.maximum(state.top, margin(evaluation.logits, problem.y))
+        gradient, top = (
+            evaluation.gradient,
+            torch.maximum(state.top, problem.criterion.margin(evaluation.logits, problem.y)),
+        )
         if self.step_size is None:
             progress = state.iteration / self.iterations
             length = state.eps * (0.005 + 0.2475 * (1 + torch.cos(math.pi * progress)))

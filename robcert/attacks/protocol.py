@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from robcert.criterion import MISCLASSIFIED, Criterion
 from robcert.math.norms import per_image
 from robcert.math.rng import SampleRng
 from robcert.types import Goal, Threat, ThreatNorm
@@ -45,13 +46,14 @@ class Problem:
         y: (n,) int64, the labels.
         index: (n,) int64, the index of each image in its data set.
         restart: (n,) int64, which restart this is; 0 starts at the clean image where an attack can.
-        best: (n,) float32, distance of the closest misclassified point found so far by anyone (inf: none).
+        best: (n,) float32, distance of the closest success found so far by anyone (inf: none).
         rivals: (n, classes - 1) int64, the wrong classes of the clean image, the most likely first; filled for
             attacks that say ``targeted``, else 0.
         threat: norm, budgets and box; a budget above the diameter of the box is that diameter here, where squares
             cannot overflow.
         goal: "decide" (is there an example within the budget?) or "minimize" (how close is the closest?).
         seed: the seed of the run.
+        criterion: what counts as success.
     """
 
     x: Tensor
@@ -63,6 +65,7 @@ class Problem:
     threat: Threat
     goal: Goal
     seed: int
+    criterion: Criterion = MISCLASSIFIED
 
     def __post_init__(self) -> None:
         widest = diameter(self.threat, math.prod(self.x.shape[1:]))

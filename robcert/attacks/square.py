@@ -11,7 +11,6 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
-from robcert.attacks.objectives import margin
 from robcert.attacks.options import COUNT, GAP, UP_TO_ONE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.windows import Window, bump, image_shape, window
@@ -102,7 +101,7 @@ class Square:
         """Propose, ask, keep or drop."""
         proposed = self._propose(problem, state)
         low, high = problem.threat.box
-        value = margin(oracle.logits((problem.x + proposed).clamp_(low, high)), problem.y)
+        value = problem.criterion.margin(oracle.logits((problem.x + proposed).clamp_(low, high)), problem.y)
         better = value > state.value
         return replace(
             state,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Evaluation, Problem
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
@@ -19,9 +18,9 @@ def start_of(problem: Problem, share: float = 1.0) -> Tensor:
     return project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
 
 
-def fooled_at(evaluation: Evaluation, y: Tensor) -> Tensor:
-    """(n,) bool: the answer is not the label, whatever a search in low precision may be off by."""
-    return margin(evaluation.logits, y) > evaluation.doubt
+def fooled_at(evaluation: Evaluation, problem: Problem) -> Tensor:
+    """(n,) bool: the answer is a success, whatever a search in low precision may be off by."""
+    return problem.criterion.margin(evaluation.logits, problem.y) > evaluation.doubt
 
 
 def finite(delta: Tensor) -> Tensor:

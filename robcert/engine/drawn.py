@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.objectives import margin
 from robcert.attacks.steepest import steepest
+from robcert.criterion import Criterion
 from robcert.engine.batching import eights, padded
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
@@ -34,7 +34,14 @@ class Drawn:
 
 
 def draw_inside(
-    module: nn.Module, near: Tensor, x: Tensor, y: Tensor, threat: Threat, rounding: float, steps: int
+    module: nn.Module,
+    near: Tensor,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    criterion: Criterion,
+    rounding: float,
+    steps: int,
 ) -> Drawn:
     """The points of largest margin that an ascent from the near misses passes.
 
@@ -43,6 +50,7 @@ def draw_inside(
         near: (n, *shape), misclassified points just outside the largest budget of ``threat``.
         x, y: (n, *shape), (n,), the clean images and their labels.
         threat: norm, budget and box.
+        criterion: what counts as success; its margin is climbed.
         rounding: a margin counts from this share of the largest logit (`robcert.types.LoadedModel`).
         steps: the budget of the attack; so many are taken, at most 300, and none after all images have fallen.
     """
@@ -58,7 +66,7 @@ def draw_inside(
         asked = point.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = module(asked)
-            value = margin(logits, y)
+            value = criterion.margin(logits, y)
             (gradient,) = torch.autograd.grad(value.sum(), asked)
         taken += 1
         value = value.detach().nan_to_num(-float("inf"), -float("inf"), -float("inf"))

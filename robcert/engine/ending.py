@@ -89,6 +89,8 @@ class Ending:
         if not len(rows) or not has_last_chance(self.attack) or self.verifier.guard is not None:
             return verified, 0
         module, most = self.model.module, self.attack.iterations
-        drawn = draw_inside(module, verified.x[rows], x[rows], y[rows], threat, self.model.rounding, most)
+        drawn = draw_inside(
+            module, verified.x[rows], x[rows], y[rows], threat, problem.criterion, self.model.rounding, most
+        )
         tried = self.verifier(drawn.x, x[rows], y[rows])
         return verified.put(rows[tried.accepted], tried.take(tried.accepted)), drawn.steps * len(rows)

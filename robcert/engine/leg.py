@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.bracket import Bracket, Provenance
+from robcert.criterion import MISCLASSIFIED, Criterion
 from robcert.engine.batching import bucket, eights
 from robcert.engine.capture import Recorder, recorder_for
 from robcert.engine.ending import Ending
@@ -57,6 +58,7 @@ class Leg:
         recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
         compiler: what fuses them in a long leg; None: TorchInductor where there is a GPU.
         anew: every search begins as if no example were known, so that it notes its own near misses.
+        criterion: what counts as success.
 
     Raises:
         EvaluationError: the attack needs a gradient, and the network has none.
@@ -82,6 +84,7 @@ class Leg:
         recorder: Recorder | None = None,
         compiler: Compiler | None = None,
         anew: bool = False,
+        criterion: Criterion = MISCLASSIFIED,
     ) -> None:
         self.anew = anew
         check_gradient(model.module, attack.cost.backwards)
@@ -91,8 +94,8 @@ class Leg:
         self.images, self.bracket = images, bracket
         self.threat, self.seed = threat, seed
         self.goal: Goal = goal
-        self.guard = guard
-        self.verifier = Verifier(model, threat, slots, guard)
+        self.guard, self.criterion = guard, criterion
+        self.verifier = Verifier(model, threat, slots, guard, criterion)
         self.ending = Ending(model, attack, self.verifier)
         self.spent = Spent()
         self.entered = len(entrants)
@@ -219,6 +222,7 @@ class Leg:
             threat=self.threat,
             goal=self.goal,
             seed=self.seed,
+            criterion=self.criterion,
         )
 
     def _fill(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
 from robcert.engine.batching import eights, padded
 from robcert.engine.precision import Lowered
@@ -63,6 +62,7 @@ class ModelOracle:
         self.search = search
         self.doubt = search.doubt if search is not None else 0.0
         self.problem = problem
+        self.margin = problem.criterion.margin
         self.rounding = rounding
         self.guard = guard
         self.draws = draws
@@ -116,7 +116,9 @@ class ModelOracle:
         self.backwards += self.draws
         logits = logits.detach()
         size = logits.abs().amax(dim=1)
-        self._note(x.detach(), size, value.detach() if objective is margin else margin(logits, self.problem.y))
+        self._note(
+            x.detach(), size, value.detach() if objective is self.margin else self.margin(logits, self.problem.y)
+        )
         peak = vector_norm(gradient, "linf")
         finite = _finite(peak)
         self.zero_gradients += peak == 0
@@ -132,7 +134,7 @@ class ModelOracle:
         self.forwards += self.draws
         size = logits.abs().amax(dim=1)
         self.non_finite += ~_finite(size)
-        self._note(x, size, margin(logits, self.problem.y))
+        self._note(x, size, self.margin(logits, self.problem.y))
         return logits
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ class ModelOracle:
         return closer.index_put((rows,), self._fools(logits, self.problem.y[rows]))
 
     def _fools(self, logits: Tensor, y: Tensor) -> Tensor:
-        return margin(logits, y) > logits.abs().amax(dim=1) * self.rounding
+        return self.margin(logits, y) > logits.abs().amax(dim=1) * self.rounding
 
     def gradients(self, rows: Tensor, x: Tensor) -> Jacobian:
         """See `robcert.attacks.protocol.Oracle`. Noted once; a row that is not finite becomes 0 (and is counted)."""
@@ -175,7 +177,7 @@ class ModelOracle:
         self.backwards += self.draws * len(found)
         logits = logits.detach()
         size = logits.abs().amax(dim=1)
-        self._note(x.detach(), size, margin(logits, self.problem.y))
+        self._note(x.detach(), size, self.margin(logits, self.problem.y))
         gradients = torch.stack(found, dim=1)
         finite = gradients.isfinite().flatten(2).all(dim=2)
         self.zero_gradients += (gradients == 0).flatten(1).all(dim=1)

@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.objectives import margin
+from robcert.criterion import margin
 from robcert.engine.passes.picture import ReadPicture
 from robcert.engine.rewrites import pass_faster, pool_before_relu
 from robcert.engine.stopwatch import GLANCE, fastest

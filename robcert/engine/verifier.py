@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from robcert.attacks.objectives import margin
 from robcert.bracket import Bracket, Example, Provenance
+from robcert.criterion import MISCLASSIFIED, Criterion
 from robcert.engine.batching import logits_of
 from robcert.engine.expectation import draws_of
 from robcert.engine.oracle import Guard
@@ -70,8 +70,15 @@ class Verifier:
     With a ``guard`` (a detector, see `robcert.engine.oracle.Guard`) a candidate has to get past it too.
     """
 
-    def __init__(self, model: LoadedModel, threat: Threat, slots: int, guard: Guard | None = None) -> None:
-        self.guard = guard
+    def __init__(
+        self,
+        model: LoadedModel,
+        threat: Threat,
+        slots: int,
+        guard: Guard | None = None,
+        criterion: Criterion = MISCLASSIFIED,
+    ) -> None:
+        self.guard, self.criterion = guard, criterion
         self.model = model
         self.threat = threat
         self.slots = slots
@@ -94,7 +101,7 @@ class Verifier:
             far = distance(candidate, x, self.threat.norm)
         logits = logits_of(self.model.module, candidate, self.slots)
         self.forwards += self.draws * int(candidate.shape[0])
-        excess = margin(logits, y) - logits.abs().amax(dim=1) * self.model.rounding
+        excess = self.criterion.margin(logits, y) - logits.abs().amax(dim=1) * self.model.rounding
         # A random network may misclassify a clean image that it had right: that is no perturbation.
         accepted = (excess > 0) & far.isfinite() & (far > 0)
         if self.guard is not None and bool(accepted.any()):

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robcert.attacks.objectives import margin
 from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import diameter
 from robcert.bracket import Bracket
+from robcert.criterion import margin
 from robcert.engine.batching import logits_of
 from robcert.engine.leg import Leg
 from robcert.runs.record import LegRecord, SpentRecord

@@ -155,7 +155,7 @@ def last_chance(
     for some in _chunks(near, slots):
         x, y = images.x[some], images.y[some]
         start = bracket.points(some).to(x.device)
-        drawn = draw_inside(model.module, start, x, y, threat, model.rounding, attack.iterations)
+        drawn = draw_inside(model.module, start, x, y, threat, verifier.criterion, model.rounding, attack.iterations)
         tried = verifier(drawn.x, x, y)
         for row, position in enumerate(some):
             tried.offer(row, bracket, position, Provenance(name, attack.iterations, drawn.steps, 0))

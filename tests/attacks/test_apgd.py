@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from toys import WIDE
 
 from robcert.attacks.apgd import APGD
-from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Problem
 from robcert.attacks.targeted import TargetedAPGD
+from robcert.criterion import margin
 from robcert.engine.oracle import ModelOracle
 from robcert.types import Threat, ThreatNorm
 

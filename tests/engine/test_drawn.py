@@ -10,6 +10,7 @@ from torch import nn
 
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
+from robcert.criterion import MISCLASSIFIED
 from robcert.data import load_dataset
 from robcert.engine import ending
 from robcert.engine.drawn import draw_inside
@@ -32,7 +33,9 @@ def test_a_linear_network_has_its_largest_margin(norm: ThreatNorm, n: int) -> No
     threat = Threat(norm, (0.7,), (-9.0, 9.0))
     most = clean + 0.7 * vector_norm(difference, dual(norm))
     near = x + 1.03 * 0.7 * torch.nn.functional.normalize(torch.randn(n, 12, generator=generator), dim=1)
-    drawn = draw_inside(layer, near, x, y, threat, float("inf"), 300)  # no margin is enough, so it goes to the end
+    drawn = draw_inside(
+        layer, near, x, y, threat, MISCLASSIFIED, float("inf"), 300
+    )  # no margin is enough, so it goes to the end
     assert drawn.steps == 300
     assert drawn.x.shape == x.shape
     logits = layer(drawn.x)

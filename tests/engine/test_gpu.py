@@ -11,8 +11,8 @@ import torch
 from test_capture import EPS, GOALS, build, same
 from toys import REGISTERED, known
 
-from robcert.attacks.objectives import margin
 from robcert.bracket import Bracket
+from robcert.criterion import margin
 from robcert.data import load_dataset
 from robcert.engine.capture import Launched
 from robcert.engine.leg import Leg

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from toys import run_leg
 
-from robcert.attacks.objectives import margin
 from robcert.attacks.protocol import Problem
+from robcert.criterion import margin
 from robcert.data import load_dataset
 from robcert.engine import precision
 from robcert.engine.oracle import ModelOracle
