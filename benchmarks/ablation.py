@@ -227,6 +227,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=11, help="pairs (11)")
     parser.add_argument("--seconds", type=float, default=0.1, help="of each side of a pair (0.1)")
     options = parser.parse_args(arguments)
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2, for the quarters")
     torch.set_num_threads(1)
     rows: list[Row] = []
     for name in options.networks.split(","):
