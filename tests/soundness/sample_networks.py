@@ -30,8 +30,6 @@ LARGEST = 1 << 12
 """Entries of an image or of its logits, at most."""
 MOST = 60
 """So many samples are borrowed from another operator, at most."""
-DRAWN = 2
-"""So many pairs of an operator are in the default tests, at most: what two minutes allow."""
 LAYOUTS = ("front", "first", "front, constants too", "first, constants too")
 """Where the images stand: in front of the argument's axes or along its first one. Where an operator wants the same of
 all tensors, its constants have an axis of images too, along which they repeat."""
@@ -125,9 +123,9 @@ def pairs(operator: str) -> Iterator[Pair]:
 
 
 def drawn(operator: str) -> list[Pair]:
-    """One or two pairs of an operator, the same whatever else there is."""
+    """A tenth of the pairs of an operator, one at least, the same whatever else there is."""
     found = sorted(pairs(operator), key=lambda pair: pair.digest)
-    return found[: min(DRAWN, len(found) // 20 + 1)]
+    return found[: -(-len(found) // 10)]
 
 
 @cache

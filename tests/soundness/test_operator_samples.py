@@ -1,6 +1,6 @@
 """Torch's own samples of every operator that an analysis knows: nothing that is claimed about them is broken.
 
-One or two pairs of each operator; all of them are in benchmarks/operator_samples.py.
+A tenth of the pairs of each operator; all of them are in benchmarks/operator_samples.py.
 """
 
 from __future__ import annotations
