@@ -65,6 +65,7 @@ class Search:
         below: (n,) radii that are certified already; nothing smaller is tried.
         seconds: for each image, on average; None is no limit. What is not decided by then has no certificate.
         seed: of samples.
+        first: the position of the first image in its data set, with which its samples are drawn.
         options: of single methods ("sigma", "samples", "confidence").
     """
 
@@ -75,6 +76,7 @@ class Search:
     below: Tensor | None = None
     seconds: float | None = None
     seed: int = 0
+    first: int = 0
     options: Mapping[str, float] = field(default_factory=dict[str, float])
 
 

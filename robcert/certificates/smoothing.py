@@ -62,7 +62,7 @@ def certify_smoothing(
     prediction = torch.full((len(x),), -1, dtype=torch.int64)
     drawn = 0
     for k in range(len(x)):
-        generator = torch.Generator(device=x.device).manual_seed((search.seed * 1_000_003 + k) % 2**63)
+        generator = torch.Generator(device=x.device).manual_seed((search.seed * 1_000_003 + search.first + k) % 2**63)
         chosen = int(counts(model, x[k], sigma, SELECTION, generator).argmax())
         hits, done = 0, 0
         while done < samples:

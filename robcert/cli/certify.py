@@ -44,13 +44,16 @@ def certify(
     mean: opt.Mean = None,
     std: opt.Std = None,
     bins: Annotated[int, typer.Option(min=0, help="Accuracy in so many bins of images sorted by confidence gap.")] = 0,
-    run: Annotated[
-        Path | None, typer.Option(help="A finished `robcert attack` run: adds attacked accuracy to the bins.")
+    attacks: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="A finished `robcert attack` run: adds attacked accuracy to the bins."),
     ] = None,
     fallback: Annotated[
         str | None, typer.Option(help="Another model, which answers below --switch (hybrid model).")
     ] = None,
     switch: Annotated[str, typer.Option(help="The confidence gap at which to switch, or sweep.")] = "sweep",
+    run: opt.Run = None,
+    threads: opt.TaskThreads = None,
     output_format: opt.ReportFormat = "console",
     output: opt.Output = None,
 ) -> None:
@@ -110,7 +113,9 @@ def certify(
         seed=seed,
         options={"sigma": sigma, "samples": samples, "confidence": confidence},
         bins=bins,
-        attack_run=run,
+        attack_run=attacks,
+        run=run,
+        cpu_threads=threads,
         fallback=other,
         switch=None if switch == "sweep" else numbers(switch, "--switch"),
     )

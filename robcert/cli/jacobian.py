@@ -29,11 +29,16 @@ def jacobian(
     mean: opt.Mean = None,
     std: opt.Std = None,
     device: opt.Device = "auto",
-    run: Annotated[
+    attacks: Annotated[
         Path | None,
-        typer.Option(help="A finished `robcert attack --goal minimize` run: adds rank correlations with distances."),
+        typer.Option(
+            metavar="RUN",
+            help="A finished `robcert attack --goal minimize` run: adds rank correlations with distances.",
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw histograms (.svg, .png), as figure 4 of paper E.")] = None,
+    run: opt.Run = None,
+    threads: opt.TaskThreads = None,
     output_format: opt.ReportFormat = "console",
     output: opt.Output = None,
 ) -> None:
@@ -41,7 +46,7 @@ def jacobian(
 
     The mean is the total variation of the model, the maximum a lower bound of its Lipschitz constant; the bound of
     the graph is an upper one. From one gradient follows an estimate of the distance to misclassification, image by
-    image, and with --run how well that ranks the images.
+    image, and with --attacks how well that ranks the images.
 
     Examples:
 
@@ -66,7 +71,7 @@ def jacobian(
         device,
     )
     with steps("gradients", len(loaded) * len(images)) as advance:
-        record = measure(loaded, images, norm, attack_run=run, advance=advance)
+        record = measure(loaded, images, norm, attack_run=attacks, run=run, cpu_threads=threads, advance=advance)
     if plot is not None:
         from robcert.reports.histograms import draw_jacobians
 

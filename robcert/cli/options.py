@@ -113,6 +113,15 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="whichever is faster"),
 ]
+TaskThreads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", rich_help_panel=_RUN, show_default="those of torch")
+]
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        help="A run directory, in which the same command goes on.", rich_help_panel=_RUN, show_default="nothing is kept"
+    ),
+]
 Format = Annotated[str, typer.Option("--format", help="console or json.", rich_help_panel=_RUN)]
 ReportFormat = Annotated[str, typer.Option("--format", help="console, json, markdown or html.", rich_help_panel=_RUN)]
 Output = Annotated[Path | None, typer.Option(help="A file instead of stdout.", rich_help_panel=_RUN)]

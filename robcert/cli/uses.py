@@ -132,7 +132,8 @@ CERTIFY: dict[str, Rule] = {
     **DATA,
     "seed": lambda given: None if smoothing(given) is None else subset(given),
     **MODEL,
-    "run": unless("bins", "it adds attacked accuracy to bins, and there are none", "Add --bins 10."),
+    "attacks": unless("bins", "it adds attacked accuracy to bins, and there are none", "Add --bins 10."),
+    **dict.fromkeys(("run", "threads"), always),
     "switch": unless("fallback", "it says when a --fallback answers, and there is none", "Add --fallback MODEL."),
     **OUTPUT,
 }
@@ -250,7 +251,12 @@ USES: dict[str, dict[str, Rule]] = {
     "gate": GATE,
     "report": dict.fromkeys(("runs", "output", "title"), always),
     "norms": {**dict.fromkeys(("models", "tol", "papers", "plot"), always), **MODEL, **OUTPUT},
-    "jacobian": {**dict.fromkeys(("models", "norm", "device", "run", "plot"), always), **DATA, **MODEL, **OUTPUT},
+    "jacobian": {
+        **dict.fromkeys(("models", "norm", "device", "attacks", "plot", "run", "threads"), always),
+        **DATA,
+        **MODEL,
+        **OUTPUT,
+    },
     "detect": DETECT,
     "compare": {**dict.fromkeys(("runs", "gradients", "plot"), always), "data_dir": gradients_of_data, **OUTPUT},
     "show": dict.fromkeys(("run", "index", "model", "output"), always),

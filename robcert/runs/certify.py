@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +16,11 @@ from robcert.certificates.hybrid import Switch, hybrid, thresholds
 from robcert.engine.allocator import keep_memory
 from robcert.engine.batching import logits_of
 from robcert.errors import UsageError, did_you_mean
+from robcert.runs.certified import joined, packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.spec import threat_record
 from robcert.runs.standing import standing
+from robcert.runs.task import Task, task
 from robcert.types import Dataset, LoadedModel, Threat
 
 CertifyGoal = Literal["decide", "radius"]
@@ -37,6 +41,8 @@ def certify(
     attack_run: str | Path | None = None,
     fallback: LoadedModel | None = None,
     switch: Sequence[float] | None = None,
+    run: str | Path | None = None,
+    cpu_threads: int | None = None,
 ) -> CertifyRecord:
     """Prove, for every image, a radius within which no perturbation changes the answer.
 
@@ -55,6 +61,9 @@ def certify(
         attack_run: a finished run of `robcert.attack` on the same images, whose accuracy the bins show too.
         fallback: another network, which answers where the confidence gap is small (hybrid model).
         switch: gaps below which ``fallback`` answers; by default some of those that occur.
+        run: the run directory; a run of the same specification found there goes on. Images are certified in blocks
+            there, and what a block leaves of its time the later ones have.
+        cpu_threads: by default as many as torch uses.
 
     Returns:
         For each network and method: counts at each budget, and the radii of all images.
@@ -76,14 +85,48 @@ def certify(
         seed=seed,
         options=options or {},
     )
+    asked = {
+        "threat": threat_record(threat).model_dump(),
+        "methods": methods,
+        "goal": goal,
+        "time_per_image": time_per_image,
+        "seed": seed,
+        "options": dict(options or {}),
+        "fallback": None if fallback is None else fallback.source.network,
+        "bins": bins,
+        "attacks": None if attack_run is None else str(attack_run),
+        "switch": None if switch is None else list(switch),
+    }
     keep_memory()
     records = []
-    for (one, images), name in itertools.product(zip(models, sets, strict=True), methods):
-        found = certificates.get(name)(one, images.x, images.y, threat.norm, search)
-        switches = [] if fallback is None else _switches(found, fallback, images, switch)
-        attacked: Tensor | None = None if attack_run is None else standing(Path(attack_run), one, images, threat)
-        records.append(certified_model(one, images, threat, found, bins, attacked, switches, search.largest))
-    return CertifyRecord(method=",".join(methods), threat=threat_record(threat), models=records)
+    with task("certify", run, models, sets, asked, cpu_threads) as work:
+        for (number, one), name in itertools.product(enumerate(models), methods):
+            images = sets[number]
+            found = _certificates(work, f"{number} {name}", one, images, name, threat, search)
+            switches = [] if fallback is None else _switches(found, fallback, images, switch)
+            attacked: Tensor | None = None if attack_run is None else standing(Path(attack_run), one, images, threat)
+            records.append(certified_model(one, images, threat, found, bins, attacked, switches, search.largest))
+        record = CertifyRecord(method=",".join(methods), threat=threat_record(threat), models=records)
+        work.finish(record)
+    return record
+
+
+def _certificates(
+    work: Task, key: str, model: LoadedModel, images: Dataset, method: str, threat: Threat, search: Search
+) -> Certificates:
+    """Certify images block by block; the time that a block leaves goes to the later ones."""
+    parts: list[Certificates] = []
+    for block in work.blocks(len(images)):
+        seconds = search.seconds
+        if seconds is not None and parts:
+            left = seconds * block.stop - sum(part.seconds for part in parts)
+            seconds = max(0.0, left) / (block.stop - block.start)
+        asked = replace(search, seconds=seconds, first=block.start)
+        prove = partial(certificates.get(method), model, images.x[block], images.y[block], threat.norm, asked)
+        if work.store is None:
+            return prove()
+        parts.append(unpacked(work.part(f"{key} {block.start}", lambda prove=prove: packed(prove()))))
+    return joined(parts)
 
 
 def methods_of(text: str) -> list[str]:
@@ -99,7 +142,7 @@ def methods_of(text: str) -> list[str]:
 
 
 def _check_tables(methods: list[str], bins: int, attack_run: object, fallback: object) -> None:
-    given = [name for name, value in (("--bins", bins), ("--run", attack_run), ("--fallback", fallback)) if value]
+    given = [name for name, value in (("--bins", bins), ("--attacks", attack_run), ("--fallback", fallback)) if value]
     if given and "smoothing" in methods:
         raise UsageError(
             f"{' and '.join(given)} sort and switch by the confidence gap, and the smoothed classifier has none",

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from robcert.errors import UsageError
 from robcert.network.deployed import Deployed
+from robcert.runs.directory import read_spec
 from robcert.runs.files import explained, write_atomically
 from robcert.runs.products import product_name
 from robcert.runs.record import DeployedRecord, ModelRecord, RunRecord
-from robcert.runs.store import read_spec
 from robcert.types import LoadedModel
 
 

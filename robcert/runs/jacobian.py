@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from robcert.engine.snapshot import Snapshot
 from robcert.runs.records.jacobian import Distances, JacobianRecord, jacobian_record
 from robcert.runs.standing import adversarial_distances
-from robcert.sensitivity.jacobian import sensitivity
+from robcert.runs.task import BLOCK, Task, task
+from robcert.sensitivity.jacobian import CHUNK, Part, sensitivity
 from robcert.types import BoundNorm, Dataset, LoadedModel
 
 
@@ -17,6 +19,8 @@ def jacobian(
     norm: BoundNorm = "l2",
     *,
     attack_run: str | Path | None = None,
+    run: str | Path | None = None,
+    cpu_threads: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> JacobianRecord:
     """Measure how fast the answer changes with the image: norms of gradients over the data (paper E).
@@ -30,6 +34,8 @@ def jacobian(
         norm: of the threat; gradients are measured in its dual norm too.
         attack_run: a finished run of `robcert.attack` with the goal "minimize" on the same images, with whose
             distances the estimates from one gradient are compared.
+        run: the run directory; a run of the same specification found there goes on.
+        cpu_threads: by default as many as torch uses.
         advance: is told how many images were measured since the last call.
 
     Returns:
@@ -46,5 +52,15 @@ def jacobian(
         else Distances(str(attack_run), adversarial_distances(Path(attack_run), one, data, norm))
         for one in models
     ]
-    found = [sensitivity(one, data, norm, advance) for one in models]
-    return jacobian_record(list(zip(models, found, known, strict=True)), data, norm)
+    asked = {"norm": norm, "attacks": None if attack_run is None else str(attack_run)}
+    with task("jacobian", run, models, [data] * len(models), asked, cpu_threads) as work:
+        chunk = CHUNK if run is None else BLOCK
+        found = [sensitivity(one, data, norm, advance, _kept(work, k), chunk) for k, one in enumerate(models)]
+        record = jacobian_record(list(zip(models, found, known, strict=True)), data, norm)
+        work.finish(record)
+    return record
+
+
+def _kept(work: Task, number: int) -> Part:
+    """Return what keeps the measurements of a model in a run."""
+    return lambda at, make: work.part(f"{number} {at}", lambda: Snapshot(make(), {})).tensors

@@ -94,6 +94,16 @@ class RunSpec(Strict):
     )
 
 
+class TaskSpec(Strict):
+    """All that decides the result of a run of another command than attack; a run continues only with the same spec."""
+
+    command: Literal["certify", "jacobian", "detect"]
+    format: Literal[1] = Field(default=1, description="raised when the same options give another result")
+    data: list[DataRecord] = Field(description="of each model")
+    models: list[ModelSpec]
+    options: dict[str, Any]
+
+
 class LegRecord(_Sparse):
     """What one leg did. ``entered`` counts the images it attacked."""
 

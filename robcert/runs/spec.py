@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from robcert import __version__
 from robcert.engine.precision import SearchPrecision
 from robcert.runs.plan import LegPlan
-from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, ThreatRecord
+from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, TaskSpec, ThreatRecord
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
 
@@ -36,9 +37,7 @@ def make_spec(
         version=__version__,
         threat=threat_record(threat),
         data=data_record(data),
-        models=[
-            ModelSpec(name=model.name, sha256=model.source.sha256, network=model.source.network) for model in models
-        ],
+        models=model_specs(models),
         plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
         goal=goal,
         certify=certify,
@@ -48,6 +47,11 @@ def make_spec(
         eot=eot,
         search_precision=search_precision,
     )
+
+
+def model_specs(models: Sequence[LoadedModel]) -> list[ModelSpec]:
+    """Return which networks, with digests of file and network."""
+    return [ModelSpec(name=model.name, sha256=model.source.sha256, network=model.source.network) for model in models]
 
 
 def threat_record(threat: Threat) -> ThreatRecord:
@@ -69,7 +73,7 @@ def data_record(data: Dataset) -> DataRecord:
     )
 
 
-def digest(spec: RunSpec) -> str:
+def digest(spec: RunSpec | TaskSpec) -> str:
     """SHA-256 of the canonical JSON of a spec."""
     return hashlib.sha256(json.dumps(spec.model_dump(), sort_keys=True).encode()).hexdigest()
 
@@ -82,7 +86,7 @@ def run_name(spec: RunSpec) -> str:
     return f"{readable[:80]}-{digest(spec)[:8]}"
 
 
-def difference(saved: RunSpec, asked: RunSpec) -> list[str]:
+def difference(saved: RunSpec | TaskSpec, asked: RunSpec | TaskSpec) -> list[str]:
     """One line for each thing in which two specs differ."""
     before, after = _flat(saved.model_dump()), _flat(asked.model_dump())
     return [

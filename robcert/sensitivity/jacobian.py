@@ -20,9 +20,12 @@ from robcert.network.program import without_deprecations
 from robcert.sensitivity.gradients import STATISTICS, measure
 from robcert.types import BoundNorm, Dataset, LoadedModel
 
-_CHUNK = 128
+CHUNK = 128
 _SLACK = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How far rounding may lift a gradient, relative to it: sums of as many products as networks have."""
+
+
+Part = Callable[[int, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,12 @@ class Sensitivity:
 
 
 def sensitivity(
-    model: LoadedModel, data: Dataset, norm: BoundNorm = "l2", advance: Callable[[int], None] = lambda _: None
+    model: LoadedModel,
+    data: Dataset,
+    norm: BoundNorm = "l2",
+    advance: Callable[[int], None] = lambda _: None,
+    part: Part = lambda _, make: make(),
+    chunk: int = CHUNK,
 ) -> Sensitivity:
     """Measure every statistic at every image.
 
@@ -83,6 +91,8 @@ def sensitivity(
         data: at least one image.
         norm: of the threat: gradients are measured in its dual norm too, and compared with the graph's bound for it.
         advance: is told how many images were measured since the last call.
+        part: is given the position of the first image of a part and what measures the part; returns what was measured.
+        chunk: images of a part.
 
     Raises:
         EvaluationError: a gradient is not finite; or a gradient beyond the bound of the graph, which would be a
@@ -91,10 +101,14 @@ def sensitivity(
     module, dtype = double_precision(model)
     wanted = [*STATISTICS, "operator", "row-dual", "margin-dual", "loss", "gap", "label", "other"]
     parts: list[dict[str, Tensor]] = []
-    for at in range(0, len(data), _CHUNK):
-        x, y = data.x[at : at + _CHUNK].to(dtype), data.y[at : at + _CHUNK]
-        parts.append({name: value.cpu() for name, value in measure(module, x, y, wanted, norm).items()})
-        advance(len(y))
+    for at in range(0, len(data), chunk):
+
+        def one(at: int = at) -> dict[str, Tensor]:
+            x, y = data.x[at : at + chunk].to(dtype), data.y[at : at + chunk]
+            return {name: value.cpu() for name, value in measure(module, x, y, wanted, norm).items()}
+
+        parts.append(part(at, one))
+        advance(min(chunk, len(data) - at))
     bad = torch.cat([torch.stack([~part[name].isfinite() for name in STATISTICS]).any(dim=0) for part in parts])
     if bool(bad.any()):
         first = int(data.index[bad.to(data.index.device)][0])

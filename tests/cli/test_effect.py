@@ -59,6 +59,7 @@ VALUES = {
     **{"iterations": "10", "restarts": "1", "goal": "decide", "certify": "gap", "step": "0.1", "objective": "ce"},
     **{"search_steps": "3", "option": "pgd.step_size=1", "flat": "0.01", "eot": "1", "batch_size": "8", "threads": "1"},
     **{"search_precision": "float32", "verify_with": "onnxruntime", "run": "runs/a", "checkpoint": "1", "rate": "0.1"},
+    "attacks": "runs/a",
     **{
         "time_per_image": "1",
         "sigma": "0.1",
@@ -89,7 +90,7 @@ IDLE: dict[str, dict[str, str]] = {
     "attack net.onnx --eps 0.1 --data npz:whole.npz": {"attack": "arch weights_key split data_dir download"},
     "attack net.pt2 --eps 0.1 --data folder:pictures": {"attack": "arch weights_key split data_dir download"},
     "certify digits-plain --eps 0.1 --method gap": {
-        "certify": "goal time_per_image sigma samples confidence seed data_dir download class_order run switch"
+        "certify": "goal time_per_image sigma samples confidence seed data_dir download class_order attacks switch"
     },
     "certify net.onnx --eps 0.1 --data npz:whole.npz --method smoothing": {
         "certify": "time_per_image split arch weights_key"
@@ -136,7 +137,7 @@ USED: dict[str, dict[str, str]] = {
     "attack net.onnx net.pt --eps 0.1 --data digits": {"attack": "arch weights_key"},
     "attack --norm l2 digits-plain --data digits": {"attack": "eps"},
     "certify net.pt --eps 0.1 --data folder:pictures": {"certify": "goal time_per_image class_order arch weights_key"},
-    "certify net.pt --eps 0.1 --data mnist --n 5 --bins 3": {"certify": "seed split data_dir download run"},
+    "certify net.pt --eps 0.1 --data mnist --n 5 --bins 3": {"certify": "seed split data_dir download attacks"},
     "certify digits-plain --eps 0.1 --method smoothing": {"certify": "sigma samples confidence seed goal"},
     "certify digits-plain --eps 0.1 --fallback digits-at": {"certify": "switch"},
     "gate net.pt": {

@@ -47,19 +47,19 @@ def test_the_picture(call: Call, tmp_path: Path) -> None:
 def test_rank_correlations_with_a_run(call: Call) -> None:
     attack = ("attack", "digits-plain", "--eps", "0.5", "--n", "20", "--plan", "pgd:20", "--threads", "1")
     assert call(*attack, "--goal", "minimize", "--run", "near").code == 0
-    answer = call("jacobian", "digits-plain", "--n", "20", "--run", "near", "--format", "json")
+    answer = call("jacobian", "digits-plain", "--n", "20", "--attacks", "near", "--format", "json")
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)["models"][0]["correlation"]
     assert found["run"] == "near"
     assert found["margin"] > 0.5, "the linearised margin ranks images on an ordinary network"
-    assert "rank correlation" in call("jacobian", "digits-plain", "--n", "20", "--run", "near").out
+    assert "rank correlation" in call("jacobian", "digits-plain", "--n", "20", "--attacks", "near").out
     assert call(*attack, "--run", "first").code == 0
     for arguments, text in (
-        (("digits-plain", "--n", "20", "--run", "first"), "--goal minimize"),
-        (("digits-plain", "--n", "20", "--run", "near", "--norm", "linf"), "not in linf"),
-        (("digits-l2nnn", "--n", "20", "--run", "near"), "did not attack digits-l2nnn"),
-        (("digits-plain", "--n", "21", "--run", "near"), "--n 20 --seed 0"),
-        (("digits-plain", "--n", "20", "--run", "nowhere"), "no finished run"),
+        (("digits-plain", "--n", "20", "--attacks", "first"), "--goal minimize"),
+        (("digits-plain", "--n", "20", "--attacks", "near", "--norm", "linf"), "not in linf"),
+        (("digits-l2nnn", "--n", "20", "--attacks", "near"), "did not attack digits-l2nnn"),
+        (("digits-plain", "--n", "21", "--attacks", "near"), "--n 20 --seed 0"),
+        (("digits-plain", "--n", "20", "--attacks", "nowhere"), "no finished run"),
     ):
         answer = call("jacobian", *arguments)
         assert (answer.code, answer.out) == (2, ""), answer.err

@@ -125,7 +125,7 @@ def test_certify_table_and_json_say_the_same(call: Call) -> None:
 def test_certify_with_a_run_and_a_fallback(call: Call) -> None:
     budget = ("--eps", "0.25", "--n", "40")
     assert call("attack", "digits-l2nnn", *budget, "--plan", "pgd:20", "--run", "r", "--threads", "1").code == 0
-    answer = call("certify", "digits-l2nnn", *budget, "--bins", "2", "--run", "r", "--fallback", "digits-plain",
+    answer = call("certify", "digits-l2nnn", *budget, "--bins", "2", "--attacks", "r", "--fallback", "digits-plain",
                   "--switch", "0.5", "--format", "json")  # fmt: skip
     (model,) = checked(answer.out, "certify")["models"]
     attacked = sum(part["attacked"] for part in model["bins"])
@@ -264,7 +264,7 @@ class Deciding(nn.Module):
         (("certify", "digits-l2nnn", "--eps", "0.1", "--norm", "l3"), ("unknown norm 'l3'",)),
         (("certify", "digits-l2nnn", "--eps", "0.1", "--method", "gpa"), ("gpa", "'gap'")),
         (("certify", "digits-l2nnn", "--eps", "0.1", "--format", "jsn"), ("unknown format 'jsn'",)),
-        (("certify", "digits-l2nnn", "--eps", "0.1", "--run", "nowhere", "--bins", "2"), ("nowhere",)),
+        (("certify", "digits-l2nnn", "--eps", "0.1", "--attacks", "nowhere", "--bins", "2"), ("nowhere",)),
         (("certify", "digits-l2nnn", "--eps", "0.1", "--fallback", "digits-plain", "--switch", "often"), ("--switch",)),
     ],
 )  # fmt: skip
@@ -277,7 +277,7 @@ def test_names_and_options(call: Call, arguments: tuple[str, ...], texts: tuple[
 
 
 @pytest.mark.parametrize("method", ["smoothing", "gap,smoothing"])
-@pytest.mark.parametrize("option", [("--bins", "2"), ("--run", "r", "--bins", "2"), ("--fallback", "digits-plain")])
+@pytest.mark.parametrize("option", [("--bins", "2"), ("--attacks", "r", "--bins", "2"), ("--fallback", "digits-plain")])
 def test_tables_by_the_confidence_gap_are_refused_for_smoothing(
     call: Call, method: str, option: tuple[str, ...]
 ) -> None:

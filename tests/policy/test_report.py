@@ -161,8 +161,8 @@ def test_what_was_run_can_be_repeated(page: Path, three: dict[str, Path], tmp_pa
     """The command on the page parses to the specification of the run."""
     import shlex
 
+    from robcert.runs.directory import read_spec
     from robcert.runs.plan import parse_plan
-    from robcert.runs.store import read_spec
 
     command = re.search(r"<pre><code>(robcert attack .*?)</code>", page.read_text(encoding="utf-8"), re.DOTALL)
     assert command is not None

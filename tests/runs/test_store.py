@@ -18,7 +18,7 @@ import pytest
 import robcert
 from robcert.engine.leg import Leg
 from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageError
-from robcert.runs import files, store
+from robcert.runs import directory, files
 from robcert.runs.files import write_atomically
 from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord
@@ -272,7 +272,7 @@ def test_a_full_disk_says_so_and_loses_nothing(
         write_atomically(path, write)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "write_atomically", full)
+        patched.setattr(directory, "write_atomically", full)
         with pytest.raises(EvaluationError, match="the disk is full") as caught:
             attack(model, data, tmp_path / "r", checkpoint_seconds=0)
         assert caught.value.exit_code == 3

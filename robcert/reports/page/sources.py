@@ -9,12 +9,12 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from robcert.errors import UsageError
-from robcert.runs.record import RunRecord, RunSpec
+from robcert.runs.directory import read_any_spec, read_spec
+from robcert.runs.record import RunRecord, RunSpec, TaskSpec
 from robcert.runs.records.certify import CertifyRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
 from robcert.runs.standing import read_record
-from robcert.runs.store import read_spec
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ def read_sources(paths: list[Path]) -> Sources:
     """
     found = Sources()
     for path in paths:
+        if path.is_dir() and isinstance(read_any_spec(path), TaskSpec):
+            _read_json(path / "record.json", found)
+            continue
         if path.is_dir():
             found.runs.append(Run(str(path), read_record(path), read_spec(path), path))
             continue
