@@ -363,6 +363,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    warnings.filterwarnings("ignore", "Duplicate name", module="zipfile")  # a fault that is made on purpose
     faults = run(given.files, given.seed)
     for fault in faults:
         print(fault)

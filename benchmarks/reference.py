@@ -175,7 +175,9 @@ def differences(before: dict[str, Any], after: dict[str, Any], exact: bool) -> l
     lines: list[str] = []
     for key, old in before.items():
         new = after[key]
-        if key == "images":
+        if key == "images" and len(old) != len(new):
+            lines.append(f"was {_short(before)}, is {_short(after)}")
+        elif key == "images":
             lines += [
                 f"image {was[0]}: was {was[1:]}, is {now[1:]}"
                 for was, now in zip(old, new, strict=True)
