@@ -139,9 +139,8 @@ def _summary(table: Table, total: int) -> list[str]:
     lines = [
         "Written by `benchmarks/operator_samples.py`; what it compares is in [soundness](soundness.md), section 4.",
         "",
-        f"{sum(table.layouts.values()):,} of {total:,} pairs of a sample and a tensor argument (drawn by the hash of "
-        f"their names, those of rare operators first). {none:,} of them are no network in any layout of the images, or "
-        "too large for a search.",
+        f"{sum(table.layouts.values()):,} of {total:,} pairs of a sample and a tensor argument. {none:,} of them "
+        "are no network in any layout of the images, or too large for a search.",
         "",
         "| layout of the images | networks |",
         "| --- | ---: |",
