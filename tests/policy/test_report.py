@@ -219,7 +219,11 @@ def test_hostile_names_in_the_page_of_a_gate(text: str) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path, three: dict[str, Path]) -> None:
     (tmp_path / "x.json").write_text('{"schema": "other/1"}')
-    for path, says in ((tmp_path / "x.json", "other/1"), (tmp_path, "is not a run directory"), (tmp_path / "none", "cannot")):
+    for path, says in (
+        (tmp_path / "x.json", "other/1"),
+        (tmp_path, "is not a run directory"),
+        (tmp_path / "none", "cannot"),
+    ):
         with pytest.raises(UsageError, match=says):
             report([path], tmp_path / "page.html")
     with pytest.raises(UsageError, match="cannot write"):
