@@ -1,5 +1,7 @@
-"""Radii, statuses and examples of a network of the zoo are those that were recorded: to the last bit on a machine that
-adds in the same order, else to a relative 1e-3."""
+"""Radii, statuses and distances of a network of the zoo are those that were recorded, to a relative 1e-3.
+
+`benchmarks/reference.py compare` asks for the last bit, which is that of one machine.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,14 @@ def test_a_tenth_of_the_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     reference = importlib.import_module("reference")
     stored = json.loads(Path(__file__).with_name("reference.json").read_text())
-    exact = stored["arithmetic"] == reference.arithmetic()
     assert {case.name for case in reference.tenth()} == set(stored["cases"])
     assert sum("images" in found for found in stored["cases"].values()) >= 15
     different = {}
     for case in reference.tenth():
         before = stored["cases"][case.name]
-        lines = reference.differences(before, reference.found_by(case, few=True), exact)
+        lines = reference.differences(before, reference.found_by(case, few=True), False)
         if lines:
             different[case.name] = lines
-    sys.stdout.write(f"to the last bit: {exact}")
     assert not different
 
 
