@@ -24,7 +24,7 @@ def attack(
         str | None,
         typer.Option(help="The budget, in units of the data; several with commas; fractions work: 8/255."),
     ] = None,
-    norm: Annotated[str, typer.Option(help="l2, linf or l1.")] = "l2",
+    norm: opt.Norm = "l2",
     data: opt.DataName = None,
     split: opt.Split = "test",
     n: Annotated[int, typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA)] = 500,
@@ -92,16 +92,7 @@ def attack(
             show_default="by attack",
         ),
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            "-o",
-            metavar="ATTACK.OPTION=VALUE",
-            rich_help_panel=_ATTACK,
-            help="Any option of an attack, e.g. cw.abort_early=false. Repeatable.",
-        ),
-    ] = None,
+    option: opt.AttackOptions = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the subset and of all random starts.", rich_help_panel=_ATTACK)
     ] = 0,

@@ -13,7 +13,7 @@ from robcert.cli import options as opt
 def certify(
     models: opt.Models,
     eps: Annotated[str | None, typer.Option(help="Budgets, e.g. 0.5,1,1.5 or 8/255.")] = None,
-    norm: Annotated[str, typer.Option(help="l2, linf or l1.")] = "l2",
+    norm: opt.Norm = "l2",
     method: Annotated[
         str,
         typer.Option(

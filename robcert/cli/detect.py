@@ -15,7 +15,7 @@ _DATA, _THRESHOLD, _ATTACK = "Data", "Threshold", "Attack"
 
 
 def detect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name or a file, see `robcert models`.")],
+    model: opt.Model,
     statistic: Annotated[
         str | None,
         typer.Option(
@@ -75,12 +75,7 @@ def detect(
     attacked: Annotated[
         int, typer.Option(min=1, help="Attack at most so many of the right test images.", rich_help_panel=_ATTACK)
     ] = 100,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", "-o", metavar="ATTACK.OPTION=VALUE", help="Any option of an attack.", rich_help_panel=_ATTACK
-        ),
-    ] = None,
+    option: opt.AttackOptions = None,
     plot: Annotated[Path | None, typer.Option(help="Draw histograms and ROC curves (.svg, .png).")] = None,
     output_format: opt.Format = "console",
     output: opt.Output = None,
