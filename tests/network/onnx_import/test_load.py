@@ -183,6 +183,9 @@ UNREADABLE: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "scattered sums": ([("ScatterND", ["w", "i", "v"], ["z"], {"reduction": "add"}), ("Add", ["x", "z"], ["y"], {})],
                        {"w": np.zeros((4, 4), np.float32), "i": np.array([[1]]), "v": np.ones((1, 4), np.float32)},
                        "reduction"),
+    "summed entries": ([("ScatterElements", ["w", "i", "v"], ["z"], {"reduction": "add"}), ("Add", ["x", "z"], ["y"], {})],
+                       {"w": np.zeros((4, 4), np.float32), "i": np.array([[1]]), "v": np.ones((1, 1), np.float32)},
+                       "reduction"),
     "batches of places": ([("GatherND", ["x", "i"], ["y"], {"batch_dims": 1})], {"i": np.array([[0]])}, "batch_dims is 1"),
 }  # fmt: skip
 

@@ -122,8 +122,7 @@ def gather_nd(node: Node) -> Apply:
 @op("ScatterND", 11, 13, 16, 18)
 def scatter_nd(node: Node) -> Apply:
     """A tensor with other slices at places of its first axes, by constant indices."""
-    if node.get("reduction", "none") not in ("none", b"none"):
-        node.refuse(f"reduction is {node.get('reduction')!r}, and only none is known")
+    _check_no_reduction(node)
     depth, places = _places(node)
     flat = places.reshape(-1)
     if len(flat.unique()) < len(flat):
@@ -165,6 +164,23 @@ def gather_elements(node: Node) -> Apply:
 
 def _gather_elements(x: Tensor, axis: int, index: Tensor) -> Tensor:
     return x.gather(axis, index.long() % x.shape[axis])
+
+
+@op("ScatterElements", 11, 13, 16, 18)
+def scatter_elements(node: Node) -> Apply:
+    """A tensor with other entries at places along an axis."""
+    _check_no_reduction(node)
+    axis = node.axis(int(node.get("axis", 0)))
+    return apply(_scatter_elements, node.x, axis, node.input(1), node.input(2))
+
+
+def _scatter_elements(x: Tensor, axis: int, index: Tensor, updates: Tensor) -> Tensor:
+    return x.scatter(axis, index.long() % x.shape[axis], updates)
+
+
+def _check_no_reduction(node: Node) -> None:
+    if node.get("reduction", "none") not in ("none", b"none"):
+        node.refuse(f"reduction is {node.get('reduction')!r}, and only none is known")
 
 
 @op("Trilu", 14)
