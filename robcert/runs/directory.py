@@ -6,6 +6,7 @@ which are complete before a transaction names them, so a reader either sees a pa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
@@ -27,7 +28,7 @@ from robcert.runs.spec import difference, digest
 _TABLES = """
 CREATE TABLE IF NOT EXISTS serial (value INTEGER);
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS parts (key TEXT PRIMARY KEY, file TEXT);
+CREATE TABLE IF NOT EXISTS parts (key TEXT PRIMARY KEY, file TEXT, sha256 TEXT);
 """
 
 _IN_PLACE = (".lock", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.sqlite-journal")
@@ -84,10 +85,19 @@ class RunDirectory:
         return found[0] if found else None
 
     def part(self, key: str) -> Snapshot | None:
-        """Return the finished part of that name; None where there is none yet."""
+        """Return the finished part of that name; None where there is none yet.
+
+        Raises:
+            EvaluationError: its file is missing, or not the one that was written: results rest on it.
+        """
         with explained(self.directory):
-            found = self._database.execute("SELECT file FROM parts WHERE key = ?", (key,)).fetchone()
-        return None if found is None else read_tensors(self._member(found[0]))
+            found = self._database.execute("SELECT file, sha256 FROM parts WHERE key = ?", (key,)).fetchone()
+        if found is None:
+            return None
+        path = self._member(found[0])
+        if path.is_file() and _sha256(path) != found[1]:
+            raise _damaged(path, "it is not what robcert wrote")
+        return read_tensors(path)
 
     def keep_part(self, key: str, content: Snapshot) -> None:
         """Save a finished part."""
@@ -95,7 +105,8 @@ class RunDirectory:
             file = f"part-{self._next_serial()}.safetensors"
             write_snapshot(self.directory / file, content)
             with transaction(self._database) as execute:
-                execute("INSERT OR REPLACE INTO parts VALUES (?, ?)", (key, file))
+                row = (key, file, _sha256(self.directory / file))
+                execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", row)
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Save named tensors as ``name`` in the run directory."""
@@ -226,7 +237,15 @@ def read_tensors(path: Path) -> Snapshot:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             meta = json.loads((file.metadata() or {}).get("robcert", "{}"))
     except Exception as error:
-        raise EvaluationError(
-            f"{path} is missing or damaged ({error})", "Delete the run directory and run the command again"
-        ) from None
+        raise _damaged(path, str(error)) from None
     return Snapshot(tensors, meta)
+
+
+def _damaged(path: Path, why: str) -> EvaluationError:
+    return EvaluationError(
+        f"{path} is missing or damaged ({why})", "Delete the run directory and run the command again"
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

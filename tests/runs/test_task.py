@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import robcert
 from robcert.certificates import certificates
-from robcert.errors import UsageError
+from robcert.errors import EvaluationError, UsageError
 from robcert.runs import task
 from robcert.runs.certified import joined, packed, unpacked
 from robcert.runs.directory import RunDirectory
@@ -99,3 +100,21 @@ def test_parts_of_certificates_come_back_whole() -> None:
     assert torch.equal(again.radius, found.radius)
     assert again.constants == found.constants
     assert joined([found, found]).binding == found.binding * 2
+
+
+@pytest.mark.parametrize("damage", ["another", "a bit", "gone"])
+def test_a_part_that_is_not_what_was_written_is_no_result(damage: str, tmp_path: Path) -> None:
+    """A flipped bit of a stored radius would be a wrong certificate."""
+    model, data, threat = robcert.load_model("digits-l2nnn"), robcert.load_dataset("digits", n=4), Threat("l2", (0.1,))
+    robcert.certify(model, data, threat, "gap", run=tmp_path)
+    (part,) = tmp_path.glob("part-*")
+    if damage == "another":
+        save_file({"x": torch.zeros(1)}, part, metadata={"robcert": "{}"})
+    elif damage == "a bit":
+        content = bytearray(part.read_bytes())
+        content[-1] ^= 1
+        part.write_bytes(content)
+    else:
+        part.unlink()
+    with pytest.raises(EvaluationError, match="missing or damaged"):
+        robcert.certify(model, data, threat, "gap", run=tmp_path)
