@@ -39,13 +39,13 @@ from together import precision_of, searched
 from torch import nn
 
 import robcert
-from robcert.engine import layout, precision, rewrites
-from robcert.engine.allocator import keep_memory
-from robcert.engine.layout import ChannelsLast
-from robcert.engine.passes.norms import PoolNorms
-from robcert.engine.passes.picture import ReadPicture
-from robcert.engine.precision import Lowered
-from robcert.engine.width import wide_enough
+from robcert.search import layout, precision, rewrites
+from robcert.search.allocator import keep_memory
+from robcert.search.layout import ChannelsLast
+from robcert.search.passes.norms import PoolNorms
+from robcert.search.passes.picture import ReadPicture
+from robcert.search.precision import Lowered
+from robcert.search.width import wide_enough
 
 ZOO = Path(__file__).resolve().parents[1] / "models"
 NETWORKS = ("cnn", "resnet18", "digits-plain", "digits-at", "digits-l2nnn", "mnist-l2nnn")

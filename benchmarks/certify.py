@@ -24,15 +24,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from robcert.bounds.linear.bounds import Mode
+from robcert.bounds.linear.inputs import region
+from robcert.bounds.linear.program import program
 from robcert.certificates.margins import margins
-from robcert.certificates.relax.bounds import Mode
-from robcert.certificates.relax.inputs import region
-from robcert.certificates.relax.program import program
 from robcert.data import load_dataset
-from robcert.engine.allocator import keep_memory
 from robcert.errors import RobcertError
 from robcert.network import from_module, load_model
 from robcert.nn.cnn import cnn
+from robcert.search.allocator import keep_memory
 from robcert.types import BoundNorm, LoadedModel
 
 BATCH = 8

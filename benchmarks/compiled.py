@@ -15,10 +15,10 @@ import torch
 from task import make_task
 from torch import nn
 
-from robcert.engine.allocator import keep_memory
-from robcert.engine.layout import faster_layout
-from robcert.engine.precision import search_network
-from robcert.engine.stopwatch import fastest
+from robcert.search.allocator import keep_memory
+from robcert.search.layout import faster_layout
+from robcert.search.precision import search_network
+from robcert.search.stopwatch import fastest
 
 
 def main(arguments: list[str]) -> int:

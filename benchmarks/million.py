@@ -20,8 +20,8 @@ import torch
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
-from robcert.engine.leg import Leg
 from robcert.network import load_model
+from robcert.search.leg import Leg
 from robcert.types import Batch, Threat
 
 

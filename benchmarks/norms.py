@@ -31,9 +31,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcert.lipschitz.convolution import Conv
-from robcert.lipschitz.norms import operator_norm
-from robcert.lipschitz.operators import Bound
+from robcert.bounds.lipschitz.convolution import Conv
+from robcert.bounds.lipschitz.norms import operator_norm
+from robcert.bounds.lipschitz.operators import Bound
 
 KERNELS = [(3, 3, 32, 32), (3, 3, 32, 128), (3, 3, 128, 256), (3, 3, 256, 512), (5, 5, 256, 128), (5, 5, 512, 256)]
 """Height, width, input channels, output channels, as in the paper."""

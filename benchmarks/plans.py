@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from robcert import attack
 from robcert.criterion import margin
 from robcert.data import load_dataset
-from robcert.engine.allocator import keep_memory
 from robcert.math.norms import distance
 from robcert.network import load_model
+from robcert.search.allocator import keep_memory
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[str, dict[ThreatNorm, float]] = {

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from robcert.types import BOUND_NORMS
-from tests.lipschitz.random_networks import HEADS, STEPS
-from tests.lipschitz.soundness import compare
+from tests.bounds.lipschitz.random_networks import HEADS, STEPS
+from tests.bounds.lipschitz.soundness import compare
 
 
 def main() -> int:

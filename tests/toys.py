@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.engine.leg import Leg
-from robcert.engine.precision import Lowered
+from robcert.search.leg import Leg
+from robcert.search.precision import Lowered
 from robcert.types import THREAT_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
 
 WIDE = (-10.0, 11.0)

@@ -13,15 +13,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.backward import lower_bound
+from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.inputs import region
+from robcert.bounds.linear.program import program
+from robcert.bounds.linear.rows import Rows
+from robcert.bounds.rounding.logits import logits64
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.bab_search import decide, splittable
 from robcert.certificates.margins import ITERATIONS, improved, pairs
-from robcert.certificates.relax.backward import lower_bound
-from robcert.certificates.relax.bounds import relax
-from robcert.certificates.relax.inputs import region
-from robcert.certificates.relax.program import program
-from robcert.certificates.relax.rows import Rows
-from robcert.certificates.rounding import logits64
 from robcert.certificates.search import OUT_OF_TIME, Found, Trials, certificates_of, clean
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module

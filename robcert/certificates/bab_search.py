@@ -24,14 +24,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.backward import ENTRIES, Relaxation, concretised, pull_back
+from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.inputs import Region
+from robcert.bounds.linear.lines import Bent
+from robcert.bounds.linear.program import Program
+from robcert.bounds.linear.rows import Rows
+from robcert.bounds.linear.steps import Interval, Step
 from robcert.certificates.bab_leaf import solve_leaf
-from robcert.certificates.relax.backward import ENTRIES, Relaxation, concretised, pull_back
-from robcert.certificates.relax.bounds import relax
-from robcert.certificates.relax.inputs import Region
-from robcert.certificates.relax.lines import Bent
-from robcert.certificates.relax.program import Program
-from robcert.certificates.relax.rows import Rows
-from robcert.certificates.relax.steps import Interval, Step
 
 Status = Literal["certified", "broken", "open"]
 Splits = dict[str, Tensor]

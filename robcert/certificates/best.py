@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.program import program
 from robcert.certificates import Certificates, Search, certificate, certificates
 from robcert.certificates.bab_search import splittable
-from robcert.certificates.relax.program import program
 from robcert.certificates.search import OUT_OF_TIME
 from robcert.errors import EvaluationError
 from robcert.types import BoundNorm, LoadedModel

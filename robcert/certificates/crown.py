@@ -11,12 +11,12 @@ import time
 
 from torch import Tensor
 
+from robcert.bounds.linear.backward import ENTRIES
+from robcert.bounds.linear.bounds import Mode
+from robcert.bounds.linear.inputs import region
+from robcert.bounds.linear.program import Program, program
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.margins import ITERATIONS, margins
-from robcert.certificates.relax.backward import ENTRIES
-from robcert.certificates.relax.bounds import Mode
-from robcert.certificates.relax.inputs import region
-from robcert.certificates.relax.program import Program, program
 from robcert.certificates.search import OUT_OF_TIME, Probe, Trials, certificates_of, clean
 from robcert.types import BoundNorm, LoadedModel
 

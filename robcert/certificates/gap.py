@@ -5,7 +5,7 @@ A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer
 
 Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
 network differs from the real one by at most E in every logit within the radius of the real one
-(`robcert.certificates.rounding`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
+(`robcert.bounds.rounding.logits`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import time
 import torch
 from torch import Tensor
 
+from robcert.bounds.lipschitz.graph import BINDINGS, NetworkBound
+from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
 from robcert.certificates import Certificates, Search, certificate, round_down
-from robcert.certificates.rounding import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
 from robcert.errors import EvaluationError
-from robcert.lipschitz.graph import BINDINGS, NetworkBound
 from robcert.types import BoundNorm, LoadedModel
 
 _CHUNK = 128
@@ -43,7 +43,7 @@ def certify_gap(
         is known, the radii of the network in real arithmetic stand alone, and ``refused`` says why.
 
     Raises:
-        EvaluationError: the graph of the network is not supported (see `robcert.lipschitz.graph.graph_bound`).
+        EvaluationError: the graph of the network is not supported (see `robcert.bounds.lipschitz.graph.graph_bound`).
     """
     began = time.monotonic()
     bound = analyse(model)[0].lipschitz[norm]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.certificates.relax.backward import Relaxation, lower_bound
-from robcert.certificates.relax.bounds import Mode, relax
-from robcert.certificates.relax.inputs import Region
-from robcert.certificates.relax.lines import Bent
-from robcert.certificates.relax.program import Program
-from robcert.certificates.relax.rows import Rows
+from robcert.bounds.linear.backward import Relaxation, lower_bound
+from robcert.bounds.linear.bounds import Mode, relax
+from robcert.bounds.linear.inputs import Region
+from robcert.bounds.linear.lines import Bent
+from robcert.bounds.linear.program import Program
+from robcert.bounds.linear.rows import Rows
 
 ITERATIONS = 20
 """Steps of alpha-CROWN."""

@@ -2,7 +2,7 @@
 
 A bound that holds at one radius holds at every smaller one, so each success raises the radius and each failure caps
 where the next trial goes; nothing depends on whether the method is monotone. The label stands for the executed float32
-network where the margin is above twice the rounding of a logit within reach (`robcert.certificates.rounding`), and in
+network where the margin is above twice the rounding of a logit within reach (`robcert.bounds.rounding.logits`), and in
 real arithmetic where it is above 0.
 """
 
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robcert.bounds.rounding.logits import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
 from robcert.certificates import Certificates, Search
 from robcert.certificates.gap import answers
-from robcert.certificates.rounding import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
 from robcert.types import BoundNorm, LoadedModel
 
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -173,13 +173,13 @@ def attack(
     from robcert.cli.inputs import DataOptions, Foreign, choose_device, load_inputs
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, numbers, write
-    from robcert.engine.precision import PRECISIONS
     from robcert.errors import RobcertError, UsageError
     from robcert.reports import renderer_of
     from robcert.reports.progress import console_reporter
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import chosen_plan, default_plan
     from robcert.runs.record import RunRecord
+    from robcert.search.precision import PRECISIONS
     from robcert.types import GOALS, THREAT_NORMS, Threat
 
     norm = choice("norm", norm, THREAT_NORMS)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from robcert.engine.leg import Leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.reporter import Reporter
+from robcert.search.leg import Leg
 
 
 class Meter:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from robcert.attacks import attacks
 from robcert.certificates import certificates
-from robcert.engine.plateau import FLAT
 from robcert.errors import RobcertError, UsageError, did_you_mean
 from robcert.runs.plan import GRADIENT_FREE, LegPlan, build, default_plan, parse_plan
+from robcert.search.plateau import FLAT
 from robcert.types import THREAT_NORMS, ThreatNorm, budget
 
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.data import load_dataset
-from robcert.lipschitz.graph import lipschitz_bound
 from robcert.math.binomial import interval
 from robcert.network import load_model, save_model
 from robcert.network.card import read_toml

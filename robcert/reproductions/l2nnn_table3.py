@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.data import load_dataset
-from robcert.lipschitz.graph import lipschitz_bound
 from robcert.reproductions import reproduction
 from robcert.reproductions._sweep import load_images
 from robcert.reproductions._trained import base, changed, trained

@@ -8,8 +8,6 @@ from typing import Any
 
 from robcert.certificates import certificates
 from robcert.data.check import check_images
-from robcert.engine.plateau import FLAT
-from robcert.engine.precision import SearchPrecision
 from robcert.errors import UsageError
 from robcert.runs.early import Enough
 from robcert.runs.execute import CHECKPOINT_SECONDS, execute
@@ -17,6 +15,8 @@ from robcert.runs.plan import LegPlan, build, parse_plan, plan_for
 from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import make_spec, run_name
+from robcert.search.plateau import FLAT
+from robcert.search.precision import SearchPrecision
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
 

@@ -8,7 +8,7 @@ import torch
 
 from robcert.certificates import Certificates
 from robcert.certificates.search import OUT_OF_TIME
-from robcert.engine.snapshot import Snapshot
+from robcert.search.snapshot import Snapshot
 
 _TENSORS = ("radius", "radius_real", "gap", "prediction")
 _META = ("method", "norm", "binding", "constants", "seconds", "refused", "confidence", "gained")

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from robcert.certificates import Certificates, Search, certificates
 from robcert.certificates.hybrid import Switch, hybrid, thresholds
-from robcert.engine.allocator import keep_memory
-from robcert.engine.batching import logits_of
 from robcert.errors import UsageError, did_you_mean
 from robcert.runs.certified import joined, packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.spec import threat_record
 from robcert.runs.standing import standing
 from robcert.runs.task import Task, task
+from robcert.search.allocator import keep_memory
+from robcert.search.batching import logits_of
 from robcert.types import Dataset, LoadedModel, Threat
 
 CertifyGoal = Literal["decide", "radius"]

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from robcert.bracket import Bracket
-from robcert.engine.leg import Leg
-from robcert.engine.plateau import judge
-from robcert.engine.snapshot import Spent
 from robcert.math.binomial import sign_test
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.record import LegRecord, RunSpec
 from robcert.runs.signs import Contest
 from robcert.runs.summary import as_list
+from robcert.search.leg import Leg
+from robcert.search.plateau import judge
+from robcert.search.snapshot import Spent
 from robcert.types import Batch, LoadedModel, Threat
 
 ITERATIVE = 10

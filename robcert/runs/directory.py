@@ -18,12 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robcert.engine.snapshot import Snapshot
 from robcert.errors import EvaluationError, UsageError, first_line
 from robcert.files import refuse_links
 from robcert.runs.files import explained, write_atomically
 from robcert.runs.record import RunSpec, TaskSpec
 from robcert.runs.spec import difference, digest
+from robcert.search.snapshot import Snapshot
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS serial (value INTEGER);

@@ -9,9 +9,6 @@ import numpy
 import torch
 
 from robcert import __version__
-from robcert.engine.allocator import keep_memory
-from robcert.engine.batching import default_slots
-from robcert.engine.threads import fastest_threads, threads
 from robcert.runs.early import Enough
 from robcert.runs.interrupts import polite_interrupts
 from robcert.runs.plan import LegPlan, build
@@ -20,6 +17,9 @@ from robcert.runs.reporter import Reporter
 from robcert.runs.runner import Runner
 from robcert.runs.spec import digest
 from robcert.runs.store import RunStore
+from robcert.search.allocator import keep_memory
+from robcert.search.batching import default_slots
+from robcert.search.threads import fastest_threads, threads
 from robcert.types import Dataset, LoadedModel, Threat
 
 CHECKPOINT_SECONDS = 30.0

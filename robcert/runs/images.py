@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robcert.engine.batching import logits_of
 from robcert.errors import EvaluationError
+from robcert.search.batching import logits_of
 from robcert.types import Dataset, LoadedModel
 
 

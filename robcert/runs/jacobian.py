@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from robcert.engine.snapshot import Snapshot
 from robcert.runs.records.jacobian import Distances, JacobianRecord, jacobian_record
 from robcert.runs.standing import adversarial_distances
 from robcert.runs.task import BLOCK, Task, task
+from robcert.search.snapshot import Snapshot
 from robcert.sensitivity.jacobian import CHUNK, Part, sensitivity
 from robcert.types import BoundNorm, Dataset, LoadedModel
 

@@ -8,8 +8,8 @@ import torch
 
 from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certificates import Certificates, Search, certificates
-from robcert.engine.verifier import Verifier
 from robcert.errors import EvaluationError
+from robcert.search.verifier import Verifier
 from robcert.types import BOUND_NORMS, Dataset, LoadedModel, Threat
 
 SECONDS = 5.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from robcert.engine.leg import Leg
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
+from robcert.search.leg import Leg
 
 
 class Reporter(Protocol):

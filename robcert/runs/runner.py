@@ -9,11 +9,6 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from robcert.bracket import Bracket
-from robcert.engine.expectation import averaged, single_draw
-from robcert.engine.layout import LAYOUTS, faster_layout, layout_of
-from robcert.engine.leg import Leg
-from robcert.engine.precision import PRECISIONS, Lowered, search_network
-from robcert.engine.width import wide_enough
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded
@@ -35,6 +30,11 @@ from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.reporter import Reporter
 from robcert.runs.signs import Contest
 from robcert.runs.store import Progress, RunStore
+from robcert.search.expectation import averaged, single_draw
+from robcert.search.layout import LAYOUTS, faster_layout, layout_of
+from robcert.search.leg import Leg
+from robcert.search.precision import PRECISIONS, Lowered, search_network
+from robcert.search.width import wide_enough
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 _NOT_STORED = "the network is not stored beside its adversarial examples"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from robcert.bracket import Bracket, Example, Provenance
-from robcert.engine.snapshot import Snapshot
 from robcert.runs.directory import RunDirectory, read_tensors, transaction, write_snapshot
 from robcert.runs.files import explained
 from robcert.runs.record import LegRecord, RunSpec
+from robcert.search.snapshot import Snapshot
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS legs (model INTEGER, leg INTEGER, record TEXT, notes TEXT, PRIMARY KEY (model, leg));

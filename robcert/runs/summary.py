@@ -8,7 +8,6 @@ from typing import TypeVar
 import torch
 
 from robcert.bracket import Bracket
-from robcert.engine.plateau import Outcome, Plateau, plateau
 from robcert.math.binomial import interval
 from robcert.runs.proof import Attempt
 from robcert.runs.record import (
@@ -22,6 +21,7 @@ from robcert.runs.record import (
     VerdictCounts,
 )
 from robcert.runs.signs import Contest, warnings
+from robcert.search.plateau import Outcome, Plateau, plateau
 from robcert.types import Dataset, LoadedModel, Status, Threat
 
 T = TypeVar("T")

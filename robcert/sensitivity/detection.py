@@ -20,10 +20,10 @@ from robcert.attacks import Attack
 from robcert.bracket import Bracket
 from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
-from robcert.engine.batching import default_slots, logits_of
-from robcert.engine.leg import Leg
-from robcert.engine.snapshot import Spent
 from robcert.errors import EvaluationError, UsageError
+from robcert.search.batching import default_slots, logits_of
+from robcert.search.leg import Leg
+from robcert.search.snapshot import Spent
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
 from robcert.types import Batch, Dataset, LoadedModel, Threat
@@ -49,7 +49,7 @@ class Detector:
         return ~(values <= self.threshold)
 
     def passes(self, x: Tensor) -> Tensor:
-        """(n,) bool, on the device of ``x``: what an adversary has to reach (see `robcert.engine.oracle.Guard`)."""
+        """(n,) bool, on the device of ``x``: what an adversary has to reach (see `robcert.search.oracle.Guard`)."""
         return (self.values(x) <= self.threshold * (1 - _PAST)).to(x.device)
 
 

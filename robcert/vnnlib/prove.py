@@ -6,7 +6,7 @@ everywhere in its box: with centre c and half widths h, logits z and slopes L,
 .. math:: a z^(x) \ge a z(c) - L_a \|h\| - \sum_i |a_i| E > b
 
 for l2, l-infinity or l1, where L_a bounds the slope of a z in that norm (L_ij for a difference of two logits, the sum
-of |a_i| L_i otherwise) and E the rounding of the executed logits over the box (`robcert.certificates.rounding`). What
+of |a_i| L_i otherwise) and E the rounding of the executed logits over the box (`robcert.bounds.rounding.logits`). What
 that says of outputs behind a softmax is in `robcert.vnnlib.outputs`. Where there are few inputs, a box for which this
 is not enough is halved across its longest side; where the outputs of a centre fulfil a region, that is a candidate for
 a counterexample, and the search for a proof ends.
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robcert.certificates.rounding import logit_rounding, network64
+from robcert.bounds.lipschitz.graph import GraphBound, graph_bound
+from robcert.bounds.rounding.logits import logit_rounding, network64
 from robcert.errors import EvaluationError
-from robcert.lipschitz.graph import GraphBound, graph_bound
 from robcert.math.rounding import up
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 from robcert.vnnlib import Constraint, Property, Region

@@ -13,7 +13,7 @@ from robcert.attacks.apgd import APGD
 from robcert.attacks.protocol import Problem
 from robcert.attacks.targeted import TargetedAPGD
 from robcert.criterion import margin
-from robcert.engine.oracle import ModelOracle
+from robcert.search.oracle import ModelOracle
 from robcert.types import Threat, ThreatNorm
 
 

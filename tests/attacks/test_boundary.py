@@ -9,10 +9,10 @@ from toys import WIDE, exact_distance, random_linear, run_leg, toy
 
 from robcert.attacks.boundary import Boundary
 from robcert.data import load_dataset
-from robcert.engine.verifier import Verifier
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.runs.plan import LegPlan, build
+from robcert.search.verifier import Verifier
 from robcert.types import Threat
 
 

@@ -12,12 +12,12 @@ from robcert.attacks.evasive_cw import answer_loss
 from robcert.attacks.protocol import Problem
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
-from robcert.engine.leg import Leg
-from robcert.engine.oracle import Guard, ModelOracle
-from robcert.engine.verifier import Verifier
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.runs.plan import LegPlan, build
+from robcert.search.leg import Leg
+from robcert.search.oracle import Guard, ModelOracle
+from robcert.search.verifier import Verifier
 from robcert.sensitivity.detection import Detector
 from robcert.types import Batch, LoadedModel, Threat
 

@@ -14,16 +14,15 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from torch import Tensor, nn
 
 import robcert
+from robcert.bounds.linear.inputs import Region, region
+from robcert.bounds.linear.program import program
 from robcert.certificates import Search, certificates
 from robcert.certificates.bab_search import decide
-from robcert.certificates.relax.inputs import Region, region
-from robcert.certificates.relax.program import program
 from robcert.errors import EvaluationError
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module
 from robcert.types import BoundNorm, Threat
-
-from .relaxations import differences, smallest
+from tests.bounds.linear.relaxations import differences, smallest
 
 ROW = np.array([1.0, -1.0, 0.0])
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 import robcert
 from robcert.attacks import attacks
+from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.bracket import Bracket, Certificate
 from robcert.certificates import Certificates, certificates
 from robcert.certificates.gap import radii
 from robcert.data import load_dataset
-from robcert.engine.leg import Leg
-from robcert.lipschitz.graph import lipschitz_bound
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module, load_model
+from robcert.search.leg import Leg
 from robcert.types import BOUND_NORMS, Batch, BoundNorm, Dataset, LoadedModel, Threat
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robcert.certificates.relax.program import program
-from robcert.certificates.rounding import logit_rounding
+from robcert.bounds.linear.program import program
+from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.rounding.logits import logit_rounding
 from robcert.errors import EvaluationError
 from robcert.graph import known
-from robcert.lipschitz.graph import graph_bound
 from robcert.network import from_module, load_model
 from robcert.types import LoadedModel
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from robcert.bounds.lipschitz.graph import graph_bound
 from robcert.errors import EvaluationError, UsageError
-from robcert.lipschitz.graph import graph_bound
 from robcert.network import load_model
 from robcert.network.convert import export
 from robcert.types import BOUND_NORMS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import robcert
+from robcert.bounds.lipschitz.graph import graph_bound
 from robcert.certificates import certificates
-from robcert.lipschitz.graph import graph_bound
 from robcert.reports.page.report import report
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.records.jacobian import jacobian_record

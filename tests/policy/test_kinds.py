@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import robcert
+from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.certificates import certificates
 from robcert.errors import EvaluationError
-from robcert.lipschitz.graph import lipschitz_bound
 from robcert.network import from_module
 from robcert.policy.evaluate import How, evaluate
 from robcert.policy.kinds import Subject, kinds

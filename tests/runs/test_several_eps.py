@@ -13,12 +13,12 @@ from robcert.attacks.pgd import PGD
 from robcert.attacks.square import Square
 from robcert.bracket import Bracket, Example, Provenance
 from robcert.data import load_dataset
-from robcert.engine.leg import Leg
-from robcert.engine.verifier import Verifier
 from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
 from robcert.runs.summary import as_list
+from robcert.search.leg import Leg
+from robcert.search.verifier import Verifier
 from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 
 FIXED: dict[str, Any] = {"certify": "none", "search_precision": "float32", "cpu_threads": 1}

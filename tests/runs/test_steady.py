@@ -6,9 +6,9 @@ import pytest
 from torch import nn
 
 import robcert
-from robcert.engine import layout, precision, stopwatch, width
-from robcert.engine.precision import SearchPrecision
 from robcert.runs.record import RunRecord
+from robcert.search import layout, precision, stopwatch, width
+from robcert.search.precision import SearchPrecision
 from robcert.types import Dataset, LoadedModel, Threat
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import robcert
-from robcert.engine.leg import Leg
 from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageError
 from robcert.runs import directory, files
 from robcert.runs.files import write_atomically
@@ -24,6 +23,7 @@ from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Silent
 from robcert.runs.spec import digest, make_spec, run_name
+from robcert.search.leg import Leg
 from robcert.types import Dataset, LoadedModel, Threat
 
 PLAN = "pgd:10,cw:20"

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from toys import exact_distance, random_linear
 
+from robcert.bounds.lipschitz.graph import graph_bound
 from robcert.data import load_dataset
 from robcert.errors import EvaluationError
-from robcert.lipschitz.graph import graph_bound
 from robcert.network import from_module, load_model, zoo_names
 from robcert.sensitivity import jacobian as module
 from robcert.sensitivity.gradients import STATISTICS

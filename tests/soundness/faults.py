@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from robcert.certificates.rounding_rules import Local, rounding_rules
-from robcert.certificates.rounding_rules.elementary import length
+from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.operators import Dense
+from robcert.bounds.lipschitz.rules import activations, arithmetic, joining, linear, rules
+from robcert.bounds.lipschitz.values import ONE, Value, same
+from robcert.bounds.rounding.rules import Local, rounding_rules
+from robcert.bounds.rounding.rules.elementary import length
 from robcert.graph import batch, interpreter, read
 from robcert.graph.call import OpCall
 from robcert.graph.read import Graph
-from robcert.lipschitz.call import Call
-from robcert.lipschitz.operators import Dense
-from robcert.lipschitz.rules import activations, arithmetic, joining, linear, rules
-from robcert.lipschitz.values import ONE, Value, same
 from tests.soundness.sample_networks import Pair
 
 PutBack = Callable[[pytest.MonkeyPatch], None]

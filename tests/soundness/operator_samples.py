@@ -23,14 +23,14 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from robcert.certificates.relax.backward import lower_bound
-from robcert.certificates.relax.bounds import Mode, relax
-from robcert.certificates.relax.inputs import region
-from robcert.certificates.relax.program import program
-from robcert.certificates.relax.rows import Rows
-from robcert.certificates.rounding import logit_rounding
+from robcert.bounds.linear.backward import lower_bound
+from robcert.bounds.linear.bounds import Mode, relax
+from robcert.bounds.linear.inputs import region
+from robcert.bounds.linear.program import program
+from robcert.bounds.linear.rows import Rows
+from robcert.bounds.lipschitz.graph import NetworkBound, graph_bound
+from robcert.bounds.rounding.logits import logit_rounding
 from robcert.errors import RobcertError
-from robcert.lipschitz.graph import NetworkBound, graph_bound
 from robcert.network import from_module
 from robcert.types import BOUND_NORMS, LoadedModel
 from tests.soundness import search

@@ -73,7 +73,7 @@ class Table:
 
 def registered() -> dict[str, set[str]]:
     """Analysis -> the operators that it has a rule for."""
-    from robcert.certificates.operators import DOMAINS
+    from robcert.bounds.operators import DOMAINS
 
     return {name: set(domain.rules.names()) for name, domain in zip(COLUMNS, DOMAINS.values(), strict=True)}
 

@@ -74,7 +74,7 @@ class Pair:
 
 def operators() -> list[str]:
     """Every operator that some domain knows."""
-    from robcert.certificates.operators import operators
+    from robcert.bounds.operators import operators
 
     return sorted(operators())
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.data import load_dataset
-from robcert.lipschitz.graph import lipschitz_bound
 from robcert.network import Card, load_model
 from robcert.network.card import read_toml
 from robcert.nn.bounds import copies

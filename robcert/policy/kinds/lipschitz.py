@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
+from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.errors import EvaluationError
-from robcert.lipschitz.graph import lipschitz_bound
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
 

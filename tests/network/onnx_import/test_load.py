@@ -14,8 +14,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from robcert.bounds.lipschitz.graph import graph_bound
 from robcert.errors import EvaluationError, RobcertError, UsageError
-from robcert.lipschitz.graph import graph_bound
 from robcert.network import load_model, peek_card
 from robcert.network.onnx_import import limits
 from robcert.network.onnx_import.load import load_onnx

@@ -1,0 +1,212 @@
+"""Linear bounds of linear functions of a value, backwards from it to the images.
+
+**Rounding.** Going back through a step, computed coefficients a' stand for a. Whatever was rounded, the lower bound
+moves by at most gamma_k ||a||_1 M, where k counts the roundings of a sum in the step and M is the largest sum of
+absolute values of the products that an entry of the step consists of (`Step.magnitude`): this is the term gamma |a|
+|W| |x| of a product, summed. All these terms are subtracted at the end. The floating-point coefficients are taken as
+they are from there on, so errors do not multiply.
+
+Source: Zhang et al. 2018 (CROWN); Xu et al. 2020 for general graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robcert.bounds.linear.inputs import Region
+from robcert.bounds.linear.lines import Bent, pull_lines
+from robcert.bounds.linear.pooled import Patches, Pooled
+from robcert.bounds.linear.program import Program
+from robcert.bounds.linear.rows import Rows
+from robcert.bounds.linear.steps import Interval, Step
+from robcert.math.rounding import gamma
+
+ENTRIES = 1 << 22
+"""Coefficients that are held at once for one value (32 MiB); more rows go in chunks."""
+
+
+@dataclass
+class Relaxation:
+    """What is known about every value of a network over a region.
+
+    Attributes:
+        program: the network.
+        region: the inputs.
+        intervals: of every value, by name.
+        tightened: entries of targets whose interval linear bounds improved, and entries for which they alone would have
+            been looser than intervals.
+    """
+
+    program: Program
+    region: Region
+    intervals: dict[str, Interval] = field(default_factory=dict[str, Interval])
+    tightened: tuple[int, int] = (0, 0)
+    _relaxed: dict[str, tuple[Any, Tensor]] = field(default_factory=dict[str, tuple[Any, Tensor]])
+    _patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
+
+    def lines(self, step: Step) -> Any:
+        """What the step needs to pull coefficients back; worked out when it is first asked for."""
+        return self._of(step)[0]
+
+    def magnitude(self, step: Step) -> Tensor:
+        """`Step.magnitude`, (n,)."""
+        return self._of(step)[1]
+
+    def patches(self, step: Pooled) -> Patches:
+        """The same for a convolution with ReLU and pooling in one."""
+        name = step.choice.node
+        if name not in self._patches:
+            parts: tuple[Any, Any, Any] = (step.convolution, step.bent, step.choice)
+            first, second, third = (self.magnitude(part) for part in parts)
+            relaxed = self.lines(parts[1]), self.lines(parts[2])
+            self._patches[name] = step.compose(*relaxed, (first, second, third))
+        return self._patches[name]
+
+    def image(self, k: int) -> Relaxation:
+        """What is known about one image."""
+        return Relaxation(
+            self.program, self.region.image(k), {name: value.image(k) for name, value in self.intervals.items()}
+        )
+
+    def _of(self, step: Step) -> tuple[Any, Tensor]:
+        if step.node not in self._relaxed:
+            given = [self.intervals[s] for s in step.sources]
+            with torch.no_grad():
+                relaxed = step.relax(given)
+                self._relaxed[step.node] = relaxed, step.magnitude(given, relaxed)
+        return self._relaxed[step.node]
+
+
+@dataclass
+class Back:
+    """Where going back ended: rows . value >= sum of rows . value over ``rows``, plus constant, less error.
+
+    Attributes:
+        rows: coefficients of the images (and of nonlinear values, where the way ended at them), by name of the value.
+        constant: (n, rows).
+        error: (n, rows), what rounding can be.
+    """
+
+    rows: dict[str, Rows]
+    constant: Tensor
+    error: Tensor
+
+
+def pull_back(
+    found: Relaxation,
+    node: str,
+    rows: Rows,
+    *,
+    to_inputs: bool = True,
+    fused: bool = False,
+    slopes: dict[str, Tensor] | None = None,
+    extra: dict[str, Tensor] | None = None,
+    watch: Callable[[Step, Tensor], None] | None = None,
+) -> Back:
+    """Linear lower bounds of linear functions of a value.
+
+    Args:
+        found: the intervals of everything before.
+        node: the name of the value.
+        rows: of the value, (n, rows, *shape).
+        to_inputs: go back to the images; otherwise stop at nonlinear steps.
+        fused: take convolution, ReLU and pooling in one (`robcert.bounds.linear.pooled`), which pays for many
+            rows; not together with what follows.
+        slopes: (n, 1 or rows, *shape) between the slope below 0 and 1, by the name of a `Bent` step: other slopes of
+            lower lines.
+        extra: coefficients (n, rows, *shape) that are added on the way, by the name of a value.
+        watch: is told the coefficients of every nonlinear step.
+    """
+    program = found.program
+    pending: dict[str, Rows] = {node: rows}
+    n, count = rows.a.shape[:2]
+    constant = torch.zeros(n, count, dtype=torch.float64)
+    mass, error = torch.zeros_like(constant), torch.zeros_like(constant)
+    steps = program.until(node)
+    for step in reversed(steps):
+        mine = pending.pop(step.node, None)
+        if extra is not None and step.node in extra:
+            more = Rows(extra[step.node])
+            mine = more if mine is None else mine.plus(more, step.shape)
+        if mine is None:
+            continue
+        if not step.affine and not to_inputs:
+            pending[step.node] = mine
+            continue
+        whole = program.pooled.get(step.node) if fused else None
+        if whole is not None and whole.entries <= ENTRIES:
+            patches = found.patches(whole)
+            heavy, pulled, sources = patches.magnitude, whole.pull(mine, patches), whole.sources
+            roundings = whole.roundings
+        else:
+            if not step.windows:
+                mine = mine.whole(step.shape)
+            heavy, roundings, sources = found.magnitude(step), step.roundings, step.sources
+            if watch is not None and not step.affine:
+                watch(step, mine.whole(step.shape).a)
+            slope = slopes.get(step.node) if slopes is not None and isinstance(step, Bent) else None
+            relaxed = found.lines(step)
+            pulled = pull_lines(mine, relaxed, _cut(mine, slope)) if slope is not None else step.pull(mine, relaxed)
+        with torch.no_grad():
+            size = torch.linalg.vector_norm(mine.a.detach().flatten(2), 1, dim=2) * heavy.unsqueeze(1)
+            mass += size
+            error += gamma(2 * roundings + 16) * size
+        constant = constant + pulled.constant
+        for source, part in zip(sources, pulled.rows, strict=True):
+            held = pending.get(source)
+            pending[source] = part if held is None else held.plus(part, program.shapes[source])
+    error = error + gamma(4 * len(steps) + 64) * (mass + constant.detach().abs()) + 2.0**-900
+    return Back(pending, constant, error)
+
+
+def lower_bound(
+    found: Relaxation,
+    node: str,
+    rows: Rows,
+    *,
+    to_inputs: bool = True,
+    fused: bool = False,
+    slopes: dict[str, Tensor] | None = None,
+    extra: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """A lower bound of rows . value over the region; the arguments are those of `pull_back`.
+
+    Returns:
+        (n, rows) float64; minus infinity where nothing is known.
+    """
+    back = pull_back(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)
+    return concretised(found, back)
+
+
+def concretised(found: Relaxation, back: Back) -> Tensor:
+    """The smallest value of the linear functions that `pull_back` ended with, (n, rows)."""
+    total = back.constant - back.error
+    for name, a in back.rows.items():
+        image = name == found.program.images
+        whole = a.whole(found.program.shapes[name])
+        total = total + (found.region.minimum(a) if image else _minimum(found.intervals[name], whole.a))
+    # The sums just made: two or three terms, each within a rounding.
+    total = total - 16 * 2.0**-53 * (total.detach().abs() + back.constant.detach().abs())
+    return torch.where(torch.isnan(total), -torch.inf, total)
+
+
+def _cut(rows: Rows, slope: Tensor) -> Tensor:
+    if rows.window is None:
+        return slope
+    y0, y1, x0, x1 = rows.window
+    return slope[..., y0:y1, x0:x1]
+
+
+def _minimum(interval: Interval, a: Tensor) -> Tensor:
+    """Min a . v for v in an interval, rounding included."""
+    flat, low, high = a.flatten(2), interval.lower.flatten(1), interval.upper.flatten(1)
+    half = (high - low) / 2
+    size = flat.abs()
+    found = torch.bmm(flat, (low + half).unsqueeze(2)) - torch.bmm(size, half.unsqueeze(2))
+    error = gamma(4 * flat.shape[2] + 64) * 4 * interval.largest.unsqueeze(1) * size.sum(2)
+    return found.squeeze(2) - error

@@ -1,0 +1,170 @@
+r"""A convolution, ReLU and max pooling without overlap in one step of the way back.
+
+A coefficient of a pooled entry goes to one entry of the convolution's result, the one that the plane of the maximum
+reads, by one line of ReLU. Which one, and its slope, depends on the image and the sign of the coefficient only, so
+
+.. math:: a\,p \ge a^+ L(x) + a^- U(x)
+
+with affine functions L and U of the few entries that the pooled one sees. Writing them down once for an image makes the
+three steps one matrix product for each place, without ever holding the mostly empty coefficients in front of pooling.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from robcert.bounds.linear.choice import Choice, Planes
+from robcert.bounds.linear.convolution import Convolution
+from robcert.bounds.linear.lines import Bent, Relaxed
+from robcert.bounds.linear.rows import Rows
+from robcert.bounds.linear.steps import Pulled, Step
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """L and U of every pooled entry.
+
+    Attributes:
+        lines: (n, rows, columns, 2 channels, entries of a patch): first those of L, then those of U.
+        shifts: (n, rows, columns, 2 channels).
+        magnitude: (n,), see `Step.magnitude`.
+    """
+
+    lines: Tensor
+    shifts: Tensor
+    magnitude: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """The three steps; nothing else reads what is between them."""
+
+    convolution: Convolution
+    bent: Bent
+    choice: Choice
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What the convolution reads."""
+        return self.convolution.sources
+
+    @property
+    def roundings(self) -> int:
+        """Of all three, and the products of slopes."""
+        return self.convolution.roundings + self.bent.roundings + self.choice.roundings + 8
+
+    @property
+    def entries(self) -> int:
+        """Coefficients of L and U of one image."""
+        return 2 * math.prod(self.choice.shape) * math.prod(self._patch) * self.convolution.in_shape[0]
+
+    def compose(self, bent: Relaxed, planes: Planes, magnitudes: tuple[Tensor, Tensor, Tensor]) -> Patches:
+        """Write down L and U.
+
+        Args:
+            bent: the lines of ReLU.
+            planes: of the maximum.
+            magnitudes: (n,) of convolution, ReLU and pooling.
+        """
+        channels, high, wide = self.choice.shape
+        n, inner, grid = len(planes.low_at), self.convolution.shape, self._grid
+        lines: list[Tensor] = []
+        shifts: list[Tensor] = []
+        for at, slope, shift, own_slope, own_shift in (
+            (planes.low_at, planes.low_slope, planes.low_shift, bent.lower_slope, bent.lower_shift),
+            (planes.high_at, planes.high_slope, planes.high_shift, bent.upper_slope, bent.upper_shift),
+        ):
+            total = slope * own_slope.flatten(1).gather(1, at)
+            bias = self.convolution.bias.view(1, -1, 1) * total.view(n, channels, -1)
+            constant = slope * own_shift.flatten(1).gather(1, at) + shift + bias.flatten(1)
+            y, x = at % (inner[1] * inner[2]) // inner[2], at % inner[2]
+            rows = torch.arange(high).view(1, 1, -1, 1) * grid.stride[0] - grid.padding[0]
+            columns = torch.arange(wide).view(1, 1, 1, -1) * grid.stride[1] - grid.padding[1]
+            step = (y.view(n, *self.choice.shape) - rows) * grid.kernel[1] + x.view(n, *self.choice.shape) - columns
+            channel = torch.arange(channels).view(1, -1, 1, 1).expand_as(step)
+            patch = self._placed[channel, step] * total.view(n, channels, high, wide, 1)
+            lines.append(patch.permute(0, 2, 3, 1, 4))
+            shifts.append(constant.view(n, *self.choice.shape).permute(0, 2, 3, 1))
+        steepest = max(1.0, float(bent.lower_slope.abs().max()), float(bent.upper_slope.abs().max()))
+        magnitude = magnitudes[0] * steepest * 1.001 + magnitudes[1] + magnitudes[2]
+        return Patches(torch.cat(lines, 3), torch.cat(shifts, 3), magnitude)
+
+    def pull(self, rows: Rows, patches: Patches) -> Pulled:
+        """Positive coefficients times L, negative ones times U, each added where its patch lies."""
+        y0, y1, x0, x1 = rows.window or (0, self.choice.shape[1], 0, self.choice.shape[2])
+        n, count = rows.a.shape[:2]
+        high, wide = y1 - y0, x1 - x0
+        lines, shifts = (t[:, y0:y1, x0:x1] for t in (patches.lines, patches.shifts))
+        moved = rows.a.permute(0, 3, 4, 2, 1)  # rows last: everything below runs along them
+        both = torch.cat([moved.clamp_min(0), moved.clamp_max(0)], 3).reshape(n * high * wide, -1, count)
+        places = lines.reshape(n * high * wide, -1, lines.shape[4])
+        found = torch.bmm(places.transpose(1, 2), both)
+        constant = torch.bmm(shifts.reshape(n, 1, -1), both.view(n, -1, count)).squeeze(1)
+        channels, (tall, broad) = self.convolution.in_shape[0], self._patch
+        grid, stride = self._grid, self.convolution.stride
+        skip = grid.stride[0] * stride[0], grid.stride[1] * stride[1]
+        reach = (high - 1) * skip[0], (wide - 1) * skip[1]
+        found = found.view(n, high, wide, channels, tall, broad, count)
+        total = rows.a.new_zeros(n, channels, reach[0] + tall, reach[1] + broad, count)
+        for y in range(tall):
+            for x in range(broad):
+                part = total[:, :, y : y + reach[0] + 1 : skip[0], x : x + reach[1] + 1 : skip[1]]
+                part += found[..., y, x, :].permute(0, 3, 1, 2, 4)
+        full = total.permute(0, 4, 1, 2, 3).reshape(n * count, *total.shape[1:4])
+        start = y0 * grid.stride[0] - grid.padding[0], x0 * grid.stride[1] - grid.padding[1]
+        inside, window = self.convolution.inside(full, start)
+        return Pulled([Rows(inside.unflatten(0, (n, count)), window)], constant)
+
+    @property
+    def _grid(self):
+        assert self.choice.grid is not None
+        return self.choice.grid
+
+    @property
+    def _patch(self) -> tuple[int, int]:
+        """Rows and columns that a pooled entry sees."""
+        kernel, stride, pool = self.convolution.weight.shape[2:], self.convolution.stride, self._grid.kernel
+        return kernel[0] + (pool[0] - 1) * stride[0], kernel[1] + (pool[1] - 1) * stride[1]
+
+    @cached_property
+    def _placed(self) -> Tensor:
+        """(channels, places in a window of pooling, entries of a patch): the kernel where that place puts it."""
+        weight, stride, pool = self.convolution.weight, self.convolution.stride, self._grid.kernel
+        found = weight.new_zeros(len(weight), math.prod(pool), weight.shape[1], *self._patch)
+        for y in range(pool[0]):
+            for x in range(pool[1]):
+                top, left = y * stride[0], x * stride[1]
+                where = slice(top, top + weight.shape[2]), slice(left, left + weight.shape[3])
+                found[:, y * pool[1] + x, :, where[0], where[1]] = weight
+        return found.flatten(2)
+
+
+def pooled(steps: tuple[Step, ...], logits: str) -> dict[str, Pooled]:
+    """Where these three steps follow one another, by the name of the pooled value."""
+    readers: dict[str, int] = {logits: 1}
+    for step in steps:
+        for source in step.sources:
+            readers[source] = readers.get(source, 0) + 1
+    by_name = {step.node: step for step in steps}
+    found: dict[str, Pooled] = {}
+    for choice in steps:
+        if not isinstance(choice, Choice) or choice.grid is None:
+            continue
+        bent = by_name.get(choice.sources[0])
+        if not isinstance(bent, Bent):
+            continue
+        convolution = by_name.get(bent.sources[0])
+        if not isinstance(convolution, Convolution):
+            continue
+        grid = choice.grid
+        apart = all(s >= k for s, k in zip(grid.stride, grid.kernel, strict=True)) and not bool(choice.rank.any())
+        plain = convolution.weight.dim() == 4 and convolution.groups == 1 and set(convolution.dilation) == {1}
+        rising = bool((bent.below >= 0).all())  # no slope turns a sign
+        if apart and plain and rising and readers[bent.node] == readers[convolution.node] == 1:
+            found[choice.node] = Pooled(convolution, bent, choice)
+    return found

@@ -1,0 +1,133 @@
+"""A network as a sequence of steps, compiled once from the graph that it executes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import fx, nn
+
+from robcert.bounds.linear.domain import LinearDomain
+from robcert.bounds.linear.pooled import Pooled, pooled
+from robcert.bounds.linear.steps import Step
+from robcert.graph.fingerprint import fingerprint
+from robcert.graph.interpreter import Interpreter, decomposed_if_needed
+from robcert.graph.known import graph_of
+from robcert.graph.read import node_label
+from robcert.types import LoadedModel
+
+_SHIFTS = ("log_softmax", "_log_softmax")
+"""Ops at the end that change all logits by the same amount: they change no margin."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The steps from the images to the logits.
+
+    Attributes:
+        images: the name of the value that holds the images.
+        steps: in the order of execution; each reads earlier ones.
+        logits: the name of the value of the logits, up to a constant that all of them share.
+        shapes: of every value, one image.
+        targets: values whose intervals are worth refining by linear bounds before they go on: a nonlinear step depends
+            on them, and interval arithmetic loses something in them. In the order of execution.
+        pooled: convolutions with ReLU and pooling, by the name of the pooled value.
+    """
+
+    images: str
+    steps: tuple[Step, ...]
+    logits: str
+    shapes: dict[str, tuple[int, ...]]
+    targets: frozenset[str]
+    pooled: dict[str, Pooled]
+
+    def until(self, node: str) -> tuple[Step, ...]:
+        """The steps up to that value."""
+        for k, step in enumerate(self.steps):
+            if step.node == node:
+                return self.steps[: k + 1]
+        return ()
+
+    @property
+    def widest(self) -> int:
+        """Entries of the largest value, one image."""
+        return max(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Program]] = WeakKeyDictionary()
+
+
+def program(model: LoadedModel) -> Program:
+    """The steps of a network, kept as long as it is unchanged.
+
+    Raises:
+        EvaluationError: an op without a rule (named), or used in a way that has no relaxation; a graph that answers
+            differently from the network.
+    """
+    key = fingerprint(model)
+    found = _KNOWN.get(model.module)
+    if found is None or found[0] != key:
+        found = key, _compile(model)
+        _KNOWN[model.module] = found
+    return found[1]
+
+
+def _compile(model: LoadedModel) -> Program:
+    def compiled(decompose: bool) -> Program:
+        domain = LinearDomain(graph_of(model, decompose=decompose), model.input_shape)
+        logits = domain.graph.logits
+        if node_label(logits) in _SHIFTS and int(cast("int", logits.args[1])) % 2 == 1:
+            logits = cast("fx.Node", logits.args[0])
+        found = Interpreter(domain).run(until=logits)
+        images = domain.graph.images
+        steps = _needed(domain.steps, found.name)
+        names = {images, *(step.node for step in steps)}
+        shapes = {name: shape for name, shape in domain.shapes.items() if name in names}
+        return Program(images, steps, found.name, shapes, _targets(steps, images), pooled(steps, found.name))
+
+    return decomposed_if_needed(compiled)
+
+
+def _needed(steps: list[Step], logits: str) -> tuple[Step, ...]:
+    """Without steps that nothing reads."""
+    wanted, kept = {logits}, list[Step]()
+    for step in reversed(steps):
+        if step.node in wanted:
+            wanted.update(step.sources)
+            kept.append(step)
+    return tuple(reversed(kept))
+
+
+def _targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
+    """What nonlinear steps read, followed back to where interval arithmetic last lost something.
+
+    A value that one layer computes from the images alone has nothing to lose: its interval is exact (up to the corners
+    of a ball that stick out of the box).
+    """
+    by_name = {step.node: step for step in steps}
+    exact = {images}
+    for step in steps:
+        before = [s for s in step.sources if s in exact]
+        single = step.through and step.affine and len(before) == len(step.sources) == 1
+        if single:
+            exact.add(step.node)
+    first = {s.node for s in steps if s.affine and len(s.sources) == 1 and s.sources[0] in exact} | exact
+    found: set[str] = set()
+    pending = [source for step in steps if not step.affine for source in step.sources]
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in seen or name in first:
+            continue
+        seen.add(name)
+        step = by_name[name]
+        if step.through:
+            pending += step.sources
+        else:
+            found.add(name)
+    return frozenset(found)
+
+
+__all__ = ["Program", "program"]

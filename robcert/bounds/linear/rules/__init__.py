@@ -1,0 +1,123 @@
+"""How each op of an exported graph is relaxed; one file a family, one registered function a rule.
+
+A rule takes a `Site` and returns a step (a list of them, or of None, for an op with several results). It is found by
+the name of the ATen op, without its overload::
+
+    @relaxation("relu")
+    def relu(site: Site) -> Step: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from robcert.errors import EvaluationError
+from robcert.graph.batch import Placed
+from robcert.graph.call import Extent, OpCall
+from robcert.graph.read import Graph
+from robcert.registry import Registry
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value that depends on the images: its name, and its shape without the axis of the images (the first)."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Site(OpCall[Ref]):
+    """An op of the graph (see `robcert.graph.call.OpCall`); its constants are float64 tensors and Python numbers."""
+
+    element: ClassVar[type] = Ref
+
+    graph: Graph = field(kw_only=True)
+
+    @property
+    def refs(self) -> list[Ref]:
+        """All arguments that depend on the images."""
+        return self.operands
+
+    @property
+    def x(self) -> Ref:
+        """The one argument that depends on the images, the op's first."""
+        return self.only()
+
+    @property
+    def first(self) -> Ref:
+        """The op's first argument; others may depend on the images too, where the rule ignores them."""
+        name = next(iter(self.given))
+        found = self[name]
+        return found if isinstance(found, Ref) else self.refuse(f"its {name} does not depend on the input")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the (first) result, one image."""
+        return self.shapes[0]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of every result, one image: without the axis of the images, which has to be the first."""
+        found: list[tuple[int, ...]] = []
+        for placed in cast("tuple[Placed, ...]", self.graph.placements[self.node.name]):
+            if placed.at is None or not placed.at.plain:
+                self.refuse("it moves the axis of the images away from the front")
+            if len(placed.spec.shape) == 1:
+                self.refuse("its result has no axis but that of the images: keep one (keepdim)")
+            found.append(placed.spec.sizes()[1:])
+        return found
+
+    @property
+    def head(self) -> tuple[str, str, tuple[str, ...], tuple[int, ...]]:
+        """The first four fields of a step."""
+        return self.node.name, self.layer, tuple(ref.name for ref in self.refs), self.shape
+
+    def for_image(self, constant: Tensor, rank: int) -> Tensor:
+        """A constant as it meets one image in a tensor of so many axes, the images included."""
+        if constant.dim() < rank:
+            return constant
+        # Behind the first axis nothing differs from image to image, or the graph would have been refused.
+        return constant[0]
+
+    def call(self, x: Tensor, **changes: Any) -> Any:
+        """The op itself, on any number of images in place of the one value that it reads."""
+        return self.run(lambda _: x, len(x), **changes)
+
+    def refuse(self, found: str, do: str = "") -> NoReturn:
+        """Ends the compilation with an error that names the op and the layer."""
+        raise EvaluationError(
+            f"no linear relaxation of {self.op} in layer {self.layer}: {found}",
+            do or "Use --method gap or smoothing for this network, or attack it with --certify gap.",
+        )
+
+
+Rule = Callable[[Site], Any]
+R = TypeVar("R", bound=Rule)
+
+relaxations: Registry[Rule] = Registry("relaxation", "robcert.bounds.linear.rules")
+"""Name of an ATen op -> its rule."""
+
+
+def relaxation(*names: str) -> Callable[[R], R]:
+    """Decorator that registers one rule for the named ops."""
+
+    def keep(function: R) -> R:
+        for name in names:
+            relaxations.register(name)(function)
+        return function
+
+    return keep
+
+
+def number(value: Any) -> float:
+    """A Python number, or a tensor of one entry."""
+    return float(value.reshape(()) if isinstance(value, torch.Tensor) else value)
+
+
+__all__ = ["Extent", "Ref", "Rule", "Site", "number", "relaxation", "relaxations"]

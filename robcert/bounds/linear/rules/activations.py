@@ -1,0 +1,180 @@
+"""Functions of one entry: how they bend, and where."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.special import ndtr
+
+from robcert.bounds.linear.lines import Bent, Curve, Shape
+from robcert.bounds.linear.rules import Ref, Site, relaxation
+from robcert.bounds.linear.steps import SLACK, Step
+
+_INVERSE = 1 / math.sqrt(2 * math.pi)
+
+
+def _gelu_slope(t: Tensor) -> Tensor:
+    return ndtr(t) + t * torch.exp(-t * t / 2) * _INVERSE
+
+
+def _gelu_tanh_slope(t: Tensor) -> Tensor:
+    factor = math.sqrt(2 / math.pi)
+    bent = torch.tanh(factor * (t + 0.044715 * t**3))
+    return (1 + bent) / 2 + t / 2 * (1 - bent * bent) * factor * (1 + 3 * 0.044715 * t * t)
+
+
+def _silu_slope(t: Tensor) -> Tensor:
+    s = torch.sigmoid(t)
+    return s * (1 + t * (1 - s))
+
+
+def _mish_slope(t: Tensor) -> Tensor:
+    bent = torch.tanh(functional.softplus(t, threshold=200.0))
+    return bent + t * torch.sigmoid(t) * (1 - bent * bent)
+
+
+def _log_sigmoid(t: Tensor) -> Tensor:
+    return functional.logsigmoid(t)
+
+
+def _selu_slope(t: Tensor) -> Tensor:
+    return torch.where(t > 0, 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772 * torch.exp(t.clamp_max(0)))
+
+
+SHAPES: dict[str, Shape] = {
+    "sigmoid": Shape(torch.sigmoid, lambda t: torch.sigmoid(t) * torch.sigmoid(-t), (0.0,), (1, -1)),
+    "tanh": Shape(torch.tanh, lambda t: 1 - torch.tanh(t).square(), (0.0,), (1, -1)),
+    "atan": Shape(torch.atan, lambda t: 1 / (1 + t * t), (0.0,), (1, -1)),
+    "asinh": Shape(torch.asinh, lambda t: (1 + t * t).rsqrt(), (0.0,), (1, -1)),
+    "erf": Shape(torch.erf, lambda t: 2 / math.sqrt(math.pi) * torch.exp(-t * t), (0.0,), (1, -1)),
+    # The second derivative of x Phi(x) is phi(x) (2 - x^2).
+    "gelu": Shape(lambda t: t * ndtr(t), _gelu_slope, (-math.sqrt(2), math.sqrt(2)), (-1, 1, -1)),
+    "gelu_tanh": Shape(
+        lambda t: functional.gelu(t, approximate="tanh"),
+        _gelu_tanh_slope,
+        (-1.4185040087908284, 1.4185040087908284),
+        (-1, 1, -1),
+    ),
+    "silu": Shape(functional.silu, _silu_slope, (-2.3993572805154677, 2.3993572805154677), (-1, 1, -1)),
+    "mish": Shape(functional.mish, _mish_slope, (-2.2563763963607931, 1.4905711794854285), (-1, 1, -1)),
+    "log_sigmoid": Shape(_log_sigmoid, lambda t: torch.sigmoid(-t), (), (-1,)),
+    "hardswish": Shape(functional.hardswish, lambda t: (2 * t + 3) / 6, (-3.0, 3.0), (0, 1, 0)),
+    "hardsigmoid": Shape(functional.hardsigmoid, lambda t: torch.full_like(t, 1 / 6), (-3.0, 3.0), (0, 0, 0)),
+    "abs": Shape(torch.abs, torch.sign, (0.0,), (0, 0)),
+    "selu": Shape(functional.selu, _selu_slope, (0.0,), (1, 0)),
+}
+"""Name of an op without parameters -> its shape. Knots of smooth functions are zeros of the second derivative."""
+
+
+@relaxation(*(name for name in SHAPES if name not in ("gelu", "gelu_tanh")))
+def fixed(site: Site) -> Step:
+    """The table."""
+    return Curve(*site.head, SHAPES[site.op])
+
+
+@relaxation("gelu")
+def gelu(site: Site) -> Step:
+    """X Phi(x), or its approximation by tanh."""
+    return Curve(*site.head, SHAPES["gelu_tanh" if site["approximate"] == "tanh" else "gelu"])
+
+
+@relaxation("relu")
+def relu(site: Site) -> Step:
+    """max(x, 0)."""
+    return Bent(*site.head, torch.zeros((), dtype=torch.float64))
+
+
+@relaxation("relu6")
+def relu6(site: Site) -> Step:
+    """Between 0 and 6."""
+    return Curve(*site.head, clamped(0.0, 6.0))
+
+
+@relaxation("hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "threshold")
+def clamp(site: Site) -> Step:
+    """Clipping to constants; clipping below at 0 is ReLU."""
+    if site.op == "threshold":
+        if float(site["threshold"]) != float(site["value"]):
+            site.refuse("it jumps at its threshold")
+        low, high = float(site["value"]), math.inf
+    else:
+        ends = [site.get("min", site.get("min_val")), site.get("max", site.get("max_val"))]
+        if any(isinstance(end, Ref) or (isinstance(end, Tensor) and end.numel() != 1) for end in ends):
+            site.refuse("its bounds are tensors")
+        low = -math.inf if ends[0] is None else float(ends[0])
+        high = math.inf if ends[1] is None else float(ends[1])
+    if low == 0 and high == math.inf:
+        return relu(site)
+    return Curve(*site.head, clamped(low, high))
+
+
+@relaxation("leaky_relu", "rrelu", "prelu")
+def leaky_relu(site: Site) -> Step:
+    """Slope 1 above 0, another one below; RReLU in eval takes the mean of its range."""
+    if site.op == "prelu":
+        weight = site.constant("weight").double()
+        wide = (-1, *([1] * (len(site.shape) - 1))) if weight.numel() > 1 else ()
+        return Bent(*site.head, weight.reshape(wide))
+    if site.op == "rrelu":
+        if site["training"]:
+            site.refuse("it is random in training mode")
+        below = (float(site["lower"]) + float(site["upper"])) / 2
+    else:
+        below = float(site["negative_slope"])
+    return Bent(*site.head, torch.tensor(below, dtype=torch.float64))
+
+
+@relaxation("elu", "celu")
+def elu(site: Site) -> Step:
+    """Scale x above 0, scale alpha (e^(s x) - 1) below."""
+    alpha = float(site["alpha"])
+    scale, inner = float(site.get("scale") or 1.0), float(site.get("input_scale") or 1.0)
+    if site.op == "celu":
+        inner = 1 / alpha
+    if inner < 0 or scale < 0:
+        site.refuse("it grows exponentially below 0")
+
+    def value(t: Tensor) -> Tensor:
+        return scale * torch.where(t > 0, t, alpha * torch.expm1(inner * t.clamp_max(0)))
+
+    def slope(t: Tensor) -> Tensor:
+        below = scale * alpha * inner * torch.exp(inner * t.clamp_max(0))
+        return torch.where(t > 0, scale, below)
+
+    return Curve(*site.head, Shape(value, slope, (0.0,), (1 if alpha > 0 else -1, 0)))
+
+
+@relaxation("softplus")
+def softplus(site: Site) -> Step:
+    """log(1 + e^(beta x)) / beta; torch returns x above the threshold, which is off by e^-threshold / beta."""
+    beta, threshold = float(site["beta"]), float(site["threshold"])
+    if beta <= 0:
+        site.refuse("its beta is not positive")
+    rough = SLACK * max(1.0, 1 / beta) + 1.01 * math.exp(-threshold) / beta
+    shape = Shape(lambda t: functional.softplus(t, beta, 700.0), lambda t: torch.sigmoid(beta * t), (), (1,), rough)
+    return Curve(*site.head, shape)
+
+
+@relaxation("softshrink")
+def softshrink(site: Site) -> Step:
+    """X moved towards 0 by lambda."""
+    edge = float(site["lambd"])
+    shape = Shape(lambda t: functional.softshrink(t, edge), torch.zeros_like, (-edge, edge), (0, 0, 0))
+    return Curve(*site.head, shape)
+
+
+def clamped(low: float, high: float) -> Shape:
+    """Clipping."""
+    knots = tuple(k for k in (low, high) if math.isfinite(k))
+
+    def slope(t: Tensor) -> Tensor:
+        return ((t > low) & (t < high)).double()
+
+    return Shape(lambda t: t.clamp(low, high), slope, knots, (0,) * (len(knots) + 1))
+
+
+__all__: list[Any] = ["SHAPES", "clamped"]

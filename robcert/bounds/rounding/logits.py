@@ -1,0 +1,174 @@
+r"""How far the executed float32 network can be from the network in real arithmetic, proven before it is run.
+
+The graph is walked once more. With x^ the executed and x the exact value of a node, d a bound of ||x^ - x||_2 and r
+one of ||x||_2, for one image and every input in the box,
+
+    d(node) <= sum over what it reads of gain d(input) + local rounding of ||x^|| <= r + d,
+    r(node) <= ||h(c)||_2 + L(node) ||x - c||_2    (c the centre of the box, h(c) in float64),
+
+with the gains and constants L of the Lipschitz walk and the local rounding of `robcert.bounds.rounding.rules`.
+The proofs, and what is assumed of the kernels, are in docs/soundness.md, section 6.
+
+Source: the layer-by-layer form is that of Murray (arXiv 2603.13334); the constants are derived anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from robcert.bounds.rounding.analysis import Analysis, RoundingBound
+from robcert.bounds.rounding.constants import check_constants
+from robcert.bounds.rounding.kernels import check_kernels
+from robcert.bounds.rounding.rules import FLOAT64
+from robcert.graph.fingerprint import fingerprint
+from robcert.math.rounding import up
+from robcert.network.fold import copy_module
+from robcert.types import BoundNorm, LoadedModel
+
+__all__ = [
+    "Analysis",
+    "RoundingBound",
+    "analyse",
+    "gap_error64",
+    "l2_reach",
+    "logit_rounding",
+    "logit_rounding_at",
+    "logit_rounding_near",
+    "logits64",
+    "network64",
+]
+
+_CHUNK = 128
+_STEP = 2.0 ** (1 / 16)
+"""Distances from a centre are rounded up to a power of this, so that many images share one walk of the graph."""
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Analysis, RoundingBound]] = WeakKeyDictionary()
+
+
+def analyse(model: LoadedModel) -> tuple[Analysis, RoundingBound]:
+    """The analysis of a network and its bound over the whole box, kept as long as the network is unchanged."""
+    key = (model.name, *fingerprint(model))
+    found = _KNOWN.get(model.module)
+    if found is None or found[0] != key:
+        analysis = Analysis(model)
+        found = key, analysis, analysis.bound()
+        _KNOWN[model.module] = found
+    return found[1:]
+
+
+def logit_rounding(model: LoadedModel) -> RoundingBound:
+    """How far the executed float32 logits can be from those in real arithmetic, for every input in the box.
+
+    Raises:
+        EvaluationError: an op without a rounding rule (named), without a finite Lipschitz constant, a layer that may
+            amplify rounding without a bound, or a setting of torch under which the bound would not hold
+            (`robcert.bounds.rounding.kernels`).
+    """
+    analysis, bound = analyse(model)
+    if not math.isfinite(bound.error):
+        raise analysis.refusal()
+    check_constants(model.name, analysis.computed, analysis.graph)
+    check_kernels(_device(model), convolutions=analysis.convolutions, name=model.name)
+    return bound
+
+
+def logit_rounding_at(model: LoadedModel, x: Tensor, reach: float) -> Tensor:
+    """The same for all inputs within l2 distance ``reach`` of each image, usually a little less.
+
+    Args:
+        model: the network.
+        x: (n, *input_shape).
+        reach: not negative.
+
+    Returns:
+        (n,) float64, never more than ``logit_rounding(model).error``.
+    """
+    analysis, _ = analyse(model)
+    most = logit_rounding(model).error
+    return torch.tensor([min(most, analysis.at(image, reach)) for image in x], dtype=torch.float64)
+
+
+def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
+    """The same for many images at once, each with its own reach: coarser, at the price of a few walks for all.
+
+    An image is placed by its distance from two centres, the picture of the lowest value of the box (black) and that of
+    the middle one. What holds within a distance of a centre holds around every image that is nearer by its reach.
+    It depends on the image alone, not on those beside it.
+
+    Args:
+        model: the network.
+        x: (n, *input_shape).
+        reach: (n,) float64, l2 distances; infinite: the whole box.
+
+    Returns:
+        (n,) float64, never more than ``logit_rounding(model).error``.
+    """
+    analysis, _ = analyse(model)
+    error = torch.full((len(x),), logit_rounding(model).error, dtype=torch.float64)
+    low, high = model.box
+    for centre in (low, low / 2 + high / 2):
+        picture = torch.full(model.input_shape, centre, dtype=torch.float64)
+        # The rounding of a norm of n entries, of the sum and of the logarithm lies far below 2^-20 of it.
+        distance = (torch.linalg.vector_norm((x.cpu().double() - centre).flatten(1), dim=1) + reach) * (1 + 2.0**-20)
+        whole = math.sqrt(analysis.entries) * max(high - centre, centre - low)
+        shells = (distance.clamp_min(whole * 2.0**-20).log2() / math.log2(_STEP)).ceil()
+        shells[distance >= whole] = math.inf
+        for shell in shells[torch.isfinite(shells)].unique().tolist():
+            rows = shells == shell
+            error[rows] = error[rows].clamp_max(analysis.at(picture, _STEP**shell))
+    return error
+
+
+def l2_reach(radius: Tensor, norm: BoundNorm, entries: int) -> Tensor:
+    """How far in l2 a ball of the given radii (n,) in a norm reaches, for images of so many entries; rounded up."""
+    return radius * math.sqrt(entries) * (1 + 2.0**-40) if norm == "linf" else radius * (1 + 2.0**-40)
+
+
+def gap_error64(model: LoadedModel) -> float:
+    """How far a difference of two logits, evaluated in float64, can be from the one in real arithmetic.
+
+    For logits from `logits64` (or the module in float64, where that is the same) at any input in the box: the errors
+    of both logits and the rounding of the subtraction.
+    """
+    _, bound = analyse(model)
+    return up(2 * bound.error64 + FLOAT64.u * (2 * bound.size + 2 * bound.error64), 8)
+
+
+def logits64(model: LoadedModel, x: Tensor) -> Tensor:
+    """The logits in float64 of the network that the bounds speak of: (n, *input_shape) -> (n, classes), on the CPU."""
+    return network64(model)(x)
+
+
+def network64(model: LoadedModel) -> Callable[[Tensor], Tensor]:
+    """What `logits64` calls, for many calls.
+
+    A copy of the module in float64; but where the float32 network computes constants from its weights, or casts, its
+    graph with these constants as float32 computes them, and without the casts.
+    """
+    analysis, _ = analyse(model)
+    if analysis.computed or analysis.casts:
+        return analysis.logits64
+    try:
+        module = copy_module(model.module).cpu().double()
+    except Exception:  # a program whose types are fixed
+        return analysis.logits64
+
+    @torch.no_grad()
+    def evaluate(x: Tensor) -> Tensor:
+        try:
+            parts = [module(part.cpu().double()) for part in x.split(_CHUNK)]
+        except Exception:  # likewise
+            return analysis.logits64(x)
+        return torch.cat(parts) if parts else torch.zeros(0, model.num_classes, dtype=torch.float64)
+
+    return evaluate
+
+
+def _device(model: LoadedModel) -> torch.device:
+    state = [*model.module.parameters(), *model.module.buffers()]
+    return state[0].device if state else torch.device("cpu")

@@ -1,0 +1,96 @@
+"""What the search of an image has come to: its closest point, verified, and at its end what is left to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robcert.attacks.protocol import NEAR, Attack, Problem
+from robcert.math.norms import per_image
+from robcert.search.boundary import RESOLUTION, towards_clean
+from robcert.search.drawn import draw_inside
+from robcert.search.oracle import ModelOracle
+from robcert.search.verifier import Verified, Verifier
+from robcert.types import LoadedModel
+
+
+def has_last_chance(attack: Attack) -> bool:
+    """Whether near misses of the attack are drawn into the ball: it takes gradients, and does not say otherwise."""
+    return attack.cost.backwards > 0 and bool(getattr(attack, "last_chance", True))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of m slots: the closest point as verified, the evaluation (m,) that saw it, and the network calls of an ascent.
+
+    ``calls`` are forwards and as many backwards, in images; the forwards of the verifier are counted by itself.
+    """
+
+    verified: Verified
+    iteration: Tensor
+    calls: int = 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Asks the verifier about what an oracle has noted and what an attack proposes."""
+
+    model: LoadedModel
+    attack: Attack
+    verifier: Verifier
+
+    def so_far(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
+        """What is noted of some slots (m,) int64 whose search goes on."""
+        x, y = problem.x[at], problem.y[at]
+        verified = Verified.nothing(x)
+        # A point that the oracle did not note since the slot was filled belongs to nobody.
+        seen = (oracle.found_at[at] > 0).nonzero().flatten()
+        if len(seen):
+            verified = verified.put(seen, self.verifier(oracle.nearest[at[seen]], x[seen], y[seen]))
+        return Outcome(verified, oracle.found_at[at])
+
+    def closest(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
+        """The best that can be made of some slots (m,) int64 whose search has ended."""
+        x, y = problem.x[at], problem.y[at]
+        minimize = problem.goal == "minimize"
+        outcome = self.so_far(oracle, problem, state, at)
+        verified, iteration = outcome.verified, outcome.iteration
+        if minimize:
+            seen = (iteration > 0).nonzero().flatten()
+            verified = verified.put(seen, self.verifier.beyond(verified.take(seen), x[seen], y[seen]))
+        for candidate, when in self._untried(oracle, problem, state, at):
+            # What the way back to the clean image resolves is not worth a look.
+            verified, closer = self.verifier.closer(verified, candidate, x, y, RESOLUTION if minimize else 0.0)
+            iteration = torch.where(closer, when, iteration)
+        if minimize:
+            return Outcome(towards_clean(self.verifier, verified, x, y), iteration)
+        verified, calls = self._draw_inside(verified, problem, x, y)
+        return Outcome(verified, iteration, calls * oracle.draws)
+
+    def _untried(
+        self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Points that the float32 network has not been asked about, and their evaluations."""
+        known = oracle.hint_distance[at].isfinite()
+        if bool(known.any()):
+            hint = oracle.hint[at]
+            yield torch.where(per_image(known, hint), hint, float("nan")), oracle.hint_at[at]
+        yield self.attack.proposal(problem, state)[at], oracle.evaluations[at]
+
+    def _draw_inside(self, verified: Verified, problem: Problem, x: Tensor, y: Tensor) -> tuple[Verified, int]:
+        """What becomes of near misses that no attack can look at again (`robcert.search.drawn`), and its calls."""
+        threat, largest = problem.threat, problem.threat.largest
+        missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
+        rows = missed.nonzero().flatten()
+        if not len(rows) or not has_last_chance(self.attack) or self.verifier.guard is not None:
+            return verified, 0
+        module, most = self.model.module, self.attack.iterations
+        drawn = draw_inside(
+            module, verified.x[rows], x[rows], y[rows], threat, problem.criterion, self.model.rounding, most
+        )
+        tried = self.verifier(drawn.x, x[rows], y[rows])
+        return verified.put(rows[tried.accepted], tried.take(tried.accepted)), drawn.steps * len(rows)

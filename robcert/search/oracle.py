@@ -1,0 +1,285 @@
+"""The oracle: the only way from an attack to the model, and the memory of the closest misclassified points.
+
+Because it sees every forward, it notes at no extra forward which points fool the model and how far they are, so
+no attack has to. What it notes is a candidate; the verifier decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
+from robcert.math.norms import per_image, vector_norm
+from robcert.search.batching import eights, padded
+from robcert.search.precision import Lowered
+
+_EVERY = 50
+"""A coarse minimisation confirms the first point that fools; of the later ones it keeps the closest and confirms it at
+every fiftieth evaluation, since that costs a forward in float32. What is left at the end the verifier looks at."""
+
+Guard = Callable[[Tensor], Tensor]
+"""A detector that an example has to get past: points (n, *shape) to (n,) bool, True where it lets them pass."""
+
+
+class ModelOracle:
+    """An oracle over the slots of a `Problem`.
+
+    Attributes:
+        nearest: (n, *shape), the closest misclassified point seen since the slot was filled; its distance is
+            ``problem.best``.
+        found_at: (n,) int64, the evaluation at which it was seen, counted from 1.
+        hint, hint_at: the same of the closest point, nearer than that, which fools the search network beyond doubt and
+            which nobody has confirmed; ``hint_distance`` (n,) is how far it is, inf where there is none.
+        evaluations: (n,) int64, evaluations since the slot was filled.
+        zero_gradients, non_finite: (n,) int64, how many of them had a gradient of exactly zero, and how many had
+            a logit or a gradient that is not finite.
+        forwards, backwards: calls of the model, in batches (of a random one, all draws).
+        search: a bfloat16 copy of the network, or None.
+        doubt: by how much its margins are off (`robcert.search.precision.Lowered`).
+        coarse: (n,) bool, the slots that are searched with it; whatever they find is confirmed by the float32 network.
+            Set by `ask` and `ask_all`.
+        confirmed: forwards that took where only some images were confirmed, in images.
+        on_host: whether masks can be looked at without waiting for a device.
+        deferring: whether the closest point of every slot waits as its hint for `confirm`, since steps that are
+            recorded cannot look which slots have found one. Set by `ask_all`.
+        guard: only points that it lets pass are noted; None: all.
+        draws: calls of a random network that one call of the module is.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        problem: Problem,
+        rounding: float,
+        search: Lowered | None = None,
+        guard: Guard | None = None,
+        draws: int = 1,
+    ) -> None:
+        self.module = module
+        self.search = search
+        self.doubt = search.doubt if search is not None else 0.0
+        self.problem = problem
+        self.margin = problem.criterion.margin
+        self.rounding = rounding
+        self.guard = guard
+        self.draws = draws
+        self.on_host = problem.x.device.type == "cpu"
+        self.nearest = problem.x.clone()
+        self.found_at = torch.zeros_like(problem.y)
+        self.hint, self.hint_at = self.nearest.clone(), self.found_at.clone()
+        self.hint_distance = torch.full_like(problem.best, float("inf"))
+        self.evaluations = torch.zeros_like(problem.y)
+        self.zero_gradients = torch.zeros_like(problem.y)
+        self.non_finite = torch.zeros_like(problem.y)
+        self.coarse = torch.zeros_like(problem.y, dtype=torch.bool)
+        self.asked: nn.Module | None = module
+        self.deferring = False
+        self.forwards = 0
+        self.backwards = 0
+        self.confirmed = 0
+
+    def ask(self, coarse: Tensor) -> None:
+        """Ask the search network in the slots ``coarse`` (n,) bool, and the float32 network in the others."""
+        assert self.search is not None
+        self.coarse.copy_(coarse)
+        # Once a step and not once a forward: on a device that is a wait for it.
+        some, every = bool(coarse.any()), bool(coarse.all())
+        self.asked = self.search if every else None if some else self.module
+        self.deferring = False
+
+    def ask_all(self, coarse: bool) -> None:
+        """Ask one network in all slots, without a look at a device. What the search network finds waits."""
+        self.coarse.fill_(coarse)
+        self.asked = self.search if coarse else self.module
+        self.deferring = coarse
+
+    @torch.no_grad()
+    def confirm(self) -> None:
+        """Ask the float32 network about the hint of every slot: what fools it too is noted, and no hint stays."""
+        problem = self.problem
+        self.forwards += self.draws
+        closer = (self.hint_distance < problem.best) & self._fools(self.module(self.hint), problem.y)
+        self._found(closer, self.hint, self.hint_distance, self.hint_at)
+        self.hint_distance.fill_(float("inf"))
+
+    def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
+        """See `robcert.attacks.protocol.Oracle`. A gradient entry that is not finite becomes 0 (and is counted)."""
+        point = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self._forward(point)
+            value = objective(logits, self.problem.y)
+            (gradient,) = torch.autograd.grad(value.sum(), point)
+        self.forwards += self.draws
+        self.backwards += self.draws
+        logits = logits.detach()
+        size = logits.abs().amax(dim=1)
+        self._note(
+            x.detach(), size, value.detach() if objective is self.margin else self.margin(logits, self.problem.y)
+        )
+        peak = vector_norm(gradient, "linf")
+        finite = _finite(peak)
+        self.zero_gradients += peak == 0
+        self.non_finite += ~(finite & _finite(size))
+        if not self._nowhere(~finite):
+            gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
+        return Evaluation(logits=logits, value=value.detach(), gradient=gradient, doubt=self.coarse * self.doubt)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """See `robcert.attacks.protocol.Oracle`."""
+        logits = self._forward(x)
+        self.forwards += self.draws
+        size = logits.abs().amax(dim=1)
+        self.non_finite += ~_finite(size)
+        self._note(x, size, self.margin(logits, self.problem.y))
+        return logits
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Logits of every slot, of the coarse ones by the search network."""
+        if self.asked is not None:
+            return self.asked(x)
+        assert self.search is not None
+        coarse, fine = self.coarse.nonzero().flatten(), (~self.coarse).nonzero().flatten()
+        parts = [
+            network(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
+            for network, rows in ((self.search, coarse), (self.module, fine))
+        ]
+        return torch.cat(parts)[torch.cat([coarse, fine]).argsort()]
+
+    def _confirm(self, x: Tensor, closer: Tensor) -> Tensor:
+        """Those rows of ``closer`` (n,) bool that fool the float32 network too; off the host it is asked about all."""
+        if not self.on_host:
+            self.forwards += self.draws
+            return closer & (self._fools(self.module(x), self.problem.y) | ~self.coarse)
+        rows = (closer & self.coarse).nonzero().flatten()
+        if not len(rows):
+            return closer
+        logits = self.module(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
+        self.confirmed += self.draws * len(rows)
+        return closer.index_put((rows,), self._fools(logits, self.problem.y[rows]))
+
+    def _fools(self, logits: Tensor, y: Tensor) -> Tensor:
+        return self.margin(logits, y) > logits.abs().amax(dim=1) * self.rounding
+
+    def gradients(self, rows: Tensor, x: Tensor) -> Jacobian:
+        """See `robcert.attacks.protocol.Oracle`. Noted once; a row that is not finite becomes 0 (and is counted)."""
+        point = x.detach().requires_grad_(True)
+        found: list[Tensor] = []
+        with torch.enable_grad():
+            logits = self._forward(point)
+            for k in range(rows.shape[1]):
+                picked = logits.gather(1, rows[:, k : k + 1]).sum()
+                found += torch.autograd.grad(picked, point, retain_graph=k + 1 < rows.shape[1])
+        self.forwards += self.draws
+        self.backwards += self.draws * len(found)
+        logits = logits.detach()
+        size = logits.abs().amax(dim=1)
+        self._note(x.detach(), size, self.margin(logits, self.problem.y))
+        gradients = torch.stack(found, dim=1)
+        finite = gradients.isfinite().flatten(2).all(dim=2)
+        self.zero_gradients += (gradients == 0).flatten(1).all(dim=1)
+        self.non_finite += ~(finite.all(dim=1) & _finite(size))
+        keep = finite.view(*finite.shape, *([1] * (x.dim() - 1)))
+        return Jacobian(logits=logits, gradients=torch.where(keep, gradients, torch.zeros_like(gradients)))
+
+    def hvp(self, objective: Objective, x: Tensor, direction: Callable[[Tensor], Tensor]) -> Curvature:
+        """See `robcert.attacks.protocol.Oracle`. Entries that are not finite become 0."""
+        point = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = objective(self.module(point), self.problem.y)
+            (gradient,) = torch.autograd.grad(value.sum(), point, create_graph=True)
+        fixed = gradient.detach()
+        if gradient.requires_grad:
+            (product,) = torch.autograd.grad(gradient, point, direction(fixed), allow_unused=True)
+        else:
+            product = None  # an objective that is linear in the image
+        self.forwards += self.draws
+        self.backwards += 2 * self.draws
+        self.evaluations += 1
+        self.zero_gradients += vector_norm(fixed, "linf") == 0
+        product = torch.zeros_like(fixed) if product is None else product
+        return Curvature(value.detach(), fixed.nan_to_num(0, 0, 0), product.nan_to_num(0, 0, 0))
+
+    def forget(self, rows: Tensor, best: Tensor) -> None:
+        """Begin anew in the given rows (n,) int64, where only points closer than ``best`` count."""
+        self.problem.best[rows] = best
+        self.hint_distance[rows] = float("inf")
+        for counter in (self.found_at, self.evaluations, self.zero_gradients, self.non_finite):
+            counter[rows] = 0
+
+    @torch.no_grad()
+    def _note(self, x: Tensor, size: Tensor, gap: Tensor) -> None:
+        """Keep points x (n, *shape) that are closer; of their logits, the largest in size and the margin, (n,)."""
+        problem = self.problem
+        self.evaluations += 1
+        fooled = gap > size * self.rounding
+        lazy = self.asked is not self.module and problem.goal == "minimize" and not self.deferring
+        due = self._due() if lazy else None
+        if self._nowhere(fooled if due is None else fooled | due):
+            return
+        distance, at = vector_norm(x - problem.x, problem.threat.norm), self.evaluations
+        closer = fooled & (distance < problem.best)
+        if self.guard is not None:
+            closer = self._passing(x, closer)
+        if self.deferring:
+            self._keep(closer & (gap > self.doubt) & (distance < self.hint_distance), x, distance)
+            return
+        if due is not None:
+            late = closer & self.coarse & (self.found_at > 0)
+            self._keep(late & (gap > self.doubt) & (distance < self.hint_distance), x, distance)
+            closer = (closer & ~late) | due
+            if self._nowhere(closer):
+                return
+            x = torch.where(per_image(due, x), self.hint, x)
+            distance, at = torch.where(due, self.hint_distance, distance), torch.where(due, self.hint_at, at)
+            self.hint_distance.masked_fill_(due, float("inf"))
+        if self._nowhere(closer):
+            return
+        if self.asked is not self.module:
+            closer = self._confirm(x, closer)
+        self._found(closer, x, distance, at)
+
+    def _found(self, rows: Tensor, x: Tensor, distance: Tensor, at: Tensor) -> None:
+        """Take points for the nearest of some slots (n,) bool."""
+        torch.where(rows, distance, self.problem.best, out=self.problem.best)
+        torch.where(rows, at, self.found_at, out=self.found_at)
+        torch.where(per_image(rows, x), x, self.nearest, out=self.nearest)
+
+    def _due(self) -> Tensor:
+        """The coarse slots (n,) bool whose hint is to be confirmed now."""
+        closer = self.coarse & (self.hint_distance < self.problem.best)
+        return closer & (self.evaluations % _EVERY == 0)
+
+    def _keep(self, rows: Tensor, x: Tensor, distance: Tensor) -> None:
+        """Take points for the hint of some slots (n,) bool."""
+        if self._nowhere(rows):
+            return
+        torch.where(rows, distance, self.hint_distance, out=self.hint_distance)
+        torch.where(rows, self.evaluations, self.hint_at, out=self.hint_at)
+        torch.where(per_image(rows, x), x, self.hint, out=self.hint)
+
+    def _passing(self, x: Tensor, candidates: Tensor) -> Tensor:
+        """The candidates (n,) bool that the guard lets pass; on a CPU it is asked about these alone."""
+        assert self.guard is not None
+        if not self.on_host:
+            return candidates & self.guard(x)
+        passing = torch.zeros_like(candidates)
+        rows = candidates.nonzero().flatten()
+        if len(rows):
+            passing[rows] = self.guard(x[rows])
+        return passing
+
+    def _nowhere(self, mask: Tensor) -> bool:
+        """Whether a masked write may be left out because the mask is False everywhere.
+
+        Only a CPU may look: on an accelerator the host would wait for the device, and a captured step has no branch.
+        """
+        return self.on_host and not bool(mask.any())
+
+
+def _finite(size: Tensor) -> Tensor:
+    """Where a largest size is finite (NaN is not less than anything): one operator, and isfinite is four."""
+    return size < float("inf")

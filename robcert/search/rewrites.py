@@ -1,0 +1,96 @@
+"""Rewritings of a copy of a network that make a pass faster and change no answer.
+
+They are for copies that search: their parameters take no gradient, and their pictures have channels last.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from robcert.nn.pooling import NormPool2d
+from robcert.search.passes.flatten import FlattenPixels
+from robcert.search.passes.norms import PoolNorms
+from robcert.search.passes.picture import ReadPicture
+
+
+def pool_before_relu(network: nn.Module) -> None:
+    """In place: a max-pooling that follows a ReLU goes before it, so that the ReLU sees fewer entries.
+
+    max(relu(x)) = relu(max(x)), and where that is 0 no gradient passes either way. A step takes 0.89 to 0.92 of the
+    time that it takes without it (docs/speed.md).
+    """
+    for module in network.modules():
+        if type(module) is not nn.Sequential:
+            continue
+        for (first, relu), (second, pool) in itertools.pairwise(list(module.named_children())):
+            if type(relu) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
+                setattr(module, first, pool)
+                setattr(module, second, nn.ReLU())
+
+
+def pass_faster(network: nn.Module, example: Tensor) -> None:
+    """In place: the layers that have a faster form on a CPU (`robcert.search.passes`).
+
+    Args:
+        network: the copy, in any floating type, with channels last.
+        example: (n, *shape), float32 images, as the network takes them.
+    """
+    _flatten_pixels(network, _given(network, example))
+    _pool_norms(network)
+    for name, module in list(network.named_modules()):
+        if name and ReadPicture.fits(module) and not _watched(module):
+            layer = cast("nn.Conv2d", module)
+            network.set_submodule(name, ReadPicture(layer, layer.weight.dtype))
+
+
+def _watched(module: nn.Module) -> bool:
+    """Return whether somebody looks at what a layer is given or gives."""
+    return bool(vars(module)["_forward_hooks"] or vars(module)["_forward_pre_hooks"])
+
+
+def _pool_norms(network: nn.Module) -> None:
+    """In place: a two-sided ReLU and the norm-pooling behind it."""
+    for module in list(network.modules()):
+        if type(module) is not nn.Sequential:
+            continue
+        for (first, relu), (second, pool) in itertools.pairwise(list(module.named_children())):
+            if PoolNorms.fits(relu, pool) and not _watched(relu) and not _watched(pool):
+                setattr(module, first, PoolNorms(cast("NormPool2d", pool)))
+                setattr(module, second, nn.Identity())
+
+
+def _given(network: nn.Module, example: Tensor) -> dict[nn.Module, tuple[int, int, int]]:
+    """Return channels, height and width of what flattenings are given, where it is always the same."""
+    found: dict[nn.Module, set[torch.Size]] = {}
+
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.setdefault(module, set()).add(given[0].shape[1:])
+
+    asked = [module for module in network.modules() if type(module) is nn.Flatten]
+    hooks = [module.register_forward_pre_hook(note) for module in asked]
+    try:
+        with torch.no_grad():
+            network(example[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    pictures = {module: next(iter(shapes)) for module, shapes in found.items() if len(shapes) == 1}
+    return {module: (shape[0], shape[1], shape[2]) for module, shape in pictures.items() if len(shape) == 3}
+
+
+def _flatten_pixels(network: nn.Module, given: dict[nn.Module, tuple[int, int, int]]) -> None:
+    """In place: a flattening and the linear layer behind it, for pictures."""
+    for module in network.modules():
+        if type(module) is not nn.Sequential:
+            continue
+        for (first, flatten), (second, linear) in itertools.pairwise(list(module.named_children())):
+            shape = given.get(flatten)
+            if shape is None or type(flatten) is not nn.Flatten or type(linear) is not nn.Linear:
+                continue
+            if (flatten.start_dim, flatten.end_dim) == (1, -1):
+                setattr(module, first, FlattenPixels())
+                setattr(module, second, FlattenPixels.follow(linear, shape))

@@ -1,0 +1,62 @@
+"""How long a pass takes: the choices of precision, layout and threads are made by the clock."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from robcert.search.batching import SMALLEST, bucket
+from robcert.search.capture import Work, replayed
+
+GLANCE = 0.02
+"""Seconds: about how long to see whether a step is fast or slow at all."""
+
+
+def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
+    """The least seconds of a pass forward and (where there is one) backward to ``x``, for each network, in turns.
+
+    On a GPU it is replayed, as the steps of an attack are. Where a pass would take a large part of ``seconds``, it is
+    one of fewer images, from which that of all is extrapolated.
+    """
+    few = x[: _rows(networks[0], x, max(seconds / 4, GLANCE))]
+    passes = [replayed(_pass(network, few), x.device) for network in networks]
+    best = [float("inf")] * len(networks)
+    end = time.monotonic() + seconds
+    while True:
+        for k, work in enumerate(passes):
+            _wait(x.device)
+            began = time.monotonic()
+            work()
+            _wait(x.device)
+            best[k] = min(best[k], time.monotonic() - began)
+        if time.monotonic() >= end:
+            return [one * len(x) / len(few) for one in best]
+
+
+def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
+    """How many of the images (n, *shape) a pass takes about so many seconds for: 8, 16, 32, ... or all."""
+    work, taken = _pass(network, x[:SMALLEST]), 0.0
+    for _ in range(2):  # the first one prepares what the others find
+        _wait(x.device)
+        began = time.monotonic()
+        work()
+        _wait(x.device)
+        taken = time.monotonic() - began
+    return bucket(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
+
+
+def _pass(network: nn.Module, x: Tensor) -> Work:
+    def work() -> None:
+        point = x.detach().requires_grad_(True)
+        answer = network(point).logsumexp(dim=1).sum()
+        if answer.requires_grad:
+            torch.autograd.grad(answer, point)
+
+    return work
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,41 @@
+"""How many CPU threads: one is faster for a small network, and several times faster on a machine that is busy."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from robcert.search.stopwatch import fastest
+
+
+def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.1) -> int:
+    """One thread or as many as torch would use, whichever passes ``x`` (n, *shape) forward and backward faster.
+
+    Args:
+        module: the network.
+        x: a batch of the size that the attack will use.
+        seconds: about how long to try.
+    """
+    most = torch.get_num_threads()
+    if most == 1 or x.device.type != "cpu":
+        return most
+    best = {1: float("inf"), most: float("inf")}
+    for _ in range(2):  # in turns: another process may be there for a moment
+        for count in best:
+            with threads(count):
+                best[count] = min(best[count], fastest([module], x, seconds / 4)[0])
+    return min(best, key=lambda count: best[count])
+
+
+@contextmanager
+def threads(count: int) -> Generator[None]:
+    """Let torch use so many threads, then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
