@@ -27,7 +27,7 @@ def gated(x: Value, gate: Value) -> Apply | None:
 
 
 def gelu_of(one: Value, other: Value) -> Value | None:
-    """X, if the product is x (1 + erf(x / sqrt 2)) / 2 in one of the orders that exporters write."""
+    """x, if the product is x (1 + erf(x / sqrt 2)) / 2 in one of the orders that exporters write."""
     for left, right in ((one, other), (other, one)):
         for a, b in _factors(left):
             if _number(right) == 0.5 and _is_one_plus_erf(b, a):  # (x (1 + erf)) 0.5

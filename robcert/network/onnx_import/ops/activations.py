@@ -19,13 +19,13 @@ def relu(node: Node) -> Apply:
 
 @op("LeakyRelu", 6, 16)
 def leaky_relu(node: Node) -> Apply:
-    """X above 0, alpha x below."""
+    """x above 0, alpha x below."""
     return apply(nn.LeakyReLU(node.get("alpha", 0.01)), node.x)
 
 
 @op("PRelu", 7, 9, 16)
 def prelu(node: Node) -> Apply:
-    """X above 0, slope x below; the slope is broadcast from the last axis."""
+    """x above 0, slope x below; the slope is broadcast from the last axis."""
     slope = node.input(1)
     if slope.constant and node.x.rank >= 2:
         weight = slope.probes[0]
@@ -43,13 +43,13 @@ def _prelu(x: Tensor, slope: Tensor) -> Tensor:
 
 @op("Elu", 6, 22)
 def elu(node: Node) -> Apply:
-    """X above 0, alpha (e^x - 1) below."""
+    """x above 0, alpha (e^x - 1) below."""
     return apply(nn.ELU(node.get("alpha", 1.0)), node.x)
 
 
 @op("Selu", 6, 22)
 def selu(node: Node) -> Apply:
-    """Gamma x above 0, gamma alpha (e^x - 1) below."""
+    """gamma x above 0, gamma alpha (e^x - 1) below."""
     alpha, gamma = node.get("alpha", 1.67326319217681884765625), node.get("gamma", 1.05070102214813232421875)
     return apply(_scaled_elu, node.x, alpha, gamma)
 
@@ -60,13 +60,13 @@ def _scaled_elu(x: Tensor, alpha: float, gamma: float) -> Tensor:
 
 @op("Celu", 12, 28)
 def celu(node: Node) -> Apply:
-    """X above 0, alpha (e^(x / alpha) - 1) below."""
+    """x above 0, alpha (e^(x / alpha) - 1) below."""
     return apply(nn.CELU(node.get("alpha", 1.0)), node.x)
 
 
 @op("Gelu", 20)
 def gelu(node: Node) -> Apply:
-    """X Phi(x), or its approximation by tanh."""
+    """x Phi(x), or its approximation by tanh."""
     return apply(nn.GELU(approximate=node.get("approximate", "none")), node.x)
 
 
@@ -88,13 +88,13 @@ def _hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
 
 @op("HardSwish", 14, 22)
 def hard_swish(node: Node) -> Apply:
-    """X min(max(x / 6 + 1 / 2, 0), 1)."""
+    """x min(max(x / 6 + 1 / 2, 0), 1)."""
     return apply(nn.Hardswish(), node.x)
 
 
 @op("Swish", 24)
 def swish(node: Node) -> Apply:
-    """X sigmoid(alpha x)."""
+    """x sigmoid(alpha x)."""
     alpha = node.get("alpha", 1.0)
     return apply(nn.SiLU(), node.x) if alpha == 1 else apply(_swish, node.x, alpha)
 
@@ -105,7 +105,7 @@ def _swish(x: Tensor, alpha: float) -> Tensor:
 
 @op("Mish", 18, 22)
 def mish(node: Node) -> Apply:
-    """X tanh(log(1 + e^x))."""
+    """x tanh(log(1 + e^x))."""
     return apply(nn.Mish(), node.x)
 
 
@@ -123,19 +123,19 @@ def softplus(node: Node) -> Apply:
 
 @op("Softsign", 1, 22)
 def softsign(node: Node) -> Apply:
-    """X / (1 + |x|)."""
+    """x / (1 + |x|)."""
     return apply(nn.Softsign(), node.x)
 
 
 @op("ThresholdedRelu", 10, 22)
 def thresholded_relu(node: Node) -> Apply:
-    """X above alpha, 0 up to it."""
+    """x above alpha, 0 up to it."""
     return apply(nn.Threshold(node.get("alpha", 1.0), 0.0), node.x)
 
 
 @op("Shrink", 9)
 def shrink(node: Node) -> Apply:
-    """X moved by bias towards 0 where |x| > lambd, 0 elsewhere."""
+    """x moved by bias towards 0 where |x| > lambd, 0 elsewhere."""
     return apply(_shrink, node.x, node.get("lambd", 0.5), node.get("bias", 0.0))
 
 

@@ -35,19 +35,19 @@ def _binary(node: Node, function: Callable[..., Tensor]) -> Apply:
 
 @op("Add", 7, 13, 14)
 def add(node: Node) -> Apply:
-    """A + b."""
+    """a + b."""
     return _binary(node, torch.add)
 
 
 @op("Sub", 7, 13, 14)
 def subtract(node: Node) -> Apply:
-    """A - b."""
+    """a - b."""
     return _binary(node, torch.sub)
 
 
 @op("Mul", 7, 13, 14)
 def multiply(node: Node) -> Apply:
-    """A b; x sigmoid(x) and the like become the activation function that they are."""
+    """a b; x sigmoid(x) and the like become the activation function that they are."""
     one, other = node.input(0), node.input(1)
     layer = gated(one, other) or gated(other, one)
     if layer is not None:
@@ -58,7 +58,7 @@ def multiply(node: Node) -> Apply:
 
 @op("Div", 7, 13, 14)
 def divide(node: Node) -> Apply:
-    """A / b; of integers, rounded towards 0."""
+    """a / b; of integers, rounded towards 0."""
     if not node.x.probes[0].is_floating_point():
         return apply(_divide_integers, node.x, node.input(1))
     return _binary(node, torch.div)
@@ -76,7 +76,7 @@ def modulo(node: Node) -> Apply:
 
 @op("Pow", 7, 12, 13, 15)
 def power(node: Node) -> Apply:
-    """A ^ b."""
+    """a ^ b."""
     exponent = _scalar(node.input(1))
     if (
         isinstance(exponent, Value)
@@ -163,7 +163,7 @@ for _name, (_versions, _compare) in COMPARISONS.items():
 
 @op("Where", 9, 16)
 def where(node: Node) -> Apply:
-    """A where the condition holds, b elsewhere."""
+    """a where the condition holds, b elsewhere."""
     return apply(torch.where, node.x, node.input(1), node.input(2))
 
 

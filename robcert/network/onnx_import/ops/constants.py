@@ -43,7 +43,7 @@ def _full(sizes: list[int], number: Any, dtype: torch.dtype) -> Tensor:
 
 @op("Range", 11, 27)
 def progression(node: Node) -> Apply | Value:
-    """Start, start + delta, ... below limit."""
+    """start, start + delta, ... below limit."""
     dtype = node.x.probes[0].dtype
     if dtype.is_floating_point:
         start, limit, delta = (node.tensor(i, "range").item() for i in range(3))

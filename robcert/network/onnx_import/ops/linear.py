@@ -23,7 +23,7 @@ def linear_layer(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 @op("Gemm", 7, 9, 11, 13)
 def gemm(node: Node) -> Apply:
-    """Alpha A B + beta C, each of A and B transposed if asked; a layer where B and C are constant."""
+    """alpha A B + beta C, each of A and B transposed if asked; a layer where B and C are constant."""
     alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
     left, right = bool(node.get("transA", 0)), bool(node.get("transB", 0))
     a, b, c = node.x, node.input(1), node.input(2) if node.has(2) else None

@@ -114,7 +114,7 @@ def group_norm(node: Node) -> Apply:
 
 @op("LRN", 1, 13)
 def local_response(node: Node) -> Apply:
-    """X / (bias + alpha / size * sum of squares over neighbouring channels)^beta."""
+    """x / (bias + alpha / size * sum of squares over neighbouring channels)^beta."""
     size = int(node.get("size", 1))
     found = (node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0))
     return apply(_local_response, node.x, size, *found)
@@ -140,7 +140,7 @@ def _mean_variance(x: Tensor, axes: list[int]) -> Tensor:
 
 @op("LpNormalization", 1, 22)
 def lp_normalisation(node: Node) -> Apply:
-    """X over its p norm along one axis; 0 where the norm is 0."""
+    """x over its p norm along one axis; 0 where the norm is 0."""
     return apply(_normalised, node.x, node.axis(node.get("axis", -1)), float(node.get("p", 2)))
 
 
