@@ -10,7 +10,6 @@ import typer
 
 from robcert.cli import options as opt
 
-PLAN = "pgd:40,boundary:1k,cw:100,evasive-cw:100"
 _DATA, _THRESHOLD, _ATTACK = "Data", "Threshold", "Attack"
 
 
@@ -70,13 +69,20 @@ def detect(
     std: opt.Std = None,
     device: opt.Device = "auto",
     plan: Annotated[
-        str, typer.Option(help="Attacks, attack:iterations[xrestarts]; l2.", rich_help_panel=_ATTACK)
-    ] = PLAN,
+        str | None,
+        typer.Option(
+            help="Attacks, attack:iterations[xrestarts]; l2.",
+            rich_help_panel=_ATTACK,
+            show_default="pgd:40,boundary:1k,cw:100,evasive-cw:100",
+        ),
+    ] = None,
     attacked: Annotated[
         int, typer.Option(min=1, help="Attack at most so many of the right test images.", rich_help_panel=_ATTACK)
     ] = 100,
     option: opt.AttackOptions = None,
     plot: Annotated[Path | None, typer.Option(help="Draw histograms and ROC curves (.svg, .png).")] = None,
+    run: opt.Run = None,
+    threads: opt.TaskThreads = None,
     output_format: opt.Format = "console",
     output: opt.Output = None,
 ) -> None:
@@ -101,13 +107,14 @@ def detect(
     from robcert.reports import renderer_of
     from robcert.reports.detection import draw_detection
     from robcert.reports.steps import steps
+    from robcert.runs.detect import PLAN, fixed, screen, trials_of
     from robcert.runs.detect import detect as run_detection
-    from robcert.runs.detect import fixed, screen, trials_of
     from robcert.runs.plan import parse_plan
     from robcert.runs.records.detect import DetectRecord, ScreenRecord
     from robcert.sensitivity.threshold import beside, check_statistic, read_threshold, write_threshold
 
     render = renderer_of(DetectRecord if images is None else ScreenRecord, output_format)
+    plan = PLAN if plan is None else plan
     choice("split", calibrate_on, ("test", "train"))
     if statistic is not None:
         check_statistic(statistic)
@@ -155,6 +162,8 @@ def detect(
             options=options,
             seed=seed,
             store=kept,
+            run=run,
+            cpu_threads=threads,
             advance=advance,
             measured=lambda found: None if plot is None else draw_detection(found, plot),
         )

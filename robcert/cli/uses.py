@@ -194,7 +194,7 @@ DETECT: dict[str, Rule] = {
     "n": attacking,
     "seed": with_data,
     **MODEL,
-    **dict.fromkeys(("plan", "attacked", "option", "plot"), attacking),
+    **dict.fromkeys(("plan", "attacked", "option", "plot", "run", "threads"), attacking),
     **OUTPUT,
 }
 

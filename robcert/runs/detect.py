@@ -11,6 +11,8 @@ import torch
 from robcert.errors import UsageError
 from robcert.runs.plan import build, parse_plan
 from robcert.runs.records.detect import DetectRecord, ScreenRecord, detect_record, screen_record
+from robcert.runs.spec import data_record
+from robcert.runs.task import BLOCK, task
 from robcert.sensitivity.detection import Detection, Trial, divide, fix_threshold
 from robcert.sensitivity.detection import detect as detection
 from robcert.sensitivity.detection import screen as screen_files
@@ -35,6 +37,8 @@ def detect(
     options: Mapping[str, dict[str, Any]] | None = None,
     seed: int = 0,
     store: str | Path | None = None,
+    run: str | Path | None = None,
+    cpu_threads: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
     measured: Callable[[Detection], None] = lambda _: None,
 ) -> DetectRecord:
@@ -56,6 +60,8 @@ def detect(
         options: by attack name, options of that attack.
         seed: of the parts and of the attacks' random starts.
         store: a file to keep the threshold in.
+        run: the run directory; a run of the same specification found there goes on.
+        cpu_threads: by default as many as torch uses.
         advance: is told how many attacks on an image have ended since the last call.
         measured: is told all measurements, of which the record has a summary.
 
@@ -67,12 +73,29 @@ def detect(
         EvaluationError: the evaluation could not be done.
     """
     trials = trials_of(plan, options or {})
-    limit, test = fixed(model, data, threshold, statistic, rate, calibration, training, n, seed)
-    if store is not None:
-        write_threshold(limit, Path(store))
-    found = detection(model, test, limit, trials, attacked, seed, advance)
+    asked = {
+        "plan": [trial.name for trial in trials],
+        "threshold": None if threshold is None else threshold.model_dump(),
+        "statistic": statistic,
+        "rate": rate,
+        "calibration": calibration,
+        "training": None if training is None else data_record(training).model_dump(),
+        "n": n,
+        "attacked": attacked,
+        "options": {name: dict(values) for name, values in (options or {}).items()},
+        "seed": seed,
+    }
+    with task("detect", run, [model], [data], asked, cpu_threads) as work:
+        limit, test = fixed(model, data, threshold, statistic, rate, calibration, training, n, seed)
+        if store is not None:
+            write_threshold(limit, Path(store))
+        found = detection(
+            model, test, limit, trials, attacked, seed, advance, work.tensors, None if run is None else BLOCK
+        )
+        record = detect_record(model, test, found)
+        work.finish(record)
     measured(found)
-    return detect_record(model, test, found)
+    return record
 
 
 def screen(model: LoadedModel, threshold: Threshold, folder: str | Path) -> tuple[ScreenRecord, list[str]]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from robcert.runs.records.jacobian import Distances, JacobianRecord, jacobian_record
 from robcert.runs.standing import adversarial_distances
-from robcert.runs.task import BLOCK, Task, task
-from robcert.search.snapshot import Snapshot
-from robcert.sensitivity.jacobian import CHUNK, Part, sensitivity
+from robcert.runs.task import BLOCK, task
+from robcert.sensitivity.jacobian import CHUNK, sensitivity
 from robcert.types import BoundNorm, Dataset, LoadedModel
 
 
@@ -55,12 +54,10 @@ def jacobian(
     asked = {"norm": norm, "attacks": None if attack_run is None else str(attack_run)}
     with task("jacobian", run, models, [data] * len(models), asked, cpu_threads) as work:
         chunk = CHUNK if run is None else BLOCK
-        found = [sensitivity(one, data, norm, advance, _kept(work, k), chunk) for k, one in enumerate(models)]
+        found = [
+            sensitivity(one, data, norm, advance, lambda at, make, k=k: work.tensors(f"{k} {at}", make), chunk)
+            for k, one in enumerate(models)
+        ]
         record = jacobian_record(list(zip(models, found, known, strict=True)), data, norm)
         work.finish(record)
     return record
-
-
-def _kept(work: Task, number: int) -> Part:
-    """Return what keeps the measurements of a model in a run."""
-    return lambda at, make: work.part(f"{number} {at}", lambda: Snapshot(make(), {})).tensors

@@ -7,6 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from robcert.runs.directory import RunDirectory
 from robcert.runs.record import TaskSpec
 from robcert.runs.records import Record
@@ -44,6 +46,10 @@ class Task:
             kept = make()
             self.store.keep_part(key, kept)
         return kept
+
+    def tensors(self, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return a part that consists of named tensors, as it was kept, or make and keep it."""
+        return self.part(key, lambda: Snapshot(make(), {})).tensors
 
     def finish(self, record: Record) -> None:
         """Keep the record."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,13 +24,15 @@ from robcert.data.subset import stratified_order
 from robcert.errors import EvaluationError, UsageError
 from robcert.search.batching import default_slots, logits_of
 from robcert.search.leg import Leg
-from robcert.search.snapshot import Spent
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 _PAST = 1e-4
 """How far below the threshold an example must be to count as undetected, relative to it: room for rounding."""
+
+Part = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+"""Maps the name of a part and what measures it to what was measured, now or in an earlier run."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,8 @@ def detect(
     attacked: int | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
+    part: Part = lambda _, make: make(),
+    chunk: int | None = None,
 ) -> Detection:
     """Screen clean images, attack those that are right, and screen the examples.
 
@@ -186,6 +191,8 @@ def detect(
         attacked: at most so many images are attacked; None: all that are right.
         seed: of the attacks' random starts.
         advance: is told how many attacks on an image have ended since the last call.
+        part: is given each part of the work; see `Part`.
+        chunk: attacked images of a part; None: all.
 
     Raises:
         UsageError: no clean test image; none that the network gets right.
@@ -194,40 +201,36 @@ def detect(
         raise UsageError("there are no clean test images", "Give some: --n 250")
     detector = Detector(model.module, threshold.statistic, threshold.value)
     slots = default_slots(test.x[0].numel())
-    clean = detector.values(test.x)
-    right = (logits_of(model.module, test.x, slots).argmax(dim=1) == test.y).nonzero().flatten()
+    measured = part(
+        "clean",
+        lambda: {
+            "values": detector.values(test.x),
+            "right": (logits_of(model.module, test.x, slots).argmax(dim=1) == test.y).cpu(),
+        },
+    )
+    clean, right = measured["values"], measured["right"].nonzero().flatten().to(test.x.device)
     if trials and not len(right):
         raise UsageError(f"{model.name} gets none of {len(test)} test images right: there is nothing to attack")
     rows = right[:attacked]
     images = Batch(test.x[rows], test.y[rows], test.index[rows])
     threat = Threat("l2", (scale(model, images),), test.box) if len(rows) else None
     caught: list[Caught] = []
-    for trial in trials:
+    for number, trial in enumerate(trials):
         assert threat is not None
-        bracket = Bracket(images.index)
-        leg = Leg(
-            model=model,
-            attack=trial.attack,
-            name=trial.name,
-            images=images,
-            bracket=bracket,
-            threat=threat,
-            goal="minimize",
-            seed=seed,
-            entrants=list(range(len(images))),
-            restarts=trial.restarts,
-            slots=slots,
-            guard=detector.passes if trial.adaptive else None,
-        )
-        ended = 0
+        parts: list[dict[str, Tensor]] = []
+        for at in range(0, len(images), chunk or len(images)):
+            some = list(range(at, min(at + (chunk or len(images)), len(images))))
+            ended = 0
 
-        def look(leg: Leg) -> None:
-            nonlocal ended
-            advance(leg.left - ended)
-            ended = leg.left
+            def look(leg: Leg) -> None:
+                nonlocal ended
+                advance(leg.left - ended)
+                ended = leg.left
 
-        leg.run(look)
-        caught.append(_caught(trial, detector, clean, bracket, leg.spent))
+            attack = partial(_attack, model, trial, detector, images, some, threat, seed, slots, look)
+            parts.append(part(f"{number} {at}", attack))
+            advance(max(0, len(some) - ended))
+        caught.append(_caught(trial, detector, clean, parts))
     return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(caught))
 
 
@@ -280,28 +283,57 @@ def _ranked(clean: Tensor, values: Tensor) -> tuple[list[int], list[int]]:
     return [0] * len(clean) + [1] * len(values), ranks.tolist()
 
 
-def _caught(trial: Trial, detector: Detector, clean: Tensor, bracket: Bracket, spent: Spent) -> Caught:
-    positions, attacked = list(bracket.found()), len(bracket)
-    values = clean.new_zeros(0)
-    area: float | None = None
-    if positions:
-        device = next((t.device for t in (*detector.module.parameters(), *detector.module.buffers())), None)
-        examples = bracket.points(positions)
-        values = detector.values(examples.to(device) if device is not None else examples)
-    if positions and not trial.adaptive:
-        area = float(roc_auc_score(*_ranked(clean, values)))
+def _attack(
+    model: LoadedModel,
+    trial: Trial,
+    detector: Detector,
+    images: Batch,
+    positions: list[int],
+    threat: Threat,
+    seed: int,
+    slots: int,
+    look: Callable[[Leg], None],
+) -> dict[str, Tensor]:
+    """Attack some of the images: the distance of each, the statistic of the examples, and what it took."""
+    bracket = Bracket(images.index)
+    leg = Leg(
+        model=model,
+        attack=trial.attack,
+        name=trial.name,
+        images=images,
+        bracket=bracket,
+        threat=threat,
+        goal="minimize",
+        seed=seed,
+        entrants=positions,
+        restarts=trial.restarts,
+        slots=slots,
+        guard=detector.passes if trial.adaptive else None,
+    )
+    leg.run(look)
+    found = list(bracket.found())
+    examples = bracket.points(found).to(images.x.device) if found else images.x[:0]
+    return {
+        "distance": bracket.distance[positions],
+        "values": detector.values(examples) if found else torch.zeros(0, dtype=torch.float64),
+        "spent": torch.tensor([leg.spent.forwards, leg.spent.backwards]),
+    }
+
+
+def _caught(trial: Trial, detector: Detector, clean: Tensor, parts: list[dict[str, Tensor]]) -> Caught:
+    distance, values = (torch.cat([part[name] for part in parts]) for name in ("distance", "values"))
+    forwards, backwards = torch.stack([part["spent"] for part in parts]).sum(dim=0).tolist()
     rejected = int(detector.rejects(values).sum())
-    missing = attacked - len(positions) if trial.adaptive else 0
     return Caught(
         name=trial.name,
         adaptive=trial.adaptive,
-        attacked=attacked,
-        distance=bracket.distance,
+        attacked=len(distance),
+        distance=distance,
         values=values,
-        detected=rejected + missing,
-        area=area,
-        forwards=spent.forwards,
-        backwards=spent.backwards,
+        detected=rejected + (len(distance) - len(values) if trial.adaptive else 0),
+        area=float(roc_auc_score(*_ranked(clean, values))) if len(values) and not trial.adaptive else None,
+        forwards=forwards,
+        backwards=backwards,
     )
 
 

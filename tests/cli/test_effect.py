@@ -108,7 +108,7 @@ IDLE: dict[str, dict[str, str]] = {
     "detect digits-plain --threshold-from t.json": {
         "detect": "rate calibration calibrate_on data_dir download class_order"
     },
-    "detect digits-plain --images .": {"detect": "n plan attacked option plot"},
+    "detect digits-plain --images .": {"detect": "n plan attacked option plot run threads"},
     "detect net.onnx --images . --threshold-from t.json": {
         "detect": "data n seed data_dir download class_order arch weights_key"
     },
@@ -149,7 +149,8 @@ USED: dict[str, dict[str, str]] = {
     "jacobian net.pt --data mnist --n 5": {"jacobian": "arch weights_key split seed data_dir download"},
     "jacobian net.pt --data folder:pictures": {"jacobian": "class_order"},
     "detect net.pt --data mnist": {
-        "detect": "rate calibration calibrate_on n seed plan attacked option plot arch weights_key data_dir download"
+        "detect": "rate calibration calibrate_on n seed plan attacked option plot run threads arch weights_key "
+        "data_dir download"
     },
     "detect net.pt": {"detect": "data"},
     "detect net.pt --data folder:pictures": {"detect": "class_order"},

@@ -1,4 +1,4 @@
-"""A run of certify or jacobian that is killed again and again ends with the record of an undisturbed run."""
+"""A run of certify, jacobian or detect that is killed again and again ends with the record of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 def _timeless(record: Record) -> Any:
     content = json.loads(record.to_json())
-    for model in content["models"]:
+    for model in content.get("models", ()):
         for one in (model, *model.get("steps", ())):
             one.pop("seconds", None)
     return content
@@ -75,6 +75,20 @@ def test_jacobian_killed_five_times(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model, data = robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=24)
     monkeypatch.setattr("robcert.runs.jacobian.BLOCK", 4)
     _survives(lambda run: robcert.jacobian(model, data, run=run, cpu_threads=1), tmp_path, monkeypatch, 5)
+
+
+def test_detect_killed_five_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=100)
+    monkeypatch.setattr("robcert.runs.detect.BLOCK", 4)
+
+    def run(directory: Path | None) -> Record:
+        plan = "pgd:3,evasive-cw:5"
+        return robcert.detect(model, data, plan, calibration=60, attacked=12, run=directory, cpu_threads=1)
+
+    _survives(run, tmp_path, monkeypatch, 5)
+    alone, blocks = run(None), run(tmp_path / "whole")
+    for one, other in zip(alone.attacks, blocks.attacks, strict=True):  # type: ignore[attr-defined]
+        assert (one.found, one.detected, one.backwards) == (other.found, other.detected, other.backwards)
 
 
 def test_a_directory_belongs_to_one_command_and_one_specification(tmp_path: Path) -> None:
