@@ -39,13 +39,13 @@ from together import precision_of, searched
 from torch import nn
 
 import robcert
-from robcert.search import layout, precision, rewrites
-from robcert.search.allocator import keep_memory
-from robcert.search.layout import ChannelsLast
-from robcert.search.passes.norms import PoolNorms
-from robcert.search.passes.picture import ReadPicture
-from robcert.search.precision import Lowered
-from robcert.search.width import wide_enough
+from robcert.accel import layout, precision, rewrites
+from robcert.accel.allocator import keep_memory
+from robcert.accel.batch_size import wide_enough
+from robcert.accel.layers.first_convolution import ReadPicture
+from robcert.accel.layers.norm_pooling import PoolNorms
+from robcert.accel.layout import ChannelsLast
+from robcert.accel.precision import Lowered
 
 ZOO = Path(__file__).resolve().parents[1] / "models"
 NETWORKS = ("cnn", "resnet18", "digits-plain", "digits-at", "digits-l2nnn", "mnist-l2nnn")

@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from robcert.accel.allocator import keep_memory
 from robcert.bounds.linear.bounds import Mode
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import program
@@ -32,7 +33,6 @@ from robcert.data import load_dataset
 from robcert.errors import RobcertError
 from robcert.network import from_module, load_model
 from robcert.nn.cnn import cnn
-from robcert.search.allocator import keep_memory
 from robcert.types import BoundNorm, LoadedModel
 
 BATCH = 8

@@ -15,10 +15,10 @@ import torch
 from task import make_task
 from torch import nn
 
-from robcert.search.allocator import keep_memory
-from robcert.search.layout import faster_layout
-from robcert.search.precision import search_network
-from robcert.search.stopwatch import fastest
+from robcert.accel.allocator import keep_memory
+from robcert.accel.benchmark import fastest
+from robcert.accel.layout import faster_layout
+from robcert.accel.precision import search_network
 
 
 def main(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from robcert import __version__
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.types import Batch, Goal, Threat, ThreatNorm
 
 

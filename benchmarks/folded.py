@@ -16,9 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from robcert.accel.allocator import keep_memory
 from robcert.nn import architectures
 from robcert.nn.nonexpansive import Divide, constrain, fold
-from robcert.search.allocator import keep_memory
 
 NETWORKS = {
     "mnist-l2nnn": {"channels": [32], "kernel": 4, "stride": 2, "hidden": [192], "label_hidden": [64, 64]},

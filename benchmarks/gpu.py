@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 from task import make_task
 
+from robcert.accel.allocator import keep_memory
 from robcert.network.float32 import exactly_float32
-from robcert.search.allocator import keep_memory
 
 LIMIT = 1.15
 """The most that a captured step may cost, in captured bare steps."""

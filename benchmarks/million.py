@@ -21,7 +21,7 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.types import Batch, Threat
 
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from show import notes, print_head, print_notes, print_targets, print_timings, print_worth, record
 from task import make_task
 
-from robcert.search.allocator import keep_memory
+from robcert.accel.allocator import keep_memory
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -7,7 +7,7 @@
 
 overhead.py asks what robcert adds to a float32 gradient step. This asks what a user waits for: robcert searches in
 whatever precision it chooses by itself, and what a run does once (random starts, verification) is in its time. All
-contenders run in turns in one process, with its memory kept (`robcert.search.allocator`), which helps all of them.
+contenders run in turns in one process, with its memory kept (`robcert.accel.allocator`), which helps all of them.
 How often they call the network and how much memory they hold: footprint.py.
 """
 
@@ -31,8 +31,8 @@ from rich.table import Table
 from task import Task
 from together import compared, parse, parser, precision_of, print_missing, searched, trained, write_page
 
-from robcert.search.allocator import keep_memory
-from robcert.search.layout import layout_of
+from robcert.accel.allocator import keep_memory
+from robcert.accel.layout import layout_of
 from robcert.training.precision import multiplies_bfloat16
 
 TARGET = {"cnn": 0.40, "resnet18": 0.55}

@@ -16,11 +16,11 @@ from measure import NORM, TINY, bare
 from task import Task
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from robcert.accel.capture import Launched, recorder_for
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.capture import Launched, recorder_for
 from robcert.search.fusion import inductor
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.types import Batch, Threat
 
 ATTACKS: dict[str, Family] = {"pgd": "pgd linf", "cw": "cw l2", "apgd": "apgd linf", "ddn": "ddn l2"}

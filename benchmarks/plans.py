@@ -31,11 +31,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from robcert import attack
+from robcert.accel.allocator import keep_memory
 from robcert.criterion import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model
-from robcert.search.allocator import keep_memory
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[str, dict[ThreatNorm, float]] = {

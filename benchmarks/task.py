@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robcert.accel.precision import Lowered
 from robcert.data import load_dataset
 from robcert.errors import EvaluationError
 from robcert.network.load import from_module
 from robcert.nn.cnn import cnn
-from robcert.search.precision import Lowered
 from robcert.types import Dataset, LoadedModel
 
 SHAPE = (1, 28, 28)
@@ -83,8 +83,8 @@ class Counted(nn.Module):
 class Task:
     """A trained network and images that it classifies clearly, so that a tiny eps breaks none of them.
 
-    ``layout`` is the form of the network that robcert searches (`robcert.search.layout`), ``search`` its bfloat16 copy
-    (`robcert.search.precision`), or None.
+    ``layout`` is the form of the network that robcert searches (`robcert.accel.layout`), ``search`` its bfloat16 copy
+    (`robcert.accel.precision`), or None.
     """
 
     data: str

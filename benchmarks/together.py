@@ -12,8 +12,8 @@ from residual import make_residual_task
 from rich.console import Console
 from task import Task, make_task
 
-from robcert.search.layout import faster_layout
-from robcert.search.precision import search_network
+from robcert.accel.layout import faster_layout
+from robcert.accel.precision import search_network
 
 TASKS = ("cnn", "resnet18")
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.precision import Lowered
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.leg import Leg
-from robcert.search.precision import Lowered
+from robcert.search.stage import Leg
 from robcert.types import THREAT_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
 
 WIDE = (-10.0, 11.0)

@@ -168,7 +168,7 @@ class Attack(Protocol):
         cost: of one step.
         iterations: its budget; for an attack that searches over a constant, of one search step.
         targeted (optional): whether it wants `Problem.rivals`, at one more forward an image.
-        last_chance (optional): False where its near misses stay what they are (`robcert.search.drawn`).
+        last_chance (optional): False where its near misses stay what they are (`robcert.search.near_miss_pgd`).
     """
 
     norms: ClassVar[frozenset[ThreatNorm]]

@@ -170,6 +170,7 @@ def attack(
 
     `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
+    from robcert.accel.precision import PRECISIONS
     from robcert.cli.inputs import DataOptions, Foreign, choose_device, load_inputs
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, numbers, write
@@ -179,7 +180,6 @@ def attack(
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import chosen_plan, default_plan
     from robcert.runs.record import RunRecord
-    from robcert.search.precision import PRECISIONS
     from robcert.types import GOALS, THREAT_NORMS, Threat
 
     norm = choice("norm", norm, THREAT_NORMS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.reporter import Reporter
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 
 
 class Meter:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list, opened
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.text import plain, plain_lines
 
 _APART = 0.1

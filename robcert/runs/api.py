@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from robcert.accel.precision import SearchPrecision
 from robcert.certificates import certificates
 from robcert.data.check import check_images
 from robcert.errors import UsageError
@@ -16,7 +17,6 @@ from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import make_spec, run_name
 from robcert.search.plateau import FLAT
-from robcert.search.precision import SearchPrecision
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
 

@@ -11,16 +11,16 @@ from typing import Literal
 
 from torch import Tensor
 
+from robcert.accel.allocator import keep_memory
 from robcert.certificates import Certificates, Search, certificates
 from robcert.certificates.hybrid import Switch, hybrid, thresholds
 from robcert.errors import UsageError, did_you_mean
+from robcert.network.batching import logits_of
 from robcert.runs.certified import joined, packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.spec import threat_record
 from robcert.runs.standing import standing
 from robcert.runs.task import Task, task
-from robcert.search.allocator import keep_memory
-from robcert.search.batching import logits_of
 from robcert.types import Dataset, LoadedModel, Threat
 
 CertifyGoal = Literal["decide", "radius"]

@@ -15,10 +15,10 @@ from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import diameter
 from robcert.bracket import Bracket
 from robcert.criterion import margin
+from robcert.network.batching import logits_of
 from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
-from robcert.search.batching import logits_of
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 Notes = dict[str, list[int]]

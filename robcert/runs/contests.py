@@ -16,9 +16,9 @@ from robcert.runs.plan import LegPlan, build
 from robcert.runs.record import LegRecord, RunSpec
 from robcert.runs.signs import Contest
 from robcert.runs.summary import as_list
-from robcert.search.leg import Leg
 from robcert.search.plateau import judge
 from robcert.search.snapshot import Spent
+from robcert.search.stage import Leg
 from robcert.types import Batch, LoadedModel, Threat
 
 ITERATIVE = 10

@@ -9,6 +9,9 @@ import numpy
 import torch
 
 from robcert import __version__
+from robcert.accel.allocator import keep_memory
+from robcert.accel.threads import fastest_threads, threads
+from robcert.network.batching import default_slots
 from robcert.runs.early import Enough
 from robcert.runs.interrupts import polite_interrupts
 from robcert.runs.plan import LegPlan, build
@@ -17,9 +20,6 @@ from robcert.runs.reporter import Reporter
 from robcert.runs.runner import Runner
 from robcert.runs.spec import digest
 from robcert.runs.store import RunStore
-from robcert.search.allocator import keep_memory
-from robcert.search.batching import default_slots
-from robcert.search.threads import fastest_threads, threads
 from robcert.types import Dataset, LoadedModel, Threat
 
 CHECKPOINT_SECONDS = 30.0

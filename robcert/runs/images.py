@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from robcert.errors import EvaluationError
-from robcert.search.batching import logits_of
+from robcert.network.batching import logits_of
 from robcert.types import Dataset, LoadedModel
 
 

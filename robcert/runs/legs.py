@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from robcert.accel.precision import Lowered
 from robcert.attacks import Attack
 from robcert.bracket import Bracket
 from robcert.runs.plan import LegPlan
 from robcert.runs.reporter import Reporter
 from robcert.runs.stages import Done, Stage, bring_closer, last_chance, stages
-from robcert.search.leg import Leg
-from robcert.search.precision import Lowered
 from robcert.search.snapshot import Snapshot, of_one_leg
+from robcert.search.stage import Leg
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robcert.accel.allocator import keep_memory
 from robcert.bounds.lipschitz.graph import graph_bound
 from robcert.runs.records.norms import NormsRecord, norms_record
-from robcert.search.allocator import keep_memory
 from robcert.types import LoadedModel
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 
 
 class Reporter(Protocol):

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from robcert.accel.batch_size import wide_enough
+from robcert.accel.layout import LAYOUTS, faster_layout, layout_of
+from robcert.accel.precision import PRECISIONS, Lowered, search_network
 from robcert.bracket import Bracket
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
@@ -31,10 +34,7 @@ from robcert.runs.reporter import Reporter
 from robcert.runs.signs import Contest
 from robcert.runs.store import Progress, RunStore
 from robcert.search.expectation import averaged, single_draw
-from robcert.search.layout import LAYOUTS, faster_layout, layout_of
-from robcert.search.leg import Leg
-from robcert.search.precision import PRECISIONS, Lowered, search_network
-from robcert.search.width import wide_enough
+from robcert.search.stage import Leg
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 _NOT_STORED = "the network is not stored beside its adversarial examples"

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from robcert import __version__
+from robcert.accel.precision import SearchPrecision
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, TaskSpec, ThreatRecord
-from robcert.search.precision import SearchPrecision
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from robcert.attacks.protocol import NEAR, Attack
 from robcert.bracket import Bracket, Provenance
-from robcert.search.boundary import towards_clean
-from robcert.search.drawn import draw_inside
-from robcert.search.ending import has_last_chance
 from robcert.search.expectation import draws_of
-from robcert.search.leg import Leg
+from robcert.search.finalisation import has_last_chance
+from robcert.search.line_search import towards_clean
+from robcert.search.near_miss_pgd import draw_inside
 from robcert.search.snapshot import Snapshot, Spent
+from robcert.search.stage import Leg
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
@@ -132,7 +132,7 @@ def last_chance(
     model: LoadedModel, attack: Attack, name: str, threat: Threat, images: Batch, bracket: Bracket,
     positions: list[int], slots: int,
 ) -> Spent:  # fmt: skip
-    """Draw near misses of a run into the ball of the one budget of ``threat`` (`robcert.search.drawn`).
+    """Draw near misses of a run into the ball of the one budget of ``threat`` (`robcert.search.near_miss_pgd`).
 
     Args:
         model: the network.
@@ -169,7 +169,7 @@ def last_chance(
 def bring_closer(
     model: LoadedModel, threat: Threat, images: Batch, bracket: Bracket, positions: list[int], slots: int
 ) -> Spent:
-    """Move the examples of some images towards the clean images (`robcert.search.boundary`); what it took."""
+    """Move the examples of some images towards the clean images (`robcert.search.line_search`); what it took."""
     began, verifier = time.monotonic(), Verifier(model, threat, slots)
     for some in _chunks(positions, slots):
         x, y = images.x[some], images.y[some]

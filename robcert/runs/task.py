@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from robcert.accel.threads import threads
 from robcert.runs.directory import RunDirectory
 from robcert.runs.record import TaskSpec
 from robcert.runs.records import Record
 from robcert.runs.spec import data_record, model_specs
 from robcert.search.snapshot import Snapshot
-from robcert.search.threads import threads
 from robcert.types import Dataset, LoadedModel
 
 BLOCK = 16

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.precision import Lowered
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
 from robcert.math.norms import per_image, vector_norm
-from robcert.search.batching import eights, padded
-from robcert.search.precision import Lowered
+from robcert.network.batching import eights, padded
 
 _EVERY = 50
 """A coarse minimisation confirms the first point that fools; of the later ones it keeps the closest and confirms it at
@@ -38,7 +38,7 @@ class ModelOracle:
             a logit or a gradient that is not finite.
         forwards, backwards: calls of the model, in batches (of a random one, all draws).
         search: a bfloat16 copy of the network, or None.
-        doubt: by how much its margins are off (`robcert.search.precision.Lowered`).
+        doubt: by how much its margins are off (`robcert.accel.precision.Lowered`).
         coarse: (n,) bool, the slots that are searched with it; whatever they find is confirmed by the float32 network.
             Set by `ask` and `ask_all`.
         confirmed: forwards that took where only some images were confirmed, in images.

@@ -1,7 +1,8 @@
 """The steps between two looks, on a GPU as one CUDA graph, and in a long leg of fused kernels.
 
 The state of the attack lives in buffers that never move; the problem and the oracle are written in place by everyone
-(`robcert.search.leg` refills slots between two replays); and no step waits for the device (`robcert.attacks.protocol`).
+(`robcert.search.stage` refills slots between two replays); and no step waits for the device
+(`robcert.attacks.protocol`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from robcert.accel.capture import Recorder, Work
 from robcert.attacks.protocol import Attack, Problem, Refining
-from robcert.search.capture import Recorder, Work
 from robcert.search.fusion import Compiler, Fused, fuse
 from robcert.search.oracle import ModelOracle
 

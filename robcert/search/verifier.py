@@ -15,7 +15,7 @@ from torch import Tensor
 from robcert.bracket import Bracket, Example, Provenance
 from robcert.criterion import MISCLASSIFIED, Criterion
 from robcert.math.norms import distance, nearly, per_image
-from robcert.search.batching import logits_of
+from robcert.network.batching import logits_of
 from robcert.search.expectation import draws_of
 from robcert.search.oracle import Guard
 from robcert.types import LoadedModel, Threat

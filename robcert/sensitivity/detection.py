@@ -22,8 +22,8 @@ from robcert.bracket import Bracket
 from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
 from robcert.errors import EvaluationError, UsageError
-from robcert.search.batching import default_slots, logits_of
-from robcert.search.leg import Leg
+from robcert.network.batching import default_slots, logits_of
+from robcert.search.stage import Leg
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
 from robcert.types import Batch, Dataset, LoadedModel, Threat

@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.allocator import keep_memory
 from robcert.errors import EvaluationError, UsageError
 from robcert.nn import architectures
-from robcert.search.allocator import keep_memory
 from robcert.training.checkpoint import Checkpoint, Epoch, Parts
 from robcert.training.context import TrainingContext
 from robcert.training.held_out import BestOnHeldOut, split

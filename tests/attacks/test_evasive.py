@@ -15,8 +15,8 @@ from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.runs.plan import LegPlan, build
-from robcert.search.leg import Leg
 from robcert.search.oracle import Guard, ModelOracle
+from robcert.search.stage import Leg
 from robcert.search.verifier import Verifier
 from robcert.sensitivity.detection import Detector
 from robcert.types import Batch, LoadedModel, Threat

@@ -17,7 +17,7 @@ from robcert.certificates.gap import radii
 from robcert.data import load_dataset
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module, load_model
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.types import BOUND_NORMS, Batch, BoundNorm, Dataset, LoadedModel, Threat
 
 

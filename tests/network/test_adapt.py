@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.benchmark import fastest
 from robcert.cli.main import _run
 from robcert.errors import EvaluationError, network_fault, raised_by_network
 from robcert.network import from_module
 from robcert.network.adapt import Adapted, WithoutGradient, logits_key
 from robcert.network.gradient import look_for_gradient
 from robcert.runs.api import attack
-from robcert.search.stopwatch import fastest
 from robcert.types import Dataset, Threat
 
 SHAPE, N = (2, 3), 6

@@ -17,7 +17,7 @@ from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
 from robcert.runs.summary import as_list
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 

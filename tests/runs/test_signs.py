@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from toys import toy
 
 import robcert
+from robcert.accel.precision import SearchPrecision
 from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.runs.contests import contests
 from robcert.runs.record import LegRecord, ModelRecord
 from robcert.search.plateau import judge
-from robcert.search.precision import SearchPrecision
 from robcert.types import Dataset, Goal, LoadedModel, Threat, ThreatNorm
 
 FROM_DATA = ("random", "saturated")

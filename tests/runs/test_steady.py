@@ -6,9 +6,9 @@ import pytest
 from torch import nn
 
 import robcert
+from robcert.accel import batch_size, benchmark, layout, precision
+from robcert.accel.precision import SearchPrecision
 from robcert.runs.record import RunRecord
-from robcert.search import layout, precision, stopwatch, width
-from robcert.search.precision import SearchPrecision
 from robcert.types import Dataset, LoadedModel, Threat
 
 
@@ -27,7 +27,7 @@ def test_float32_asks_no_clock(model: LoadedModel, data: Dataset, monkeypatch: p
         asked.append(len(networks))
         return [float(len(networks) - k) for k in range(len(networks))]
 
-    for module in (layout, precision, stopwatch, width):
+    for module in (layout, precision, benchmark, batch_size):
         monkeypatch.setattr(module, "fastest", last_wins)
     second = attack("float32")
     assert not asked

@@ -23,7 +23,7 @@ from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Silent
 from robcert.runs.spec import digest, make_spec, run_name
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.types import Dataset, LoadedModel, Threat
 
 PLAN = "pgd:10,cw:20"

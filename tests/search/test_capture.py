@@ -12,13 +12,13 @@ from tape import Tape
 from torch import Tensor, nn
 from toys import REGISTERED, known
 
+from robcert.accel.capture import Launched
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Refining
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
-from robcert.search.capture import Launched
-from robcert.search.leg import Leg
 from robcert.search.snapshot import Snapshot
+from robcert.search.stage import Leg
 from robcert.search.steps import Steps, write
 from robcert.types import Batch, Goal, LoadedModel, Threat, ThreatNorm
 

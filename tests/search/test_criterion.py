@@ -10,7 +10,7 @@ from toys import random_linear, toy
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.criterion import MISCLASSIFIED, Criterion, margin, others_max
-from robcert.search.leg import Leg
+from robcert.search.stage import Leg
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Threat
 

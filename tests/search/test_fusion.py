@@ -17,8 +17,8 @@ from toys import REGISTERED
 
 from robcert.data import load_dataset
 from robcert.search.fusion import Kernels, Unfused, compiler_for, fuse, inductor
-from robcert.search.leg import Leg
 from robcert.search.snapshot import Snapshot
+from robcert.search.stage import Leg
 from robcert.search.steps import PATIENCE
 from robcert.types import Batch, Goal, LoadedModel, ThreatNorm
 

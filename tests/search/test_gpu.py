@@ -11,15 +11,15 @@ import torch
 from test_capture import EPS, GOALS, build, same
 from toys import REGISTERED, known
 
+from robcert.accel.capture import Launched
+from robcert.accel.precision import search_network
 from robcert.bracket import Bracket
 from robcert.criterion import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model
-from robcert.search.capture import Launched
-from robcert.search.leg import Leg
-from robcert.search.precision import search_network
 from robcert.search.snapshot import Snapshot
+from robcert.search.stage import Leg
 from robcert.types import Batch, Goal, LoadedModel, Threat, ThreatNorm
 
 if not torch.cuda.is_available():

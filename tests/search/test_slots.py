@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from robcert.search.batching import bucket, default_slots, eights
+from robcert.network.batching import bucket, default_slots, eights
 from robcert.search.slots import IDLE, Slots
 
 

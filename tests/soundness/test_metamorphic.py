@@ -21,7 +21,7 @@ from toys import broken, run_leg
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.network import from_module, load_model
-from robcert.search.batching import logits_of
+from robcert.network.batching import logits_of
 from robcert.types import LoadedModel, Threat, ThreatNorm
 
 EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08}

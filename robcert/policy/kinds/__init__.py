@@ -13,12 +13,12 @@ from typing import ClassVar, Literal, Protocol
 import torch
 
 from robcert.bracket import Bracket
+from robcert.network.batching import default_slots
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
 from robcert.runs.images import clean_logits, misclassified
 from robcert.runs.proof import prove
-from robcert.search.batching import default_slots
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 

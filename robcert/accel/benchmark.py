@@ -7,8 +7,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from robcert.search.batching import SMALLEST, bucket
-from robcert.search.capture import Work, replayed
+from robcert.accel.capture import Work, replayed
+from robcert.network.batching import SMALLEST, bucket
 
 GLANCE = 0.02
 """Seconds: about how long to see whether a step is fast or slow at all."""

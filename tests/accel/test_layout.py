@@ -6,10 +6,10 @@ import pytest
 import torch
 from toys import run_leg
 
+from robcert.accel import layout
+from robcert.accel.layout import ChannelsLast, faster_layout, layout_of
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.search import layout
-from robcert.search.layout import ChannelsLast, faster_layout, layout_of
 from robcert.types import Threat
 
 

@@ -11,10 +11,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.layers.first_convolution import ReadPicture
+from robcert.accel.layers.flatten import FlattenPixels
+from robcert.accel.layers.norm_pooling import PoolNorms
 from robcert.nn.pooling import NormPool2d
-from robcert.search.passes.flatten import FlattenPixels
-from robcert.search.passes.norms import PoolNorms
-from robcert.search.passes.picture import ReadPicture
 
 
 def pool_before_relu(network: nn.Module) -> None:
@@ -33,7 +33,7 @@ def pool_before_relu(network: nn.Module) -> None:
 
 
 def pass_faster(network: nn.Module, example: Tensor) -> None:
-    """In place: the layers that have a faster form on a CPU (`robcert.search.passes`).
+    """In place: the layers that have a faster form on a CPU (`robcert.accel.layers`).
 
     Args:
         network: the copy, in any floating type, with channels last.

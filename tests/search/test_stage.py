@@ -16,9 +16,9 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.search.batching import logits_of
-from robcert.search.leg import Leg
+from robcert.network.batching import logits_of
 from robcert.search.snapshot import Snapshot
+from robcert.search.stage import Leg
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}

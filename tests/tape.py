@@ -89,7 +89,7 @@ class _Recording(TorchDispatchMode):
 
 
 class Tape:
-    """See `robcert.search.capture.Recorder`."""
+    """See `robcert.accel.capture.Recorder`."""
 
     def __init__(self, took: Iterable[float] = ()) -> None:
         self.recorded = 0

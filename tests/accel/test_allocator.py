@@ -11,7 +11,7 @@ import pytest
 RETURNED = """
 import torch
 from pathlib import Path
-from robcert.search.allocator import keep_memory
+from robcert.accel.allocator import keep_memory
 
 def returned(count):
     # How many MB go back to the system when a block that fits in no hole is freed.

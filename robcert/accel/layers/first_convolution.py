@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from robcert.search.passes.geometry import Geometry, by_pixels
+from robcert.accel.layers.geometry import Geometry, by_pixels
 
 _FEW = 4
 """Channels of a picture: for more of them, reading each twice costs more than it saves."""

@@ -13,11 +13,11 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.benchmark import GLANCE, fastest
+from robcert.accel.layers.first_convolution import ReadPicture
+from robcert.accel.rewrites import pass_faster, pool_before_relu
 from robcert.criterion import margin
 from robcert.errors import UsageError, did_you_mean
-from robcert.search.passes.picture import ReadPicture
-from robcert.search.rewrites import pass_faster, pool_before_relu
-from robcert.search.stopwatch import GLANCE, fastest
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[SearchPrecision, ...] = get_args(SearchPrecision)
@@ -129,7 +129,7 @@ def search_network(
         x: (n, *shape), images, as many as an attack holds at once.
         precision: "auto" takes the copy if it is clearly faster here (and gives the same answers to nearly all of
             ``x``), "bfloat16" takes it in any case, "float32" never.
-        rival: the float32 network in its fastest form (`robcert.search.layout`), which the copy has to beat; None: as
+        rival: the float32 network in its fastest form (`robcert.accel.layout`), which the copy has to beat; None: as
             it is.
         seconds: about how long "auto" may try; where the difference is clear it takes a tenth of that.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.attacks.targets import rank_rivals
-from robcert.search.batching import logits_of
+from robcert.network.batching import logits_of
 from robcert.types import Batch
 
 

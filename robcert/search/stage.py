@@ -13,23 +13,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.capture import Recorder, recorder_for
+from robcert.accel.precision import Lowered
 from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.bracket import Bracket, Provenance
 from robcert.criterion import MISCLASSIFIED, Criterion
 from robcert.math.norms import nearly
 from robcert.network.adapt import check_gradient
-from robcert.search.batching import bucket, eights
-from robcert.search.capture import Recorder, recorder_for
-from robcert.search.ending import Ending
+from robcert.network.batching import bucket, eights
 from robcert.search.expectation import draws_of
+from robcert.search.finalisation import Ending
 from robcert.search.fusion import Compiler, compiler_for
 from robcert.search.oracle import Guard, ModelOracle
-from robcert.search.precision import Lowered
-from robcert.search.rivals import Rivals
 from robcert.search.rows import put_rows, rows_of
 from robcert.search.slots import IDLE, Slots
 from robcert.search.snapshot import Snapshot, Spent
 from robcert.search.steps import Steps
+from robcert.search.target_classes import Rivals
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
@@ -53,7 +53,7 @@ class Leg:
         snapshot: where to go on, or None.
         search: a bfloat16 copy of the network for the coarse part of the search, or None.
         layout: the network in the memory format that is faster here, which the search calls
-            (`robcert.search.layout`); the verifier calls that of ``model``.
+            (`robcert.accel.layout`); the verifier calls that of ``model``.
         guard: a detector that examples have to get past, or None.
         recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
         compiler: what fuses them in a long leg; None: TorchInductor where there is a GPU.

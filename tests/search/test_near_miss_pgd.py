@@ -13,9 +13,9 @@ from robcert.bracket import Bracket
 from robcert.criterion import MISCLASSIFIED
 from robcert.data import load_dataset
 from robcert.math.norms import dual, vector_norm
-from robcert.search import ending
-from robcert.search.drawn import draw_inside
-from robcert.search.leg import Leg
+from robcert.search import finalisation
+from robcert.search.near_miss_pgd import draw_inside
+from robcert.search.stage import Leg
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
 
@@ -65,7 +65,7 @@ def test_a_short_search_breaks_more_and_pays_for_it(
 ) -> None:
     options = {"iterations": 10, "search_steps": 3}
     with_it, leg = run(plain, images, "cw", **options)
-    monkeypatch.setattr(ending, "NEAR", 1.0)
+    monkeypatch.setattr(finalisation, "NEAR", 1.0)
     without, other = run(plain, images, "cw", **options)
     assert without < with_it
     assert leg.spent.backwards > other.spent.backwards
@@ -74,9 +74,9 @@ def test_a_short_search_breaks_more_and_pays_for_it(
 
 def test_fab_original_gets_none(plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """With near misses that `fab` pays for."""
-    monkeypatch.setattr(ending, "NEAR", 1.3)
+    monkeypatch.setattr(finalisation, "NEAR", 1.3)
     with_it, leg = run(plain, images, "fab", iterations=10)
-    monkeypatch.setattr(ending, "draw_inside", lambda *_: pytest.fail("it drew a near miss in"))
+    monkeypatch.setattr(finalisation, "draw_inside", lambda *_: pytest.fail("it drew a near miss in"))
     without, other = run(plain, images, "fab-original", iterations=10)
     assert without
     assert without <= with_it
@@ -86,8 +86,8 @@ def test_fab_original_gets_none(plain: LoadedModel, images: Batch, monkeypatch: 
 def test_an_attack_without_gradients_gets_none(
     plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "draw_inside", lambda *_: pytest.fail("it took a gradient"))
-    monkeypatch.setattr(ending, "NEAR", 1e9)
+    monkeypatch.setattr(finalisation, "draw_inside", lambda *_: pytest.fail("it took a gradient"))
+    monkeypatch.setattr(finalisation, "NEAR", 1e9)
     broken, leg = run(plain, images, "square", iterations=30)
     assert broken
     assert leg.spent.backwards == 0

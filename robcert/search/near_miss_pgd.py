@@ -17,7 +17,7 @@ from robcert.attacks.steepest import steepest
 from robcert.criterion import Criterion
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
-from robcert.search.batching import eights, padded
+from robcert.network.batching import eights, padded
 from robcert.types import Threat
 
 _STEPS = 300

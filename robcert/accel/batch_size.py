@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robcert.search.stopwatch import GLANCE, fastest
+from robcert.accel.benchmark import GLANCE, fastest
 
 _BUSY = {"cpu": 25e-3, "cuda": 2e-3}
 """Seconds: a pass that takes so long hides what of a step does not grow with the batch, a few milliseconds of Python on

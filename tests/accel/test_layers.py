@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from robcert.accel.layers.first_convolution import ReadPicture
+from robcert.accel.layers.flatten import FlattenPixels
+from robcert.accel.layers.norm_pooling import PoolNorms
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.pooling import NormPool2d
-from robcert.search.passes.flatten import FlattenPixels
-from robcert.search.passes.norms import PoolNorms
-from robcert.search.passes.picture import ReadPicture
 
 CONVOLUTIONS = st.builds(
     dict,

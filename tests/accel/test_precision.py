@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from toys import run_leg
 
+from robcert.accel import precision
+from robcert.accel.benchmark import fastest
+from robcert.accel.precision import Lowered, search_network
 from robcert.attacks.protocol import Problem
 from robcert.criterion import margin
 from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model
-from robcert.search import precision
 from robcert.search.oracle import ModelOracle
-from robcert.search.precision import Lowered, search_network
-from robcert.search.stopwatch import fastest
 from robcert.types import Goal, Threat, ThreatNorm
 
 

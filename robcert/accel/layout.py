@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robcert.search.rewrites import pass_faster, pool_before_relu
-from robcert.search.stopwatch import GLANCE, fastest
+from robcert.accel.benchmark import GLANCE, fastest
+from robcert.accel.rewrites import pass_faster, pool_before_relu
 
 Layout = Literal["channels_first", "channels_last", "rewritten"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -29,7 +29,7 @@ class ChannelsLast(nn.Module):
     Args:
         network: the float32 network.
         example: (n, c, h, w), images; with them, layers that have a faster form are rewritten
-            (`robcert.search.passes`).
+            (`robcert.accel.layers`).
     """
 
     def __init__(self, network: nn.Module, example: Tensor | None = None) -> None:

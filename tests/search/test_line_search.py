@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from toys import toy
 
-from robcert.search.boundary import towards_clean
+from robcert.search.line_search import towards_clean
 from robcert.search.verifier import Verifier
 from robcert.types import Threat
 

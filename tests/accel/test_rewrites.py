@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from robcert.accel.rewrites import pass_faster, pool_before_relu
 from robcert.nn.l2nnn import l2nnn
-from robcert.search.rewrites import pass_faster, pool_before_relu
 
 
 def network(pool: nn.Module) -> nn.Sequential:

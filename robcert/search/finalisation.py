@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robcert.attacks.protocol import NEAR, Attack, Problem
 from robcert.math.norms import per_image
-from robcert.search.boundary import RESOLUTION, towards_clean
-from robcert.search.drawn import draw_inside
+from robcert.search.line_search import RESOLUTION, towards_clean
+from robcert.search.near_miss_pgd import draw_inside
 from robcert.search.oracle import ModelOracle
 from robcert.search.verifier import Verified, Verifier
 from robcert.types import LoadedModel
@@ -82,7 +82,7 @@ class Ending:
         yield self.attack.proposal(problem, state)[at], oracle.evaluations[at]
 
     def _draw_inside(self, verified: Verified, problem: Problem, x: Tensor, y: Tensor) -> tuple[Verified, int]:
-        """What becomes of near misses that no attack can look at again (`robcert.search.drawn`), and its calls."""
+        """Climb from near misses (`robcert.search.near_miss_pgd`); return what they became and the number of calls."""
         threat, largest = problem.threat, problem.threat.largest
         missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
         rows = missed.nonzero().flatten()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from robcert.search import threads as module
-from robcert.search.threads import fastest_threads, threads
+from robcert.accel import threads as module
+from robcert.accel.threads import fastest_threads, threads
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from robcert.search.capture import CudaGraphs, recorder_for, replayed
+from robcert.accel.capture import CudaGraphs, recorder_for, replayed
 
 CUDA = torch.device("cuda", 1)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from robcert.search.stopwatch import fastest
+from robcert.accel.benchmark import fastest
 
 
 def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.1) -> int:

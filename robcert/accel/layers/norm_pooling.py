@@ -7,9 +7,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.layers.geometry import by_pixels
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.pooling import SMOOTH, NormPool2d
-from robcert.search.passes.geometry import by_pixels
 
 
 class PoolNorms(nn.Module):

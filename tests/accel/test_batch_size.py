@@ -7,11 +7,11 @@ import torch
 from toys import run_leg
 
 from robcert import attack
+from robcert.accel import batch_size
+from robcert.accel.batch_size import wide_enough
 from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.runs import runner
-from robcert.search import width
-from robcert.search.width import wide_enough
 from robcert.types import Threat
 
 
@@ -30,7 +30,7 @@ from robcert.types import Threat
 def test_short_passes_take_more_images(
     milliseconds: float, images: int, slots: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(width, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
+    monkeypatch.setattr(batch_size, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
     assert wide_enough(torch.nn.Identity(), torch.rand(images, 1, 8, 8), slots) == expected
 
 
@@ -38,8 +38,8 @@ def test_short_passes_take_more_images(
 def test_every_kind_of_device_has_its_own_bound(
     milliseconds: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(width, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
-    monkeypatch.setitem(width._BUSY, "cpu", width._BUSY["cuda"])  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(batch_size, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
+    monkeypatch.setitem(batch_size._BUSY, "cpu", batch_size._BUSY["cuda"])  # pyright: ignore[reportPrivateUsage]
     assert wide_enough(torch.nn.Identity(), torch.rand(128, 1, 8, 8), 128) == expected
     assert wide_enough(torch.nn.Identity(), torch.rand(128, 1, 8, 8, device="meta"), 128) == 128
 
