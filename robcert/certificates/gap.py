@@ -116,8 +116,13 @@ def radii(
     return radius, which
 
 
-@torch.no_grad()
 def answers(model: LoadedModel, x: Tensor) -> Tensor:
-    """What the executed network answers: (n,) int64, on the CPU."""
-    parts = [model.module(chunk).argmax(dim=1).cpu() for chunk in x.split(_CHUNK)]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+    """Return the answers of the executed network: (n,) int64, on the CPU."""
+    return logits32(model, x).argmax(dim=1)
+
+
+@torch.no_grad()
+def logits32(model: LoadedModel, x: Tensor) -> Tensor:
+    """Return the logits of the executed network: (n, classes) float32, on the CPU."""
+    parts = [model.module(chunk).cpu() for chunk in x.split(_CHUNK)]
+    return torch.cat(parts) if parts else torch.zeros(0, model.num_classes)

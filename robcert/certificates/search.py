@@ -3,7 +3,8 @@
 A bound that holds at one radius holds at every smaller one, so each success raises the radius and each failure caps
 where the next trial goes; nothing depends on whether the method is monotone. The label stands for the executed float32
 network where the margin is above twice the rounding of a logit within reach (`robcert.bounds.rounding.logits`), and in
-real arithmetic where it is above 0.
+real arithmetic where it is above 0. Where no bound of the rounding is known, radii are looked for in real arithmetic
+alone.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.rounding.logits import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
-from robcert.certificates import Certificates, Search
-from robcert.certificates.gap import answers
+from robcert.certificates import Certificates, Search, round_down
+from robcert.certificates.gap import answers, logits32
+from robcert.errors import EvaluationError
+from robcert.graph.interpreter import NoRule
 from robcert.types import BoundNorm, LoadedModel
 
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -38,24 +41,40 @@ class Clean:
         correct: (n,) bool, in float64 and as executed.
         prediction: (n,) int64, executed.
         gap: (n,) float64, the largest logit less the second largest.
-        executed: the rounding of a float32 logit anywhere in the box.
-        evaluated: that of a margin in float64.
+        executed: the rounding of a float32 logit anywhere in the box; None where no bound is known.
+        evaluated: that of a margin in float64; likewise.
+        refused: why there is no bound of the executed logits.
     """
 
     correct: Tensor
     prediction: Tensor
     gap: Tensor
-    executed: float
-    evaluated: float
+    executed: float | None
+    evaluated: float | None
+    refused: str = ""
 
 
 def clean(model: LoadedModel, x: Tensor, y: Tensor) -> Clean:
-    """Evaluate images as they are."""
-    executed, evaluated = logit_rounding(model).error, gap_error64(model)
-    logits, prediction = logits64(model, x), answers(model, x)
+    """Evaluate images as they are.
+
+    Raises:
+        EvaluationError: the network has no finite Lipschitz constant, by which rounding is bounded.
+    """
+    executed = evaluated = None
+    refused = ""
+    try:
+        evaluated = gap_error64(model)
+        executed = logit_rounding(model).error
+    except EvaluationError as error:
+        if evaluated is None and not isinstance(error, NoRule):
+            raise
+        refused = error.found
+    # Where no bound is known, an answer only picks the images that are worth trying: a margin above 0 is its own proof.
+    logits = logits32(model, x).double() if evaluated is None else logits64(model, x)
+    prediction = answers(model, x)
     ordered = logits.sort(dim=1, descending=True).values
     correct = (logits.argmax(dim=1) == y.cpu()) & (prediction == y.cpu())
-    return Clean(correct, prediction, ordered[:, 0] - ordered[:, 1], executed, evaluated)
+    return Clean(correct, prediction, ordered[:, 0] - ordered[:, 1], executed, evaluated, refused)
 
 
 @dataclass
@@ -136,8 +155,8 @@ class Trials:
             if not len(part):
                 return
             tried = eps[part]
-            needed = torch.full_like(tried, 2 * self.images.executed)
-            if self.tight:
+            needed = torch.full_like(tried, 2 * (self.images.executed or 0.0))
+            if self.tight and not self.images.refused:
                 needed = 2 * self._rounding(part, tried)
             lower = self.probe(part, tried, needed)
             close = (lower > 0) & (lower <= needed)
@@ -185,20 +204,21 @@ def certificates_of(
     found: Found,
     began: float,
     constants: dict[str, float],
-    binding: str = "",
 ) -> Certificates:
-    """Radii as `Certificates`."""
-    radius = torch.where(images.correct, found.radius, torch.zeros_like(found.radius))
-    real = torch.where(images.correct, torch.maximum(found.real, found.radius), torch.zeros_like(found.real))
-    below = torch.tensor(-1.0, dtype=torch.float64)
+    """Radii as `Certificates`; those of a search in real arithmetic alone say nothing about the executed network."""
+    nothing = torch.zeros_like(found.radius)
+    radius = torch.where(images.correct, found.radius, nothing)
+    real = torch.where(images.correct, torch.maximum(found.real, found.radius), nothing)
+    rounding = {"rounding_float32": images.executed, "rounding_float64": images.evaluated}
     return Certificates(
         method=method,
         norm=norm,
-        radius=torch.nextafter(radius, below).clamp_min(0),
-        radius_real=torch.nextafter(real, below).clamp_min(0),
+        radius=nothing if images.refused else round_down(radius),
+        radius_real=round_down(real),
         gap=images.gap,
         prediction=images.prediction,
-        binding=tuple((binding or method) if r > 0 else "" for r in real.tolist()),
-        constants={"rounding_float32": images.executed, "rounding_float64": images.evaluated, **constants},
+        binding=tuple(method if r > 0 else "" for r in real.tolist()),
+        constants={**{name: bound for name, bound in rounding.items() if bound is not None}, **constants},
         seconds=time.monotonic() - began,
+        refused=images.refused,
     )

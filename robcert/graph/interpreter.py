@@ -76,8 +76,12 @@ class Domain(ABC, Generic[E, C]):
         Raises:
             NoRule: nothing is known; it names the operator and its layer.
         """
+        raise self.without_rule(node, op, layer)
+
+    def without_rule(self, node: fx.Node, op: str, layer: str) -> NoRule:
+        """Return the refusal of an operator without a rule."""
         why = f": {self.refusals[op]}" if op in self.refusals else ""
-        raise NoRule(
+        return NoRule(
             f"there is no {self.rule} for the op {op} ({node.target}) of layer {layer}{why}",
             self.advice.format(op=op),
         )

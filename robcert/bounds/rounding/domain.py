@@ -14,7 +14,7 @@ from robcert.bounds.lipschitz.call import Call
 from robcert.bounds.lipschitz.domain import LipschitzDomain
 from robcert.bounds.lipschitz.forms import Half
 from robcert.bounds.lipschitz.values import Value, product, root, root_of_squares, total
-from robcert.bounds.rounding.rules import FLOAT32, Layer, Local, Rule, Unit, rounding_rules
+from robcert.bounds.rounding.rules import FLOAT32, FLOAT64, Layer, Local, Rule, Unit, rounding_rules
 from robcert.bounds.rounding.rules.functions import BOUNDED
 from robcert.bounds.rounding.rules.linear import largest_entry
 from robcert.bounds.rounding.rules.moments import NORMALISED, largest_norm
@@ -27,6 +27,10 @@ _JOINS = ("cat", "concat", "concatenate", "stack")
 
 _LIMIT = 2.0**120
 """Beyond this size a float32 number may overflow on the way, and no bound is given."""
+
+_HALF = 2.0**-26
+"""The error in float64, relative to what it reads and what it gives, that an operator without a rule is taken to have:
+half of the digits. An assumption (docs/soundness.md, 6.1), on which no claim about the executed network rests."""
 
 
 class RoundingDomain(Domain[Value, Call]):
@@ -98,12 +102,17 @@ class RoundingDomain(Domain[Value, Call]):
         return self.lipschitz.known[node.name]
 
     def missing(self, node: fx.Node, op: str, layer: str) -> Any:
-        """An op without a rule has an error without a bound, where nothing before it or in it has none already."""
+        """Bound the error of an operator without a rule: none in float32, where it is a reason; `_HALF` in float64."""
         for name in self._results(node):
             value = self._value(name)
-            if math.isfinite(self._moved(value)) and math.isfinite(value.bounds.l2):
-                return super().missing(node, op, layer)
-            self.errors[name] = math.inf
+            moved, error = self._moved(value), math.inf
+            if math.isfinite(moved) and math.isfinite(value.bounds.l2):
+                if self.unit is FLOAT64:
+                    read = total(*(product(gain.l2, self.size(source)) for source, gain in value.sources))
+                    error = total(moved, product(_HALF, total(read, self._out(name, moved))))
+                else:
+                    self.reasons.append(self.without_rule(node, op, layer).found)
+            self.errors[name] = error
         return self.lipschitz.known[node.name]
 
     def size(self, name: str) -> float:
@@ -124,6 +133,12 @@ class RoundingDomain(Domain[Value, Call]):
         """The error that comes from what an op reads."""
         return total(*(product(gain.l2, self.errors[name]) for name, gain in value.sources))
 
+    def _out(self, name: str, moved: float) -> float:
+        """A bound of the l2 norm of a result as the exact operator gives it for what was executed before."""
+        if self.measured is None:
+            return total(cast("dict[str, float]", self.sizes)[name], moved)
+        return self.measured[name] * (1 + 2.0**-20) + 2.0**-400
+
     def _bound(self, name: str, call: Call, rule: Rule) -> None:
         value, unit = self._value(name), self.unit
         moved = self._moved(value)
@@ -131,9 +146,7 @@ class RoundingDomain(Domain[Value, Call]):
             self.errors[name] = math.inf
             call.ignore(*call.given)  # where no bound is given, no argument matters
             return
-        out = total(cast("dict[str, float]", self.sizes)[name], moved) if self.measured is None else (
-            self.measured[name] * (1 + 2.0**-20) + 2.0**-400
-        )  # fmt: skip
+        out = self._out(name, moved)
         placed = self.graph.placements[name]
         at = Local(call, value, unit, self.size, out, self.lipschitz.calls, self.linear, self.reasons, placed)
         own = rule(at) if math.isfinite(at.moved) else math.inf
