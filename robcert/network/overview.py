@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from robcert.network.card import Card, read_toml
@@ -64,16 +68,36 @@ def natural_accuracy(card: Card) -> float | None:
 
 
 def architectures() -> list[ArchitectureEntry]:
-    """The registered architectures, sorted by name."""
-    from robcert.nn import architectures as registry
+    """Return the registered architectures, sorted by name; those of robcert are read from its source, without torch."""
+    entries = [_written(name, function) for name, function in _decorated(Path(__file__).parents[1] / "nn")]
+    for point in entry_points(group="robcert.nn"):
+        factory = point.load()
+        defaults = {key: repr(one.default) for key, one in inspect.signature(factory).parameters.items()
+                    if one.default is not inspect.Parameter.empty}  # fmt: skip
+        entries.append(_entry(point.name, defaults, inspect.getdoc(factory)))
+    return sorted(entries, key=lambda entry: entry.name)
 
-    entries: list[ArchitectureEntry] = []
-    for name, factory in registry.items():
-        options = {
-            key: repr(parameter.default)
-            for key, parameter in inspect.signature(factory).parameters.items()
-            if key not in ("input_shape", "num_classes") and parameter.default is not inspect.Parameter.empty
-        }
-        summary = (inspect.getdoc(factory) or "").split("\n\n")[0].replace("\n", " ")
-        entries.append(ArchitectureEntry(name, options, summary))
-    return entries
+
+def _decorated(folder: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions under ``@architecture("NAME")`` in the modules of a folder."""
+    for path in folder.rglob("*.py"):
+        functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+        for function in functions:
+            for decorator in function.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "architecture":
+                    yield ast.literal_eval(decorator.args[0]), function
+
+
+def _written(name: str, function: ast.FunctionDef) -> ArchitectureEntry:
+    given = function.args
+    last = given.args[len(given.args) - len(given.defaults) :]
+    defaults = dict(zip(last, given.defaults, strict=True)) | dict(
+        zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    )
+    texts = {one.arg: ast.unparse(default) for one, default in defaults.items() if default is not None}
+    return _entry(name, texts, ast.get_docstring(function))
+
+
+def _entry(name: str, defaults: dict[str, str], documentation: str | None) -> ArchitectureEntry:
+    options = {key: text for key, text in defaults.items() if key not in ("input_shape", "num_classes")}
+    return ArchitectureEntry(name, options, (documentation or "").split("\n\n")[0].replace("\n", " "))

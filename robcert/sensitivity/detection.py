@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from sklearn.metrics import roc_auc_score, roc_curve
+from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
 from robcert.attacks import Attack
@@ -271,16 +271,19 @@ def scale(model: LoadedModel, images: Batch) -> float:
 
 
 def roc(clean: Tensor, values: Tensor) -> tuple[list[float], list[float]]:
-    """False and true positive rates over all thresholds, both rising from 0 to 1; NaN ranks as infinity."""
-    false, true, _ = roc_curve(*_ranked(clean, values))
-    return false.tolist(), true.tolist()
+    """False and true positive rates over all thresholds, both rising from 0 to 1; NaN ranks as infinity.
 
-
-def _ranked(clean: Tensor, values: Tensor) -> tuple[list[int], list[int]]:
-    """Labels and ranks, equal for equal values: scikit-learn refuses infinity, and the curve needs no more."""
+    A point on the straight line between its neighbours is left out.
+    """
     both = torch.cat([clean, values])
-    ranks = both.masked_fill(both.isnan(), float("inf")).unique(return_inverse=True)[1]
-    return [0] * len(clean) + [1] * len(values), ranks.tolist()
+    distinct, ranks = both.masked_fill(both.isnan(), float("inf")).unique(return_inverse=True)
+    parts = ranks.split([len(clean), len(values)])
+    above = torch.stack([part.bincount(minlength=len(distinct)).flip(0).cumsum(0) for part in parts])
+    bends = above.diff(n=2).bool().any(0)
+    ends = bends.new_ones(1)
+    kept = torch.nn.functional.pad(above[:, torch.cat([ends, bends, ends])] if len(distinct) > 2 else above, (1, 0))
+    false, true = (kept.double() / kept[:, -1:]).tolist()
+    return false, true
 
 
 def _attack(
@@ -322,6 +325,7 @@ def _attack(
 
 def _caught(trial: Trial, detector: Detector, clean: Tensor, parts: list[dict[str, Tensor]]) -> Caught:
     distance, values = (torch.cat([part[name] for part in parts]) for name in ("distance", "values"))
+    false, true = roc(clean, values) if len(values) else ([], [])
     forwards, backwards = torch.stack([part["spent"] for part in parts]).sum(dim=0).tolist()
     rejected = int(detector.rejects(values).sum())
     return Caught(
@@ -331,7 +335,7 @@ def _caught(trial: Trial, detector: Detector, clean: Tensor, parts: list[dict[st
         distance=distance,
         values=values,
         detected=rejected + (len(distance) - len(values) if trial.adaptive else 0),
-        area=float(roc_auc_score(*_ranked(clean, values))) if len(values) and not trial.adaptive else None,
+        area=float(trapezoid(true, false)) if false and not trial.adaptive else None,
         forwards=forwards,
         backwards=backwards,
     )
