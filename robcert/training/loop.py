@@ -111,6 +111,7 @@ def fit(
                     report(reached)
         if held_out is not None:
             held_out.finish(net)
+        optimiser.finish()
         for regulariser in reversed(regularisers):
             regulariser.finish(net)
         objective.finish(net)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,9 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from robcert.training.precision import multiplies_bfloat16
 from robcert.training.recipe import Optimiser
+from robcert.training.stiefel_muon import StiefelMuon
 
 _OTHERS = 0.2
-"""The rate of what is no matrix, beside that of the matrices that muon moves."""
+"""The rate of what is no matrix, beside that of the matrices that muon or stiefel-muon moves."""
 
 
 class ScheduledOptimiser:
@@ -53,6 +55,12 @@ class ScheduledOptimiser:
             for one in (*self.optimisers, *self.schedules):
                 one.step()
 
+    def finish(self) -> None:
+        """Leave the matrices of `StiefelMuon` exactly orthonormal, after the last epoch."""
+        for one in self.optimisers:
+            if isinstance(one, StiefelMuon):
+                one.finish()
+
     def state(self) -> list[dict[str, Any]]:
         """Return tensors and plain values."""
         return [one.state_dict() for one in (*self.optimisers, *self.schedules)]
@@ -86,11 +94,21 @@ def _schedule(table: Optimiser, optimiser: torch.optim.Optimizer, epochs: int, b
             pct_start=table.rise,
             cycle_momentum=False,
         )
+    if table.schedule == "cosine":
+        steps = epochs * batches
+        return LambdaLR(optimiser, lambda step: _cosine((step + 1) / steps, table.rise, table.hold))
     if table.schedule == "steps":
         # Not MultiStepLR: its state holds a Counter, which a checkpoint of plain values does not read back.
         reached = [milestone * batches for milestone in table.milestones]
         return LambdaLR(optimiser, lambda step: table.factor ** sum(step >= one for one in reached))
     return None
+
+
+def _cosine(done: float, rise: float, hold: float) -> float:
+    """Return the rate at a share of the training, relative to the largest: linear, constant, half a cosine."""
+    if done <= hold:
+        return min(1.0, done / rise)
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (done - hold) / (1 - hold)))
 
 
 def _optimisers(table: Optimiser, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
@@ -103,7 +121,9 @@ def _optimisers(table: Optimiser, parameters: list[nn.Parameter]) -> list[torch.
     matrices = [parameter for parameter in parameters if parameter.dim() == 2]
     others = [parameter for parameter in parameters if parameter.dim() != 2]
     found: list[torch.optim.Optimizer] = []
-    if matrices:
+    if matrices and table.name == "stiefel-muon":
+        found.append(StiefelMuon(matrices, lr=rate, momentum=table.momentum))
+    elif matrices:
         found.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay))
     if others:
         found.append(torch.optim.AdamW(others, lr=_OTHERS * rate, weight_decay=decay))

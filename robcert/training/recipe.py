@@ -35,31 +35,37 @@ class Optimiser(Table):
     """How the weights move.
 
     Attributes:
-        name: "adam" (decoupled weight decay), "sgd" (Nesterov momentum), or "muon" (orthogonal steps for
-            matrices, adam at a fifth of the rate for the rest; `robcert.training.optimiser`).
+        name: "adam" (decoupled weight decay), "sgd" (Nesterov momentum), "muon" (orthogonal steps for
+            matrices, adam at a fifth of the rate for the rest; `robcert.training.optimiser`), or "stiefel-muon" (the
+            same for matrices that are orthonormal and stay so; `robcert.training.stiefel_muon`).
         learning_rate: the largest rate of the schedule.
-        schedule: "one_cycle" (rises over the first ``rise`` of all steps, then falls to nearly 0), "constant", or
-            "steps" (constant, and multiplied by ``factor`` at every milestone).
+        schedule: "one_cycle" (rises over the first ``rise`` of all steps, then falls to nearly 0), "constant",
+            "steps" (constant, and multiplied by ``factor`` at every milestone), or "cosine" (rises linearly, is
+            constant until ``hold``, then falls to 0 as half a cosine).
         rise: the share of the steps in which the rate rises.
+        hold: of cosine, the share of the steps after which the rate falls.
         milestones: epochs, counted from 0, from whose beginning the rate is ``factor`` times what it was.
         factor: at each milestone.
-        momentum: of sgd.
+        momentum: of sgd and stiefel-muon.
         weight_decay: relative to the learning rate.
     """
 
-    name: Literal["adam", "sgd", "muon"] = "adam"
+    name: Literal["adam", "sgd", "muon", "stiefel-muon"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
-    schedule: Literal["one_cycle", "constant", "steps"] = "one_cycle"
+    schedule: Literal["one_cycle", "constant", "steps", "cosine"] = "one_cycle"
     rise: float = Field(default=0.3, gt=0, lt=1)
+    hold: float = Field(default=0.3, ge=0, lt=1)
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     factor: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _milestones_are_of_steps(self) -> Optimiser:
+    def _keys_fit_the_schedule(self) -> Optimiser:
         if (self.schedule == "steps") != bool(self.milestones):
             raise ValueError('schedule = "steps" and milestones belong together')
+        if self.schedule == "cosine" and self.hold < self.rise:
+            raise ValueError(f"hold is {self.hold:g}, but the rate rises until {self.rise:g}")
         return self
 
 
@@ -132,9 +138,10 @@ class Recipe(Table):
     def _parts_fit_each_other(self) -> Recipe:
         if fault := self.objective.fault(self.epochs):
             raise ValueError(fault)
-        if self.held_out is not None and self.held_out.patience and self.optimiser.schedule == "one_cycle":
+        if self.held_out is not None and self.held_out.patience and self.optimiser.schedule in ("one_cycle", "cosine"):
             raise ValueError(
-                'held_out.patience stops early, but optimiser.schedule = "one_cycle" is planned to its last step:'
+                f'held_out.patience stops early, but optimiser.schedule = "{self.optimiser.schedule}" is planned to its'
+                " last step:"
                 ' use "constant" or "steps"'
             )
         return self

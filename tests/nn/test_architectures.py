@@ -11,7 +11,7 @@ from torch import fx
 from robcert.nn import architectures
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar": (3, 32, 32)}
-OWN = ["cnn", "l2nnn", "l2nnn-resnet", "lenet", "linear", "mlp"]
+OWN = ["cnn", "l2nnn", "l2nnn-resnet", "lenet", "linear", "mlp", "orthogonal"]
 
 
 def test_all_are_registered() -> None:

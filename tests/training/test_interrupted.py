@@ -61,7 +61,10 @@ def test_every_objective_and_regulariser_is_here() -> None:
     assert set(REGULARISERS) == set(regularisers.names())
 
 
-@pytest.mark.parametrize(("objective", "optimiser"), [("adversarial", "adam"), ("l2nnn-adversary", "muon")])
+@pytest.mark.parametrize(
+    ("objective", "optimiser"),
+    [("adversarial", "adam"), ("l2nnn-adversary", "muon"), ("certified_margin", "stiefel-muon")],
+)
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_every_optimiser(objective: str, optimiser: str, epoch: int, tmp_path: Path, data: tuple[Any, Any]) -> None:
     goes_on(tiny(objective, optimiser={"name": optimiser, "learning_rate": 1e-2}), epoch, data, tmp_path)
@@ -76,7 +79,7 @@ def test_every_regulariser_with_every_objective(
     architecture = {"name": "cnn", "options": {"channels": [4], "hidden": [16]}}
     if objective.startswith("l2nnn"):
         architecture = {"name": "l2nnn", "options": {"channels": [4], "hidden": [16]}}
-    without = tiny(objective, architecture=architecture, epochs=3)
+    without = tiny(objective, architecture=architecture, epochs=3, optimiser={"learning_rate": 1e-2})
     recipe = without.model_validate({**without.model_dump(), "regularisers": [REGULARISERS[regulariser]]})
     goes_on(recipe, 2, data, tmp_path)
     first, second = (fit(one, *data, device=CPU).state_dict() for one in (recipe, without))

@@ -14,6 +14,7 @@ from robcert.training.regularisers import Regulariser, RegulariserTable, regular
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
     "adversarial": {"name": "adversarial", "norm": "l2", "eps": 0.2, "steps": 2, "step": 0.5, "warm_up": 0.5},
+    "certified_margin": {"name": "certified_margin", "offset": 0.5, "radius": 0.4},
     "l2nnn": {"name": "l2nnn", "v": 10.0, "switch_epoch": 2},
     "l2nnn-adversary": {
         "name": "l2nnn",
@@ -34,6 +35,10 @@ def tiny(kind: str = "cross_entropy", **changes: Any) -> Recipe:
     architecture: dict[str, Any] = {"name": "mlp", "options": {"hidden": [32]}}
     if kind.startswith("l2nnn"):
         architecture = {"name": "l2nnn", "options": {"channels": [4], "hidden": [16]}}
+    optimiser: dict[str, Any] = {"learning_rate": 1e-2}
+    if kind == "certified_margin":
+        architecture = {"name": "orthogonal", "options": {"hidden": [32]}}
+        optimiser = {"name": "stiefel-muon", "learning_rate": 0.05, "schedule": "cosine", "rise": 0.1}
     fields: dict[str, Any] = {
         "name": "tiny",
         "epochs": 4,
@@ -41,7 +46,7 @@ def tiny(kind: str = "cross_entropy", **changes: Any) -> Recipe:
         "threads": 1,
         "architecture": architecture,
         "objective": OBJECTIVES[kind],
-        "optimiser": {"learning_rate": 1e-2},
+        "optimiser": optimiser,
         "augmentation": {"shift": 1, "noise": 0.05},
     }
     return Recipe.model_validate({**fields, **changes})
