@@ -127,7 +127,7 @@ class RunDirectory:
                     f"{self.directory} is not empty and holds no run ({foreign[0]}, ...)",
                     "Name a new directory with --run DIR",
                 )
-            self.write_text("run.json", json.dumps({"schema": "robcert.spec/1", **self.spec.model_dump()}, indent=2))
+            self.write_text("run.json", json.dumps({"schema": "robcert.spec/2", **self.spec.model_dump()}, indent=2))
             return
         saved = read_any_spec(self.directory)
         if saved.command != self.spec.command:
@@ -135,6 +135,11 @@ class RunDirectory:
                 f"{self.directory} holds a run of robcert {saved.command}, not of robcert {self.spec.command}",
                 "Name another directory with --run DIR"
                 + ("; a run of attacks is named with --attacks" if saved.command == "attack" else ""),
+            )
+        if saved.format < self.spec.format:
+            raise UsageError(
+                f"{self.directory} holds a run of an older version of robcert, which can be read but not gone on with",
+                "Name another directory with --run DIR",
             )
         if digest(saved) != digest(self.spec):
             lines = "\n".join(f"  {line}" for line in difference(saved, self.spec))
@@ -173,7 +178,8 @@ def read_any_spec(directory: Path) -> RunSpec | TaskSpec:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it is no table")
-        content.pop("schema", None)
+        if content.pop("schema", None) == "robcert.spec/1" and content.pop("version", None) is not None:
+            content["format"] = 1  # runs of 0.1.0 have the version in place of a format
         kind = RunSpec if content.get("command", "attack") == "attack" else TaskSpec
         return kind.model_validate(content)
     except (ValueError, ValidationError) as error:

@@ -78,7 +78,7 @@ class RunSpec(Strict):
     """All that decides the result of a run. Its hash names the run; a run continues only with the same spec."""
 
     command: Literal["attack"] = "attack"
-    version: str = Field(description="robcert's version")
+    format: Literal[1, 2] = Field(default=2, description="raised when the same options give another result; 1: 0.1.0")
     threat: ThreatRecord
     data: DataRecord
     models: list[ModelSpec]

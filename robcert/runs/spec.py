@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robcert import __version__
 from robcert.accel.precision import SearchPrecision
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, TaskSpec, ThreatRecord
@@ -34,7 +33,6 @@ def make_spec(
     """Everything that decides the result, and nothing that does not (batch size, threads, device, where it is kept)."""
     used = {leg.attack for leg in plan}
     return RunSpec(
-        version=__version__,
         threat=threat_record(threat),
         data=data_record(data),
         models=model_specs(models),
