@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import robcert
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.runs.plan import LegPlan
 
 ZOO = ("digits-plain", "digits-at", "digits-l2nnn")

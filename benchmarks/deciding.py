@@ -17,7 +17,7 @@ from rich.table import Table
 from task import Task
 
 from robcert import attack
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model

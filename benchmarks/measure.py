@@ -12,7 +12,7 @@ from task import Counted, Task
 from torch import Tensor
 from torch.nn import functional as F
 
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.math.norms import distance
 from robcert.types import ThreatNorm
 

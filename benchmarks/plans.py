@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from robcert import attack
 from robcert.accel.allocator import keep_memory
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robcert.accel.benchmark import GLANCE, fastest
 from robcert.accel.layers.first_convolution import ReadPicture
 from robcert.accel.rewrites import pass_faster, pool_before_relu
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.errors import UsageError, did_you_mean
 
 SearchPrecision = Literal["auto", "float32", "bfloat16"]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from robcert.attacks.protocol import Objective
 from robcert.attacks.targets import pick
-from robcert.criterion import MISCLASSIFIED, Criterion, margin
+from robcert.criteria import Criterion
+from robcert.criteria.misclassified import MISCLASSIFIED, margin
 from robcert.errors import UsageError, did_you_mean
 
 TEMPERATURE = 8.0

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from robcert.criterion import MISCLASSIFIED, Criterion
+from robcert.criteria import Criterion
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.math.norms import per_image
 from robcert.math.rng import SampleRng
 from robcert.types import Goal, Threat, ThreatNorm

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.errors import RobcertError
 from robcert.math.norms import dual, vector_norm
 from robcert.network import load_model

@@ -14,7 +14,7 @@ from torch import Tensor
 from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import diameter
 from robcert.bracket import Bracket
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.network.batching import logits_of
 from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.attacks.steepest import steepest
-from robcert.criterion import Criterion
+from robcert.criteria import Criterion
 from robcert.math.norms import per_image
 from robcert.math.projections import project_ball_and_box
 from robcert.network.batching import eights, padded

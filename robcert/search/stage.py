@@ -17,7 +17,8 @@ from robcert.accel.capture import Recorder, recorder_for
 from robcert.accel.precision import Lowered
 from robcert.attacks.protocol import Attack, Problem, Refining, select
 from robcert.bracket import Bracket, Provenance
-from robcert.criterion import MISCLASSIFIED, Criterion
+from robcert.criteria import Criterion
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.math.norms import nearly
 from robcert.network.adapt import check_gradient
 from robcert.network.batching import bucket, eights

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from robcert.bracket import Bracket, Example, Provenance
-from robcert.criterion import MISCLASSIFIED, Criterion
+from robcert.criteria import Criterion
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.math.norms import distance, nearly, per_image
 from robcert.network.batching import logits_of
 from robcert.search.expectation import draws_of

@@ -14,7 +14,7 @@ from robcert.accel import precision
 from robcert.accel.benchmark import fastest
 from robcert.accel.precision import Lowered, search_network
 from robcert.attacks.protocol import Problem
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model

@@ -12,7 +12,7 @@ from toys import WIDE
 from robcert.attacks.apgd import APGD
 from robcert.attacks.protocol import Problem
 from robcert.attacks.targeted import TargetedAPGD
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.search.oracle import ModelOracle
 from robcert.types import Threat, ThreatNorm
 

@@ -16,7 +16,7 @@ from robcert.attacks.objectives import (
     difference_of_logits_ratio,
 )
 from robcert.attacks.targets import pick, rank_rivals
-from robcert.criterion import margin, others_max
+from robcert.criteria.misclassified import margin, others_max
 from robcert.errors import UsageError
 
 cases = st.tuples(st.integers(0, 10**6), st.sampled_from([2, 3, 10, 1000]), st.sampled_from([1e-6, 1.0, 1e6]))

@@ -9,7 +9,8 @@ from toys import random_linear, toy
 
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.criterion import MISCLASSIFIED, Criterion, margin, others_max
+from robcert.criteria import Criterion
+from robcert.criteria.misclassified import MISCLASSIFIED, margin, others_max
 from robcert.search.stage import Leg
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Threat

@@ -14,7 +14,7 @@ from toys import REGISTERED, known
 from robcert.accel.capture import Launched
 from robcert.accel.precision import search_network
 from robcert.bracket import Bracket
-from robcert.criterion import margin
+from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model

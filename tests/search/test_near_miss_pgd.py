@@ -10,7 +10,7 @@ from torch import nn
 
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.criterion import MISCLASSIFIED
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.data import load_dataset
 from robcert.math.norms import dual, vector_norm
 from robcert.search import finalisation

@@ -1,4 +1,4 @@
-"""What counts as success of an attack."""
+"""What counts as success of an attack, one file a criterion; the decorator registers it by its name."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robcert.registry import Registry
 
-def others_max(logits: Tensor, y: Tensor) -> Tensor:
-    """The largest logit of a class other than the label: (n,)."""
-    return logits.scatter(1, y.view(-1, 1), float("-inf")).amax(dim=1)
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    r""":math:`\max_{j \ne y} z_j - z_y`: positive where the image is misclassified (Carlini & Wagner 2017, f6)."""
-    return others_max(logits, y) - logits.gather(1, y.view(-1, 1)).squeeze(1)
+Margin = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,14 +20,18 @@ class Criterion:
     superdeepfool, alma), stay what they are: only their success is judged by it.
 
     Attributes:
-        name: as a message calls it.
+        name: as a message and the specification of a run call it.
         margin: maps logits (n, classes) and labels (n,) to (n,), positive where the attack has succeeded. A point
             counts once it is above the rounding of the logits, so the unit is that of a logit; it has a gradient.
     """
 
     name: str
-    margin: Callable[[Tensor, Tensor], Tensor]
+    margin: Margin
 
 
-MISCLASSIFIED = Criterion("misclassified", margin)
-"""The answer is not the label: what certificates speak of."""
+criteria: Registry[Criterion] = Registry("criterion", "robcert.criteria")
+
+
+def criterion(name: str) -> Callable[[Margin], Criterion]:
+    """Return the decorator that makes a margin the registered criterion of that name."""
+    return lambda margin: criteria.register(name)(Criterion(name, margin))
