@@ -16,7 +16,7 @@ from robcert.network.onnx_import.network import OnnxNetwork, Slot, Step, Weight,
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.parts import bound, free_name, label, names_of, with_last_uses
 from robcert.network.onnx_import.table import DOMAINS, find
-from robcert.network.onnx_import.values import PROBES, Apply, Extent, Origin, Unsupported, Value, flat, known
+from robcert.network.onnx_import.values import PROBES, Apply, Extent, Origin, Unsupported, Value, flat, known, mapped
 
 Scope = dict[str, Value]
 
@@ -104,7 +104,7 @@ class Builder:
         network.fixed = self.fixed
         network.notices = tuple(dict.fromkeys(self.notices))
         computed = {r for step in kept for r in step.results}
-        network.slots = {v.name: v.slot for v in self.values if v.slot in computed and v.slot is not None}
+        network.slots = {v.name: v.slot for v in self.values if v.slot in computed}
         return network
 
     def constant(self, proto: Any) -> Value:
@@ -140,40 +140,38 @@ class Builder:
             raise Unsupported(f"the ONNX node {called} ({proto.op_type}) cannot be read: {why}") from error
 
     def _results(self, made: Any, name: str, outputs: list[str], origin: Origin) -> list[Value]:
-        """What a function of the table returned, as one value a result."""
+        """Return what a function of the table made, as one value a result."""
         if isinstance(made, list | tuple):
-            return [self._results(m, outputs[i] if i < len(outputs) else "", [], origin)[0]
-                    for i, m in enumerate(made)]  # pyright: ignore[reportUnknownArgumentType]  # fmt: skip
+            names = [*outputs, *[""] * len(made)]
+            return [self._results(m, n, [], origin)[0] for m, n in zip(made, names, strict=False)]
         if isinstance(made, Value):
             return [made]
         assert isinstance(made, Apply)
-        made = Apply(made.layer, tuple(self._built(arg, f"{name}:in", origin) for arg in made.args))
-        read = [arg for arg in flat(made.args) if isinstance(arg, Value)]
-        sized = any(isinstance(arg, Extent) and not arg.constant for arg in flat(made.args))
+        made = Apply(made.layer, tuple(mapped(lambda arg: self._called(arg, f"{name}:in"), made.args)))
+        args = flat(made.args)
+        read = [arg for arg in args if isinstance(arg, Value)]
+        sized = any(isinstance(arg, Extent) and not arg.constant for arg in args)
         computed = sized or any(v.computed for v in read)
         alike = not computed and all(v.constant for v in read)
         with torch.no_grad():
             probes = [self._probe(made, i, name) for i in range(1 if alike else 2)]
             if not computed:
                 probes = [self._fold(made, i) for i in range(len(probes))]
-        several = isinstance(probes[0], list | tuple)
-        columns: list[list[Tensor]] = [list(p) if several else [p] for p in probes]
-        pairs = [(column, column) for column in columns[0]] if alike else list(zip(*columns, strict=True))
+        columns = [_tensors(probe) for probe in probes]
+        pairs = list(zip(columns[0], columns[-1], strict=True))
+        names = names_of(outputs, name, len(pairs))
         if not computed:
             pairs = [(two, two if torch.equal(two, three) else three) for two, three in pairs]
-            return [
-                Value(n, pair, None, origin) for n, pair in zip(names_of(outputs, name, len(pairs)), pairs, strict=True)
-            ]
-        values = [self._value(n, p, origin) for n, p in zip(names_of(outputs, name, len(pairs)), pairs, strict=True)]
+            return [Value(n, pair, None, origin) for n, pair in zip(names, pairs, strict=True)]
+        slots = range(len(self.values), len(self.values) + len(pairs))
+        values = [self._value(n, pair, origin) for n, pair in zip(names, pairs, strict=True)]
         layer = self._layer(made.layer, name) if isinstance(made.layer, nn.Module) else made.layer
-        args = tuple(self._argument(arg) for arg in made.args)
-        self.steps.append(Step(layer, args, tuple(v.slot for v in values), several))
+        arguments, several = tuple(mapped(self._argument, made.args)), isinstance(probes[0], list | tuple)
+        self.steps.append(Step(layer, arguments, tuple(slots), several))
         return values
 
-    def _built(self, arg: Any, name: str, origin: Origin) -> Any:
-        """An argument that is a call itself, called first."""
-        if isinstance(arg, list | tuple):
-            return [self._built(a, name, origin) for a in arg]  # pyright: ignore[reportUnknownVariableType]
+    def _called(self, arg: Any, name: str) -> Any:
+        """Return an argument; one that is a call itself, called."""
         return self._results(arg, name, [], Origin())[0] if isinstance(arg, Apply) else arg
 
     def _value(self, name: str, probes: tuple[Tensor, Tensor], origin: Origin) -> Value:
@@ -182,40 +180,26 @@ class Builder:
         return value
 
     def _probe(self, made: Apply, index: int, name: str) -> Any:
-        """The result without its data: shapes and types, at no cost."""
+        """Return the result without its data: shapes and types, at no cost."""
 
         def stand_in(arg: Any) -> Any:
-            if isinstance(arg, Value):
-                return self.fake.from_tensor(arg.probes[index]) if not arg.computed else arg.probes[index]
-            if isinstance(arg, Extent):
-                return arg.at(PROBES[index])
-            return [stand_in(a) for a in arg] if isinstance(arg, list | tuple) else arg  # pyright: ignore
+            constant = isinstance(arg, Value) and not arg.computed
+            return self.fake.from_tensor(arg.probes[index]) if constant else _at(arg, index)
 
         with self.fake:
-            found = made.layer(*(stand_in(arg) for arg in made.args))
-        for tensor in found if isinstance(found, list | tuple) else [found]:  # pyright: ignore
+            found = made.layer(*mapped(stand_in, made.args))
+        for tensor in _tensors(found):
             limits.check(limits.entries(tensor.shape), PROBES[index] * limits.MOST_ACTIVATIONS, f"the tensor {name!r}")
         return found
 
     def _fold(self, made: Apply, index: int) -> Any:
-        """The result itself, computed from constants."""
-
-        def real(arg: Any) -> Any:
-            if isinstance(arg, Value):
-                return arg.probes[index]
-            if isinstance(arg, Extent):
-                return arg.at(PROBES[index])
-            return [real(a) for a in arg] if isinstance(arg, list | tuple) else arg  # pyright: ignore
-
-        found = made.layer(*(real(arg) for arg in made.args))
-        for tensor in found if isinstance(found, list | tuple) else [found]:  # pyright: ignore
-            self._constants += tensor.numel()
+        """Return the result itself, computed from constants."""
+        found = made.layer(*mapped(lambda arg: _at(arg, index), made.args))
+        self._constants += sum(tensor.numel() for tensor in _tensors(found))
         limits.check(self._constants, limits.MOST_CONSTANTS, "what the graph computes from constants")
         return found
 
     def _argument(self, arg: Any) -> Any:
-        if isinstance(arg, list | tuple):
-            return [self._argument(a) for a in arg]  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(arg, Value):
             return arg
         if arg.slot is not None:
@@ -264,6 +248,17 @@ class Builder:
             inner[initializer.name] = self.constant(initializer)
         self.nodes(graph.node, inner, opset, depth + 1)
         return _outputs([o.name for o in graph.output], inner)
+
+
+def _at(arg: Any, index: int) -> Any:
+    """Return an argument of a call for one of the two numbers of images that a graph is read for."""
+    if isinstance(arg, Value):
+        return arg.probes[index]
+    return arg.at(PROBES[index]) if isinstance(arg, Extent) else arg
+
+
+def _tensors(found: Any) -> list[Tensor]:
+    return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def _outputs(names: Sequence[str], scope: Scope) -> list[Value]:

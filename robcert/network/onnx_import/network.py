@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robcert.network.onnx_import.values import Extent
+from robcert.network.onnx_import.values import Extent, mapped
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Step:
     Attributes:
         layer: the name of a layer, or a function of torch.
         args: `Slot`, `Weight` and `Extent` stand for tensors and sizes.
-        results: where the results go; None for one that nobody reads.
+        results: where the results go.
         several: whether the layer returns several tensors.
     """
 
     layer: str | Callable[..., Any]
     args: tuple[Any, ...]
-    results: tuple[int | None, ...]
+    results: tuple[int, ...]
     several: bool
     last: tuple[int, ...] = ()
 
@@ -95,29 +96,28 @@ class OnnxNetwork(nn.Module):
         held: dict[int, Any] = {0: x.permute(0, *range(2, len(self.input_shape) + 1), 1) if self.channels_last else x}
         for step in self.steps:
             layer = getattr(self.layers, step.layer) if isinstance(step.layer, str) else step.layer
-            found = layer(*[self._argument(arg, held, images) for arg in step.args])
-            if step.several:
-                for position, index in enumerate(step.results):
-                    if index is not None:
-                        held[index] = found[position]
-            elif step.results[0] is not None:
-                held[step.results[0]] = found
+            found = layer(*mapped(partial(self._argument, held, images), step.args))
+            held.update(zip(step.results, found if step.several else (found,), strict=True))
             for index in step.last if forget else ():
                 held.pop(index, None)
         return held
 
-    def _argument(self, arg: Any, held: dict[int, Any], images: Any) -> Any:
+    def _argument(self, held: dict[int, Any], images: Any, arg: Any) -> Any:
         if isinstance(arg, Slot):
             return held[arg.index]
         if isinstance(arg, Weight):
             return getattr(self.weights, arg.name)
-        if isinstance(arg, Extent):
-            return arg.at(images)
-        if isinstance(arg, list | tuple):
-            return [self._argument(item, held, images) for item in arg]  # pyright: ignore[reportUnknownVariableType]
-        return arg
+        return arg.at(images) if isinstance(arg, Extent) else arg
 
 
 def parameter(tensor: Tensor) -> nn.Parameter:
     """A tensor of the file as a frozen parameter, float32 if it is a float."""
     return nn.Parameter(tensor.float() if tensor.is_floating_point() else tensor, requires_grad=False)
+
+
+def filled(layer: Any, **tensors: Tensor | None) -> nn.Module:
+    """Return a layer that was made without weights with these as its parameters; None for one that it has not."""
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            setattr(layer, name, parameter(tensor.float().contiguous()))
+    return layer

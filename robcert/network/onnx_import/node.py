@@ -41,6 +41,10 @@ class Node:
         self.read.add(name)
         return self.attributes.get(name, default)
 
+    def ignore(self, *names: str) -> None:
+        """Attributes that change nothing here."""
+        self.read.update(names)
+
     def has(self, index: int) -> bool:
         """Whether an optional input is given."""
         return index < len(self.inputs) and self.inputs[index] is not None
@@ -51,6 +55,11 @@ class Node:
         if found is None:
             self.refuse(f"its input {index} is missing")
         return found
+
+    @property
+    def given(self) -> list[Value]:
+        """All inputs, each of which must be there."""
+        return [self.input(index) for index in range(len(self.inputs))]
 
     @property
     def x(self) -> Value:

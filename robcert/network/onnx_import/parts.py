@@ -66,7 +66,7 @@ def with_last_uses(steps: list[Step], logits: int) -> list[Step]:
     """Each step with the positions that nobody reads after it."""
     seen, found = {logits}, list[Step]()
     for step in reversed(steps):
-        used = {a.index for a in flat(step.args) if isinstance(a, Slot)} | {r for r in step.results if r is not None}
+        used = {a.index for a in flat(step.args) if isinstance(a, Slot)} | set(step.results)
         found.append(replace(step, last=tuple(sorted(used - seen))))
         seen |= used
     return found[::-1]

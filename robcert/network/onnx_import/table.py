@@ -6,8 +6,8 @@ A version is the opset in which the ONNX standard gave the op its present form (
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from robcert.network.onnx_import.values import Unsupported
@@ -21,6 +21,7 @@ OLDEST = 7
 
 Converter = Callable[[Any], Any]
 F = TypeVar("F", bound=Converter)
+T = TypeVar("T")
 
 converters: Registry[Converter] = Registry("ONNX op", "robcert.network.onnx_import.ops")
 """``"Relu-14"`` -> the function that turns a `robcert.network.onnx_import.node.Node` into a layer."""
@@ -35,6 +36,12 @@ def op(name: str, *versions: int) -> Callable[[F], F]:
         return function
 
     return keep
+
+
+def op_table(table: Mapping[str, tuple[tuple[int, ...], T]], convert: Callable[[T, Any], Any]) -> None:
+    """Register ops that differ in one thing: name -> (versions, thing), each read by ``convert(thing, node)``."""
+    for name, (versions, thing) in table.items():
+        op(name, *versions)(partial(convert, thing))
 
 
 @cache

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robcert.errors import EvaluationError
@@ -113,14 +115,33 @@ class Apply:
     args: tuple[Any, ...]
 
 
-def apply(layer: Callable[..., Any], *args: Any) -> Apply:
-    """``layer(*args)``, when the network runs."""
-    return Apply(layer, args)
+def apply(layer: Callable[..., Any], *args: Any, **options: Any) -> Apply:
+    """Return ``layer(*args, **options)`` for when the network runs; the options are plain values."""
+    return Apply(partial(layer, **options) if options else layer, args)
+
+
+def method(name: str) -> Callable[..., Any]:
+    """Return ``x.name(*args, **options)`` as a function."""
+
+    def call(x: Any, *args: Any, **options: Any) -> Any:
+        return getattr(x, name)(*args, **options)
+
+    return call
 
 
 def known(name: str, tensor: Tensor) -> Value:
     """A constant."""
     return Value(name, (tensor, tensor))
+
+
+def by_batch(name: str, two: Tensor, three: Tensor) -> Value:
+    """Return what is ``two`` for 2 images and ``three`` for 3; a constant where they are equal."""
+    return Value(name, (two, two if torch.equal(two, three) else three))
+
+
+def mapped(function: Callable[[Any], Any], args: Sequence[Any]) -> list[Any]:
+    """Return the arguments with ``function`` applied to each, in lists and tuples too."""
+    return [mapped(function, arg) if isinstance(arg, list | tuple) else function(arg) for arg in args]  # pyright: ignore[reportUnknownArgumentType]
 
 
 def flat(args: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.patterns import gated, gelu_of, has_positive_offset
-from robcert.network.onnx_import.table import op
+from robcert.network.onnx_import.table import op, op_table
 from robcert.network.onnx_import.values import Apply, Value, apply
 
 _TINY = 2.0**-126
@@ -60,12 +60,8 @@ def multiply(node: Node) -> Apply:
 def divide(node: Node) -> Apply:
     """a / b; of integers, rounded towards 0."""
     if not node.x.probes[0].is_floating_point():
-        return apply(_divide_integers, node.x, node.input(1))
+        return apply(torch.div, node.x, node.input(1), rounding_mode="trunc")
     return _binary(node, torch.div)
-
-
-def _divide_integers(one: Tensor, other: Tensor) -> Tensor:
-    return torch.div(one, other, rounding_mode="trunc")
 
 
 @op("Mod", 10, 13, 28)
@@ -77,17 +73,10 @@ def modulo(node: Node) -> Apply:
 @op("Pow", 7, 12, 13, 15)
 def power(node: Node) -> Apply:
     """a ^ b."""
-    exponent = _scalar(node.input(1))
-    if (
-        isinstance(exponent, Value)
-        and exponent.constant
-        and exponent.probes[0].numel() == 1
-        and exponent.rank <= node.x.rank
-    ):
-        exponent = exponent.probes[0].item()
-    if exponent == 0.5:
-        return apply(_root, node.x)
-    return apply(torch.pow, node.x, exponent)
+    given = node.input(1)
+    single = given.constant and given.probes[0].numel() == 1 and given.rank <= node.x.rank
+    exponent = given.probes[0].item() if single else given
+    return apply(_root, node.x) if exponent == 0.5 else apply(torch.pow, node.x, exponent)
 
 
 @op("Sqrt", 6, 13)
@@ -101,15 +90,10 @@ def _root(x: Tensor) -> Tensor:
     return torch.sqrt(torch.clamp_min(x, _TINY))
 
 
-@op("Reciprocal", 6, 13)
-def reciprocal(node: Node) -> Apply:
-    """1 / x."""
-    return apply(torch.reciprocal, node.x)
-
-
 UNARY: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "Abs": ((6, 13), torch.abs),
     "Neg": ((6, 13), torch.neg),
+    "Reciprocal": ((6, 13), torch.reciprocal),
     "Exp": ((6, 13), torch.exp),
     "Log": ((6, 13), torch.log),
     "Erf": ((9, 13), torch.erf),
@@ -125,20 +109,9 @@ UNARY: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "Not": ((1,), torch.logical_not),
     "IsNaN": ((9, 13, 20), torch.isnan),
 }
-"""Ops without attributes that are one function of torch."""
+"""Ops of one tensor without attributes that are one function of torch."""
 
-
-def _register_unary(name: str, versions: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> None:
-    @op(name, *versions)
-    def one(node: Node) -> Apply:  # pyright: ignore[reportUnusedFunction]
-        return apply(function, node.x)
-
-
-for _name, (_versions, _function) in UNARY.items():
-    _register_unary(_name, _versions, _function)
-
-
-COMPARISONS: dict[str, tuple[tuple[int, ...], Callable[[Tensor, Tensor], Tensor]]] = {
+SEVERAL: dict[str, tuple[tuple[int, ...], Callable[..., Tensor]]] = {
     "Equal": ((7, 11, 13, 19), torch.eq),
     "Greater": ((7, 9, 13), torch.gt),
     "GreaterOrEqual": ((12, 16), torch.ge),
@@ -147,60 +120,18 @@ COMPARISONS: dict[str, tuple[tuple[int, ...], Callable[[Tensor, Tensor], Tensor]
     "And": ((7,), torch.logical_and),
     "Or": ((7,), torch.logical_or),
     "Xor": ((7,), torch.logical_xor),
+    "Where": ((9, 16), torch.where),
 }
-"""Ops of two tensors whose answers are booleans."""
+"""Likewise, of two or three tensors."""
 
+ANY_NUMBER: dict[str, tuple[tuple[int, ...], Callable[[list[Tensor]], Tensor]]] = {
+    "Sum": ((6, 8, 13), lambda tensors: reduce(torch.add, tensors)),
+    "Max": ((6, 8, 12, 13), lambda tensors: reduce(torch.maximum, tensors)),
+    "Min": ((6, 8, 12, 13), lambda tensors: reduce(torch.minimum, tensors)),
+    "Mean": ((6, 8, 13), lambda tensors: reduce(torch.add, tensors) / len(tensors)),
+}
+"""Likewise, of any number of tensors."""
 
-def _register_comparison(name: str, versions: tuple[int, ...], function: Callable[[Tensor, Tensor], Tensor]) -> None:
-    @op(name, *versions)
-    def one(node: Node) -> Apply:  # pyright: ignore[reportUnusedFunction]
-        return apply(function, node.x, node.input(1))
-
-
-for _name, (_versions, _compare) in COMPARISONS.items():
-    _register_comparison(_name, _versions, _compare)
-
-
-@op("Where", 9, 16)
-def where(node: Node) -> Apply:
-    """a where the condition holds, b elsewhere."""
-    return apply(torch.where, node.x, node.input(1), node.input(2))
-
-
-def _fold(node: Node, function: Callable[[Tensor, Tensor], Tensor]) -> Apply:
-    given = [node.input(i) for i in range(len(node.inputs))]
-    if len(given) == 2:
-        return apply(function, *given)
-    return apply(_reduced, given, function)
-
-
-def _reduced(tensors: list[Tensor], function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    return reduce(function, tensors)
-
-
-@op("Sum", 6, 8, 13)
-def total(node: Node) -> Apply:
-    """The sum of all inputs."""
-    return _fold(node, torch.add)
-
-
-@op("Max", 6, 8, 12, 13)
-def largest(node: Node) -> Apply:
-    """The largest of all inputs."""
-    return _fold(node, torch.maximum)
-
-
-@op("Min", 6, 8, 12, 13)
-def smallest(node: Node) -> Apply:
-    """The smallest of all inputs."""
-    return _fold(node, torch.minimum)
-
-
-@op("Mean", 6, 8, 13)
-def mean(node: Node) -> Apply:
-    """The mean of all inputs."""
-    return apply(_mean, [node.input(i) for i in range(len(node.inputs))])
-
-
-def _mean(tensors: list[Tensor]) -> Tensor:
-    return reduce(torch.add, tensors) / len(tensors)
+op_table(UNARY, lambda function, node: apply(function, node.x))
+op_table(SEVERAL, lambda function, node: apply(function, *node.given))
+op_table(ANY_NUMBER, lambda function, node: apply(function, node.given))

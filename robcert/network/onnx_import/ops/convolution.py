@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
+from robcert.network.onnx_import.network import filled
 from robcert.network.onnx_import.node import Node
-from robcert.network.onnx_import.ops.windows import padded, windows
+from robcert.network.onnx_import.ops.windows import of_axes, padded, windows
 from robcert.network.onnx_import.table import op
 from robcert.network.onnx_import.values import Apply, apply
-
-_CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 def _weights(node: Node) -> tuple[Tensor, Tensor | None, int]:
     weight, bias = node.tensor(1, "weight"), node.optional(2, "bias")
-    axes = node.x.rank - 2
-    if weight.dim() != node.x.rank or axes not in _CONVS:
-        node.refuse(f"its input has {axes} spatial axes and its weight {weight.dim() - 2}")
+    if weight.dim() != node.x.rank:
+        node.refuse(f"its input has {node.x.rank - 2} spatial axes and its weight {weight.dim() - 2}")
     group = int(node.get("group", 1))
     if group < 1:
         node.refuse(f"its group is {group}")
     return weight, bias, group
-
-
-def filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """A layer made without weights, with these."""
-    layer.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.float().contiguous(), requires_grad=False)
-    return layer
 
 
 @op("Conv", 1, 11, 22)
@@ -39,22 +26,14 @@ def convolution(node: Node) -> Apply:
     """A convolution with any padding, stride, dilation and groups."""
     weight, bias, group = _weights(node)
     found = windows(node, tuple(weight.shape[2:]))
-    if node.channels() != weight.shape[1] * group or weight.shape[0] % group:
+    inputs, outputs = weight.shape[1] * group, weight.shape[0]
+    if node.channels() != inputs or outputs % group:
         node.refuse(
             f"its weight is {tuple(weight.shape)} with {group} groups, and its input has {node.channels()} channels"
         )
-    layer = _CONVS[len(found.kernel)](
-        weight.shape[1] * group,
-        weight.shape[0],
-        found.kernel,  # pyright: ignore[reportArgumentType]
-        found.stride,  # pyright: ignore[reportArgumentType]
-        found.low if found.symmetric else 0,  # pyright: ignore[reportArgumentType]
-        found.dilation,  # pyright: ignore[reportArgumentType]
-        group,
-        bias is not None,
-        device="meta",
-    )
-    made = filled(layer, weight, bias)
+    form = (found.kernel, found.stride, found.low if found.symmetric else 0, found.dilation, group, bias is not None)
+    layer = of_axes(nn, "Conv{}d", len(found.kernel))(inputs, outputs, *form, device="meta")
+    made = filled(layer, weight=weight, bias=bias)
     return apply(made if found.symmetric else padded(found, 0.0, made), node.x)
 
 
@@ -78,27 +57,17 @@ def transposed_convolution(node: Node) -> Apply:
             if total < 0:
                 node.refuse(f"its output_shape asks for {-total} more entries than it computes")
             small, large = total // 2, total - total // 2
-            low[a], high[a] = (large, small) if automatic == "SAME_LOWER" or automatic == "NOTSET" else (small, large)
+            low[a], high[a] = (large, small) if automatic in ("SAME_LOWER", "NOTSET") else (small, large)
     if node.channels() != weight.shape[0] or weight.shape[0] % group:
         node.refuse(f"its weight is {tuple(weight.shape)}, and its input has {node.channels()} channels")
     symmetric = low == high and all(e < max(s, d) for e, s, d in zip(extra, found.stride, found.dilation, strict=True))
-    layer = _TRANSPOSED[axes](
-        weight.shape[0],
-        weight.shape[1] * group,
-        found.kernel,  # pyright: ignore[reportArgumentType]
-        found.stride,  # pyright: ignore[reportArgumentType]
-        tuple(low) if symmetric else 0,  # pyright: ignore[reportArgumentType]
-        extra if symmetric else 0,  # pyright: ignore[reportArgumentType]
-        group,
-        bias is not None,
-        found.dilation,  # pyright: ignore[reportArgumentType]
-        device="meta",
-    )
-    made = filled(layer, weight, bias)
+    pads = (tuple(low), extra) if symmetric else (0, 0)
+    form = (found.kernel, found.stride, *pads, group, bias is not None, found.dilation)
+    layer = of_axes(nn, "ConvTranspose{}d", axes)(weight.shape[0], weight.shape[1] * group, *form, device="meta")
+    made = filled(layer, weight=weight, bias=bias)
     if symmetric:
         return apply(made, node.x)
     if any(extra[a] > high[a] for a in range(axes)):
         node.refuse(f"its output_padding {extra} is larger than its padding")
-    crop = [size for a in reversed(range(axes)) for size in (-low[a], extra[a] - high[a])]
-    kinds = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
-    return apply(nn.Sequential(made, kinds[axes](tuple(crop), 0.0)), node.x)  # pyright: ignore[reportArgumentType]
+    crop = tuple(size for a in reversed(range(axes)) for size in (-low[a], extra[a] - high[a]))
+    return apply(nn.Sequential(made, of_axes(nn, "ConstantPad{}d", axes)(crop, 0.0)), node.x)

@@ -40,11 +40,11 @@ def _slice(
     pace = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(where) == len(pace):
         node.refuse("its starts, ends, axes and steps are not equally many")
-    shape, parts = node.x.shape, list[tuple[int, Extent, Extent, int]]()
+    parts: list[tuple[int, int, int, int]] = []
     for axis, start, end, step in zip(where, starts, ends, pace, strict=True):
         if step == 0:
             node.refuse("a step is 0")
-        size = shape[axis]
+        size = node.x.shape[axis]
         if not size.constant:
             whole = step == 1 and start == Extent(0, 0) and (end == size or end.fixed >= _END or end.per_image)
             if whole or (node.fixed is not None and start.fixed == 0 and end.fixed >= node.fixed and step == 1):
@@ -52,16 +52,9 @@ def _slice(
             node.refuse("it takes some of the images")
         if not start.constant or not end.constant:
             node.refuse("how much it takes depends on the number of images")
-        low, high = _inside(start.fixed, end.fixed, size.fixed, step)
-        parts.append((axis, Extent(0, low), Extent(0, high), step))
-    plain = [(axis, low.fixed, high.fixed, step) for axis, low, high, step in parts]
-    return apply(_sliced, node.x, plain)
-
-
-def _inside(start: int, end: int, size: int, step: int) -> tuple[int, int]:
-    """Start and end as numpy reads them, with -1 as the end of a slice that runs to the front."""
-    low, high, _ = slice(start, None if step < 0 and end <= -_END else end, step).indices(size)
-    return low, high
+        stop = None if step < 0 and end.fixed <= -_END else end.fixed
+        parts.append((axis, *slice(start.fixed, stop, step).indices(size.fixed)))
+    return apply(_sliced, node.x, parts)
 
 
 def _sliced(x: Tensor, parts: list[tuple[int, int, int, int]]) -> Tensor:
@@ -196,11 +189,7 @@ def non_zero(node: Node) -> Apply:
     if not node.x.constant:
         node.refuse("its answer depends on the images")
     found = torch.nonzero(node.x.probes[0]).T.contiguous()
-    return apply(_same, found)
-
-
-def _same(found: Tensor) -> Tensor:
-    return found
+    return apply(lambda: found)
 
 
 @op("ArgMax", 11, 12, 13)
@@ -220,9 +209,4 @@ def largest(node: Node) -> Apply:
     axis, most, ordered = node.axis(int(node.get("axis", -1))), node.get("largest", 1), node.get("sorted", 1)
     if k < 0:
         node.refuse(f"k is {k}")
-    return apply(_topk, node.x, k, axis, bool(most), bool(ordered))
-
-
-def _topk(x: Tensor, k: int, axis: int, most: bool, ordered: bool) -> tuple[Tensor, Tensor]:
-    values, indices = torch.topk(x, k, axis, most, ordered)
-    return values, indices
+    return apply(torch.topk, node.x, k, axis, bool(most), bool(ordered))

@@ -8,34 +8,26 @@ from torch.nn import functional
 
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import Apply, Extent, Value, apply
+from robcert.network.onnx_import.values import Apply, Extent, Value, apply, known, method
 
 
 @op("Concat", 4, 11, 13)
 def concatenate(node: Node) -> Apply:
     """Along one axis; in a graph for one image, a constant beside the images is copied for each of them."""
-    values = [node.input(i) for i in range(len(node.inputs))]
+    values = node.given
     if not values:
         node.refuse("it has no inputs")
     axis = node.axis(int(node.get("axis", 0)), values[0].rank)
     batch = next((i for v in values for i, s in enumerate(v.shape) if node.fixed and s.per_image and i != axis), None)
     given = [v if batch is None or v.rank <= batch else _lifted(node, v, batch) for v in values]
-    return apply(_concatenate, given, axis)
+    return apply(torch.cat, given, axis)
 
 
 def _lifted(node: Node, value: Value, batch: int) -> Value | Apply:
     if value.shape[batch] != Extent(0, node.fixed or 1) or node.fixed != 1:
         return value
     sizes = [Extent(1, 0) if axis == batch else size for axis, size in enumerate(value.shape)]
-    return apply(_expand, value, sizes)
-
-
-def _expand(x: Tensor, sizes: list[int]) -> Tensor:
-    return x.expand(sizes)
-
-
-def _concatenate(tensors: list[Tensor], axis: int) -> Tensor:
-    return torch.cat(tensors, axis)
+    return apply(method("expand"), value, sizes)
 
 
 @op("Split", 2, 11)
@@ -91,26 +83,29 @@ def _pad(node: Node, widths: list[int], value: float, axes: list[int] | None) ->
         return apply(torch.clone, node.x)
     ends = [p for a in reversed(range(first, rank)) for p in (low[a], high[a])]
     if mode == "constant":
-        return apply(_constant, node.x, ends, value)
+        return apply(functional.pad, node.x, ends, "constant", value)
     names = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     if mode not in names:
         node.refuse(f"its mode is {mode!r}")
     if rank in (3, 4, 5) and first >= 2 and min(ends) >= 0:
         wide = [p for a in reversed(range(2, rank)) for p in (low[a], high[a])]
-        return apply(_mode, node.x, wide, names[mode])
-    indices: list[tuple[int, Tensor]] = []
-    for axis in range(first, rank):
+        return apply(functional.pad, node.x, wide, names[mode])
+    indices: dict[int, Tensor] = {}
+    for axis in (a for a in range(first, rank) if low[a] or high[a]):
         size = node.x.shape[axis]
-        if not (low[axis] or high[axis]):
-            continue
         if not size.constant or low[axis] < 0 or high[axis] < 0:
             node.refuse("it pads the images, or by a negative width")
-        indices.append((axis, _positions(size.fixed, low[axis], high[axis], mode)))
-    return apply(_selected, node.x, [a for a, _ in indices], [Value(node.name, (i, i)) for _, i in indices])
+        indices[axis] = _positions(size.fixed, low[axis], high[axis], mode)
+    return selected(node, indices)
+
+
+def selected(node: Node, places: dict[int, Tensor]) -> Apply:
+    """Return the entries at these places of some axes."""
+    return apply(_selected, node.x, list(places), [known(node.name, place) for place in places.values()])
 
 
 def _positions(size: int, low: int, high: int, mode: str) -> Tensor:
-    """Which entry stands at each place of a padded axis."""
+    """The entry that stands at each place of a padded axis."""
     places = torch.arange(-low, size + high)
     if mode == "edge":
         return places.clamp(0, size - 1)
@@ -118,14 +113,6 @@ def _positions(size: int, low: int, high: int, mode: str) -> Tensor:
         return places % size
     period = max(2 * (size - 1), 1)
     return (size - 1 - (places % period - (size - 1)).abs()).clamp(0, size - 1)
-
-
-def _constant(x: Tensor, ends: list[int], value: float) -> Tensor:
-    return functional.pad(x, ends, "constant", value)
-
-
-def _mode(x: Tensor, ends: list[int], mode: str) -> Tensor:
-    return functional.pad(x, ends, mode)
 
 
 def _selected(x: Tensor, axes: list[int], indices: list[Tensor]) -> Tensor:

@@ -7,18 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robcert.network.onnx_import.network import filled
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import Apply, Value, apply
+from robcert.network.onnx_import.values import Apply, apply
 
 
-def linear_layer(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def linear_layer(weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A Linear with these weights, (outputs, inputs)."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.float().contiguous(), requires_grad=False)
-    return layer
+    return filled(layer, weight=weight, bias=bias)
 
 
 @op("Gemm", 7, 9, 11, 13)
@@ -33,8 +31,8 @@ def gemm(node: Node) -> Apply:
         weight = b.probes[0] if right else b.probes[0].T
         bias = None if c is None else _row(c.probes[0], int(weight.shape[0]))
         if c is None or bias is not None:
-            return apply(linear_layer(alpha * weight if alpha != 1 else weight,
-                                      bias if bias is None or beta == 1 else beta * bias), a)  # fmt: skip
+            scaled = alpha * weight if alpha != 1 else weight
+            return apply(linear_layer(scaled, bias if bias is None or beta == 1 else beta * bias), a)
     return apply(_gemm, a, b, c if c is not None else 0.0, alpha, beta, left, right)
 
 
@@ -62,10 +60,4 @@ def matmul(node: Node) -> Apply:
 @op("Einsum", 12, 28)
 def einsum(node: Node) -> Apply:
     """Sums of products by Einstein's convention."""
-    equation = node.get("equation", "").replace(" ", "")
-    given: list[Value] = [node.input(i) for i in range(len(node.inputs))]
-    return apply(_einsum, equation, given)
-
-
-def _einsum(equation: str, tensors: list[Tensor]) -> Tensor:
-    return torch.einsum(equation, *tensors)
+    return apply(torch.einsum, node.get("equation", "").replace(" ", ""), node.given)

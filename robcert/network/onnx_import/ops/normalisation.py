@@ -8,16 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robcert.network.onnx_import.network import filled
 from robcert.network.onnx_import.node import Node
+from robcert.network.onnx_import.ops.windows import of_axes
 from robcert.network.onnx_import.table import op
 from robcert.network.onnx_import.values import Apply, apply
-
-_BATCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
-_INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
-
-
-def _parameter(tensor: Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor.reshape(-1).float().contiguous(), requires_grad=False)
 
 
 @op("BatchNormalization", 7, 9, 14, 15)
@@ -25,72 +20,67 @@ def batch_norm(node: Node) -> Apply:
     """With the statistics of the file."""
     if node.get("training_mode", 0) or node.outputs > 1:
         node.refuse("it normalises with the statistics of the batch", "Export the network after eval().")
-    node.get("momentum")
+    node.ignore("momentum")
     if node.get("spatial", 1) != 1:
         node.refuse("it has statistics for each entry (spatial=0)")
-    kind = _BATCH.get(node.x.rank)
-    if kind is None:
-        node.refuse(f"its input has {node.x.rank} axes")
-    channels = node.channels()
-    layer: Any = kind(channels, node.get("epsilon", 1e-5), device="meta")
-    names = ("weight", "bias", "running_mean", "running_var")
-    for index, name in enumerate(names, 1):
-        tensor = node.tensor(index, name)
+    axes, channels = _axes(node, 0), node.channels()
+    tensors = {
+        name: node.tensor(i, name) for i, name in enumerate(("weight", "bias", "running_mean", "running_var"), 1)
+    }
+    for name, tensor in tensors.items():
         if tensor.numel() != channels:
             node.refuse(f"its {name} has {tensor.numel()} entries for {channels} channels")
-        setattr(layer, name, _parameter(tensor) if index < 3 else tensor.reshape(-1).float().contiguous())
+    rows = {name: tensor.reshape(-1).float().contiguous() for name, tensor in tensors.items()}
+    layer = of_axes(nn, "BatchNorm{}d", max(axes, 1))(channels, node.get("epsilon", 1e-5), device="meta")
+    layer.running_mean, layer.running_var = rows.pop("running_mean"), rows.pop("running_var")
     layer.num_batches_tracked = torch.zeros((), dtype=torch.int64)
-    return apply(layer, node.x)
+    return apply(filled(layer, **rows), node.x)
 
 
 @op("InstanceNormalization", 6, 22)
 def instance_norm(node: Node) -> Apply:
     """Each channel of each image by its own mean and variance."""
-    kind = _INSTANCE.get(node.x.rank)
-    if kind is None:
+    layer = of_axes(nn, "InstanceNorm{}d", _axes(node, 1))(node.channels(), node.get("epsilon", 1e-5), affine=True)
+    weight, bias = node.tensor(1, "scale").reshape(-1), node.tensor(2, "bias").reshape(-1)
+    return apply(filled(layer, weight=weight, bias=bias), node.x)
+
+
+def _axes(node: Node, fewest: int) -> int:
+    """The number of spatial axes."""
+    if not fewest <= node.x.rank - 2 <= 3:
         node.refuse(f"its input has {node.x.rank} axes")
-    layer = kind(node.channels(), node.get("epsilon", 1e-5), affine=True)
-    layer.weight, layer.bias = _parameter(node.tensor(1, "scale")), _parameter(node.tensor(2, "bias"))
-    return apply(layer, node.x)
+    return node.x.rank - 2
 
 
 @op("LayerNormalization", 17)
 def layer_norm(node: Node) -> Apply:
     """Over the axis and all behind it."""
-    axis, epsilon = node.axis(node.get("axis", -1)), node.get("epsilon", 1e-5)
-    node.get("stash_type")
+    epsilon, sizes = node.get("epsilon", 1e-5), _sizes(node)
     if node.outputs > 1:
         node.refuse("its mean or deviation is read, and only its values are supported")
-    sizes = _sizes(node, axis)
     scale, bias = node.input(1), node.input(2) if node.has(2) else None
     whole = [scale, *([bias] if bias is not None else [])]
     if all(v.constant and list(v.probes[0].shape) == sizes for v in whole):
         layer = nn.LayerNorm(sizes, epsilon, bias=bias is not None)
-        layer.weight = nn.Parameter(scale.probes[0].float(), requires_grad=False)
-        if bias is not None:
-            layer.bias = nn.Parameter(bias.probes[0].float(), requires_grad=False)
-        return apply(layer, node.x)
-    return apply(_layer_norm, node.x, scale, bias if bias is not None else 0.0, sizes, epsilon)
+        return apply(filled(layer, weight=scale.probes[0], bias=None if bias is None else bias.probes[0]), node.x)
 
+    def computed(x: Tensor, scale: Tensor, bias: Any) -> Tensor:
+        return functional.layer_norm(x, sizes, None, None, epsilon) * scale + bias
 
-def _layer_norm(x: Tensor, scale: Tensor, bias: Any, sizes: list[int], epsilon: float) -> Tensor:
-    return functional.layer_norm(x, sizes, None, None, epsilon) * scale + bias
+    return apply(computed, node.x, scale, bias if bias is not None else 0.0)
 
 
 @op("RMSNormalization", 23)
 def rms_norm(node: Node) -> Apply:
     """Divided by the root of the mean square over the axis and all behind it."""
-    axis, epsilon = node.axis(node.get("axis", -1)), node.get("epsilon", 1e-5)
-    node.get("stash_type")
-    return apply(_rms_norm, node.x, node.input(1), _sizes(node, axis), epsilon)
+    epsilon, sizes = node.get("epsilon", 1e-5), _sizes(node)
+    return apply(lambda x, scale: functional.rms_norm(x, sizes, None, epsilon) * scale, node.x, node.input(1))
 
 
-def _rms_norm(x: Tensor, scale: Tensor, sizes: list[int], epsilon: float) -> Tensor:
-    return functional.rms_norm(x, sizes, None, epsilon) * scale
-
-
-def _sizes(node: Node, axis: int) -> list[int]:
-    sizes = node.x.shape[axis:]
+def _sizes(node: Node) -> list[int]:
+    """The sizes of the axis and all behind it."""
+    node.ignore("stash_type")
+    sizes = node.x.shape[node.axis(node.get("axis", -1)) :]
     if not all(s.constant for s in sizes):
         node.refuse("it normalises over the images")
     return [s.fixed for s in sizes]
@@ -100,16 +90,14 @@ def _sizes(node: Node, axis: int) -> list[int]:
 def group_norm(node: Node) -> Apply:
     """Over groups of channels; before 21 with one scale a group, since then with one a channel."""
     groups, channels = int(node.get("num_groups", 1)), node.channels()
-    node.get("stash_type")
+    node.ignore("stash_type")
     if groups < 1 or channels % groups:
         node.refuse(f"{channels} channels do not divide into {groups} groups")
     layer = nn.GroupNorm(groups, channels, node.get("epsilon", 1e-5), device="meta")
-    for index, name in ((1, "weight"), (2, "bias")):
-        tensor = node.tensor(index, name)
-        if node.version == 18:
-            tensor = tensor.reshape(-1).repeat_interleave(channels // groups)
-        setattr(layer, name, _parameter(tensor))
-    return apply(layer, node.x)
+    weight, bias = (node.tensor(index, name).reshape(-1) for index, name in ((1, "weight"), (2, "bias")))
+    if node.version == 18:
+        weight, bias = (tensor.repeat_interleave(channels // groups) for tensor in (weight, bias))
+    return apply(filled(layer, weight=weight, bias=bias), node.x)
 
 
 @op("LRN", 1, 13)

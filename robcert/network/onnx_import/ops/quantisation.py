@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import Apply, apply
+from robcert.network.onnx_import.values import Apply, Value, apply, known
 
 _RANGES = {torch.int8: (-128, 127), torch.uint8: (0, 255), torch.int16: (-32768, 32767)}
 NOTICE = (
@@ -28,8 +28,13 @@ def quantise(node: Node) -> Apply:
         node.refuse(f"its zero point is {kind}")
     if node.x.computed:
         node.say(NOTICE)
-    layer = _Quantise(_along(node, scale, axis), _along(node, zero, axis), *_RANGES[kind])
-    return apply(layer, node.x)
+    low, high = _RANGES[kind]
+
+    def rounded(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        plain = x / scale  # rounded to even; the gradient is that of clipping
+        return torch.clamp(plain + (torch.round(plain) - plain).detach() + zero, low, high)
+
+    return apply(rounded, node.x, _along(node, scale, axis), _along(node, zero, axis))
 
 
 @op("DequantizeLinear", 10, 13, 19, 21, 23, 24, 25, 28)
@@ -38,8 +43,11 @@ def dequantise(node: Node) -> Apply:
     scale, zero, axis = _scale(node)
     if node.get("output_dtype", 0):
         node.refuse("its output_dtype is set")
-    layer = _Dequantise(_along(node, scale, axis), _along(node, zero, axis))
-    return apply(layer, node.x)
+
+    def scaled(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        return ((x if x.is_floating_point() else x.float()) - zero) * scale
+
+    return apply(scaled, node.x, _along(node, scale, axis), _along(node, zero, axis))
 
 
 def _scale(node: Node) -> tuple[Tensor, Tensor | None, int]:
@@ -53,48 +61,8 @@ def _scale(node: Node) -> tuple[Tensor, Tensor | None, int]:
     return scale, zero, axis
 
 
-def _along(node: Node, tensor: Tensor | None, axis: int) -> Tensor:
-    """One number for all, or one an entry of an axis, in a shape that broadcasts."""
-    if tensor is None:
-        return torch.zeros(())
-    if tensor.numel() == 1:
-        return tensor.reshape(()).float()
-    return tensor.float().reshape(-1, *[1] * (node.x.rank - axis - 1))
-
-
-class _Quantise(nn.Module):
-    """Rounds to even; the gradient is that of clipping."""
-
-    scale: Tensor
-    zero: Tensor
-
-    def __init__(self, scale: Tensor, zero: Tensor, low: int, high: int) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero", zero)
-        self.low, self.high = low, high
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Integers, as floats."""
-        plain = x / self.scale
-        rounded = plain + (torch.round(plain) - plain).detach()
-        return torch.clamp(rounded + self.zero, self.low, self.high)
-
-
-class _Dequantise(nn.Module):
-    """Back to the scale of the tensor."""
-
-    scale: Tensor
-    zero: Tensor
-
-    def __init__(self, scale: Tensor, zero: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero", zero)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Floats."""
-        return (x.float() - self.zero) * self.scale if not x.is_floating_point() else (x - self.zero) * self.scale
-
-
-__all__ = ["NOTICE"]
+def _along(node: Node, tensor: Tensor | None, axis: int) -> Value:
+    """Return one number for all, or one an entry of an axis, in a shape that broadcasts."""
+    given = torch.zeros(()) if tensor is None else tensor.float()
+    shape = () if given.numel() == 1 else (-1, *[1] * (node.x.rank - axis - 1))
+    return known(node.name, given.reshape(shape))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.network.onnx_import.node import Node
-from robcert.network.onnx_import.table import op
+from robcert.network.onnx_import.table import op, op_table
 from robcert.network.onnx_import.values import Apply, apply
 
 Reduce = Callable[[Tensor, list[int], bool], Tensor]
@@ -20,48 +20,29 @@ def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x
 
 
-def _euclidean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    # The slope of the norm at 0 is taken to be 0.
-    return torch.linalg.vector_norm(x, 2, axes, keepdim=keep)
-
-
-REDUCTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], Reduce]] = {
-    "ReduceMean": ((1, 11, 13), (18,), lambda x, a, k: x.mean(a, keepdim=k)),
-    "ReduceSum": ((1, 11), (13,), lambda x, a, k: x.sum(a, keepdim=k)),
-    "ReduceMax": ((1, 11, 12, 13), (18, 20), lambda x, a, k: x.amax(a, keepdim=k)),
-    "ReduceMin": ((1, 11, 12, 13), (18, 20), lambda x, a, k: x.amin(a, keepdim=k)),
-    "ReduceProd": ((1, 11, 13), (18,), _product),
-    "ReduceL1": ((1, 11, 13), (18,), lambda x, a, k: torch.linalg.vector_norm(x, 1, a, keepdim=k)),
-    "ReduceL2": ((1, 11, 13), (18,), _euclidean),
-    "ReduceLogSum": ((1, 11, 13), (18, 28), lambda x, a, k: x.sum(a, keepdim=k).log()),
-    "ReduceLogSumExp": ((1, 11, 13), (18, 28), lambda x, a, k: torch.logsumexp(x, a, keepdim=k)),
-    "ReduceSumSquare": ((1, 11, 13), (18,), lambda x, a, k: (x * x).sum(a, keepdim=k)),
+REDUCTIONS: dict[str, tuple[tuple[int, ...], Reduce]] = {
+    "ReduceMean": ((1, 11, 13, 18), lambda x, a, k: x.mean(a, keepdim=k)),
+    "ReduceSum": ((1, 11, 13), lambda x, a, k: x.sum(a, keepdim=k)),
+    "ReduceMax": ((1, 11, 12, 13, 18, 20), lambda x, a, k: x.amax(a, keepdim=k)),
+    "ReduceMin": ((1, 11, 12, 13, 18, 20), lambda x, a, k: x.amin(a, keepdim=k)),
+    "ReduceProd": ((1, 11, 13, 18), _product),
+    "ReduceL1": ((1, 11, 13, 18), lambda x, a, k: torch.linalg.vector_norm(x, 1, a, keepdim=k)),
+    "ReduceL2": ((1, 11, 13, 18), lambda x, a, k: torch.linalg.vector_norm(x, 2, a, keepdim=k)),
+    "ReduceLogSum": ((1, 11, 13, 18, 28), lambda x, a, k: x.sum(a, keepdim=k).log()),
+    "ReduceLogSumExp": ((1, 11, 13, 18, 28), lambda x, a, k: torch.logsumexp(x, a, keepdim=k)),
+    "ReduceSumSquare": ((1, 11, 13, 18), lambda x, a, k: (x * x).sum(a, keepdim=k)),
 }
-"""For each op: the forms with axes as an attribute, those with axes as an input, and the function."""
+"""The axes are an attribute in old forms, an input in new ones. The slope of a norm at 0 is taken to be 0."""
 
 
-def _reduce(node: Node, given: list[int] | None, function: Reduce) -> Apply:
+def _reduce(function: Reduce, node: Node) -> Apply:
+    given = node.ints(1, "axes") if node.has(1) else node.get("axes")
     keep, nothing = bool(node.get("keepdims", 1)), bool(node.get("noop_with_empty_axes", 0))
-    if not given and nothing:
-        return apply(nn.Identity(), node.x)
-    axes = node.axes(given) if given else list(range(node.x.rank))
-    if not axes:
-        return apply(nn.Identity(), node.x)
-    return apply(function, node.x, axes, keep)
+    axes = node.axes(given) if given else [] if nothing else list(range(node.x.rank))
+    return apply(function, node.x, axes, keep) if axes else apply(nn.Identity(), node.x)
 
 
-def _register(name: str, attributes: tuple[int, ...], inputs: tuple[int, ...], function: Reduce) -> None:
-    @op(name, *attributes)
-    def by_attribute(node: Node) -> Apply:  # pyright: ignore[reportUnusedFunction]
-        return _reduce(node, node.get("axes"), function)
-
-    @op(name, *inputs)
-    def by_input(node: Node) -> Apply:  # pyright: ignore[reportUnusedFunction]
-        return _reduce(node, node.ints(1, "axes") if node.has(1) else None, function)
-
-
-for _name, (_attributes, _inputs, _function) in REDUCTIONS.items():
-    _register(_name, _attributes, _inputs, _function)
+op_table(REDUCTIONS, _reduce)
 
 
 @op("CumSum", 11, 14)

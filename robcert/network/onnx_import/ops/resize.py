@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from robcert.network.onnx_import.node import Node
+from robcert.network.onnx_import.ops.joining import selected
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import Apply, Value, apply
+from robcert.network.onnx_import.values import Apply, apply, known
 
 
-@op("Upsample", 7)
-def upsample_attribute(node: Node) -> Apply:
-    """The scales are an attribute."""
-    return _upsample(node, [float(s) for s in node.get("scales", [])])
-
-
-@op("Upsample", 9)
-def upsample(node: Node) -> Apply:
-    """The scales are an input."""
-    return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()])
-
-
-def _upsample(node: Node, scales: list[float], rounding: str = "floor") -> Apply:
-    return _resized(node, scales, None, node.get("mode", "nearest"), "asymmetric", rounding)
-
-
+@op("Upsample", 7, 9)
 @op("Resize", 10)
-def resize_old(node: Node) -> Apply:
-    """As Upsample, also to smaller sizes; the standard left rounding open, and this is how onnxruntime rounds."""
-    return _upsample(node, [float(s) for s in node.tensor(1, "scales").tolist()], "ceil_of_smaller")
+def upsample(node: Node) -> Apply:
+    """To scales, which are an attribute before 9.
+
+    How Resize rounds for smaller sizes was left open by the standard in version 10: as onnxruntime does, then.
+    """
+    scales = node.tensor(1, "scales").tolist() if node.has(1) else node.get("scales", [])
+    rounding = "ceil_of_smaller" if node.op == "Resize" else "floor"
+    return _resized(node, [float(s) for s in scales], None, node.get("mode", "nearest"), "asymmetric", rounding)
 
 
 @op("Resize", 11, 13, 18, 19)
@@ -39,8 +31,7 @@ def resize(node: Node) -> Apply:
     """To scales or sizes, by nearest or linear interpolation, with the coordinates that are asked for."""
     coordinates = node.get("coordinate_transformation_mode", "half_pixel")
     rounding, mode = node.get("nearest_mode", "round_prefer_floor"), node.get("mode", "nearest")
-    for name in ("cubic_coeff_a", "extrapolation_value", "exclude_outside"):
-        node.get(name)
+    node.ignore("cubic_coeff_a", "extrapolation_value", "exclude_outside")
     if node.get("antialias", 0) or node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         node.refuse("it smooths, or keeps the aspect ratio")
     axes = node.get("axes")
@@ -102,49 +93,39 @@ def _resized(
         if exact and not single:
             corners = coordinates == "align_corners"
             return apply(nn.Upsample(size=tuple(wanted), mode=kinds[rank], align_corners=corners), node.x)
-    indices = {axis: _sources(node, *c, coordinates) for axis, c in changed.items()}
+    if coordinates not in _COORDINATES:
+        node.refuse(f"its coordinate_transformation_mode is {coordinates!r}")
+    if mode == "nearest" and rounding not in _ROUNDING:
+        node.refuse(f"its nearest_mode is {rounding!r}")
+    sources = {a: _COORDINATES[coordinates](torch.arange(c[1], dtype=torch.float32), *c) for a, c in changed.items()}
     if mode == "nearest":
-        places = {a: _nearest(node, s, rounding, changed[a][2]).clamp(0, changed[a][0] - 1) for a, s in indices.items()}
-        return apply(_select, node.x, list(places), [Value(node.name, (p, p)) for p in places.values()])
-    matrices = {a: _weights(s, changed[a][0]) for a, s in indices.items()}
-    return apply(_interpolate, node.x, list(matrices), [Value(node.name, (m, m)) for m in matrices.values()])
+        nearest = {a: _ROUNDING[rounding](at, changed[a][2]).long() for a, at in sources.items()}
+        return selected(node, {a: at.clamp(0, changed[a][0] - 1) for a, at in nearest.items()})
+    matrices = [known(node.name, _weights(at, changed[a][0])) for a, at in sources.items()]
+    return apply(_interpolate, node.x, list(sources), matrices)
 
 
-def _sources(node: Node, size: int, target: int, scale: float, coordinates: str) -> Tensor:
-    """Where in the input each entry of the result lies.
+# In float32, as onnxruntime computes it: whether an entry lies just below or just above the middle of two others
+# decides which one is the nearest.
+_COORDINATES: dict[str, Callable[[Tensor, int, int, float], Tensor]] = {
+    "asymmetric": lambda at, size, target, scale: at / scale,
+    "half_pixel": lambda at, size, target, scale: (at + 0.5) / scale - 0.5,
+    "pytorch_half_pixel": lambda at, size, target, scale: (at + 0.5) / scale - 0.5 if target > 1 else 0 * at,
+    "align_corners": lambda at, size, target, scale: at * (size - 1) / (target - 1) if target > 1 else 0 * at,
+    "half_pixel_symmetric": lambda at, size, target, scale: (
+        size / 2 * (1 - target / (scale * size)) + (at + 0.5) / scale - 0.5
+    ),
+    "tf_half_pixel_for_nn": lambda at, size, target, scale: (at + 0.5) / scale,
+}
+"""The place in the input (of ``size`` entries) of each entry of the result (of ``target`` entries)."""
 
-    In float32, as onnxruntime computes it: whether an entry lies just below or just above the middle of two others
-    decides which one is the nearest.
-    """
-    places = torch.arange(target, dtype=torch.float32)
-    if coordinates == "asymmetric":
-        return places / scale
-    if coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and target > 1):
-        return (places + 0.5) / scale - 0.5
-    if coordinates == "pytorch_half_pixel":
-        return torch.zeros_like(places)
-    if coordinates == "align_corners":
-        return places * (size - 1) / (target - 1) if target > 1 else torch.zeros_like(places)
-    if coordinates == "half_pixel_symmetric":
-        adjustment = target / (scale * size)
-        return size / 2 * (1 - adjustment) + (places + 0.5) / scale - 0.5
-    if coordinates == "tf_half_pixel_for_nn":
-        return (places + 0.5) / scale
-    node.refuse(f"its coordinate_transformation_mode is {coordinates!r}")
-
-
-def _nearest(node: Node, places: Tensor, rounding: str, scale: float) -> Tensor:
-    if rounding == "ceil_of_smaller":
-        return places.ceil().long() if scale < 1 else places.floor().long()
-    if rounding == "floor":
-        return places.floor().long()
-    if rounding == "ceil":
-        return places.ceil().long()
-    if rounding == "round_prefer_floor":
-        return (places - 0.5).ceil().long()
-    if rounding == "round_prefer_ceil":
-        return (places + 0.5).floor().long()
-    node.refuse(f"its nearest_mode is {rounding!r}")
+_ROUNDING: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "ceil_of_smaller": lambda at, scale: at.ceil() if scale < 1 else at.floor(),
+    "floor": lambda at, scale: at.floor(),
+    "ceil": lambda at, scale: at.ceil(),
+    "round_prefer_floor": lambda at, scale: (at - 0.5).ceil(),
+    "round_prefer_ceil": lambda at, scale: (at + 0.5).floor(),
+}
 
 
 def _weights(places: Tensor, size: int) -> Tensor:
@@ -157,12 +138,6 @@ def _weights(places: Tensor, size: int) -> Tensor:
     matrix[rows, low] += 1 - share
     matrix[rows, (low + 1).clamp(max=size - 1)] += share
     return matrix
-
-
-def _select(x: Tensor, axes: list[int], places: list[Tensor]) -> Tensor:
-    for axis, index in zip(axes, places, strict=True):
-        x = x.index_select(axis, index)
-    return x
 
 
 def _interpolate(x: Tensor, axes: list[int], matrices: list[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robcert.network.onnx_import.node import Node
 from robcert.network.onnx_import.table import op
-from robcert.network.onnx_import.values import PROBES, Apply, Extent, Value, apply, extent
+from robcert.network.onnx_import.values import PROBES, Apply, Extent, Value, apply, by_batch, extent, method
 
 
 def reshaped(node: Node, wanted: list[Extent]) -> Apply:
@@ -36,7 +36,7 @@ def reshape(node: Node) -> Apply:
     open_axes = [axis for axis, size in enumerate(target) if size == Extent(0, -1)]
     if len(open_axes) > 1:
         node.refuse("its shape has more than one -1")
-    if (open_axes and node.fixed is None) or (open_axes and not node.x.computed):
+    if open_axes and (node.fixed is None or not node.x.computed):
         return reshaped(node, _completed(node, target, open_axes[0], counts))
     if open_axes:
         target = _completed(node, target, open_axes[0], [math.prod(s.at(node.fixed) for s in shape)] * 2, lifted=True)
@@ -120,11 +120,7 @@ def unsqueeze(node: Node) -> Apply:
 def transpose(node: Node) -> Apply:
     """Another order of axes; reversed by default."""
     order = [int(a) for a in node.get("perm") or reversed(range(node.x.rank))]
-    return apply(_permute, node.x, order)
-
-
-def _permute(x: Tensor, order: list[int]) -> Tensor:
-    return x.permute(order)
+    return apply(torch.permute, node.x, order)
 
 
 @op("Expand", 8, 13)
@@ -140,11 +136,7 @@ def expand(node: Node) -> Apply:
         if one not in (a, b) and a != b and not written:
             node.refuse(f"axis {axis} has {a.fixed if a.constant else 'one entry an image'}, not {b.fixed}")
     sizes = [b if a == one else a for a, b in zip(left, right, strict=True)]
-    return apply(_expand, node.x, sizes)
-
-
-def _expand(x: Tensor, sizes: list[int]) -> Tensor:
-    return x.expand(sizes)
+    return apply(method("expand"), node.x, sizes)
 
 
 @op("Tile", 6, 13)
@@ -153,11 +145,7 @@ def tile(node: Node) -> Apply:
     counts = node.extents(1, "number of copies")
     if len(counts) != node.x.rank:
         node.refuse(f"it has {len(counts)} numbers of copies for {node.x.rank} axes")
-    return apply(_tile, node.x, counts)
-
-
-def _tile(x: Tensor, counts: list[int]) -> Tensor:
-    return x.repeat(counts)
+    return apply(method("repeat"), node.x, counts)
 
 
 @op("DepthToSpace", 1, 11, 13, 28)
@@ -195,16 +183,10 @@ def shape_of(node: Node) -> Value:
     """The sizes, which are known while the file is read."""
     start, end = int(node.get("start", 0)), node.get("end")
     sizes = node.x.shape[slice(start, None if end is None else int(end))]
-    return _numbers(node, list(sizes))
+    return by_batch(node.name, *(torch.tensor([s.at(n) for s in sizes], dtype=torch.int64) for n in PROBES))
 
 
 @op("Size", 1, 13, 19, 21, 23, 24, 25)
 def size_of(node: Node) -> Value:
     """The number of entries."""
-    two, three = (torch.tensor(math.prod(s.at(n) for s in node.x.shape)) for n in PROBES)
-    return Value(node.name, (two, two) if torch.equal(two, three) else (two, three))
-
-
-def _numbers(node: Node, sizes: list[Extent]) -> Value:
-    two, three = (torch.tensor([s.at(n) for s in sizes], dtype=torch.int64) for n in PROBES)
-    return Value(node.name, (two, two) if torch.equal(two, three) else (two, three))
+    return by_batch(node.name, *(torch.tensor(math.prod(s.at(n) for s in node.x.shape)) for n in PROBES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -39,9 +40,11 @@ class Windows:
         return tuple(p for low, high in zip(self.low[::-1], self.high[::-1], strict=True) for p in (low, high))
 
 
-def windows(node: Node, kernel: tuple[int, ...] | None, *, ceil: bool = False) -> Windows:
-    """The windows that the attributes of a node describe; ``kernel`` where a weight says it."""
+def windows(node: Node, kernel: tuple[int, ...] | None) -> Windows:
+    """Return the windows that the attributes of a node describe; ``kernel`` where a weight says it."""
     axes = node.x.rank - 2
+    if axes not in (1, 2, 3):
+        node.refuse(f"its input has {axes} spatial axes")
     given = node.get("kernel_shape")
     sides = tuple(int(k) for k in given) if given else kernel
     if sides is None:
@@ -80,17 +83,17 @@ def _same(
     node: Node, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], upper: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Padding with which an axis of n entries has ceil(n / stride) windows; the odd one above or below."""
-    low: list[int] = []
-    high: list[int] = []
-    for n, k, s, d in zip(node.spatial(), kernel, stride, dilation, strict=True):
-        total = max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0)
-        small, large = total // 2, total - total // 2
-        low.append(small if upper else large)
-        high.append(large if upper else small)
-    return tuple(low), tuple(high)
+    sides = zip(node.spatial(), kernel, stride, dilation, strict=True)
+    totals = [max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in sides]
+    small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
+    return (small, large) if upper else (large, small)
+
+
+def of_axes(module: Any, name: str, axes: int) -> Any:
+    """Return what torch has under one name for 1, 2 and 3 spatial axes: "Conv{}d"."""
+    return getattr(module, name.format(axes))
 
 
 def padded(found: Windows, value: float, layer: nn.Module) -> nn.Module:
-    """The layer behind a padding of its own."""
-    kinds = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
-    return nn.Sequential(kinds[len(found.kernel)](found.pads, value), layer)  # pyright: ignore[reportArgumentType]
+    """Return the layer behind a padding of its own."""
+    return nn.Sequential(of_axes(nn, "ConstantPad{}d", len(found.kernel))(found.pads, value), layer)
