@@ -6,8 +6,9 @@ adversarial example; everything that robcert says about an image is a view of th
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,6 +55,38 @@ class Example:
         return self.distance, self.label, astuple(self.provenance), self.point.numpy().tobytes()
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers that the radii of a method rest on, the same for all images; a method that has some has a subclass.
+
+    A field is a number, or None where it is not known. Of parts of the images the largest one stands for all, or what
+    the ``join`` of the field's metadata makes of them (`counted`).
+    """
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The numbers by name, as records have them."""
+        known = {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("constant", True)}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+E = TypeVar("E", bound=Evidence)
+
+
+def counted() -> Any:
+    """Return a field of `Evidence` that counts images or samples: those of parts add up."""
+    return field(default=0.0, metadata={"join": sum})
+
+
+def join_evidence(parts: Sequence[E]) -> E:
+    """Return the evidence on all images from that on parts of them."""
+    told: dict[str, Any] = {}
+    for each in fields(parts[0]):
+        values = [value for part in parts if (value := getattr(part, each.name)) is not None]
+        told[each.name] = each.metadata.get("join", max)(values) if values else None
+    return replace(parts[0], **told)
+
+
 @dataclass(frozen=True, order=True)
 class Certificate:
     """A proof that no perturbation smaller than a radius changes the answer to one image. The larger radius is better.
@@ -62,13 +95,15 @@ class Certificate:
         radius: for the executed float32 network; 0 where nothing is proven of it.
         radius_real: for the network in real arithmetic.
         method: its name.
-        evidence: what the radius rests on: a constant of the method, or the step of the ladder that found it.
+        binding: the constant of the method that decided, or the step of the ladder that found the radius.
+        evidence: what the radii of the method rest on.
     """
 
     radius: float
     radius_real: float
     method: str
-    evidence: str = ""
+    binding: str = ""
+    evidence: Evidence = field(default_factory=Evidence, compare=False)
 
 
 class Bracket:

@@ -7,10 +7,13 @@ through an entry point group of the registry's name.
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from robcert.errors import UsageError, did_you_mean
@@ -82,3 +85,23 @@ class Registry(Generic[T]):
                 importlib.import_module(info.name)
         for point in entry_points(group=self.package):
             self.register(point.name)(point.load())
+
+
+def written_names(package: str, decorator: str) -> list[str]:
+    """Return the names that a package registers, read from its files and the entry points: nothing is imported.
+
+    For a help that must not load what it lists.
+
+    Args:
+        package: of a registry.
+        decorator: the function that registers, whose first argument is a name as it is written ("gap").
+    """
+    found = {point.name for point in entry_points(group=package)}
+    spec = importlib.util.find_spec(package)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(place).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                for call in getattr(node, "decorator_list", ()):
+                    if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
+                        found.add(ast.literal_eval(call.args[0]))
+    return sorted(found)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from robcert.bracket import Evidence, join_evidence
 from robcert.registry import Registry
 from robcert.types import BoundNorm, LoadedModel
 
@@ -26,15 +27,11 @@ class Certificates:
         gap: (n,) float64, the confidence gap: the largest logit less the second largest.
         prediction: (n,) int64, the answer of the executed network.
         binding: for every image, which constant L_ij was the smallest ("" where the image is wrong).
-        constants: numbers that the proof rests on, by name.
         seconds: what it took.
+        evidence: what the radii rest on, beside the network.
         refused: why nothing is claimed about the executed network, where that is so: then every ``radius`` is 0, and
             ``radius_real`` stands.
-        alone: the same of every method that took part, by name, where there are several.
-        gained: by the same names, how many images the method was the first to certify, at each budget of the search.
         examples: (n, *shape) float32, inputs that the method says are answered wrongly; NaN where it has none.
-        confidence: of every single radius; None for a proof. A radius with a confidence speaks of the smoothed
-            classifier, not of the network.
     """
 
     method: str
@@ -44,13 +41,15 @@ class Certificates:
     gap: Tensor
     prediction: Tensor
     binding: tuple[str, ...]
-    constants: dict[str, float]
     seconds: float
+    evidence: Evidence = field(default_factory=Evidence)
     refused: str = ""
-    alone: dict[str, Certificates] = field(default_factory=dict[str, "Certificates"])
-    gained: dict[str, tuple[int, ...]] = field(default_factory=dict[str, "tuple[int, ...]"])
     examples: Tensor | None = None
-    confidence: float | None = None
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The numbers of the evidence by name."""
+        return self.evidence.constants
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,77 @@ class Method(Protocol):
         ...
 
 
-certificates: Registry[Method] = Registry("certificate", "robcert.certificates")
-"""Functions (model, x (n, *shape), y (n,), norm, search) -> `Certificates`."""
+def _always(model: LoadedModel, search: Search) -> bool:
+    return True
 
-certificate = certificates.register
+
+@dataclass(frozen=True)
+class Certifier:
+    """A method as it is registered; called like the function that it is made of.
+
+    Attributes:
+        function: (model, x (n, *shape), y (n,), norm, search) -> `Certificates`.
+        evidence: the type of its evidence.
+        cost: its place in the ladder of `best`, cheap methods first; None for a method that is not part of it.
+        suits: whether `best` tries it on a network.
+        closed_form: its radius has a closed form, so that no search ends at the largest budget.
+        probabilistic: each radius holds with a probability, and for another classifier: it is no end of a bracket.
+    """
+
+    function: Method
+    evidence: type[Evidence] = Evidence
+    cost: float | None = None
+    suits: Callable[[LoadedModel, Search], bool] = _always
+    closed_form: bool = False
+    probabilistic: bool = False
+
+    def __call__(
+        self, model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
+    ) -> Certificates:
+        """Certify x (n, *shape) with labels y (n,)."""
+        return self.function(model, x, y, norm, search)
+
+
+certificates: Registry[Certifier] = Registry("certificate", "robcert.certificates")
+
+
+def certificate(
+    name: str,
+    *,
+    evidence: type[Evidence] = Evidence,
+    cost: float | None = None,
+    suits: Callable[[LoadedModel, Search], bool] = _always,
+    closed_form: bool = False,
+    probabilistic: bool = False,
+) -> Callable[[Method], Certifier]:
+    """Decorator that registers a method; the arguments are those of `Certifier`."""
+
+    def keep(function: Method) -> Certifier:
+        return certificates.register(name)(
+            Certifier(function, evidence, cost, suits, closed_form=closed_form, probabilistic=probabilistic)
+        )
+
+    return keep
 
 
 def round_down(radius: Tensor) -> Tensor:
     """The next smaller float64, and never below 0."""
     return torch.nextafter(radius, torch.full_like(radius, -1.0)).clamp_min(0.0)
+
+
+def join(parts: Sequence[Certificates]) -> Certificates:
+    """Return the certificates of all images from those of their parts by one method, in order."""
+    refused = next((part.refused for part in parts if part.refused), "")
+    radius = torch.cat([part.radius for part in parts])
+    return Certificates(
+        method=parts[0].method,
+        norm=parts[0].norm,
+        radius=torch.zeros_like(radius) if refused else radius,
+        radius_real=torch.cat([part.radius_real for part in parts]),
+        gap=torch.cat([part.gap for part in parts]),
+        prediction=torch.cat([part.prediction for part in parts]),
+        binding=tuple(kind for part in parts for kind in part.binding),
+        seconds=sum(part.seconds for part in parts),
+        evidence=join_evidence([part.evidence for part in parts]),
+        refused=refused,
+    )

@@ -22,7 +22,7 @@ from robcert.bounds.rounding.logits import logits64
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.bab_search import decide, splittable
 from robcert.certificates.margins import ITERATIONS, improved, pairs
-from robcert.certificates.search import OUT_OF_TIME, Found, Trials, certificates_of, clean
+from robcert.certificates.search import Found, Trials, TrialsEvidence, certificates_of, clean
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
 from robcert.types import BoundNorm, LoadedModel
@@ -30,8 +30,20 @@ from robcert.types import BoundNorm, LoadedModel
 SECONDS = 10.0
 """For one image at one radius, where nothing else is asked for."""
 
+SMALL = 4096
+"""`best` tries branch and bound on networks with at most so many entries in their widest value."""
 
-@certificate("bab")
+
+def decides(model: LoadedModel, search: Search) -> bool:
+    """Return whether branch and bound may decide budgets within the time of the ladder: small ReLU networks."""
+    try:
+        network = program(model)
+    except EvaluationError:
+        return False
+    return splittable(network) and network.widest <= SMALL and not search.largest
+
+
+@certificate("bab", evidence=TrialsEvidence, cost=6, suits=decides)
 def certify_bab(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -93,7 +105,7 @@ def branched(
     deadline = None if search.seconds is None else began + search.seconds * len(x)
     trials = Trials(model, x, norm, images, probe, 1, deadline, known, tight=True)
     found = trials.run(search)
-    made = certificates_of("bab", norm, images, found, began, {OUT_OF_TIME: float(trials.late.sum())})
+    made = certificates_of("bab", norm, images, found, began, trials.late)
     return replace(made, examples=examples)
 
 

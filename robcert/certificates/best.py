@@ -3,26 +3,68 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.program import program
-from robcert.certificates import Certificates, Search, certificate, certificates
-from robcert.certificates.bab_search import splittable
-from robcert.certificates.search import OUT_OF_TIME
+from robcert.bracket import Evidence, counted
+from robcert.certificates import Certificates, Search, certificate, certificates, join
 from robcert.errors import EvaluationError
 from robcert.types import BoundNorm, LoadedModel
 
-LADDER = ("gap", "ibp", "crown-ibp", "crown", "alpha-crown", "bab")
-"""Deterministic methods by cost. Smoothing speaks of another classifier and is never among them."""
 
-SMALL = 4096
-"""Branch and bound is tried on networks with at most so many entries in their widest value."""
+@dataclass(frozen=True)
+class Step:
+    """A method of the ladder.
+
+    Attributes:
+        found: its certificates of the images that were left for it.
+        first: how many images it was the first to certify, at each budget.
+    """
+
+    found: Certificates
+    first: tuple[int, ...]
 
 
-@certificate("best")
+def join_steps(parts: list[dict[str, Step]]) -> dict[str, Step]:
+    """Return the steps for all images from those for parts of them; not every part needs every step."""
+    found: dict[str, Step] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        own = [part[name] for part in parts if name in part]
+        first = tuple(map(sum, zip(*(step.first for step in own), strict=True)))
+        found[name] = Step(join([step.found for step in own]), first)
+    return found
+
+
+@dataclass(frozen=True)
+class LadderEvidence(Evidence):
+    """The methods that took part.
+
+    Attributes:
+        out_of_time: the most images that one of them did not try at some radius because the time was up.
+        steps: the methods by name, in the order of their cost.
+    """
+
+    out_of_time: float = counted()
+    steps: dict[str, Step] = field(default_factory=dict[str, Step], metadata={"constant": False, "join": join_steps})
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Those of all steps; of a name that several have, that of the first."""
+        found: dict[str, float] = {}
+        for step in reversed(self.steps.values()):
+            found |= step.found.constants
+        return {**found, **super().constants}
+
+
+def ladder(model: LoadedModel, search: Search) -> list[str]:
+    """Return the methods that suit a network and what is asked of it, cheap ones first."""
+    found = [(one.cost, name) for name, one in certificates.items() if one.cost is not None]
+    return [name for _, name in sorted(found) if certificates.get(name).suits(model, search)]
+
+
+@certificate("best", evidence=LadderEvidence)
 def certify_best(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -35,14 +77,12 @@ def certify_best(
         EvaluationError: no method supports the network.
     """
     began, search = time.monotonic(), search or Search()
-    methods = [name for name in LADDER if name != "bab" or _branches(model, search)]
     best: Certificates | None = None
-    alone: dict[str, Certificates] = {}
-    gained: dict[str, tuple[int, ...]] = {}
+    steps: dict[str, Step] = {}
     refused: list[EvaluationError] = []
     late = 0
     examples: Tensor | None = None
-    for name in methods:
+    for name in ladder(model, search):
         rows = _undecided(best, y, search)
         if best is not None and not len(rows):
             break
@@ -61,31 +101,23 @@ def certify_best(
         except EvaluationError as error:
             refused.append(error)
             continue
-        alone[name] = found
-        late = max(late, int(found.constants.get(OUT_OF_TIME, 0)))
+        late = max(late, int(found.constants.get("out_of_time", 0)))
         if found.examples is not None:
             examples = torch.full(tuple(x.shape), float("nan"))
             examples[rows] = found.examples
         before = _certified(best, search)
         best = _larger(best, found, rows, name, len(x))
-        gained[name] = tuple(now - old for now, old in zip(_certified(best, search), before, strict=True))
+        gained = tuple(now - old for now, old in zip(_certified(best, search), before, strict=True))
+        steps[name] = Step(found, gained)
     if best is None:
         raise refused[0]
     seconds = time.monotonic() - began
-    best = replace(best, constants={**best.constants, OUT_OF_TIME: float(late)})
-    return replace(best, method="best", alone=alone, gained=gained, examples=examples, seconds=seconds)
+    evidence = LadderEvidence(float(late), steps)
+    return replace(best, method="best", evidence=evidence, examples=examples, seconds=seconds)
 
 
 def _certified(best: Certificates | None, search: Search) -> list[int]:
     return [0 if best is None else int((best.radius > eps).sum()) for eps in search.eps]
-
-
-def _branches(model: LoadedModel, search: Search) -> bool:
-    try:
-        network = program(model)
-    except EvaluationError:
-        return False
-    return splittable(network) and network.widest <= SMALL and not search.largest
 
 
 def _undecided(best: Certificates | None, y: Tensor, search: Search) -> Tensor:
@@ -100,7 +132,7 @@ def _undecided(best: Certificates | None, y: Tensor, search: Search) -> Tensor:
 def _larger(best: Certificates | None, found: Certificates, rows: Tensor, name: str, n: int) -> Certificates:
     """Put the radii of some images beside what is known of all of them."""
     if best is None:
-        kinds = tuple(f"{name}" if r > 0 else "" for r in found.radius_real.tolist())
+        kinds = tuple(name if r > 0 else "" for r in found.radius_real.tolist())
         return replace(found, binding=kinds)
     radius, real, kinds = best.radius.clone(), best.radius_real.clone(), list(best.binding)
     for k, row in enumerate(rows.tolist()):
@@ -108,5 +140,4 @@ def _larger(best: Certificates | None, found: Certificates, rows: Tensor, name: 
             kinds[row] = name
     radius[rows] = torch.maximum(radius[rows], found.radius)
     real[rows] = torch.maximum(real[rows], found.radius_real)
-    constants = {**found.constants, **best.constants}
-    return replace(best, radius=radius, radius_real=real, binding=tuple(kinds), constants=constants)
+    return replace(best, radius=radius, radius_real=real, binding=tuple(kinds))

@@ -17,11 +17,11 @@ from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import Program, program
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.margins import ITERATIONS, margins
-from robcert.certificates.search import OUT_OF_TIME, Probe, Trials, certificates_of, clean
+from robcert.certificates.search import Probe, Trials, TrialsEvidence, certificates_of, clean
 from robcert.types import BoundNorm, LoadedModel
 
 
-@certificate("crown-ibp")
+@certificate("crown-ibp", evidence=TrialsEvidence, cost=3)
 def certify_crown_ibp(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -29,7 +29,7 @@ def certify_crown_ibp(
     return certified("crown-ibp", model, x, y, norm, search, "crown-ibp")
 
 
-@certificate("crown")
+@certificate("crown", evidence=TrialsEvidence, cost=4)
 def certify_crown(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -37,7 +37,7 @@ def certify_crown(
     return certified("crown", model, x, y, norm, search, "crown")
 
 
-@certificate("alpha-crown")
+@certificate("alpha-crown", evidence=TrialsEvidence, cost=5)
 def certify_alpha_crown(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -78,10 +78,8 @@ def certified(
     deadline = None if search.seconds is None else began + search.seconds * len(x)
     trials = Trials(model, x, norm, images, probe, batch_size(network, mode), deadline)
     found = trials.run(search)
-    constants = {OUT_OF_TIME: float(trials.late.sum())}
-    if counts["bounds"]:
-        constants["looser_than_ibp_alone"] = counts["looser"] / counts["bounds"]
-    return certificates_of(name, norm, images, found, began, constants)
+    looser = counts["looser"] / counts["bounds"] if counts["bounds"] else None
+    return certificates_of(name, norm, images, found, began, trials.late, looser)
 
 
 def prober(

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.graph import BINDINGS, NetworkBound
 from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
+from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, round_down
 from robcert.errors import EvaluationError
 from robcert.types import BoundNorm, LoadedModel
@@ -25,7 +27,26 @@ from robcert.types import BoundNorm, LoadedModel
 _CHUNK = 128
 
 
-@certificate("gap")
+@dataclass(frozen=True)
+class GapEvidence(Evidence):
+    """The constants of the network in the norm of the perturbation, and how far logits are off.
+
+    Attributes:
+        lipschitz: of the logits.
+        lipschitz_features: of the features in front of the linear head.
+        lipschitz_logit: the largest of a single logit.
+        rounding_float32: of an executed logit anywhere in the box; None where no bound is known.
+        rounding_float64: of the difference of two logits, evaluated in float64.
+    """
+
+    lipschitz: float
+    lipschitz_features: float
+    lipschitz_logit: float
+    rounding_float32: float | None
+    rounding_float64: float
+
+
+@certificate("gap", evidence=GapEvidence, cost=1, closed_form=True)
 def certify_gap(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -65,14 +86,14 @@ def certify_gap(
         gap=ordered[:, 0] - ordered[:, 1],
         prediction=executed_answers,
         binding=tuple(BINDINGS[k] if k >= 0 else "" for k in which.tolist()),
-        constants={
-            "lipschitz": bound.whole,
-            "lipschitz_features": bound.features,
-            "lipschitz_logit": float(bound.logits.max()),
-            **({} if refused else {"rounding_float32": everywhere}),
-            "rounding_float64": evaluated,
-        },
         seconds=time.monotonic() - began,
+        evidence=GapEvidence(
+            bound.whole,
+            bound.features,
+            float(bound.logits.max()),
+            None if refused else everywhere,
+            evaluated,
+        ),
         refused=refused,
     )
 

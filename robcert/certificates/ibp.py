@@ -6,10 +6,11 @@ from torch import Tensor
 
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.crown import certified
+from robcert.certificates.search import TrialsEvidence
 from robcert.types import BoundNorm, LoadedModel
 
 
-@certificate("ibp")
+@certificate("ibp", evidence=TrialsEvidence, cost=2)
 def certify_ibp(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:

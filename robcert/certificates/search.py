@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.rounding.logits import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
+from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, round_down
 from robcert.certificates.gap import answers, logits32
 from robcert.errors import EvaluationError
@@ -27,10 +28,24 @@ from robcert.types import BoundNorm, LoadedModel
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (m,), eps (m,), margin that is enough (m,)) -> lower bounds of the smallest margin (m,)."""
 
-OUT_OF_TIME = "out_of_time"
-"""Among the constants of a method: images that were not tried at some radius because the time was up."""
-
 _DOUBLINGS = 12
+
+
+@dataclass(frozen=True)
+class TrialsEvidence(Evidence):
+    """How far logits are off, and what limited the search.
+
+    Attributes:
+        rounding_float32: of an executed logit anywhere in the box; None where no bound is known.
+        rounding_float64: of the difference of two logits, evaluated in float64; likewise.
+        out_of_time: images that were not tried at some radius because the time was up.
+        looser_than_ibp_alone: the share of linear bounds that intervals were better than; None where none was needed.
+    """
+
+    rounding_float32: float | None
+    rounding_float64: float | None
+    out_of_time: float = counted()
+    looser_than_ibp_alone: float | None = None
 
 
 @dataclass(frozen=True)
@@ -203,13 +218,23 @@ def certificates_of(
     images: Clean,
     found: Found,
     began: float,
-    constants: dict[str, float],
+    late: Tensor,
+    looser: float | None = None,
 ) -> Certificates:
-    """Radii as `Certificates`; those of a search in real arithmetic alone say nothing about the executed network."""
+    """Return radii as `Certificates`; those in real arithmetic alone say nothing about the executed network.
+
+    Args:
+        method: its name.
+        norm: of the balls.
+        images: what is known about them.
+        found: their radii.
+        began: of `time.monotonic`.
+        late: (n,) bool, images that were not tried at some radius because the time was up.
+        looser: the share of linear bounds that intervals were better than.
+    """
     nothing = torch.zeros_like(found.radius)
     radius = torch.where(images.correct, found.radius, nothing)
     real = torch.where(images.correct, torch.maximum(found.real, found.radius), nothing)
-    rounding = {"rounding_float32": images.executed, "rounding_float64": images.evaluated}
     return Certificates(
         method=method,
         norm=norm,
@@ -218,7 +243,7 @@ def certificates_of(
         gap=images.gap,
         prediction=images.prediction,
         binding=tuple(method if r > 0 else "" for r in real.tolist()),
-        constants={**{name: bound for name, bound in rounding.items() if bound is not None}, **constants},
         seconds=time.monotonic() - began,
+        evidence=TrialsEvidence(images.executed, images.evaluated, float(late.sum()), looser),
         refused=images.refused,
     )

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass, field
 
 import torch
 from scipy.stats import norm as gaussian
 from torch import Tensor
 
+from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.gap import answers
 from robcert.errors import UsageError
@@ -32,7 +34,28 @@ SELECTION = 100
 _BATCH = 1000
 
 
-@certificate("smoothing")
+@dataclass(frozen=True)
+class SmoothingEvidence(Evidence):
+    """The noise, the samples, and the answers.
+
+    Attributes:
+        sigma: the standard deviation of the noise.
+        samples: of an image, at most.
+        samples_drawn: of all images.
+        abstained: images without an answer of the smoothed classifier.
+        network_correct: images that the network answers correctly.
+        confidence: that each single radius holds.
+    """
+
+    sigma: float
+    samples: float
+    samples_drawn: float = counted()
+    abstained: float = counted()
+    network_correct: float = counted()
+    confidence: float = field(default=CONFIDENCE, metadata={"constant": False})
+
+
+@certificate("smoothing", evidence=SmoothingEvidence, closed_form=True, probabilistic=True)
 def certify_smoothing(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
@@ -88,15 +111,15 @@ def certify_smoothing(
         gap=torch.zeros(len(x), dtype=torch.float64),
         prediction=prediction,
         binding=tuple("smoothing" if r > 0 else "" for r in radius.tolist()),
-        constants={
-            "sigma": sigma,
-            "samples": float(samples),
-            "samples_drawn": float(drawn),
-            "abstained": float((prediction < 0).sum()),
-            "network_correct": float((answers(model, x) == y.cpu()).sum()),
-        },
         seconds=time.monotonic() - began,
-        confidence=confidence,
+        evidence=SmoothingEvidence(
+            sigma,
+            float(samples),
+            float(drawn),
+            float((prediction < 0).sum()),
+            float((answers(model, x) == y.cpu()).sum()),
+            confidence,
+        ),
     )
 
 

@@ -17,7 +17,7 @@ def certify(
     method: Annotated[
         str,
         typer.Option(
-            help="best, gap, ibp, crown-ibp, crown, alpha-crown, bab, smoothing; several with commas: a column each."
+            help="{robcert.certificates:certificate}; several with commas: a column each.",
         ),
     ] = "best",
     goal: Annotated[

@@ -7,6 +7,7 @@ of other calls too: here it is as if it were not set.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,13 @@ import typer
 from typer.core import TyperCommand
 
 from robcert.errors import RobcertError, UsageError
+from robcert.registry import written_names
 
 if TYPE_CHECKING:
     from robcert.data.source import Source
     from robcert.runs.plan import LegPlan
+
+_REGISTERED = re.compile(r"\{([\w.]+):(\w+)\}")
 
 _SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
 
@@ -106,7 +110,19 @@ Rule = Callable[[Given], Idle | None]
 
 
 class Command(TyperCommand):
-    """A command that refuses what has no effect before it begins."""
+    """A command that refuses what has no effect before it begins.
+
+    In the help of an option "{PACKAGE:DECORATOR}" stands for the names that are registered there.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with names that may have been added."""
+        for option in self.params:
+            told: str = getattr(option, "help", None) or ""
+            if registered := _REGISTERED.search(told):
+                names = ", ".join(written_names(*registered.groups()))
+                option.help = told.replace(registered[0], names)  # pyright: ignore[reportAttributeAccessIssue]
+        super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         """Check the options, then call the command."""

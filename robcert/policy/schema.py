@@ -113,9 +113,9 @@ class Requirement(Table):
     def _known_certificate(cls, name: str) -> str:
         if name != "none" and name not in certificates:
             raise ValueError(f"unknown certificate {name!r}\n{did_you_mean(name, [*certificates.names(), 'none'])}")
-        if name == "smoothing":
+        if name != "none" and certificates.get(name).probabilistic:
             raise ValueError(
-                "smoothing certifies another classifier, with a probability: it proves nothing about this one\nUse best"
+                f"{name} certifies another classifier, with a probability: it proves nothing about this one\nUse best"
             )
         return name
 

@@ -90,13 +90,11 @@ def attack(
         )
     if eot < 1:
         raise UsageError(f"--eot is {eot}, but it is a number of draws, at least 1")
-    if certify == "smoothing":
+    if certify != "none" and certificates.get(certify).probabilistic:
         raise UsageError(
-            "smoothing certifies another classifier, with a probability: it is no end of the bracket of an attack",
-            "Use --certify best, or robcert certify --method smoothing",
+            f"{certify} certifies another classifier, with a probability: it is no end of the bracket of an attack",
+            f"Use --certify best, or robcert certify --method {certify}",
         )
-    if certify != "none":
-        certificates.get(certify)
     if not models:
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
     for one in models:

@@ -12,11 +12,11 @@ from typing import Literal
 from torch import Tensor
 
 from robcert.accel.allocator import keep_memory
-from robcert.certificates import Certificates, Search, certificates
+from robcert.certificates import Certificates, Search, certificates, join
 from robcert.certificates.hybrid import Switch, hybrid, thresholds
 from robcert.errors import UsageError, did_you_mean
 from robcert.network.batching import logits_of
-from robcert.runs.certified import joined, packed, unpacked
+from robcert.runs.certified import packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.spec import threat_record
 from robcert.runs.standing import standing
@@ -126,7 +126,7 @@ def _certificates(
         if work.store is None:
             return prove()
         parts.append(unpacked(work.part(f"{key} {block.start}", lambda prove=prove: packed(prove()))))
-    return joined(parts)
+    return join(parts)
 
 
 def methods_of(text: str) -> list[str]:
@@ -143,10 +143,11 @@ def methods_of(text: str) -> list[str]:
 
 def _check_tables(methods: list[str], bins: int, attack_run: object, fallback: object) -> None:
     given = [name for name, value in (("--bins", bins), ("--attacks", attack_run), ("--fallback", fallback)) if value]
-    if given and "smoothing" in methods:
+    smoothed = [name for name in methods if certificates.get(name).probabilistic]
+    if given and smoothed:
         raise UsageError(
             f"{' and '.join(given)} sort and switch by the confidence gap, and the smoothed classifier has none",
-            "Certify with --method smoothing alone, or choose another method for these tables",
+            f"Certify with --method {','.join(smoothed)} alone, or choose another method for these tables",
         )
 
 

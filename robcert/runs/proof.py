@@ -48,7 +48,7 @@ def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracke
         return Attempt(method, refused=error.found)
     each = zip(found.radius.tolist(), found.radius_real.tolist(), found.binding, strict=True)
     for position, (radius, real, binding) in enumerate(each):
-        bracket.update(position, Certificate(radius, real, found.method, binding))
+        bracket.update(position, Certificate(radius, real, found.method, binding, found.evidence))
     return Attempt(method, found, found.refused)
 
 

@@ -11,7 +11,7 @@ from scipy.stats import binom, norm
 from torch import nn
 
 from robcert.certificates import Search, certificates
-from robcert.certificates.smoothing import SELECTION, radius_of
+from robcert.certificates.smoothing import SELECTION, SmoothingEvidence, radius_of
 from robcert.errors import UsageError
 from robcert.network import from_module
 
@@ -51,7 +51,7 @@ def test_sampling_gives_the_radius_of_the_plane() -> None:
     assert bool((found.radius[:3] <= exact).all() and (found.radius[:3] >= 0.93 * exact).all())
     assert found.radius[3] == 0 and int(found.prediction[3]) == -1, "on the plane it abstains"
     assert found.radius[4] == 0, "certain, and wrong"
-    assert found.confidence == 0.999
+    assert isinstance(found.evidence, SmoothingEvidence) and found.evidence.confidence == 0.999
     assert found.constants["abstained"] == 1
     again = certificates.get("smoothing")(model, x, y, "l2", search)
     assert torch.equal(found.radius, again.radius), "the same seed draws the same samples"

@@ -8,7 +8,7 @@ import pytest
 from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
-import scatter, shrink, squares, stripes, tap, tiny
+import margin, scatter, shrink, squares, stripes, tap, tiny
 import torch
 import robcert
 from robcert.network import from_module
@@ -22,6 +22,35 @@ for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
     record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "scatter:20x2", certify="none")
     assert record.models[0].legs[0].forwards > 0
 assert "tap" in formats(GateRecord)
+
+import erfc_images, erfc_slopes
+from torch import nn
+from robcert.certificates import Search, certificates
+from robcert.errors import EvaluationError
+
+class Erfc(nn.Module):
+    def forward(self, x):
+        return torch.special.erfc(x)
+
+def certified(method):
+    torch.manual_seed(1)
+    layers = nn.Flatten(), nn.Linear(64, 8), Erfc(), nn.Linear(8, 2)
+    net = from_module(nn.Sequential(*layers), input_shape=data.shape, num_classes=2)
+    return certificates.get(method)(net, data.x, net.module(data.x).argmax(1), "l2", Search(eps=(0.01,)))
+
+gap = certified("gap")
+assert not gap.radius.any() and (gap.radius_real > 0).all() and "special_erfc" in gap.refused
+try:
+    certified("crown")
+except EvaluationError as refused:
+    assert "no linear relaxation for the op special_erfc" in refused.found
+else:
+    raise AssertionError("a domain without a rule refuses")
+import erfc_lines, erfc_rounding
+for method in ("gap", "crown", "margin", "best"):
+    assert (certified(method).radius > 0).all(), method
+assert list(certified("best").evidence.steps)[:2] == ["margin", "gap"]
+assert "margin" in robcert.certify(model, data, robcert.Threat("l2", (0.1,)), "margin").models[0].certified_by[0]
 
 from robcert.training import Recipe, fit
 
@@ -47,6 +76,11 @@ def test_additions_work(tmp_path: Path) -> None:
         "scatter.py",
         "stripes.py",
         "tiny.py",
+        "margin.py",
+        "erfc_images.py",
+        "erfc_slopes.py",
+        "erfc_lines.py",
+        "erfc_rounding.py",
         "squares.py",
         "shrink.py",
         "tap.py",

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 import robcert
-from robcert.certificates import certificates
+from robcert.certificates import certificates, join
 from robcert.errors import EvaluationError, UsageError
 from robcert.runs import task
-from robcert.runs.certified import joined, packed, unpacked
+from robcert.runs.certified import packed, unpacked
 from robcert.runs.directory import RunDirectory
 from robcert.runs.records import Record
 from robcert.types import Threat
@@ -110,10 +110,10 @@ def test_a_directory_belongs_to_one_command_and_one_specification(tmp_path: Path
 def test_parts_of_certificates_come_back_whole() -> None:
     model, data = robcert.load_model("digits-plain"), robcert.load_dataset("digits", n=6)
     found = certificates.get("gap")(model, data.x, data.y, "l2")
-    again = joined([unpacked(packed(found))])
+    again = join([unpacked(packed(found))])
     assert torch.equal(again.radius, found.radius)
     assert again.constants == found.constants
-    assert joined([found, found]).binding == found.binding * 2
+    assert join([found, found]).binding == found.binding * 2
 
 
 @pytest.mark.parametrize("damage", ["another", "a bit", "gone"])

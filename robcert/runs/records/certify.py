@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robcert.certificates import Certificates
+from robcert.certificates import Certificates, certificates
+from robcert.certificates.best import LadderEvidence
 from robcert.certificates.bins import Bin, gap_bins
 from robcert.certificates.hybrid import Switch
 from robcert.math.binomial import interval
@@ -133,20 +134,21 @@ def certified_model(
     quartiles = torch.quantile(found.radius.clamp_max(1e300), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64))
     parts: list[Bin] = gap_bins(found.gap, correct, found.radius > threat.eps[0], attacked, bins) if bins else []
     kinds = [kind for kind in found.binding if kind]
+    steps = found.evidence.steps if isinstance(found.evidence, LadderEvidence) else {}
     return CertifiedModel(
         name=model.name,
         data=data_record(data),
         method=found.method,
-        confidence=found.confidence,
+        confidence=getattr(found.evidence, "confidence", None),
         steps=[
             MethodRecord(
                 method=name,
-                images=len(part.radius),
-                certified=[int((part.radius > eps).sum()) for eps in threat.eps],
-                first=list(found.gained.get(name, ())),
-                seconds=round(part.seconds, 3),
+                images=len(step.found.radius),
+                certified=[int((step.found.radius > eps).sum()) for eps in threat.eps],
+                first=list(step.first),
+                seconds=round(step.found.seconds, 3),
             )
-            for name, part in found.alone.items()
+            for name, step in steps.items()
         ],
         sha256=model.source.sha256,
         n=n,
@@ -159,7 +161,7 @@ def certified_model(
         q25_radius=float(quartiles[0]),
         q75_radius=float(quartiles[2]),
         mean_gap=float(found.gap.mean()),
-        radii="largest" if largest or found.method in _CLOSED else "at eps",
+        radii="largest" if largest or certificates.get(found.method).closed_form else "at eps",
         binding={kind: kinds.count(kind) for kind in sorted(set(kinds))},
         certified_by=[_counts(found, found.radius > eps) for eps in threat.eps],
         constants=found.constants,
@@ -180,10 +182,6 @@ def certified_model(
             for i in range(n)
         ],
     )
-
-
-_CLOSED = ("gap", "smoothing")
-"""Methods whose radius has a closed form: no search ends at the last eps."""
 
 
 def _counts(found: Certificates, rows: Tensor) -> dict[str, int]:
