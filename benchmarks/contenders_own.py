@@ -11,9 +11,10 @@ from task import Counted, Task
 from torch import Tensor
 
 from robcert import __version__
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.stage import Leg
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, Goal, Threat, ThreatNorm
 
 
@@ -28,21 +29,10 @@ def _robcert(
     n = len(task.x)
     images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
     bracket = Bracket(torch.arange(len(task.x)))
-    leg = Leg(
-        task.loaded(counted),
-        attacks.get(name)(**options),
-        name,
-        images,
-        bracket,
-        Threat(norm, (setting.eps,)),
-        goal,
-        seed=0,
-        entrants=list(range(n)),
-        restarts=1,
-        slots=n,
-        search=counted.also(task.search),
-        layout=counted.also(task.layout),
-    )
+    search = SearchProblem(task.loaded(counted), images, bracket, Threat(norm, (setting.eps,)), goal)
+    networks = Networks(counted.also(task.layout) or counted, counted.also(task.search))
+    stepper = stepper_for(attacks.get(name)(**options), networks, task.x.device)
+    leg = Stage(search, Work(name, list(range(n)), slots=n), stepper)
     leg.run()
     found = task.x.clone()
     for position, example in bracket.found().items():

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import torch
 
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.search.stage import Leg
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, Threat
 
 
@@ -48,11 +49,13 @@ def main() -> None:
     bracket = Bracket(images.index)
     attack = attacks.get("cw")(iterations=arguments.iterations, search_steps=1, abort_early=False)  # type: ignore[call-arg]
     threat = Threat("l2", (arguments.eps,))
-    leg = Leg(model, attack, "cw", images, bracket, threat, "decide", 0, list(range(len(right))), 1, 128)
+    search = SearchProblem(model, images, bracket, threat, "decide")
+    stepper = stepper_for(attack, Networks(model.module), images.x.device)
+    leg = Stage(search, Work("cw", list(range(len(right)))), stepper)
     seen: dict[str, float] = {}
     done, began = 0, time.process_time()
 
-    def look(_: Leg) -> None:
+    def look(_: Stage) -> None:
         nonlocal done
         done += attack.period
         if done >= arguments.begin and not seen:

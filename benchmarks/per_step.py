@@ -17,10 +17,11 @@ from task import Task
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from robcert.accel.capture import Launched, recorder_for
+from robcert.accel.fusion import inductor
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.fusion import inductor
-from robcert.search.stage import Leg
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, Threat
 
 ATTACKS: dict[str, Family] = {"pgd": "pgd linf", "cw": "cw l2", "apgd": "apgd linf", "ddn": "ddn l2"}
@@ -84,31 +85,22 @@ def sized(task: Task, count: int, device: torch.device) -> Task:
     return replace(task, model=task.loaded(module), x=task.x[rows].to(device), y=task.y[rows].to(device))
 
 
-def leg_over(task: Task, name: str, how: How, iterations: int = LONG) -> Leg:
+def leg_over(task: Task, name: str, how: How, iterations: int = LONG) -> Stage:
     """One leg of robcert over all images at once, which none of them leaves before it ends."""
     n, kind, family = len(task.x), attacks.get(name), ATTACKS[name]
     options: dict[str, Any] = {"iterations": iterations}
     options |= {"search_steps": 1} if name == "cw" else {}
     options |= {"abort_early": False} if name in ("cw", "pgd") else {}
     images = Batch(task.x, task.y, torch.arange(n, device=task.x.device))
-    leg = Leg(
-        task.model,
-        kind(**options),
-        name,
-        images,
-        Bracket(images.index),
-        Threat(NORM[family], (TINY,)),
-        "decide",
-        seed=0,
-        entrants=list(range(n)),
-        restarts=1,
-        slots=1 << (n - 1).bit_length(),  # what is recorded has 8, 16, 32, ... slots, and all are to be in them at once
-        recorder=Launched() if how == "launched" and task.x.device.type == "cuda" else None,
-    )
-    leg.steps.patience = 0
+    search = SearchProblem(task.model, images, Bracket(images.index), Threat(NORM[family], (TINY,)), "decide")
+    stepper = stepper_for(kind(**options), Networks(task.model.module), task.x.device)
+    stepper.patience = 0
+    if how == "launched" and task.x.device.type == "cuda":
+        stepper.recorder = Launched()
     if how != "fused":
-        leg.steps.compiler = None
-    return leg
+        stepper.compiler = None
+    # What is recorded has 8, 16, 32, ... slots, and all are to be in them at once.
+    return Stage(search, Work(name, list(range(n)), slots=1 << (n - 1).bit_length()), stepper)
 
 
 def clocked(work: Callable[[], object], device: torch.device) -> float:
@@ -154,13 +146,13 @@ def bare_loop(task: Task, how: How) -> Timed:
     return timed
 
 
-def looks(leg: Leg) -> Timed:
+def looks(leg: Stage) -> Timed:
     """A long leg: from one look to another, with all that happens at one. It goes on where it was the last time."""
 
     def work(count: int) -> None:
         for _ in range(count // leg.attack.period):
             leg.advance()
-            leg.settle()
+            leg.synchronise()
 
     def timed(count: int) -> float:
         return clocked(lambda: work(count), leg.problem.x.device) / count
@@ -190,7 +182,7 @@ def measured(
     ways: tuple[How, ...] = ("captured", "fused", "launched") if on_gpu else ("launched",)
     tell(f"batch {len(task.x)}: warming up")
     timed: dict[Key, Timed] = {("bare loop", how): bare_loop(task, how) for how in ways}
-    legs: dict[Key, Leg] = {}
+    legs: dict[Key, Stage] = {}
     for name, family in ATTACKS.items():
         for how in ways:
             key: Key = f"robcert {name}, {NORM[family]}", how
@@ -212,7 +204,7 @@ def measured(
     rows: list[Row] = []
     for key, taken in seconds.items():
         over = [mine / least for mine, least in zip(taken, seconds[keys[0]], strict=True)]
-        own = legs[key].steps if key in legs else None
+        own = legs[key].stepper if key in legs else None
         refused = (own.refused or (own.unfused if key[1] == "fused" else None)) if own else None
         rows.append(Row(key[0], len(task.x), key[1], taken, over, own.fusing if own else None, refused))
     return rows, missing
@@ -224,13 +216,13 @@ def million(task: Task, watched: int) -> Long:
     leg = leg_over(task, "cw", how)
     times: list[float] = []
 
-    def look(_: Leg) -> None:
+    def look(_: Stage) -> None:
         times.append(time.perf_counter())  # the engine has just read what it decides by, so the device is done
         if len(times) > 3 + watched // LOOK:
             raise EnoughSeen
 
     with contextlib.suppress(EnoughSeen):
         leg.run(look)
-    if leg.steps.refused or leg.steps.unfused:
-        how = "launched" if leg.steps.refused else "captured"
+    if leg.stepper.refused or leg.stepper.unfused:
+        how = "launched" if leg.stepper.refused else "captured"
     return Long(len(task.x), watched, (times[-1] - times[3]) / watched, how)

@@ -9,10 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robcert.accel.capture import recorder_for
+from robcert.accel.fusion import compiler_for
 from robcert.accel.precision import Lowered
-from robcert.attacks import attacks
+from robcert.accel.stepper import Forward, Networks, Stepper
+from robcert.attacks import Attack, Problem, attacks
 from robcert.bracket import Bracket
-from robcert.search.stage import Leg
+from robcert.search.expectation import draws_of
+from robcert.search.oracle import Guard, ModelOracle
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import THREAT_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
 
 WIDE = (-10.0, 11.0)
@@ -100,15 +105,48 @@ def run_leg(
     search: Lowered | None = None,
     layout: nn.Module | None = None,
     **options: Any,
-) -> tuple[Bracket, Leg]:
-    """Run one leg over all images."""
+) -> tuple[Bracket, Stage]:
+    """Run one stage over all images."""
     images = Batch(x, y, torch.arange(len(y)) if index is None else index)
-    bracket = Bracket(images.index)
     attack = attacks.get(name)(iterations=iterations, **options)
-    entrants, forms = list(range(len(y))), {"search": search, "layout": layout}
-    leg = Leg(model, attack, name, images, bracket, threat, goal, seed, entrants, restarts, slots, **forms)
-    leg.run()
-    return bracket, leg
+    more: dict[str, Any] = {"seed": seed, "restarts": restarts, "slots": slots, "low": search, "exact": layout}
+    stage = stage_over(model, attack, name, images, threat, goal, **more)
+    stage.run()
+    return stage.bracket, stage
+
+
+def stage_over(
+    model: LoadedModel,
+    attack: Attack,
+    name: str,
+    images: Batch,
+    threat: Threat,
+    goal: Goal,
+    bracket: Bracket | None = None,
+    exact: nn.Module | None = None,
+    low: Lowered | None = None,
+    recorder: Any = None,
+    compiler: Any = None,
+    snapshot: Any = None,
+    **more: Any,
+) -> Stage:
+    """A stage over all images, from the fields of what it is made of."""
+    bracket, problem = Bracket(images.index) if bracket is None else bracket, ("seed", "criterion", "guard")
+    search = SearchProblem(
+        model, images, bracket, threat, goal, **{key: more.pop(key) for key in problem if key in more}
+    )
+    device = images.x.device
+    networks = Networks(exact or model.module, low)
+    stepper = Stepper(attack, networks, recorder or recorder_for(device), compiler or compiler_for(device))
+    return Stage(search, Work(name, list(range(len(images.x))), **more), stepper, snapshot)
+
+
+def oracle_over(
+    module: nn.Module, problem: Problem, rounding: float = 2.0**-20, low: Any = None, guard: Guard | None = None
+) -> ModelOracle:
+    """The oracle of a batch."""
+    forward = Forward(Networks(module, low), torch.zeros_like(problem.y, dtype=torch.bool))
+    return ModelOracle(problem, forward, rounding, guard, draws_of(module))
 
 
 def broken(bracket: Bracket, eps: float) -> list[bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.reporter import Reporter
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 
 
 class Meter:
@@ -49,7 +49,7 @@ class Meter:
         """See `Reporter`."""
         self._reporter.stage(eps, work)
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Stage) -> None:
         """See `Reporter`."""
         self._mark(leg.spent.forwards)
         self._reporter.look(leg)

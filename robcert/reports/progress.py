@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
 from robcert.runs.summary import as_list, opened
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.text import plain, plain_lines
 
 _APART = 0.1
@@ -70,9 +70,9 @@ class ConsoleReporter:
             self.progress.remove_task(self.task)
         self.task = self.progress.add_task(what, total=work, rate="")
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Stage) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        steps = leg.steps
+        steps = leg.stepper
         if steps.refused is not None:
             self._once(f"{self.name}: no CUDA graph, steps run one by one: {steps.refused}")
         if steps.fusing is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import diameter
 from robcert.bracket import Bracket
@@ -18,7 +19,7 @@ from robcert.criteria.misclassified import margin
 from robcert.network.batching import logits_of
 from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
-from robcert.search.stage import Leg
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 Notes = dict[str, list[int]]
@@ -89,7 +90,9 @@ def check_unbounded(
     free = Threat(threat.norm, (diameter(threat, images.x[0].numel()),), threat.box)
     own = Bracket(images.index)
     attack = PGD(iterations=STEPS, objective="margin")
-    leg = Leg(model, attack, "pgd", images, own, free, "decide", seed, rows, 1, slots)
+    search = SearchProblem(model, images, own, free, "decide", seed)
+    stepper = stepper_for(attack, Networks(model.module), images.x.device)
+    leg = Stage(search, Work("pgd", rows, slots=slots), stepper)
     leg.run()
     notes = {"unbounded": [row for row in rows if not bool(own.distance[row].isfinite())], "unbounded_tried": rows}
     before = attacked_correct(bracket, threat)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.bracket import Bracket
 from robcert.math.binomial import sign_test
 from robcert.runs.plan import LegPlan, build
@@ -18,7 +19,7 @@ from robcert.runs.signs import Contest
 from robcert.runs.summary import as_list
 from robcert.search.plateau import judge
 from robcert.search.snapshot import Spent
-from robcert.search.stage import Leg
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, LoadedModel, Threat
 
 ITERATIVE = 10
@@ -88,10 +89,9 @@ class Rerun:
             return set()
         plan, own, threat = self.plan[k], Bracket(self.images.index), self.threat
         attack, seed = build(plan, threat.norm, self.spec.options), self.spec.seed + 7919 * k
-        leg = Leg(
-            self.model, attack, plan.attack, self.images, own, threat, "decide", seed, positions, plan.restarts,
-            self.slots,
-        )  # fmt: skip
+        search = SearchProblem(self.model, self.images, own, threat, "decide", seed)
+        stepper = stepper_for(attack, Networks(self.model.module), self.images.x.device)
+        leg = Stage(search, Work(plan.attack, positions, plan.restarts, self.slots), stepper)
         leg.run()
         self.spent.forwards += leg.spent.forwards
         self.spent.backwards += leg.spent.backwards

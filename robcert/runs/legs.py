@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from torch import nn
-
-from robcert.accel.precision import Lowered
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import Attack
 from robcert.bracket import Bracket
 from robcert.runs.plan import LegPlan
 from robcert.runs.reporter import Reporter
-from robcert.runs.stages import Done, Stage, bring_closer, last_chance, stages
-from robcert.search.snapshot import Snapshot, of_one_leg
-from robcert.search.stage import Leg
+from robcert.runs.stages import Done, StagePlan, bring_closer, last_chance, stages
+from robcert.search.snapshot import Snapshot, check_format
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, Goal, LoadedModel, Threat
-
-
-@dataclass(frozen=True)
-class Forms:
-    """A model, and the forms in which its legs search it.
-
-    Attributes:
-        layout: in the memory format that is faster here.
-        search: the copy in bfloat16, or None.
-    """
-
-    model: LoadedModel
-    layout: nn.Module | None
-    search: Lowered | None
 
 
 class StagedLeg:
     """One leg of a plan.
 
     Args:
-        forms: of the model.
+        model: the network.
+        networks: the forms of it that are searched.
         images: of the run.
         plan: which leg, and ``attack`` what it runs.
         attack: with its options.
@@ -48,13 +32,17 @@ class StagedLeg:
         reporter: is told of every stage.
         snapshot: where to go on, or None.
 
+    Raises:
+        EvaluationError: another version of robcert wrote the snapshot.
+
     Attributes:
         done: what it has come to.
     """
 
     def __init__(
         self,
-        forms: Forms,
+        model: LoadedModel,
+        networks: Networks,
         images: Batch,
         plan: LegPlan,
         attack: Attack,
@@ -66,16 +54,16 @@ class StagedLeg:
         reporter: Reporter,
         snapshot: Snapshot | None = None,
     ) -> None:
-        self.forms, self.images = forms, images
+        self.model, self.networks, self.images = model, networks, images
         self.plan, self.attack, self.threat, self.seed = plan, attack, threat, seed
         self.bracket, self.width, self.reporter = bracket, width, reporter
-        self.snapshot = None if snapshot is None else of_one_leg(snapshot)
+        self.snapshot = None if snapshot is None else check_format(snapshot)
         self.stages = stages(goal, threat)
-        each = [Stage("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps]
+        each = [StagePlan("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps]
         self.done = Done([one.entrants(bracket) for one in each]) if snapshot is None else Done.before(snapshot)
-        self.leg: Leg | None = None
+        self.leg: Stage | None = None
 
-    def run(self, look: Callable[[Leg], None]) -> None:
+    def run(self, look: Callable[[Stage], None]) -> None:
         """Run to the end; ``look`` is called between two looks, when what it is given can be saved."""
         while self.done.stages < len(self.stages):
             self._stage(self.stages[self.done.stages], look)
@@ -88,14 +76,14 @@ class StagedLeg:
         left = left.union(*(stage.within_reach(self.bracket) for stage in self.stages[self.done.stages + 1 :]))
         return len(self.done.entered - left)
 
-    def _stage(self, stage: Stage, look: Callable[[Leg], None]) -> None:
+    def _stage(self, stage: StagePlan, look: Callable[[Stage], None]) -> None:
         snapshot, self.snapshot = self.snapshot, None
         if self.done.stages == 0:
             if snapshot is None:
                 self.done.begin(stage.entrants(self.bracket))
             self._attack(stage, self.done.entering, snapshot, look)
             return
-        model, images, bracket = self.forms.model, self.images, self.bracket
+        model, images, bracket = self.model, self.images, self.bracket
         if snapshot is None:
             near = stage.within_reach(self.bracket)
             self.done.begin(near)
@@ -109,12 +97,12 @@ class StagedLeg:
         self.done.pay(bring_closer(model, self.threat, images, bracket, broke, self.width))
 
     def _attack(
-        self, stage: Stage, entering: list[int], snapshot: Snapshot | None, look: Callable[[Leg], None]
+        self, stage: StagePlan, entering: list[int], snapshot: Snapshot | None, look: Callable[[Stage], None]
     ) -> None:
         leg = self._leg(stage, entering, snapshot)
         self.leg = leg
         if self.done.stages == 0:
-            self.reporter.leg(self.forms.model.name, self.plan, leg.work)
+            self.reporter.leg(self.model.name, self.plan, leg.work)
         else:
             self.reporter.stage(stage.threat.largest, leg.work)
         try:
@@ -124,21 +112,7 @@ class StagedLeg:
         finally:
             self.done.note(leg)
 
-    def _leg(self, stage: Stage, entering: list[int], snapshot: Snapshot | None) -> Leg:
-        return Leg(
-            model=self.forms.model,
-            attack=self.attack,
-            name=self.plan.attack,
-            images=self.images,
-            bracket=self.bracket,
-            threat=stage.threat,
-            goal=stage.goal,
-            seed=self.seed,
-            entrants=entering,
-            restarts=self.plan.restarts,
-            slots=self.width,
-            snapshot=snapshot,
-            search=self.forms.search,
-            layout=self.forms.layout,
-            anew=self.done.stages > 0,
-        )
+    def _leg(self, stage: StagePlan, entering: list[int], snapshot: Snapshot | None) -> Stage:
+        search = SearchProblem(self.model, self.images, self.bracket, stage.threat, stage.goal, self.seed)
+        work = Work(self.plan.attack, entering, self.plan.restarts, self.width, anew=self.done.stages > 0)
+        return Stage(search, work, stepper_for(self.attack, self.networks, self.images.x.device), snapshot)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 
 
 class Reporter(Protocol):
@@ -24,7 +24,7 @@ class Reporter(Protocol):
         """The leg goes on at one of several budgets, with so many attacks."""
         ...
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Stage) -> None:
         """Several times a second: the running leg."""
         ...
 
@@ -49,7 +49,7 @@ class Silent:
     def stage(self, eps: float, work: int) -> None:
         """See `Reporter`."""
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Stage) -> None:
         """See `Reporter`."""
 
     def leg_done(self, record: LegRecord) -> None:

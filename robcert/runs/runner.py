@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robcert.accel.batch_size import wide_enough
 from robcert.accel.layout import LAYOUTS, faster_layout, layout_of
 from robcert.accel.precision import PRECISIONS, Lowered, search_network
+from robcert.accel.stepper import Networks
 from robcert.bracket import Bracket
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
@@ -18,7 +19,7 @@ from robcert.runs.checks import check_answers, check_unbounded
 from robcert.runs.contests import Rerun, contests
 from robcert.runs.early import Enough, Stopped
 from robcert.runs.images import clean_logits
-from robcert.runs.legs import Forms, StagedLeg
+from robcert.runs.legs import StagedLeg
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.products import (
     exported,
@@ -34,7 +35,7 @@ from robcert.runs.reporter import Reporter
 from robcert.runs.signs import Contest
 from robcert.runs.store import Progress, RunStore
 from robcert.search.expectation import averaged, single_draw
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 _NOT_STORED = "the network is not stored beside its adversarial examples"
@@ -153,16 +154,16 @@ class Runner:
         attempt: Attempt,
     ) -> str | None:
         """Run the legs that are left; why they were ended early, or None."""
-        forms: Forms | None = None
+        networks: Networks | None = None
         for k in range(len(progress.legs), len(self.plan)):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
-            if forms is None:
-                layout, self.search = self._forms(number, model)
-                self.width = self._width(number, self.search or layout)
-                forms = Forms(model, layout, self.search)
-            record, signs, stopped = self._leg(number, forms, k, bracket, progress)
+            if networks is None:
+                networks = self._networks(number, model)
+                self.search = networks.low
+                self.width = self._width(number, networks.low or networks.exact)
+            record, signs, stopped = self._leg(number, model, networks, k, bracket, progress)
             self._contradictions(number, model, bracket, attempt)
             progress.legs.append(record)
             progress.notes.append(signs)
@@ -210,11 +211,11 @@ class Runner:
         )
         return [answers, beyond.notes], beside, beaten
 
-    def _forms(self, number: int, model: LoadedModel) -> tuple[nn.Module, Lowered | None]:
-        """What the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
+    def _networks(self, number: int, model: LoadedModel) -> Networks:
+        """Return what the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
         # float32 is the user's way to leave nothing to the clock.
         if self.spec.search_precision == "float32" or model.no_gradient:
-            return model.module, None
+            return Networks(model.module)
         # A run that goes on keeps what was found, as it keeps its number of threads.
         sample, place = self.data.x[: self.slots], f"layout {number}"
         known = self.store.setting(place, None) if self.store else None
@@ -227,7 +228,7 @@ class Runner:
         if self.store:
             self.store.setting(place, layout_of(layout))
             self.store.setting(key, "float32" if search is None else "bfloat16")
-        return layout, search
+        return Networks(layout, search)
 
     def _searched(self, number: int, search: Lowered | None) -> str:
         """What was searched in; by a run that found nothing left to search, what it was before."""
@@ -266,7 +267,8 @@ class Runner:
     def _leg(
         self,
         number: int,
-        forms: Forms,
+        model: LoadedModel,
+        networks: Networks,
         k: int,
         bracket: Bracket,
         progress: Progress,
@@ -275,7 +277,8 @@ class Runner:
         # Not from the bracket: what this leg found before it was interrupted is newly broken by this leg.
         standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
         leg = StagedLeg(
-            forms,
+            model,
+            networks,
             self.images,
             plan,
             build(plan, self.threat.norm, self.spec.options),
@@ -289,7 +292,7 @@ class Runner:
         )
         saved = time.monotonic()
 
-        def look(running: Leg) -> None:
+        def look(running: Stage) -> None:
             nonlocal saved
             stop = self.interrupted()
             reason = self._seen_enough(bracket) if running.remaining else None
@@ -300,7 +303,7 @@ class Runner:
             if stop and running.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
                 raise Interrupted(
-                    f"interrupted during {plan} of {forms.model.name}; {kept}",
+                    f"interrupted during {plan} of {model.name}; {kept}",
                     "Run the same command again to go on",
                 )
             self.reporter.look(running)

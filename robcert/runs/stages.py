@@ -20,7 +20,7 @@ from robcert.search.finalisation import has_last_chance
 from robcert.search.line_search import towards_clean
 from robcert.search.near_miss_pgd import draw_inside
 from robcert.search.snapshot import Snapshot, Spent
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
@@ -32,7 +32,7 @@ has been searched at distances in between, and asking again found next to nothin
 
 
 @dataclass(frozen=True)
-class Stage:
+class StagePlan:
     """What is asked about the images: the goal, and at which budgets."""
 
     goal: Goal
@@ -53,12 +53,12 @@ class Stage:
         return [p for p in self.entrants(bracket) if float(distance[p]) <= limit or math.isinf(float(distance[p]))]
 
 
-def stages(goal: Goal, threat: Threat) -> list[Stage]:
+def stages(goal: Goal, threat: Threat) -> list[StagePlan]:
     """One stage for one budget; for several the search for the closest example, then one for each budget, ascending."""
-    first = Stage(goal, threat)
+    first = StagePlan(goal, threat)
     if len(threat.eps) == 1:
         return [first]
-    return [first, *(Stage("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps)]
+    return [first, *(StagePlan("decide", Threat(threat.norm, (eps,), threat.box)) for eps in threat.eps)]
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Done:
             signs={name: set(found) for name, found in meta["signs"].items()},
         )
 
-    def with_leg(self, leg: Leg) -> Snapshot:
+    def with_leg(self, leg: Stage) -> Snapshot:
         """The snapshot of the running stage, and what went before it."""
         snapshot = leg.snapshot()
         before: dict[str, Any] = {
@@ -110,7 +110,7 @@ class Done:
         self.entering = entering
         self.entered.update(entering)
 
-    def note(self, leg: Leg) -> None:
+    def note(self, leg: Stage) -> None:
         """Add what a stage has spent and noted."""
         self.pay(leg.spent)
         for name, found in self.signs.items():

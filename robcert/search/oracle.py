@@ -6,15 +6,20 @@ no attack has to. What it notes is a candidate; the verifier decides.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcert.accel.precision import Lowered
-from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem
+from robcert.accel.stepper import Forward
+from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem, S
 from robcert.math.norms import per_image, vector_norm
-from robcert.network.batching import eights, padded
+
+_PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
+_NOTES = ("nearest", "found_at", "hint", "hint_at", "hint_distance", "evaluations", "zero_gradients", "non_finite")
 
 _EVERY = 50
 """A coarse minimisation confirms the first point that fools; of the later ones it keeps the closest and confirms it at
@@ -37,35 +42,16 @@ class ModelOracle:
         zero_gradients, non_finite: (n,) int64, how many of them had a gradient of exactly zero, and how many had
             a logit or a gradient that is not finite.
         forwards, backwards: calls of the model, in batches (of a random one, all draws).
-        search: a bfloat16 copy of the network, or None.
-        doubt: by how much its margins are off (`robcert.accel.precision.Lowered`).
-        coarse: (n,) bool, the slots that are searched with it; whatever they find is confirmed by the float32 network.
-            Set by `ask` and `ask_all`.
         confirmed: forwards that took where only some images were confirmed, in images.
         on_host: whether masks can be looked at without waiting for a device.
-        deferring: whether the closest point of every slot waits as its hint for `confirm`, since steps that are
-            recorded cannot look which slots have found one. Set by `ask_all`.
-        guard: only points that it lets pass are noted; None: all.
-        draws: calls of a random network that one call of the module is.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        problem: Problem,
-        rounding: float,
-        search: Lowered | None = None,
-        guard: Guard | None = None,
-        draws: int = 1,
+        self, problem: Problem, forward: Forward, rounding: float, guard: Guard | None = None, draws: int = 1
     ) -> None:
-        self.module = module
-        self.search = search
-        self.doubt = search.doubt if search is not None else 0.0
-        self.problem = problem
+        self.problem, self.forward = problem, forward
         self.margin = problem.criterion.margin
-        self.rounding = rounding
-        self.guard = guard
-        self.draws = draws
+        self.rounding, self.guard, self.draws = rounding, guard, draws
         self.on_host = problem.x.device.type == "cpu"
         self.nearest = problem.x.clone()
         self.found_at = torch.zeros_like(problem.y)
@@ -74,34 +60,40 @@ class ModelOracle:
         self.evaluations = torch.zeros_like(problem.y)
         self.zero_gradients = torch.zeros_like(problem.y)
         self.non_finite = torch.zeros_like(problem.y)
-        self.coarse = torch.zeros_like(problem.y, dtype=torch.bool)
-        self.asked: nn.Module | None = module
-        self.deferring = False
         self.forwards = 0
         self.backwards = 0
         self.confirmed = 0
 
-    def ask(self, coarse: Tensor) -> None:
-        """Ask the search network in the slots ``coarse`` (n,) bool, and the float32 network in the others."""
-        assert self.search is not None
-        self.coarse.copy_(coarse)
-        # Once a step and not once a forward: on a device that is a wait for it.
-        some, every = bool(coarse.any()), bool(coarse.all())
-        self.asked = self.search if every else None if some else self.module
-        self.deferring = False
+    def rows(self, state: Any) -> dict[str, Tensor]:
+        """The tensors with a row for every slot, of the problem, the oracle and a state, by name, as they are."""
+        found = {f"state.{f.name}": getattr(state, f.name) for f in fields(state)}
+        found |= {f"problem.{name}": getattr(self.problem, name) for name in _PROBLEM}
+        found |= {f"oracle.{name}": getattr(self, name) for name in _NOTES}
+        return found | {"forward.low": self.forward.low}
 
-    def ask_all(self, coarse: bool) -> None:
-        """Ask one network in all slots, without a look at a device. What the search network finds waits."""
-        self.coarse.fill_(coarse)
-        self.asked = self.search if coarse else self.module
-        self.deferring = coarse
+    def put(self, rows: dict[str, Tensor], state: S) -> S:
+        """Write such tensors, on any device, into the problem and the oracle; return the state that goes with them."""
+        for name, tensor in self.rows(state).items():
+            if not name.startswith("state."):
+                tensor.copy_(rows[name])
+        return type(state)(**{name: tensor.to(self.problem.x.device) for name, tensor in _of(rows, "state").items()})
+
+    def over(self, rows: dict[str, Tensor], state: S) -> tuple[ModelOracle, S]:
+        """An oracle and a state like these that read and write other tensors; its calls are counted from 0."""
+        other = copy.copy(self)
+        other.problem, other.forward = replace(self.problem, **_of(rows, "problem")), copy.copy(self.forward)
+        other.forward.low = rows["forward.low"]
+        other.forwards = other.backwards = 0
+        for name, tensor in _of(rows, "oracle").items():
+            setattr(other, name, tensor)
+        return other, type(state)(**_of(rows, "state"))
 
     @torch.no_grad()
     def confirm(self) -> None:
         """Ask the float32 network about the hint of every slot: what fools it too is noted, and no hint stays."""
         problem = self.problem
         self.forwards += self.draws
-        closer = (self.hint_distance < problem.best) & self._fools(self.module(self.hint), problem.y)
+        closer = (self.hint_distance < problem.best) & self._fools(self.forward.exact(self.hint), problem.y)
         self._found(closer, self.hint, self.hint_distance, self.hint_at)
         self.hint_distance.fill_(float("inf"))
 
@@ -109,7 +101,7 @@ class ModelOracle:
         """See `robcert.attacks.protocol.Oracle`. A gradient entry that is not finite becomes 0 (and is counted)."""
         point = x.detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = self._forward(point)
+            logits = self.forward(point)
             value = objective(logits, self.problem.y)
             (gradient,) = torch.autograd.grad(value.sum(), point)
         self.forwards += self.draws
@@ -125,41 +117,31 @@ class ModelOracle:
         self.non_finite += ~(finite & _finite(size))
         if not self._nowhere(~finite):
             gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
-        return Evaluation(logits=logits, value=value.detach(), gradient=gradient, doubt=self.coarse * self.doubt)
+        return Evaluation(
+            logits=logits, value=value.detach(), gradient=gradient, doubt=self.forward.low * self.forward.margin_error
+        )
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """See `robcert.attacks.protocol.Oracle`."""
-        logits = self._forward(x)
+        logits = self.forward(x)
         self.forwards += self.draws
         size = logits.abs().amax(dim=1)
         self.non_finite += ~_finite(size)
         self._note(x, size, self.margin(logits, self.problem.y))
         return logits
 
-    def _forward(self, x: Tensor) -> Tensor:
-        """Logits of every slot, of the coarse ones by the search network."""
-        if self.asked is not None:
-            return self.asked(x)
-        assert self.search is not None
-        coarse, fine = self.coarse.nonzero().flatten(), (~self.coarse).nonzero().flatten()
-        parts = [
-            network(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
-            for network, rows in ((self.search, coarse), (self.module, fine))
-        ]
-        return torch.cat(parts)[torch.cat([coarse, fine]).argsort()]
-
     def _confirm(self, x: Tensor, closer: Tensor) -> Tensor:
         """Those rows of ``closer`` (n,) bool that fool the float32 network too; off the host it is asked about all."""
+        low = self.forward.low
         if not self.on_host:
             self.forwards += self.draws
-            return closer & (self._fools(self.module(x), self.problem.y) | ~self.coarse)
-        rows = (closer & self.coarse).nonzero().flatten()
+            return closer & (self._fools(self.forward.exact(x), self.problem.y) | ~low)
+        rows = (closer & low).nonzero().flatten()
         if not len(rows):
             return closer
-        logits = self.module(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
         self.confirmed += self.draws * len(rows)
-        return closer.index_put((rows,), self._fools(logits, self.problem.y[rows]))
+        return closer.index_put((rows,), self._fools(self.forward.exact_rows(x, rows), self.problem.y[rows]))
 
     def _fools(self, logits: Tensor, y: Tensor) -> Tensor:
         return self.margin(logits, y) > logits.abs().amax(dim=1) * self.rounding
@@ -169,7 +151,7 @@ class ModelOracle:
         point = x.detach().requires_grad_(True)
         found: list[Tensor] = []
         with torch.enable_grad():
-            logits = self._forward(point)
+            logits = self.forward(point)
             for k in range(rows.shape[1]):
                 picked = logits.gather(1, rows[:, k : k + 1]).sum()
                 found += torch.autograd.grad(picked, point, retain_graph=k + 1 < rows.shape[1])
@@ -189,7 +171,7 @@ class ModelOracle:
         """See `robcert.attacks.protocol.Oracle`. Entries that are not finite become 0."""
         point = x.detach().requires_grad_(True)
         with torch.enable_grad():
-            value = objective(self.module(point), self.problem.y)
+            value = objective(self.forward.exact(point), self.problem.y)
             (gradient,) = torch.autograd.grad(value.sum(), point, create_graph=True)
         fixed = gradient.detach()
         if gradient.requires_grad:
@@ -216,7 +198,7 @@ class ModelOracle:
         problem = self.problem
         self.evaluations += 1
         fooled = gap > size * self.rounding
-        lazy = self.asked is not self.module and problem.goal == "minimize" and not self.deferring
+        lazy = self.forward.lowered and problem.goal == "minimize" and not self.forward.deferred
         due = self._due() if lazy else None
         if self._nowhere(fooled if due is None else fooled | due):
             return
@@ -224,12 +206,12 @@ class ModelOracle:
         closer = fooled & (distance < problem.best)
         if self.guard is not None:
             closer = self._passing(x, closer)
-        if self.deferring:
-            self._keep(closer & (gap > self.doubt) & (distance < self.hint_distance), x, distance)
+        if self.forward.deferred:
+            self._keep(closer & (gap > self.forward.margin_error) & (distance < self.hint_distance), x, distance)
             return
         if due is not None:
-            late = closer & self.coarse & (self.found_at > 0)
-            self._keep(late & (gap > self.doubt) & (distance < self.hint_distance), x, distance)
+            late = closer & self.forward.low & (self.found_at > 0)
+            self._keep(late & (gap > self.forward.margin_error) & (distance < self.hint_distance), x, distance)
             closer = (closer & ~late) | due
             if self._nowhere(closer):
                 return
@@ -238,7 +220,7 @@ class ModelOracle:
             self.hint_distance.masked_fill_(due, float("inf"))
         if self._nowhere(closer):
             return
-        if self.asked is not self.module:
+        if self.forward.lowered:
             closer = self._confirm(x, closer)
         self._found(closer, x, distance, at)
 
@@ -250,7 +232,7 @@ class ModelOracle:
 
     def _due(self) -> Tensor:
         """The coarse slots (n,) bool whose hint is to be confirmed now."""
-        closer = self.coarse & (self.hint_distance < self.problem.best)
+        closer = self.forward.low & (self.hint_distance < self.problem.best)
         return closer & (self.evaluations % _EVERY == 0)
 
     def _keep(self, rows: Tensor, x: Tensor, distance: Tensor) -> None:
@@ -278,6 +260,10 @@ class ModelOracle:
         Only a CPU may look: on an accelerator the host would wait for the device, and a captured step has no branch.
         """
         return self.on_host and not bool(mask.any())
+
+
+def _of(rows: dict[str, Tensor], owner: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{owner}."): t for name, t in rows.items() if name.startswith(f"{owner}.")}
 
 
 def _finite(size: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from robcert.errors import EvaluationError
 
+FORMAT = 2
+"""Of what `robcert.search.stage.Stage.snapshot` gives; a change of what it means is another number."""
+
 
 @dataclass
 class Spent:
@@ -27,19 +30,16 @@ class Snapshot:
     meta: dict[str, Any]
 
 
-def of_one_leg(snapshot: Snapshot) -> Snapshot:
-    """Return a snapshot as a leg takes it: robcert 0.1 kept a part for each GPU that shared the leg.
+def check_format(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot of a stage, if it is one that this version of robcert reads.
 
     Raises:
-        EvaluationError: it has several parts.
+        EvaluationError: another version wrote it.
     """
-    if "legs" not in snapshot.meta:
-        return snapshot
-    first, *others = snapshot.meta["legs"]
-    if others:
+    if snapshot.meta.get("format") != FORMAT:
         raise EvaluationError(
-            f"the run was begun by robcert 0.1 on {1 + len(others)} GPUs, and one goes on by itself",
+            "the run was interrupted under another version of robcert, and what it kept of the unfinished attack "
+            "cannot be read by this one",
             "Begin it anew: give another directory with --run",
         )
-    rest = {name: value for name, value in snapshot.meta.items() if name not in ("legs", "seconds")}
-    return Snapshot({name.removeprefix("0/"): tensor for name, tensor in snapshot.tensors.items()}, {**first, **rest})
+    return snapshot

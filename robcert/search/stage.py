@@ -1,35 +1,31 @@
-"""Runs one leg: one attack with one budget over the images that are still open.
+"""Runs one stage: one attack with one budget over the images that are still open.
 
-The loop is: fill free slots, a few steps, look. What "look" sees decides everything else: an image that is decided
-leaves at once and its slot is refilled, so images in one batch are at different iterations; when the queue is
-empty the batch shrinks. A snapshot of this object, taken between two looks, continues to the same result.
+The loop is: fill free slots, take a few steps, synchronise. What is seen then decides everything else: an image that
+is decided leaves at once and its slot is refilled, so images in one batch are at different iterations; when the queue
+is empty the batch shrinks. A snapshot of this object, taken after a synchronisation, continues to the same result.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcert.accel.capture import Recorder, recorder_for
-from robcert.accel.precision import Lowered
-from robcert.attacks.protocol import Attack, Problem, Refining, select
+from robcert.accel.stepper import Stepper
+from robcert.attacks.protocol import Problem, select
 from robcert.bracket import Bracket, Provenance
 from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.math.norms import nearly
 from robcert.network.adapt import check_gradient
-from robcert.network.batching import bucket, eights
 from robcert.search.expectation import draws_of
 from robcert.search.finalisation import Ending
-from robcert.search.fusion import Compiler, compiler_for
 from robcert.search.oracle import Guard, ModelOracle
-from robcert.search.rows import put_rows, rows_of
 from robcert.search.slots import IDLE, Slots
-from robcert.search.snapshot import Snapshot, Spent
-from robcert.search.steps import Steps
+from robcert.search.snapshot import FORMAT, Snapshot, Spent
 from robcert.search.target_classes import Rivals
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Goal, LoadedModel, Threat
@@ -38,111 +34,109 @@ _COUNTS = ("entered", "left", "work")
 _SIGNS = ("zero_gradient", "non_finite", "unconfirmed", "broke")
 
 
-class Leg:
-    """One attack over some images of a run.
+@dataclass(frozen=True)
+class SearchProblem:
+    """What is searched for, and where.
 
-    Args:
-        model: the network.
-        attack: with its options; ``attack.iterations`` is the budget.
-        name: what a table calls the attack.
+    Attributes:
+        model: the network; the verifier calls it as it was loaded.
         images: all images of the run, on the device.
-        bracket: what is known about the images; the leg adds examples.
-        threat, goal, seed: see `Problem`.
+        bracket: what is known about the images; a stage adds examples.
+        threat, goal, seed: see `robcert.attacks.protocol.Problem`.
+        criterion: what counts as success.
+        guard: a detector that examples have to get past, or None.
+    """
+
+    model: LoadedModel
+    images: Batch
+    bracket: Bracket
+    threat: Threat
+    goal: Goal
+    seed: int = 0
+    criterion: Criterion = MISCLASSIFIED
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage does.
+
+    Attributes:
+        attack: what a table calls the attack.
         entrants: positions of the images to attack.
         restarts: how often each is attacked.
         slots: the most images attacked at once.
-        snapshot: where to go on, or None.
-        search: a bfloat16 copy of the network for the coarse part of the search, or None.
-        layout: the network in the memory format that is faster here, which the search calls
-            (`robcert.accel.layout`); the verifier calls that of ``model``.
-        guard: a detector that examples have to get past, or None.
-        recorder: what the steps between two looks are recorded with; None: a CUDA graph where there is one.
-        compiler: what fuses them in a long leg; None: TorchInductor where there is a GPU.
         anew: every search begins as if no example were known, so that it notes its own near misses.
-        criterion: what counts as success.
+    """
+
+    attack: str
+    entrants: list[int]
+    restarts: int = 1
+    slots: int = 128
+    anew: bool = False
+
+
+class Stage:
+    """One attack over some images of a run.
+
+    Args:
+        search: what is searched for.
+        work: which images, how often, how many at once.
+        stepper: takes the steps of the attack; ``stepper.attack.iterations`` is the budget.
+        snapshot: where to go on, or None.
 
     Raises:
         EvaluationError: the attack needs a gradient, and the network has none.
     """
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        attack: Attack,
-        name: str,
-        images: Batch,
-        bracket: Bracket,
-        threat: Threat,
-        goal: Goal,
-        seed: int,
-        entrants: list[int],
-        restarts: int,
-        slots: int,
-        snapshot: Snapshot | None = None,
-        search: Lowered | None = None,
-        layout: nn.Module | None = None,
-        guard: Guard | None = None,
-        recorder: Recorder | None = None,
-        compiler: Compiler | None = None,
-        anew: bool = False,
-        criterion: Criterion = MISCLASSIFIED,
-    ) -> None:
-        self.anew = anew
-        check_gradient(model.module, attack.cost.backwards)
-        self.search = search if isinstance(attack, Refining) else None
-        self.model, self.attack, self.name = model, attack, name
-        self.module = layout or model.module
-        self.images, self.bracket = images, bracket
-        self.threat, self.seed = threat, seed
-        self.goal: Goal = goal
-        self.guard, self.criterion = guard, criterion
-        self.verifier = Verifier(model, threat, slots, guard, criterion)
-        self.ending = Ending(model, attack, self.verifier)
+    def __init__(self, search: SearchProblem, work: Work, stepper: Stepper, snapshot: Snapshot | None = None) -> None:
+        self.search, self.plan, self.stepper = search, work, stepper
+        self.attack, self.bracket = stepper.attack, search.bracket
+        check_gradient(search.model.module, self.attack.cost.backwards)
+        self.verifier = Verifier(search.model, search.threat, work.slots, search.guard, search.criterion)
+        self.ending = Ending(search.model, self.attack, self.verifier)
         self.spent = Spent()
-        self.entered = len(entrants)
+        self.entered = len(work.entrants)
         self.left = 0
         self.zero_gradient: set[int] = set()
         self.non_finite: set[int] = set()
         self.unconfirmed: set[int] = set()
         self.broke: set[int] = set()
-        work = [(position, restart) for restart in range(restarts) for position in entrants]
-        self.work = len(work)
-        self.recorder = recorder or recorder_for(images.x.device)
-        self.most = slots
-        self.slots = Slots.fresh(work, self.slots_for(len(work)))
-        self.targeted = bool(getattr(attack, "targeted", False))
-        self.draws = draws_of(model.module)
-        self.rivals = Rivals(self.module, images, self.draws)
+        queue = [(position, restart) for restart in range(work.restarts) for position in work.entrants]
+        self.work = len(queue)
+        self.slots = Slots.fresh(queue, self.slots_for(len(queue)))
+        self.targeted = bool(getattr(self.attack, "targeted", False))
+        self.draws = draws_of(search.model.module)
+        self.rivals = Rivals(stepper.networks.exact, search.images, self.draws)
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
-        self.state = attack.init(self.problem)
-        self.steps = Steps(attack, self.search is not None, self.recorder, compiler or compiler_for(images.x.device))
+        self.state = self.attack.init(self.problem)
         if snapshot is not None:
             self._restore(snapshot)
 
-    def run(self, look: Callable[[Leg], None] = lambda _: None) -> None:
-        """Run to the end; ``look`` is called between two looks, when `snapshot` is consistent."""
+    def run(self, synchronised: Callable[[Stage], None] = lambda _: None) -> None:
+        """Run to the end; ``synchronised`` is called after every synchronisation, when `snapshot` is consistent."""
         while self.slots.remaining:
             began = time.monotonic()
             self.advance()
-            self.settle()
+            self.synchronise()
             self.fit()
             self.spent.seconds += time.monotonic() - began
-            look(self)
+            synchronised(self)
 
     def advance(self) -> None:
-        """Fill free slots and take the steps up to the next look; a GPU may still be at them when this returns."""
+        """Fill free slots and take steps up to the next synchronisation; a GPU may still be at them on return."""
         self._fill()
         busy = len(self.slots.busy)
         before = self.oracle.forwards, self.oracle.backwards
-        self.state = self.steps(self.oracle, self.problem, self.state)
+        self.state = self.stepper(self.oracle, self.state)
         self.spent.forwards += (self.oracle.forwards - before[0]) * busy
         self.spent.backwards += (self.oracle.backwards - before[1]) * busy
 
-    def settle(self) -> None:
-        """What the look decides: stages end, and images that are decided leave."""
+    def synchronise(self) -> None:
+        """See what the steps have come to: phases of the attack end, and images that are decided leave."""
         self.state = self.attack.phase(self.problem, self.state)
-        self._harvest()
+        self._release()
         self.spent.forwards += self.oracle.confirmed + self.verifier.forwards
         self.oracle.confirmed = self.verifier.forwards = 0
 
@@ -168,15 +162,15 @@ class Leg:
 
     def snapshot(self) -> Snapshot:
         """Everything that `run` needs to go on."""
-        tensors = rows_of(self.problem, self.oracle, self.state)
+        tensors = self.oracle.rows(self.state)
         meta = {
+            "format": FORMAT,
             "queue": list(self.slots.queue),
             "position": list(self.slots.position),
             "restart": list(self.slots.restart),
             "spent": dict(vars(self.spent)),
             "ranked": sorted(self.rivals.counted),
-            "taken": list(self.steps.taken),
-            "unfused": self.steps.unfused,
+            "stepper": self.stepper.progress(),
             **{name: getattr(self, name) for name in _COUNTS},
             **{name: sorted(getattr(self, name)) for name in _SIGNS},
         }
@@ -188,30 +182,31 @@ class Leg:
         self.slots = Slots.fresh(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
-        self.rivals.counted = set(meta.get("ranked", ()))
-        self.steps.resume(meta.get("taken", (0, 0)), meta.get("unfused"))
+        self.rivals.counted = set(meta["ranked"])
+        self.stepper.resume(meta["stepper"])
         for name in _COUNTS:
             setattr(self, name, meta[name])
         for name in _SIGNS:
             setattr(self, name, set(meta[name]))
-        self._seat(snapshot.tensors)
+        self._allocate(snapshot.tensors)
 
-    def _seat(self, rows: dict[str, Tensor]) -> None:
+    def _allocate(self, rows: dict[str, Tensor]) -> None:
         """A problem and an oracle of as many slots as there are now, with these rows."""
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
-        self.state = put_rows(rows, self.problem, self.oracle, self.state)
+        self.state = self.oracle.put(rows, self.state)
 
     def slots_for(self, work: int) -> int:
         """How many slots so much work gets."""
-        return (eights if self.recorder is None else bucket)(work, self.most)
+        return self.stepper.slots_for(work, self.plan.slots)
 
     def _oracle(self) -> ModelOracle:
-        return ModelOracle(self.module, self.problem, self.model.rounding, self.search, self.guard, self.draws)
+        forward = self.stepper.forward(self.slots.count, self.problem.x.device)
+        return ModelOracle(self.problem, forward, self.search.model.rounding, self.search.guard, self.draws)
 
     def _problem(self, count: int) -> Problem:
-        x = self.images.x
-        middle = (self.threat.box[0] + self.threat.box[1]) / 2
+        search, x = self.search, self.search.images.x
+        middle = (search.threat.box[0] + search.threat.box[1]) / 2
         zeros = torch.zeros(count, dtype=torch.int64, device=x.device)
         return Problem(
             x=torch.full((count, *x.shape[1:]), middle, device=x.device),
@@ -219,40 +214,41 @@ class Leg:
             index=zeros.clone(),
             restart=zeros.clone(),
             best=torch.full((count,), -1.0, device=x.device),  # nothing is closer: an idle slot notes nothing
-            rivals=torch.zeros(count, self.model.num_classes - 1, dtype=torch.int64, device=x.device),
-            threat=self.threat,
-            goal=self.goal,
-            seed=self.seed,
-            criterion=self.criterion,
+            rivals=torch.zeros(count, search.model.num_classes - 1, dtype=torch.int64, device=x.device),
+            threat=search.threat,
+            goal=search.goal,
+            seed=search.seed,
+            criterion=search.criterion,
         )
 
     def _fill(self) -> None:
         rows = self.slots.fill()
         if not rows:
             return
-        problem = self.problem
+        problem, images = self.problem, self.search.images
         positions = torch.tensor([self.slots.position[row] for row in rows], device=problem.y.device)
         at = torch.tensor(rows, device=problem.y.device)
-        problem.x[at], problem.y[at] = self.images.x[positions], self.images.y[positions]
-        problem.index[at] = self.images.index[positions]
+        problem.x[at], problem.y[at] = images.x[positions], images.y[positions]
+        problem.index[at] = images.index[positions]
         if self.targeted:
             problem.rivals[at], forwards = self.rivals(positions.tolist(), self.slots.count)
             self.spent.forwards += forwards
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
         known = self.bracket.distance[positions.cpu()].float().to(problem.best.device)
-        known = torch.full_like(known, float("inf")) if self.anew else known
+        known = torch.full_like(known, float("inf")) if self.plan.anew else known
         self.oracle.forget(at, known)
         mask = torch.zeros_like(problem.y, dtype=torch.bool)
         mask[at] = True
         self.state = select(mask, self.attack.init(problem), self.state)
 
-    def _harvest(self) -> None:
+    def _release(self) -> None:
         """Let go of slots whose image is decided or whose budget is spent."""
         done = self.state.done.tolist()
         best = self.problem.best.tolist()
-        within = nearly(self.threat.largest, self.threat, self.problem.x.shape[1:].numel())
+        threat, deciding = self.search.threat, self.search.goal == "decide"
+        within = nearly(threat.largest, threat, self.problem.x.shape[1:].numel())
         ended = [row for row in self.slots.busy if done[row]]
-        hopeful = [row for row in self.slots.busy if self.goal == "decide" and best[row] <= within and not done[row]]
+        hopeful = [row for row in self.slots.busy if deciding and best[row] <= within and not done[row]]
         if not ended and not hopeful:
             return
         decided: set[int] = set()
@@ -263,9 +259,9 @@ class Leg:
             self._verify(rows, last)
             for row in rows:
                 position = self.slots.position[row]
-                if self.goal == "decide" and float(self.bracket.distance[position]) <= self.threat.largest:
+                if deciding and float(self.bracket.distance[position]) <= threat.largest:
                     decided.add(position)
-                elif self.goal == "decide" and best[row] <= within:
+                elif deciding and best[row] <= within:
                     # Refused: forget the point, so that the search goes on instead of stopping at it again.
                     self.unconfirmed.add(position)
                     self.problem.best[row] = float(self.bracket.distance[position])
@@ -283,12 +279,15 @@ class Leg:
         outcome = (self.ending.closest if last else self.ending.so_far)(self.oracle, self.problem, self.state, at)
         self.spent.forwards += outcome.calls
         self.spent.backwards += outcome.calls
+        largest = self.search.threat.largest
         for k, row in enumerate(rows):
-            how = Provenance(self.name, self.attack.iterations, int(outcome.iteration[k]), self.slots.restart[row])
+            how = Provenance(
+                self.plan.attack, self.attack.iterations, int(outcome.iteration[k]), self.slots.restart[row]
+            )
             position = self.slots.position[row]
-            was_open = float(self.bracket.distance[position]) > self.threat.largest
+            was_open = float(self.bracket.distance[position]) > largest
             outcome.verified.offer(k, self.bracket, position, how)
-            if was_open and float(self.bracket.distance[position]) <= self.threat.largest:
+            if was_open and float(self.bracket.distance[position]) <= largest:
                 self.broke.add(position)
 
     def _diagnose(self, rows: list[int]) -> None:
@@ -316,7 +315,7 @@ class Leg:
             ValueError: more slots are busy.
         """
         kept = torch.tensor(self.slots.resize(count), device=self.problem.y.device)
-        rows = rows_of(self.problem, self.oracle, self.state)
-        self._seat({name: tensor[kept] for name, tensor in rows.items()})
+        rows = self.oracle.rows(self.state)
+        self._allocate({name: tensor[kept] for name, tensor in rows.items()})
         idle = [row for row, position in enumerate(self.slots.position) if position == IDLE]
         self.problem.best[idle] = -1.0  # a new slot is a copy of one that may be busy

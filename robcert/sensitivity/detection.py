@@ -17,13 +17,14 @@ import torch
 from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
+from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import Attack
 from robcert.bracket import Bracket
 from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
 from robcert.errors import EvaluationError, UsageError
 from robcert.network.batching import default_slots, logits_of
-from robcert.search.stage import Leg
+from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
 from robcert.types import Batch, Dataset, LoadedModel, Threat
@@ -222,7 +223,7 @@ def detect(
             some = list(range(at, min(at + (chunk or len(images)), len(images))))
             ended = 0
 
-            def look(leg: Leg) -> None:
+            def look(leg: Stage) -> None:
                 nonlocal ended
                 advance(leg.left - ended)
                 ended = leg.left
@@ -295,24 +296,14 @@ def _attack(
     threat: Threat,
     seed: int,
     slots: int,
-    look: Callable[[Leg], None],
+    look: Callable[[Stage], None],
 ) -> dict[str, Tensor]:
     """Attack some of the images: the distance of each, the statistic of the examples, and what it took."""
     bracket = Bracket(images.index)
-    leg = Leg(
-        model=model,
-        attack=trial.attack,
-        name=trial.name,
-        images=images,
-        bracket=bracket,
-        threat=threat,
-        goal="minimize",
-        seed=seed,
-        entrants=positions,
-        restarts=trial.restarts,
-        slots=slots,
-        guard=detector.passes if trial.adaptive else None,
-    )
+    guard = detector.passes if trial.adaptive else None
+    search = SearchProblem(model, images, bracket, threat, "minimize", seed, guard=guard)
+    stepper = stepper_for(trial.attack, Networks(model.module), images.x.device)
+    leg = Stage(search, Work(trial.name, positions, trial.restarts, slots), stepper)
     leg.run(look)
     found = list(bracket.found())
     examples = bracket.points(found).to(images.x.device) if found else images.x[:0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import run_leg
+from toys import oracle_over, run_leg
 
 from robcert.accel import precision
 from robcert.accel.benchmark import fastest
 from robcert.accel.precision import Lowered, search_network
+from robcert.accel.stepper import Forward, Stepper
 from robcert.attacks.protocol import Problem
 from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
@@ -92,14 +94,14 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 2 * net(x) + 1
 
-    oracle = ModelOracle(net, problem(x, y), 2.0**-20, Other())
-    oracle.ask(torch.tensor([i % 3 == 0 for i in range(12)]))
+    oracle = oracle_over(net, problem(x, y), low=Other())
+    oracle.forward.choose(torch.tensor([i % 3 == 0 for i in range(12)]))
     found = oracle.value_and_grad(margin, x)
-    expected = torch.where(oracle.coarse[:, None], 2 * net(x) + 1, net(x))
+    expected = torch.where(oracle.forward.low[:, None], 2 * net(x) + 1, net(x))
     assert torch.allclose(found.logits, expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(found.doubt, torch.where(oracle.coarse, 0.25, 0.0)), "only the other network may be off"
-    plain = ModelOracle(net, problem(x, y), 2.0**-20).value_and_grad(margin, x)
-    factor = torch.where(oracle.coarse, 2.0, 1.0)[:, None, None, None]
+    assert torch.equal(found.doubt, torch.where(oracle.forward.low, 0.25, 0.0)), "only the other network may be off"
+    plain = oracle_over(net, problem(x, y)).value_and_grad(margin, x)
+    factor = torch.where(oracle.forward.low, 2.0, 1.0)[:, None, None, None]
     assert torch.allclose(found.gradient, factor * plain.gradient, rtol=1e-4, atol=1e-6)
 
 
@@ -113,8 +115,8 @@ def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return -net(x)
 
-    oracle = ModelOracle(net, problem(x, y), 2.0**-20, Liar())
-    oracle.ask(torch.ones(8, dtype=torch.bool))
+    oracle = oracle_over(net, problem(x, y), low=Liar())
+    oracle.forward.choose(torch.ones(8, dtype=torch.bool))
     near = x + 1e-4 * torch.randn_like(x)
     assert bool((margin(oracle.logits(near), y) > 0).all()), "it lies about every image"
     assert bool(oracle.problem.best.isinf().all())
@@ -278,8 +280,8 @@ class Fooled(nn.Module):
 def test_a_minimisation_confirms_the_closest_point_every_fiftieth_time(goal: Goal, confirmations: int) -> None:
     """Each of sixty points is closer than the one before, and fools both networks."""
     start = replace(problem(torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64)), goal=goal)
-    oracle = ModelOracle(Fooled(), start, 2.0**-20, Fooled())  # type: ignore[arg-type]
-    oracle.ask(torch.ones(8, dtype=torch.bool))
+    oracle = oracle_over(Fooled(), start, low=Fooled())
+    oracle.forward.choose(torch.ones(8, dtype=torch.bool))
     for size in range(60, 0, -1):
         oracle.logits(torch.full((8, 4), size / 100))
     assert oracle.confirmed == 8 * confirmations
@@ -287,7 +289,7 @@ def test_a_minimisation_confirms_the_closest_point_every_fiftieth_time(goal: Goa
     assert oracle.found_at.tolist() == [seen] * 8
     assert torch.allclose(oracle.problem.best, torch.tensor(2 * (61 - seen) / 100)), "the fiftieth counts for both"
     assert bool(oracle.hint_distance.isfinite().all()) is (goal == "minimize")
-    oracle.ask(torch.zeros(8, dtype=torch.bool))
+    oracle.forward.choose(torch.zeros(8, dtype=torch.bool))
     oracle.logits(torch.full((8, 4), 5e-3))
     assert torch.allclose(oracle.problem.best, torch.tensor(0.01)), "a fine step counts whenever it comes"
     oracle.forget(torch.arange(8), torch.full((8,), float("inf")))
@@ -315,8 +317,8 @@ def test_what_recorded_steps_find_waits_for_one_confirmation(goal: Goal) -> None
     exact = Beyond()
     start = replace(problem(torch.zeros(4, 4), torch.zeros(4).long()), goal=goal)
     start.best[3] = 0.55
-    oracle = ModelOracle(exact, start, 2.0**-20, Surer())  # type: ignore[arg-type]
-    oracle.ask_all(True)
+    oracle = oracle_over(exact, start, low=Surer())
+    oracle.forward.choose_all(True)
     direction = torch.full((4, 4), 0.5)
     for sizes in ([0.9, 0.9, 0.15, 0.9], [0.6, 0.4, 0.15, 0.6], [0.7, 0.8, 0.15, 0.7]):
         oracle.logits(direction * torch.tensor(sizes)[:, None])
@@ -328,7 +330,7 @@ def test_what_recorded_steps_find_waits_for_one_confirmation(goal: Goal) -> None
     assert oracle.found_at.tolist() == [2, 0, 0, 0]
     assert torch.allclose(oracle.nearest[0], direction[0] * 0.6)
     assert bool(oracle.hint_distance.isinf().all()), "a lie is forgotten"
-    oracle.ask_all(False)
+    oracle.forward.choose_all(False)
     oracle.logits(direction * 0.52)
     assert start.best.tolist() == pytest.approx([0.52] * 4), "a fine step counts at once"
 
@@ -340,8 +342,8 @@ def test_of_the_points_that_wait_the_closest_is_confirmed_and_a_lie_forgotten() 
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([0.5 - x.norm(dim=1), x.norm(dim=1) - 0.5], dim=1)
 
-    oracle = ModelOracle(Beyond(), problem(torch.zeros(2, 4), torch.zeros(2).long()), 2.0**-20, Fooled())  # type: ignore[arg-type]
-    oracle.ask(torch.ones(2, dtype=torch.bool))
+    oracle = oracle_over(Beyond(), problem(torch.zeros(2, 4), torch.zeros(2).long()), low=Fooled())
+    oracle.forward.choose(torch.ones(2, dtype=torch.bool))
     direction = torch.full((2, 4), 0.5)
     closest = torch.tensor([0.6, 0.4])
     for step in range(1, 51):
@@ -376,14 +378,19 @@ def test_idle_slots_ask_for_no_network_of_their_own(monkeypatch: pytest.MonkeyPa
     """36 images in 40 slots: the float32 network is asked only by images in the last twentieth of their iterations."""
     model, data = load_model("digits-plain"), load_dataset("digits", n=36)
     asked: list[tuple[bool, bool, bool]] = []
-    ask = ModelOracle.ask
+    choose, step, problems = Forward.choose, Stepper.__call__, list[Problem]()
 
-    def seen(self: ModelOracle, coarse: Tensor) -> None:
-        idle = self.problem.best < 0
-        asked.append((bool(idle.any()), bool(coarse.any()), bool((~coarse & idle).any())))
-        ask(self, coarse)
+    def stepped(self: Stepper, oracle: ModelOracle, state: Any) -> Any:
+        problems.append(oracle.problem)
+        return step(self, oracle, state)
 
-    monkeypatch.setattr(ModelOracle, "ask", seen)
+    def seen(self: Forward, low: Tensor) -> None:
+        idle = problems[-1].best < 0
+        asked.append((bool(idle.any()), bool(low.any()), bool((~low & idle).any())))
+        choose(self, low)
+
+    monkeypatch.setattr(Stepper, "__call__", stepped)
+    monkeypatch.setattr(Forward, "choose", seen)
     low = Lowered(model.module, data.x)
     run_leg(model, data.x, data.y, Threat("linf", (0.04,)), "pgd", iterations=100, search=low, slots=40)
     mixed = [fine for idle, coarse, fine in asked if idle and coarse]

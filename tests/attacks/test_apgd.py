@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import WIDE
+from toys import WIDE, oracle_over
 
 from robcert.attacks.apgd import APGD
 from robcert.attacks.protocol import Problem
 from robcert.attacks.targeted import TargetedAPGD
 from robcert.criteria.misclassified import margin
-from robcert.search.oracle import ModelOracle
 from robcert.types import Threat, ThreatNorm
 
 
@@ -47,7 +46,7 @@ def test_the_best_margin_is_the_best_of_the_margins(attack: type[APGD], restart:
     net, x, y = network()
     problem = problem_over(x, y, restart, norm)
     climb = attack(iterations=20, objective="alternate")
-    oracle, state = ModelOracle(net, problem, 2.0**-20), climb.init(problem)
+    oracle, state = oracle_over(net, problem, 2.0**-20), climb.init(problem)
     for _ in range(20):
         state = climb.step(oracle, problem, state)
     assert bool((state.value < 0).all()), "the ball is too small to fool anything"
@@ -66,7 +65,7 @@ def test_alternate_is_margin_where_the_objective_does_not_change() -> None:
     ends: list[Tensor] = []
     for objective in ("alternate", "margin"):
         climb = APGD(iterations=20, objective=objective)
-        oracle, state = ModelOracle(net, problem, 2.0**-20), climb.init(problem)
+        oracle, state = oracle_over(net, problem, 2.0**-20), climb.init(problem)
         for _ in range(20):
             state = climb.step(oracle, problem, state)
         ends.append(state.delta)

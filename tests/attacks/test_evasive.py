@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import random_linear, run_leg, toy
+from toys import oracle_over, random_linear, run_leg, stage_over, toy
 
 from robcert.attacks import attacks
 from robcert.attacks.evasive_cw import answer_loss
@@ -15,8 +15,7 @@ from robcert.data import load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model
 from robcert.runs.plan import LegPlan, build
-from robcert.search.oracle import Guard, ModelOracle
-from robcert.search.stage import Leg
+from robcert.search.oracle import Guard
 from robcert.search.verifier import Verifier
 from robcert.sensitivity.detection import Detector
 from robcert.types import Batch, LoadedModel, Threat
@@ -26,11 +25,10 @@ def guarded(
     model: LoadedModel, x: Tensor, y: Tensor, threat: Threat, name: str, guard: Guard | None, iterations: int
 ) -> Bracket:
     images = Batch(x, y, torch.arange(len(y)))
-    bracket = Bracket(torch.arange(len(x)))
     attack = attacks.get(name)(iterations=iterations)
-    every = list(range(len(y)))
-    Leg(model, attack, name, images, bracket, threat, "minimize", 0, every, 1, 128, guard=guard).run()
-    return bracket
+    stage = stage_over(model, attack, name, images, threat, "minimize", guard=guard)
+    stage.run()
+    return stage.bracket
 
 
 def problem(x: Tensor, y: Tensor) -> Problem:
@@ -43,7 +41,7 @@ def test_hvp_is_the_gradient_of_the_squared_gradient_norm() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 4)).double()
     x, y = torch.rand(5, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
-    oracle = ModelOracle(net, problem(x, y), 0.0)
+    oracle = oracle_over(net, problem(x, y), 0.0)
     found = oracle.hvp(answer_loss, x, lambda gradient: 2 * gradient)
     for k in range(5):
 
@@ -59,7 +57,7 @@ def test_hvp_is_the_gradient_of_the_squared_gradient_norm() -> None:
 
 def test_hvp_of_a_linear_objective_is_zero() -> None:
     net, x, y = random_linear(8, 3, 0, n=4)
-    oracle = ModelOracle(net.requires_grad_(False), problem(x, y), 0.0)
+    oracle = oracle_over(net.requires_grad_(False), problem(x, y), 0.0)
     found = oracle.hvp(lambda logits, y: logits[:, 0], x, lambda gradient: gradient)
     assert torch.equal(found.product, torch.zeros_like(x))
     torch.testing.assert_close(found.gradient, net.weight[0].expand(4, 8))

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from toys import run_leg
 
 import robcert
 from robcert.attacks import attacks
@@ -17,8 +18,7 @@ from robcert.certificates.gap import radii
 from robcert.data import load_dataset
 from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module, load_model
-from robcert.search.stage import Leg
-from robcert.types import BOUND_NORMS, Batch, BoundNorm, Dataset, LoadedModel, Threat
+from robcert.types import BOUND_NORMS, BoundNorm, Dataset, LoadedModel, Threat
 
 
 def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm = "l2") -> Certificates:
@@ -27,21 +27,7 @@ def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm = "l2") ->
 
 def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, eps: float, name: str, iterations: int) -> Tensor:
     """Distances that an attack reaches with the goal "minimize"."""
-    bracket = Bracket(torch.arange(len(y)))
-    Leg(
-        model,
-        attacks.get(name)(iterations=iterations),  # type: ignore[call-arg]
-        name,
-        Batch(x, y, torch.arange(len(y))),
-        bracket,
-        Threat(norm, (eps,), model.box),
-        "minimize",
-        0,
-        list(range(len(y))),
-        1,
-        64,
-    ).run()
-    return bracket.distance
+    return run_leg(model, x, y, Threat(norm, (eps,), model.box), name, "minimize", iterations, slots=64)[0].distance
 
 
 @pytest.mark.parametrize("norm", BOUND_NORMS)

@@ -17,7 +17,7 @@ from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
 from robcert.runs.summary import as_list
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 
@@ -81,7 +81,7 @@ class _Dies(Silent):
     def stage(self, eps: float, work: int) -> None:
         self.staged += 1
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Stage) -> None:
         if self.staged >= 2:
             self.left -= 1
             if self.left < 0:

@@ -23,7 +23,7 @@ from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Silent
 from robcert.runs.spec import digest, make_spec, run_name
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.types import Dataset, LoadedModel, Threat
 
 PLAN = "pgd:10,cw:20"
@@ -57,7 +57,7 @@ class Stops(Silent):
     def __init__(self, at: int, error: BaseException) -> None:
         self.left, self.error = at, error
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Stage) -> None:
         self.left -= 1
         if self.left == 0:
             raise self.error
@@ -82,7 +82,7 @@ def test_the_same_command_again_runs_nothing(
     model: LoadedModel, data: Dataset, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attack(model, data, tmp_path / "r")
-    monkeypatch.setattr(Leg, "run", lambda *_: pytest.fail("it attacked again"))
+    monkeypatch.setattr(Stage, "run", lambda *_: pytest.fail("it attacked again"))
     assert verdicts(attack(model, data, tmp_path / "r")) == whole
     names = {path.name for path in (tmp_path / "r").iterdir()}
     assert not [name for name in names if name.startswith("state-") or name.endswith(".tmp")]
@@ -188,7 +188,7 @@ def test_ctrl_c_saves_and_continues(model: LoadedModel, data: Dataset, tmp_path:
     class Presses(Silent):
         looks = 0
 
-        def look(self, leg: Leg) -> None:
+        def look(self, leg: Stage) -> None:
             self.looks += 1
             if self.looks == 7:
                 import signal

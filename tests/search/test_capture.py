@@ -10,16 +10,16 @@ import pytest
 import torch
 from tape import Tape
 from torch import Tensor, nn
-from toys import REGISTERED, known
+from toys import REGISTERED, known, stage_over
 
 from robcert.accel.capture import Launched
+from robcert.accel.stepper import Networks, Stepper, write
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Refining
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.search.snapshot import Snapshot
-from robcert.search.stage import Leg
-from robcert.search.steps import Steps, write
+from robcert.search.stage import Stage
 from robcert.types import Batch, Goal, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
@@ -42,15 +42,13 @@ def build(name: str, iterations: int = 20, **options: Any) -> Any:
 
 def leg_over(
     model: LoadedModel, images: Batch, name: str, norm: ThreatNorm, goal: Goal, recorder: Any = None, **more: Any
-) -> Leg:
-    given: dict[str, Any] = {"attack": build(name), "restarts": 2, "slots": 8, "bracket": Bracket(images.index)}
-    return Leg(
-        model=model, name=name, images=images, threat=Threat(norm, (EPS[norm],)), goal=goal, seed=0,
-        entrants=list(range(len(images.x))), recorder=recorder, **(given | more),
-    )  # fmt: skip
+) -> Stage:
+    given: dict[str, Any] = {"attack": build(name), "restarts": 2, "slots": 8}
+    threat = Threat(norm, (EPS[norm],))
+    return stage_over(model, name=name, images=images, threat=threat, goal=goal, recorder=recorder, **(given | more))
 
 
-def same(one: Leg, other: Leg) -> None:
+def same(one: Stage, other: Stage) -> None:
     assert known(one.bracket) == known(other.bracket)
     assert (one.spent.forwards, one.spent.backwards) == (other.spent.forwards, other.spent.backwards)
     for name in ("entered", "left", "work", "zero_gradient", "non_finite", "unconfirmed", "broke"):
@@ -69,7 +67,7 @@ def test_a_recorded_leg_is_the_leg(plain: LoadedModel, digits: Batch, name: str,
     recorded = leg_over(plain, few, name, norm, goal, tape, **more)
     eager.run()
     recorded.run()
-    assert recorded.steps.refused is None
+    assert recorded.stepper.refused is None
     assert (tape.recorded, tape.replayed > 0) == (1, True), "it was not eager itself"
     same(eager, recorded)
 
@@ -83,7 +81,7 @@ def test_refill_shrink_and_resume(plain: LoadedModel, digits: Batch, name: str, 
     kept: list[tuple[Snapshot, Bracket]] = []
     sizes: set[int] = set()
 
-    def look(leg: Leg) -> None:
+    def look(leg: Stage) -> None:
         sizes.add(leg.slots.count)
         if leg.slots.remaining:
             snapshot = leg.snapshot()
@@ -139,7 +137,7 @@ def test_a_network_that_asks_the_host_runs_as_it_is(
     if isinstance(model.module, Late):
         model.module.calls = 0
     recorded.run()
-    assert "aten._local_scalar_dense" in str(recorded.steps.refused)
+    assert "aten._local_scalar_dense" in str(recorded.stepper.refused)
     assert (tape.recorded, tape.replayed) == (0, 0)
     assert recorded.oracle.on_host
     same(eager, recorded)
@@ -184,12 +182,12 @@ def test_one_network_a_replay(plain: LoadedModel, digits: Batch, name: str, norm
     search: Any = Louder(plain.module)
     tape, launched = Tape(), Launched()
     more: dict[str, Any] = {"attack": build(name, 200, search_steps=1) if name != "ddn" else build(name, 200)}
-    more |= {"restarts": 1, "slots": 32, "search": search}
+    more |= {"restarts": 1, "slots": 32, "low": search}
     legs = [leg_over(plain, digits, name, norm, "decide", recorder, **more) for recorder in (None, tape, launched)]
     for leg in legs:
         leg.run()
     eager, recorded, stepped = legs
-    assert recorded.steps.refused is None
+    assert recorded.stepper.refused is None
     same(stepped, recorded)
     assert recorded.broke == eager.broke
     assert 0 < len(recorded.broke) < len(digits.x), "it means something"
@@ -206,11 +204,11 @@ def test_a_replay_is_fine_if_any_busy_slot_will_be(plain: LoadedModel, digits: B
         ([80, 80, 86, 80, 80, 0, 0, 0], plain.module),
         ([0, 0, 0, 0, 86, 0, 0, 0], plain.module),
     ):
-        more: dict[str, Any] = {"attack": build("pgd", 100), "search": search, "restarts": 1}
+        more: dict[str, Any] = {"attack": build("pgd", 100), "low": search, "restarts": 1}
         leg = leg_over(plain, few, "pgd", "l2", "minimize", Tape(), **more)
         leg._fill()  # pyright: ignore[reportPrivateUsage]
-        leg.steps(leg.oracle, leg.problem, replace(leg.state, iteration=torch.tensor(iterations).float()))
-        assert leg.oracle.asked is asked, iterations
+        leg.stepper(leg.oracle, replace(leg.state, iteration=torch.tensor(iterations).float()))
+        assert leg.oracle.forward.asked is asked, iterations
 
 
 @pytest.mark.parametrize("name", [name for name, kind in attacks.items() if issubclass(kind, Refining)])
@@ -246,12 +244,12 @@ def test_writing_survives_aliases() -> None:
 
 def test_without_a_recorder_nothing_is_added(plain: LoadedModel, digits: Batch) -> None:
     leg = leg_over(plain, digits, "pgd", "l2", "decide")
-    assert leg.steps.recorder is None
+    assert leg.stepper.recorder is None
     state = leg.attack.init(leg.problem)
     by_hand = copy.copy(state)
     oracle = copy.deepcopy(leg.oracle)
     for _ in range(leg.attack.period):
         by_hand = leg.attack.step(oracle, leg.problem, by_hand)
-    through = Steps(leg.attack, False)(leg.oracle, leg.problem, state)
+    through = Stepper(leg.attack, Networks(plain.module))(leg.oracle, state)
     assert all(torch.equal(getattr(by_hand, f.name), getattr(through, f.name)) for f in fields(state))
     assert leg.oracle.on_host

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 from tape import HostRead, Refusing
-from toys import REGISTERED
+from toys import REGISTERED, oracle_over
 
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Problem, Refining
-from robcert.search.oracle import ModelOracle
 from robcert.types import Goal, LoadedModel, Threat, ThreatNorm
 
 GOALS: tuple[Goal, ...] = ("decide", "minimize")
@@ -48,9 +47,9 @@ def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: ThreatN
     for extra in options:
         attack = kind(iterations=20, **extra)
         state = attack.init(problem)
-        oracle = ModelOracle(module, problem, plain.rounding, search, guard=lambda x: x.flatten(1).sum(dim=1) > 0)  # type: ignore[arg-type]
+        oracle = oracle_over(module, problem, plain.rounding, search, guard=lambda x: x.flatten(1).sum(dim=1) > 0)
         with Refusing():
-            oracle.ask_all(coarse)
+            oracle.forward.choose_all(coarse)
             after = attack.step(oracle, problem, state)
             if isinstance(attack, Refining):
                 attack.fine(problem, after, 10)

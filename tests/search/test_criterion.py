@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import random_linear, toy
+from toys import random_linear, stage_over, toy
 
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED, margin, others_max
-from robcert.search.stage import Leg
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Threat
 
@@ -31,12 +30,10 @@ def attacked(name: str, criterion: Criterion) -> tuple[nn.Linear, Bracket, Tenso
     net, x, y = random_linear(16, 5, seed=0)
     x, y = x[y != TARGET], y[y != TARGET]
     options = {"iterations": 40} | ({"objective": "margin"} if name in ("pgd", "ddn") else {})
-    bracket, attack = Bracket(torch.arange(len(y))), attacks.get(name)(**options)
-    Leg(
-        toy(net, (16,), 5), attack, name, Batch(x, y, torch.arange(len(y))), bracket, Threat("l2", (2.0,)), "minimize",
-        0, list(range(len(y))), 1, 64, criterion=criterion,
-    ).run()  # fmt: skip
-    return net, bracket, x, y
+    images, attack, threat = Batch(x, y, torch.arange(len(y))), attacks.get(name)(**options), Threat("l2", (2.0,))
+    stage = stage_over(toy(net, (16,), 5), attack, name, images, threat, "minimize", slots=64, criterion=criterion)
+    stage.run()
+    return net, stage.bracket, x, y
 
 
 @pytest.mark.parametrize("name", ["cw", "fmn", "pgd", "ddn", "boundary"])

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from toys import REGISTERED
 
+from robcert.accel.fusion import Kernels, Unfused, compiler_for, fuse, inductor
+from robcert.accel.stepper import PATIENCE
 from robcert.data import load_dataset
-from robcert.search.fusion import Kernels, Unfused, compiler_for, fuse, inductor
 from robcert.search.snapshot import Snapshot
-from robcert.search.stage import Leg
-from robcert.search.steps import PATIENCE
+from robcert.search.stage import Stage
 from robcert.types import Batch, Goal, LoadedModel, ThreatNorm
 
 
@@ -49,9 +49,9 @@ def fused_leg(
     compiler: Any,
     patience: int = 0,
     **more: Any,
-) -> Leg:
+) -> Stage:
     leg = leg_over(model, images, name, norm, goal, Tape(), compiler=compiler, **more)
-    leg.steps.patience = patience
+    leg.stepper.patience = patience
     return leg
 
 
@@ -69,9 +69,9 @@ def test_a_fused_leg_is_the_leg(
     fused = fused_leg(plain, few, name, norm, goal, compiler, patience, **more)
     eager.run()
     fused.run()
-    assert (fused.steps.refused, fused.steps.unfused) == (None, None)
+    assert (fused.stepper.refused, fused.stepper.unfused) == (None, None)
     ends_before = name == "fgsm" and patience > 0
-    assert (compiler.graphs == 0, fused.steps.fusing is None) == (ends_before, ends_before)
+    assert (compiler.graphs == 0, fused.stepper.fusing is None) == (ends_before, ends_before)
     same(eager, fused)
 
 
@@ -79,7 +79,7 @@ def test_a_fused_leg_is_the_leg(
 def test_with_a_search_network_each_is_fused(plain: LoadedModel, few: Batch, name: str, norm: ThreatNorm) -> None:
     search: Any = Louder(plain.module)
     more: dict[str, Any] = {"attack": build(name, 200, search_steps=1) if name != "ddn" else build(name, 200)}
-    more |= {"restarts": 1, "slots": 32, "search": search}
+    more |= {"restarts": 1, "slots": 32, "low": search}
     compiler = AsTraced()
     recorded = leg_over(plain, few, name, norm, "decide", Tape(), **more)
     fused = fused_leg(plain, few, name, norm, "decide", compiler, **more)
@@ -97,10 +97,10 @@ def test_patience_counts_steps_of_one_size(plain: LoadedModel, few: Batch) -> No
     graphs: list[int] = []
     leg.run(lambda _: graphs.append(compiler.graphs))
     assert graphs == [0] * 3 + [1] * 17
-    assert leg.steps.taken == [200, 0]
+    assert leg.stepper.taken == [200, 0]
     leg.resize(16)
-    leg.steps(leg.oracle, leg.problem, leg.state)
-    assert leg.steps.taken == [10, 0]
+    leg.stepper(leg.oracle, leg.state)
+    assert leg.stepper.taken == [10, 0]
 
 
 @pytest.mark.parametrize("at", [1, 4])
@@ -115,7 +115,7 @@ def test_a_resumed_leg_is_fused_where_the_other_was(plain: LoadedModel, few: Bat
     more: dict[str, Any] = {"attack": build("ddn", 100), "restarts": 1, "slots": 16}
     kept: list[Snapshot] = []
 
-    def look(leg: Leg) -> None:
+    def look(leg: Stage) -> None:
         snapshot = leg.snapshot()
         kept.append(Snapshot({name: t.clone() for name, t in snapshot.tensors.items()}, copy.deepcopy(snapshot.meta)))
 
@@ -142,22 +142,15 @@ def test_kernels_that_are_no_faster_are_given_up(
     tape, compiler, kept = Tape(pace), AsTraced(), list[Snapshot]()
     eager = leg_over(plain, few, "ddn", "l2", "minimize", **more)
     leg = leg_over(plain, few, "ddn", "l2", "minimize", tape, compiler=compiler, **more)
-    leg.steps.patience = 30
+    leg.stepper.patience = 30
     eager.run()
     leg.run(lambda leg: kept.append(leg.snapshot()))
     assert (compiler.graphs, list(tape.took)) == (1, [])
-    assert leg.steps.unfused == (None if fused else "10 steps take 2000.0 ms fused, 1000.0 as they are")
+    assert leg.stepper.unfused == (None if fused else "10 steps take 2000.0 ms fused, 1000.0 as they are")
     same(eager, leg)
     resumed = leg_over(plain, few, "ddn", "l2", "minimize", Tape(), compiler=AsTraced(), snapshot=kept[6], **more)
-    assert (resumed.steps.compiler is None) is not fused
-    assert resumed.steps.unfused == leg.steps.unfused
-
-
-def test_a_snapshot_without_a_count_begins_at_nought(plain: LoadedModel, few: Batch) -> None:
-    leg = leg_over(plain, few, "cw", "l2", "minimize", Tape())
-    snapshot = leg.snapshot()
-    del snapshot.meta["taken"]
-    assert leg_over(plain, few, "cw", "l2", "minimize", Tape(), snapshot=snapshot).steps.taken == [0, 0]
+    assert (resumed.stepper.compiler is None) is not fused
+    assert resumed.stepper.unfused == leg.stepper.unfused
 
 
 class Noisy(nn.Module):
@@ -195,8 +188,8 @@ def test_what_cannot_be_compiled_goes_on_as_it_was(plain: LoadedModel, few: Batc
     tried = fused_leg(plain, few, "ddn", "l2", "minimize", compiler, 6, **more)
     eager.run()
     tried.run()
-    assert tried.steps.unfused == reason
-    assert (tried.steps.refused, tried.steps.fusing) == (None, None)
+    assert tried.stepper.unfused == reason
+    assert (tried.stepper.refused, tried.stepper.fusing) == (None, None)
     same(eager, tried)
 
 
@@ -214,8 +207,8 @@ def test_kernels_that_ask_the_host_are_given_up(plain: LoadedModel, few: Batch) 
     tried = fused_leg(plain, few, "ddn", "l2", "minimize", asking, 6, **more)
     eager.run()
     tried.run()
-    assert "aten._local_scalar_dense" in str(tried.steps.unfused)
-    assert tried.steps.refused is None
+    assert "aten._local_scalar_dense" in str(tried.stepper.unfused)
+    assert tried.stepper.refused is None
     same(eager, tried)
 
 
@@ -224,7 +217,7 @@ def test_random_networks_are_not_fused(plain: LoadedModel, few: Batch) -> None:
     leg = leg_over(replace(plain, module=Noisy(plain.module)), few, "pgd", "l2", "minimize", Tape())
     leg.advance()
     with pytest.raises(Unfused, match="draws random numbers"):
-        fuse(leg.attack, leg.oracle, leg.problem, leg.state, AsTraced())
+        fuse(leg.attack, leg.oracle, leg.state, AsTraced())
 
 
 def test_fusing_changes_nothing(plain: LoadedModel, few: Batch) -> None:
@@ -232,7 +225,7 @@ def test_fusing_changes_nothing(plain: LoadedModel, few: Batch) -> None:
     leg.advance()
     before = {name: tensor.clone() for name, tensor in leg.snapshot().tensors.items()}
     counts = leg.oracle.forwards, leg.oracle.backwards
-    fused = fuse(leg.attack, leg.oracle, leg.problem, leg.state, AsTraced())
+    fused = fuse(leg.attack, leg.oracle, leg.state, AsTraced())
     assert all(torch.equal(tensor, before[name]) for name, tensor in leg.snapshot().tensors.items())
     assert (leg.oracle.forwards, leg.oracle.backwards) == counts
     assert (fused.forwards, fused.backwards) == (1, 1)
@@ -248,10 +241,10 @@ def test_inductor_finds_what_the_steps_find(plain: LoadedModel, few: Batch) -> N
     fused = fused_leg(plain, few, "cw", "l2", "minimize", inductor, 30, **more)
     eager.run()
     fused.run()
-    if "CppCompileError" in str(fused.steps.unfused) or "InvalidCxxCompiler" in str(fused.steps.unfused):
+    if "CppCompileError" in str(fused.stepper.unfused) or "InvalidCxxCompiler" in str(fused.stepper.unfused):
         pytest.skip("TorchInductor needs a C++ compiler and Python's headers for a CPU")
-    assert fused.steps.unfused is None
-    assert fused.steps.fusing is not None
+    assert fused.stepper.unfused is None
+    assert fused.stepper.fusing is not None
     assert eager.bracket.distance.isfinite().any()
     assert torch.equal(fused.bracket.distance.isfinite(), eager.bracket.distance.isfinite())
     far = [leg.bracket.distance[eager.bracket.distance.isfinite()].mean() for leg in (eager, fused)]

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 import torch
 from test_capture import EPS, GOALS, build, same
-from toys import REGISTERED, known
+from toys import REGISTERED, known, stage_over
 
 from robcert.accel.capture import Launched
 from robcert.accel.precision import search_network
-from robcert.bracket import Bracket
 from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
 from robcert.math.norms import distance
 from robcert.network import load_model
 from robcert.search.snapshot import Snapshot
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.types import Batch, Goal, LoadedModel, Threat, ThreatNorm
 
 if not torch.cuda.is_available():
@@ -47,17 +46,14 @@ def images() -> Batch:
     return Batch(data.x.cuda(), data.y.cuda(), data.index.cuda())
 
 
-def leg_over(model: LoadedModel, images: Batch, name: str, norm: ThreatNorm, goal: Goal, **more: Any) -> Leg:
+def leg_over(model: LoadedModel, images: Batch, name: str, norm: ThreatNorm, goal: Goal, **more: Any) -> Stage:
     patience = more.pop("patience", None)
-    given: dict[str, Any] = {"attack": build(name, 30), "restarts": 1, "slots": 16, "bracket": Bracket(images.index)}
-    leg = Leg(
-        model=model, name=name, images=images, threat=Threat(norm, (EPS[norm],)), goal=goal, seed=0,
-        entrants=list(range(len(images.x))), **(given | more),
-    )  # fmt: skip
+    given: dict[str, Any] = {"attack": build(name, 30), "restarts": 1, "slots": 16}
+    leg = stage_over(model, name=name, images=images, threat=Threat(norm, (EPS[norm],)), goal=goal, **(given | more))
     if patience is None:
-        leg.steps.compiler = None
+        leg.stepper.compiler = None
     else:
-        leg.steps.patience = patience
+        leg.stepper.patience = patience
     return leg
 
 
@@ -70,7 +66,7 @@ def test_a_graph_finds_what_launched_steps_find(
     captured = leg_over(there, images, name, norm, goal)
     launched.run()
     captured.run()
-    assert captured.steps.refused is None
+    assert captured.stepper.refused is None
     same(launched, captured)
 
 
@@ -81,8 +77,8 @@ def test_fused_kernels_find_what_the_steps_find(there: LoadedModel, images: Batc
     fused = leg_over(there, images, name, norm, "minimize", patience=30, **more)
     captured.run()
     fused.run()
-    assert (fused.steps.refused, fused.steps.unfused) == (None, None)
-    assert fused.steps.fusing is not None
+    assert (fused.stepper.refused, fused.stepper.unfused) == (None, None)
+    assert fused.stepper.fusing is not None
     found = captured.bracket.distance.isfinite()
     assert torch.equal(found, fused.bracket.distance.isfinite())
     far = [leg.bracket.distance[found].mean() for leg in (captured, fused)]
@@ -92,9 +88,9 @@ def test_fused_kernels_find_what_the_steps_find(there: LoadedModel, images: Batc
 @pytest.mark.parametrize("search", [False, True], ids=["float32", "bfloat16"])
 def test_what_a_gpu_finds_a_cpu_confirms(there: LoadedModel, images: Batch, search: bool) -> None:
     low = search_network(there.module, images.x[:16], "bfloat16") if search else None
-    leg = leg_over(there, images, "cw", "l2", "minimize", search=low, patience=30)
+    leg = leg_over(there, images, "cw", "l2", "minimize", low=low, patience=30)
     leg.run()
-    assert leg.steps.refused is None
+    assert leg.stepper.refused is None
     home = load_model("digits-plain")
     for position, example in leg.bracket.found().items():
         x, clean, y = example.point[None], images.x[position].cpu()[None], images.y[position].cpu()[None]

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from toys import stage_over
 
 from robcert.attacks import attacks
-from robcert.bracket import Bracket
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.data import load_dataset
 from robcert.math.norms import dual, vector_norm
 from robcert.search import finalisation
 from robcert.search.near_miss_pgd import draw_inside
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
 
@@ -50,14 +50,10 @@ def images() -> Batch:
     return Batch(data.x, data.y, data.index)
 
 
-def run(model: LoadedModel, images: Batch, name: str, **options: Any) -> tuple[set[int], Leg]:
-    bracket = Bracket(images.index)
-    threat = Threat("l2", (0.4,))
-    one = Leg(
-        model, attacks.get(name)(**options), name, images, bracket, threat, "decide", 0, list(range(60)), 1, 64
-    )  # fmt: skip
+def run(model: LoadedModel, images: Batch, name: str, **options: Any) -> tuple[set[int], Stage]:
+    one = stage_over(model, attacks.get(name)(**options), name, images, Threat("l2", (0.4,)), "decide", slots=64)
     one.run()
-    return {k for k, distance in enumerate(bracket.distance.tolist()) if distance <= 0.4}, one
+    return {k for k, distance in enumerate(one.bracket.distance.tolist()) if distance <= 0.4}, one
 
 
 def test_a_short_search_breaks_more_and_pays_for_it(

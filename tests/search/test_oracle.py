@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+import toys
 from torch import nn
 from torch.func import jacrev, vmap
 
 from robcert.attacks.protocol import Problem
-from robcert.search.expectation import Averaged, draws_of
+from robcert.search.expectation import Averaged
 from robcert.search.oracle import ModelOracle
 from robcert.types import Threat
 
@@ -25,7 +26,7 @@ def oracle_over(module: nn.Module, x: torch.Tensor) -> ModelOracle:
         goal="minimize",
         seed=0,
     )
-    return ModelOracle(module, problem, 2.0**-20, draws=draws_of(module))
+    return toys.oracle_over(module, problem)
 
 
 def network() -> nn.Sequential:

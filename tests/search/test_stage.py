@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import REGISTERED, broken, known, run_leg, toy
+from toys import REGISTERED, broken, known, run_leg, stage_over, toy
 
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
@@ -18,7 +18,7 @@ from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.network.batching import logits_of
 from robcert.search.snapshot import Snapshot
-from robcert.search.stage import Leg
+from robcert.search.stage import Stage
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[ThreatNorm, float] = {"l2": 0.5, "linf": 0.08, "l1": 2.0}
@@ -117,21 +117,21 @@ def test_a_snapshot_at_any_look_continues_to_the_same_end(
     norm: ThreatNorm = "l2" if "l2" in kind.norms else min(kind.norms)
     arguments: dict[str, Any] = {
         "model": plain, "attack": attack, "name": name, "images": images, "threat": Threat(norm, (EPS[norm],)),
-        "goal": goal, "seed": 0, "entrants": list(range(20)), "restarts": 2, "slots": 8,
+        "goal": goal, "restarts": 2, "slots": 8,
     }  # fmt: skip
     kept: list[tuple[Snapshot, Bracket]] = []
 
-    def look(leg: Leg) -> None:
+    def look(leg: Stage) -> None:
         if leg.slots.remaining:
             snapshot = leg.snapshot()
             tensors = {key: tensor.clone() for key, tensor in snapshot.tensors.items()}
             kept.append((Snapshot(tensors, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.bracket)))
 
-    whole = Leg(bracket=Bracket(images.index), **arguments)
+    whole = stage_over(**arguments)
     whole.run(look)
     assert len(kept) > (1 if name == "fgsm" else 5)
     for snapshot, bracket in kept[:: max(1, len(kept) // 8)]:
-        resumed = Leg(bracket=bracket, snapshot=snapshot, **arguments)
+        resumed = stage_over(bracket=bracket, snapshot=snapshot, **arguments)
         resumed.run()
         assert known(whole.bracket) == known(resumed.bracket)
         assert resumed.spent.forwards == whole.spent.forwards
@@ -149,17 +149,17 @@ def test_a_snapshot_of_an_older_version_goes_on(plain: LoadedModel, digits: Batc
     }  # fmt: skip
     kept: list[tuple[Snapshot, Bracket]] = []
 
-    def look(leg: Leg) -> None:
+    def look(leg: Stage) -> None:
         if not kept and leg.left == 0:
             snapshot = leg.snapshot()
             older = {key: tensor.clone() for key, tensor in snapshot.tensors.items() if ".hint" not in key}
             assert len(older) == len(snapshot.tensors) - 3
             kept.append((Snapshot(older, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.bracket)))
 
-    whole = Leg(bracket=Bracket(images.index), **arguments)
+    whole = stage_over(**arguments)
     whole.run(look)
     (snapshot, bracket), *_ = kept
-    resumed = Leg(bracket=bracket, snapshot=snapshot, **arguments)
+    resumed = stage_over(bracket=bracket, snapshot=snapshot, **arguments)
     resumed.run()
     assert known(whole.bracket) == known(resumed.bracket)
 

@@ -7,20 +7,20 @@ fused with each other and with the layers of the network.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from robcert.attacks.protocol import Attack, Problem
-from robcert.search.oracle import ModelOracle
-from robcert.search.rows import FIXED, rows_of
+from robcert.attacks.protocol import Attack
+
+if TYPE_CHECKING:
+    from robcert.accel.stepper import SteppedOracle
 
 Kernels = Callable[..., Sequence[Tensor]]
 """A function of tensors that writes none of them."""
@@ -67,7 +67,7 @@ class Fused:
 
     Attributes:
         kernels: take the tensors of ``given`` and return the new ones of ``changed``.
-        given, changed: names as of `rows_of`.
+        given, changed: names as of `robcert.accel.stepper.SteppedOracle.rows`.
         forwards, backwards: what a step costs in calls of the model.
     """
 
@@ -78,9 +78,9 @@ class Fused:
     backwards: int
 
     @torch.no_grad()
-    def __call__(self, oracle: ModelOracle, problem: Problem, state: Any, steps: int) -> None:
-        """Take so many steps and write what they lead to into the oracle, the problem and the state."""
-        buffers = _rows(oracle, problem, state)
+    def __call__(self, oracle: SteppedOracle, state: Any, steps: int) -> None:
+        """Take so many steps and write what they lead to into the oracle, its problem and the state."""
+        buffers = oracle.rows(state)
         now = dict(buffers)
         for _ in range(steps):
             now.update(zip(self.changed, self.kernels(*(now[name] for name in self.given)), strict=True))
@@ -88,11 +88,11 @@ class Fused:
             buffers[name].copy_(now[name])
         oracle.forwards += steps * self.forwards
         oracle.backwards += steps * self.backwards
-        if oracle.deferring:
+        if oracle.forward.deferred:
             oracle.confirm()
 
 
-def fuse(attack: Attack, oracle: ModelOracle, problem: Problem, state: Any, compiler: Compiler) -> Fused:
+def fuse(attack: Attack, oracle: SteppedOracle, state: Any, compiler: Compiler) -> Fused:
     """Compile the step that ``attack`` takes with this oracle and as many slots.
 
     What is compiled takes one step beside the step itself, from the state that is given, before it is returned.
@@ -102,20 +102,16 @@ def fuse(attack: Attack, oracle: ModelOracle, problem: Problem, state: Any, comp
         Unfused: the network draws random numbers, which a compiler draws differently, or the two steps differ.
         Exception: of any kind, where a network cannot be traced or the compiler fails.
     """
-    rows = _rows(oracle, problem, state)
+    rows = oracle.rows(state)
     changed: list[str] = []
-    seen = copy.copy(oracle)
+    cost = [0, 0]
 
     def step(*given: Tensor) -> list[Tensor]:
-        own = {name: tensor if name in FIXED else tensor.clone() for name, tensor in zip(rows, given, strict=True)}
-        mine = replace(problem, **_named(own, "problem"))
-        seen.forwards, seen.backwards, seen.problem = 0, 0, mine
-        for name, tensor in _named(own, "oracle").items():
-            setattr(seen, name, tensor)
-        after = _rows(seen, mine, attack.step(seen, mine, type(state)(**_named(own, "state"))))
-        changed[:] = [
-            name for name in rows if name not in FIXED and (after[name] is not own[name] or after[name]._version > 0)
-        ]
+        own = {name: tensor.clone() for name, tensor in zip(rows, given, strict=True)}
+        traced, begin = oracle.over(own, state)
+        after = traced.rows(attack.step(traced, traced.problem, begin))
+        cost[:] = traced.forwards, traced.backwards
+        changed[:] = [name for name in rows if after[name] is not own[name] or after[name]._version > 0]
         return [after[name] for name in changed]
 
     graph = make_fx(step)(*rows.values())
@@ -128,15 +124,7 @@ def fuse(attack: Attack, oracle: ModelOracle, problem: Problem, state: Any, comp
         apart = [name for name, *pair in zip(changed, graph(*given), kernels(*given), strict=True) if _apart(*pair)]
     if apart:
         raise Unfused(f"the compiled step gives another {apart[0]}")
-    return Fused(kernels, tuple(rows), tuple(changed), seen.forwards, seen.backwards)
-
-
-def _rows(oracle: ModelOracle, problem: Problem, state: Any) -> dict[str, Tensor]:
-    return rows_of(problem, oracle, state) | {"oracle.coarse": oracle.coarse}
-
-
-def _named(rows: dict[str, Tensor], owner: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{owner}."): t for name, t in rows.items() if name.startswith(f"{owner}.")}
+    return Fused(kernels, tuple(rows), tuple(changed), *cost)
 
 
 def _apart(exact: Tensor, other: Tensor) -> bool:
