@@ -54,8 +54,18 @@ def in_a_fresh_process(code: str, absent: set[str], folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("code", ["", "assert _run(['models']) == 0"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "assert _run(['--help']) == 0",
+        "assert _run(['models']) == 0",
+        "assert _run(['gate', '--policy', 'p.toml']) == 2",
+    ],
+)
 def test_what_reads_no_network_needs_no_torch(tmp_path: Path, code: str) -> None:
+    typo = '[gate]\nmodels = ["digits-plain"]\n[[gate.require]]\nattacked_acuracy = 0.5\nnorm = "l2"\neps = 0.5\n'
+    (tmp_path / "p.toml").write_text(typo)
     in_a_fresh_process(code, NO_TORCH, tmp_path)
 
 

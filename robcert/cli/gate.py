@@ -91,16 +91,20 @@ def gate(
 
     `robcert gate --update-baseline`
     """
+    from robcert.cli.parse import choice
+    from robcert.policy.load import DEFAULT, load_policy
+
+    choice("--inconclusive", inconclusive, ["fail", "warn"])
+    if not init:
+        load_policy(policy)  # a typo is said before torch is imported, which takes seconds
+
     from robcert.cli.gate_run import Wanted, entries, start
     from robcert.cli.inputs import Foreign, choose_device
-    from robcert.cli.parse import choice
     from robcert.policy.evaluate import How
     from robcert.policy.evaluate import update_baseline as measure
     from robcert.policy.gate import gate as evaluate
-    from robcert.policy.load import DEFAULT, load_policy
     from robcert.reports.progress import console_reporter
 
-    choice("--inconclusive", inconclusive, ["fail", "warn"])
     wanted = Wanted.parse(output_format, output, save or [])
     named = entries(models or [], Foreign.parse(arch, weights_key, input_shape, classes, mean, std))
     with console_reporter() as reporter:

@@ -10,8 +10,6 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-from scipy.stats import binom
-
 from robcert.math.binomial import lower_bound, upper_bound
 
 
@@ -32,6 +30,8 @@ def least_that_reaches(share: float, n: int, confidence: float | None) -> int:
     With a confidence the count is a binomial sample and the one-sided exact (Clopper-Pearson) lower bound must reach
     the share, :math:`P(\mathrm{Bin}(n, s) \ge c) \le 1 - \gamma`; without, the count is of everything there is.
     """
+    from scipy.stats import binom
+
     if confidence is None:
         return math.ceil(decimal(share) * n)
     alpha = error(confidence)
@@ -51,6 +51,8 @@ def most_that_excludes(share: float, n: int, confidence: float | None) -> int:
 
     The mirror of `least_that_reaches`: :math:`P(\mathrm{Bin}(n, s) \le c) \le 1 - \gamma`.
     """
+    from scipy.stats import binom
+
     if confidence is None:
         return math.ceil(decimal(share) * n) - 1
     alpha = error(confidence)
@@ -80,8 +82,3 @@ def drop_bounds(lost: int, won: int, n: int, confidence: float) -> tuple[float, 
     lower = lower_bound(lost, n, half) - upper_bound(won, n, half)
     upper = upper_bound(lost, n, half) - lower_bound(won, n, half)
     return lower, upper
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """McNemar's exact p-value of "no drop", one-sided: P(Bin(lost + won, 1/2) >= lost) (McNemar 1947)."""
-    return float(binom.sf(lost - 1, lost + won, 0.5))

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from robcert.math.exact import mcnemar
+from robcert.math.binomial import sign_test
 from robcert.policy.kinds import Kind, Measurement, Subject, kinds
 from robcert.policy.reason import reason_of_counts, reason_of_pairs
 from robcert.policy.record import CountsRecord, PairsRecord, RequirementRecord, RunUse, WitnessRecord
@@ -142,7 +142,7 @@ def _pairs(question: Question, model: ModelRecord, best: Mask) -> PairsRecord | 
     lost, won = question.lost(best), question.won(best)
     newly = [image.index for image, is_lost in zip(model.images, question.before & ~best, strict=True) if is_lost]
     return PairsRecord(
-        before=int(question.before.sum()), lost=lost, won=won, mcnemar=mcnemar(lost, won), newly_broken=newly
+        before=int(question.before.sum()), lost=lost, won=won, mcnemar=sign_test(lost, won), newly_broken=newly
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from robcert.errors import UsageError, did_you_mean
 from robcert.policy.lines import Path as Place
 from robcert.policy.lines import lines_of, nearest
-from robcert.policy.schema import ModelEntry, Policy, Requirement
+from robcert.policy.schema import SHALLOW, ModelEntry, Policy, Requirement
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,6 +84,7 @@ def load_policy(path: Path | None = None) -> Source:
             raise UsageError(f"{path} has no [gate] section", _WAY_OUT)
     lines = lines_of(path.read_text(encoding="utf-8"))
     try:
+        Policy.model_validate(table, context=SHALLOW)  # a typo is said at once
         policy = Policy.model_validate(table)
     except ValidationError as error:
         raise _explained(path, error, lines, place, table) from None

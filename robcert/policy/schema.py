@@ -1,20 +1,34 @@
-"""What a policy may say. An unknown key, a wrong type or a number out of range is an error."""
+"""What a policy may say. An unknown key, a wrong type or a number out of range is an error.
+
+Names of attacks and certificates can only be checked with torch, which takes seconds to import: with `SHALLOW` as the
+context of the validation everything else is.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from robcert.attacks import attacks
-from robcert.certificates import certificates
 from robcert.errors import RobcertError, UsageError, did_you_mean
-from robcert.runs.plan import GRADIENT_FREE, LegPlan, build, default_plan, parse_plan
 from robcert.search.plateau import FLAT
 from robcert.types import THREAT_NORMS, ThreatNorm, budget
 
+if TYPE_CHECKING:
+    from robcert.runs.plan import LegPlan
+
+SHALLOW = "shallow"
+"""Context of a validation that leaves out the names of attacks and certificates."""
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
 """Keys that a requirement answered by attacks may have."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -110,7 +124,11 @@ class Requirement(Table):
 
     @field_validator("certify")
     @classmethod
-    def _known_certificate(cls, name: str) -> str:
+    def _known_certificate(cls, name: str, info: ValidationInfo) -> str:
+        if info.context == SHALLOW:
+            return name
+        from robcert.certificates import certificates
+
         if name != "none" and name not in certificates:
             raise ValueError(f"unknown certificate {name!r}\n{did_you_mean(name, [*certificates.names(), 'none'])}")
         if name != "none" and certificates.get(name).probabilistic:
@@ -120,7 +138,7 @@ class Requirement(Table):
         return name
 
     @model_validator(mode="after")
-    def _fits(self) -> Requirement:
+    def _fits(self, info: ValidationInfo) -> Requirement:
         from robcert.policy.kinds import kinds
 
         kind = kinds.get(self.kind)
@@ -132,7 +150,7 @@ class Requirement(Table):
         if not 0 < self.limit <= kind.largest and not (kind.sign == "at most" and self.limit == 0):
             reach = "positive" if math.isinf(kind.largest) else f"above 0 and at most {kind.largest:g}"
             raise ValueError(f"{self.kind} = {self.limit:g}: expected a number {reach}")
-        if "plan" in kind.takes:
+        if "plan" in kind.takes and info.context != SHALLOW:
             try:
                 self.legs()
             except RobcertError as error:
@@ -155,6 +173,7 @@ class Requirement(Table):
             UsageError: it cannot be read, an attack does not support the norm or an option, or an option is of none.
         """
         from robcert.policy.kinds import kinds
+        from robcert.runs.plan import GRADIENT_FREE, build, default_plan, parse_plan
 
         norm = self.norm or "l2"
         text = self.plan or getattr(kinds.get(self.kind), "plan", None)
@@ -225,5 +244,7 @@ def _sweeps(plan: list[LegPlan]) -> bool:
 
 
 def _cost(leg: LegPlan) -> int:
+    from robcert.attacks import attacks
+
     cost = attacks.get(leg.attack).cost
     return leg.iterations * leg.restarts * max(1, cost.forwards + cost.backwards)

@@ -1,6 +1,7 @@
 """Kinds of requirements; one file a kind, each registered by its decorator under the key of the policy.
 
-A kind either measures something at once (`Measured`) or asks a question that attacks answer (`Attacked`).
+A kind either measures something at once (`Measured`) or asks a question that attacks answer (`Attacked`). What a policy
+may say is known without torch: a kind imports what it measures with when it measures.
 """
 
 from __future__ import annotations
@@ -8,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-import torch
-
-from robcert.bracket import Bracket
-from robcert.network.batching import default_slots
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
-from robcert.runs.images import clean_logits, misclassified
-from robcert.runs.proof import prove
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -44,17 +42,26 @@ class Subject:
     @cached_property
     def correct(self) -> Mask:
         """(n,) bool: the clean image is answered rightly; errors as `robcert.runs.images.clean_logits`."""
+        from robcert.network.batching import default_slots
+        from robcert.runs.images import misclassified
+
         return ~misclassified(self.model, self.data, default_slots(self.data.x[0].numel())).numpy()
 
     @cached_property
-    def gaps(self) -> torch.Tensor:
+    def gaps(self) -> Tensor:
         """(n,) float64: the largest logit less the second largest; errors as `correct`."""
+        from robcert.network.batching import default_slots
+        from robcert.runs.images import clean_logits
+
         slots = default_slots(self.data.x[0].numel())
         two = clean_logits(self.model, self.data, slots).double().topk(2, dim=1).values
         return two[:, 0] - two[:, 1]
 
     def certified(self, method: str, norm: ThreatNorm, eps: float) -> tuple[Mask, str]:
         """(n,) bool: the certified radius exceeds eps; and why nothing is certified, or ""."""
+        from robcert.bracket import Bracket
+        from robcert.runs.proof import prove
+
         key = (method, norm, eps)
         if key not in self._certified:
             bracket = Bracket(self.data.index)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Share, judge, overall
-from robcert.runs.early import OUT_OF_TIME, Stopped
-from robcert.runs.plan import build, parse_plan
-from robcert.sensitivity.detection import Caught, Detection, Trial, detect, divide, fix_threshold
+
+if TYPE_CHECKING:
+    from robcert.sensitivity.detection import Caught, Detection
 
 _STATISTIC = "probability"
 
@@ -34,13 +34,16 @@ class DetectionRate:
 
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
+        from robcert.runs.detect import trials_of
+        from robcert.runs.early import OUT_OF_TIME, Stopped
+        from robcert.sensitivity.detection import detect, divide, fix_threshold
+
         seed = subject.data.seed or 0
         calibration, test = divide(subject.data, len(subject.data) // 2, None, seed)
         statistic = requirement.statistic or _STATISTIC
         threshold = fix_threshold(subject.model, calibration, statistic, requirement.false_positive_rate, seed)
         options = cast("dict[str, dict[str, Any]]", requirement.options)
-        legs = parse_plan(requirement.plan or self.plan)
-        trials = [Trial(str(leg), build(leg, "l2", options), leg.restarts) for leg in legs]
+        trials = trials_of(requirement.plan or self.plan, options)
 
         def look(_: int) -> None:
             if subject.late():

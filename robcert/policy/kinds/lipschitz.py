@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from robcert.bounds.lipschitz.graph import lipschitz_bound
 from robcert.errors import EvaluationError
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
@@ -22,6 +21,8 @@ class Lipschitz:
 
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
+        from robcert.bounds.lipschitz.graph import lipschitz_bound
+
         try:
             bound = lipschitz_bound(subject.model, requirement.norm or "l2")
         except EvaluationError as error:
