@@ -48,7 +48,7 @@ def _deployed(examples: Path, model: LoadedModel, device: str) -> DeployedRecord
 
     tensors = load_file(examples)
     labels = tensors["label"]
-    deployed = Deployed.of(model, device)
+    deployed = Deployed(model, device)
     answers = deployed(tensors["adversarial"]).argmax(dim=1) if len(labels) else labels
     held = answers == labels
     return DeployedRecord(

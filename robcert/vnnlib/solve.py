@@ -206,7 +206,7 @@ class _File:
             return _File("none", "robcert", True, torch.no_grad()(lambda x: model.module(x).cpu()))
         from robcert.network.deployed import Deployed
 
-        deployed = Deployed.of(model, outputs=True)
+        deployed = Deployed(model, outputs=True)
         if len(deployed.names) != 1:
             raise EvaluationError(
                 f"{model.name} has the outputs {', '.join(deployed.names)}, and a property speaks of one",

@@ -145,7 +145,7 @@ def test_another_runtime_that_fails_leaves_the_table(tmp_path: Path) -> None:
         "from robcert.network import deployed",
         "from robcert.errors import EvaluationError",
         "def fail(*_): raise EvaluationError('cannot be written as ONNX')",
-        "deployed.Deployed.of = fail",
+        "deployed.Deployed.__init__ = fail",
         CLI.format(arguments=command),
         cwd=tmp_path,
     )

@@ -38,8 +38,7 @@ def check_parity(
         EvaluationError: they differ by more than the tolerance; the first node that does is named.
     """
     x = sample(found.input_shape, box, images)
-    deployed = Runtime(with_outputs(model, [found.logits]), found.name, found.fixed)
-    (expected,) = deployed(as_declared(x, found), [found.logits])
+    (expected,) = Runtime(model, found, [found.logits])(x)
     half = computes_in_half(model)
     tolerance = HALF if half else TOLERANCE
     with torch.no_grad():
@@ -70,11 +69,6 @@ def sample(shape: tuple[int, ...], box: tuple[float, float], images: Tensor | No
     return low + (high - low) * torch.rand(IMAGES, *shape, generator=generator)
 
 
-def as_declared(x: Tensor, found: Signature) -> Tensor:
-    """Images in the order of axes that the file has."""
-    return x.movedim(1, -1) if found.channels_last else x
-
-
 def relative(found: Tensor, expected: Tensor) -> float:
     """The largest |difference| over the largest |entry| of ``expected``; infinite for NaN where none belongs."""
     if found.shape != expected.shape:
@@ -87,29 +81,12 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return worst / max(float(scale), 1e-30) if worst else 0.0
 
 
-def with_outputs(model: Any, names: list[str]) -> Any:
-    """A copy of the model that returns these tensors."""
-    import onnx
-
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    known = {v.name: v for v in (*copied.graph.output, *copied.graph.value_info, *copied.graph.input)}
-    wanted = [known[name] if name in known else onnx.ValueInfoProto(name=name) for name in names]
-    wanted = [
-        onnx.ValueInfoProto(name=v.name) if v.name not in {o.name for o in model.graph.output} else v for v in wanted
-    ]
-    del copied.graph.output[:]
-    copied.graph.output.extend(wanted)
-    return copied
-
-
 def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tensor) -> str:
     """A sentence that names the first node at which the two executions part."""
     names = [name for node in model.graph.node for name in node.output if name in network.slots]
     try:
-        deployed = Runtime(with_outputs(model, names), found.name, found.fixed, optimise=False)
         one = x[: found.fixed or 1]
-        expected = dict(zip(names, deployed(as_declared(one, found), names), strict=True))
+        expected = dict(zip(names, Runtime(model, found, names, optimise=False)(one), strict=True))
         ours = network.everything(one)
     except Exception as error:
         return f"Where they part could not be found: {first_line(error, 200)}"

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robcert.errors import EvaluationError
+from robcert.errors import EvaluationError, first_line
 from robcert.network.onnx_import.parts import every_node
+from robcert.network.onnx_import.signature import Signature
 from robcert.network.onnx_import.table import DOMAINS, version_of
 
 
@@ -20,8 +21,8 @@ class Runtime:
 
     Args:
         model: the ``onnx.ModelProto``, with all data inside.
-        input_name: the input that takes the images.
-        fixed: the number of images that the graph is written for, or None.
+        found: its signature.
+        outputs: the names of the tensors that it answers with.
         device: "cpu", or "cuda" for the CUDA provider where there is one.
         optimise: as a deployed model is run; False keeps every tensor of the graph.
 
@@ -33,7 +34,7 @@ class Runtime:
     """
 
     def __init__(
-        self, model: Any, input_name: str, fixed: int | None, *, device: str = "cpu", optimise: bool = True
+        self, model: Any, found: Signature, outputs: Sequence[str], *, device: str = "cpu", optimise: bool = True
     ) -> None:
         import onnxruntime
 
@@ -43,24 +44,19 @@ class Runtime:
         options.inter_op_num_threads = 1
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        providers = ["CPUExecutionProvider"]
+        providers: list[Any] = ["CPUExecutionProvider"]
         if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             preload = getattr(onnxruntime, "preload_dlls", None)  # the libraries of CUDA that torch brought
             if preload is not None:
                 preload()
             # TF32 multiplies with ten bits: that would be another network.
-            providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))  # pyright: ignore[reportArgumentType]
+            providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
 
         _check_domains(model)
+        model = _with_outputs(model, outputs)
 
         def start(proto: Any) -> Any:
-            # A file may carry options of a session, which the environment can switch on (profiling writes files).
-            kept = list(proto.metadata_props)
-            del proto.metadata_props[:]
-            try:
-                return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
-            finally:
-                proto.metadata_props.extend(kept)
+            return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
 
         try:
             try:
@@ -73,34 +69,49 @@ class Runtime:
         except EvaluationError:
             raise
         except Exception as error:  # onnxruntime has exceptions of its own for every failure
-            raise EvaluationError(f"onnxruntime does not take the model: {_first(error)}") from error
+            raise EvaluationError(f"onnxruntime does not take the model: {first_line(error)}") from error
         self.provider = str(self.session.get_providers()[0])
-        self.input_name = input_name
-        self.fixed = fixed
+        self.found, self.outputs = found, list(outputs)
         kind = self.session.get_inputs()[0].type
         self.dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kind, np.float32)
 
-    def __call__(self, x: Tensor, outputs: Sequence[str]) -> list[Tensor]:
-        """The tensors of these names for images as the graph takes them.
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Return the outputs for images (n, *input_shape), channels first.
 
         Images are given one after the other to a graph for one image; its answers are put together again.
 
         Raises:
             EvaluationError: onnxruntime cannot execute the graph.
         """
-        array = x.detach().cpu().numpy().astype(self.dtype)
-        size = self.fixed or len(array)
+        declared = x.movedim(1, -1) if self.found.channels_last else x
+        array = declared.detach().cpu().numpy().astype(self.dtype)
+        size = self.found.fixed or len(array)
         rest = (-len(array)) % size
         padded = np.concatenate([array, np.repeat(array[-1:], rest, axis=0)]) if rest else array
+        batches = (padded[start : start + size] for start in range(0, len(padded), size))
         try:
-            parts = [
-                self.session.run(list(outputs), {self.input_name: padded[i : i + size]})
-                for i in range(0, len(padded), size)
-            ]
+            parts = [self.session.run(self.outputs, {self.found.name: batch}) for batch in batches]
         except Exception as error:
-            raise EvaluationError(f"onnxruntime cannot execute the model: {_first(error)}") from error
-        columns = [[torch.from_numpy(np.atleast_1d(np.asarray(p[k]))) for p in parts] for k in range(len(outputs))]
-        return [torch.cat(column)[: len(array)] if self.fixed else column[0] for column in columns]
+            raise EvaluationError(f"onnxruntime cannot execute the model: {first_line(error)}") from error
+        columns = [
+            [torch.from_numpy(np.atleast_1d(np.asarray(one))) for one in column] for column in zip(*parts, strict=True)
+        ]
+        return [torch.cat(column)[: len(array)] if self.found.fixed else column[0] for column in columns]
+
+
+def _with_outputs(model: Any, names: Sequence[str]) -> Any:
+    """A copy of the model that returns these tensors, without what the file says of a session.
+
+    It may carry options that the environment can switch on (profiling writes files).
+    """
+    import onnx
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    declared = {value.name: value for value in model.graph.output}
+    del copied.graph.output[:], copied.metadata_props[:]
+    copied.graph.output.extend(declared.get(name, onnx.ValueInfoProto(name=name)) for name in names)
+    return copied
 
 
 _RUNS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -158,8 +169,3 @@ def _older(model: Any, said: str) -> Any | None:
                 )
         opset.version = newest
     return lowered
-
-
-def _first(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

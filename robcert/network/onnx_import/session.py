@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from robcert.errors import EvaluationError
-from robcert.network.onnx_import.parity import Parted, sample, with_outputs
+from robcert.network.onnx_import.parity import Parted, sample
 from robcert.network.onnx_import.read import read_onnx
 from robcert.network.onnx_import.runtime import Runtime
 from robcert.network.onnx_import.signature import signature
@@ -35,12 +35,10 @@ class OnnxRuntime(nn.Module):
     def __init__(self, model: Any, found: Any, refused: str) -> None:
         super().__init__()
         self.input_shape: tuple[int, ...] = found.input_shape
-        self.channels_last: bool = found.channels_last
         self.notices: tuple[str, ...] = found.notices
         self.refused = refused
         self.digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-        self._runtime = Runtime(with_outputs(model, [found.logits]), found.name, found.fixed)
-        self._logits: str = found.logits
+        self._runtime = Runtime(model, found, [found.logits])
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,8 +51,7 @@ class OnnxRuntime(nn.Module):
             raise EvaluationError(self.refused)
         if x.requires_grad:
             raise NotImplementedError(f"onnxruntime gives answers alone ({self.refused})")
-        given = x.movedim(1, -1) if self.channels_last else x
-        return self._runtime(given, [self._logits])[0].to(x.device, torch.float32)
+        return self._runtime(x)[0].to(x.device, torch.float32)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxRuntime:
         """The network itself: it has no state that a copy could change, and a session cannot be copied."""
