@@ -1,10 +1,29 @@
-"""Names under which files are written before they are renamed into place."""
+"""Writing files so that a reader, or a crash, never meets half of one, and no link leads elsewhere what is written."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from robcert.errors import UsageError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary name beside ``path``, flush it to the disk, then rename it."""
+    temporary = fresh(path.with_name(f".{path.name}.tmp"))
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def fresh(temporary: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from robcert.errors import EvaluationError, did_you_mean
-from robcert.files import fresh
+from robcert.files import write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -190,12 +190,10 @@ def read_toml(path: Path) -> Card:
 
 
 def write_toml(card: Card, path: Path) -> Path:
-    """Writes the card as a ``model.toml`` (to a temporary name, then renamed)."""
+    """Write the card as a ``model.toml``."""
     import tomli_w
 
-    temporary = fresh(path.with_name(f".{path.name}.partial"))
-    temporary.write_text(tomli_w.dumps(_without_none(card.dump())), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, tomli_w.dumps(_without_none(card.dump())))
     return path
 
 

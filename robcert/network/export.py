@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from robcert.errors import EvaluationError, UsageError, first_line
-from robcert.files import fresh
+from robcert.errors import EvaluationError, first_line
 from robcert.network import card as cards
 from robcert.network import program
 from robcert.network.card import EXTRA_FILE, Card
 from robcert.network.fold import copy_module
 from robcert.network.refusal import quiet, refusal
+from robcert.network.save import write_model
 from robcert.types import LoadedModel
 
 
@@ -29,11 +28,11 @@ def export_pt2(
     *,
     exported: ExportedProgram | None = None,
 ) -> Path:
-    """Writes the network that robcert executes: float32, folded, normalisation inside, logits out.
+    """Write the network that robcert executes: float32, folded, normalisation inside, logits out.
 
     ``torch.export.load(path).module()(x)`` runs it on any number of images; robcert loads it without a flag.
     A TorchScript network cannot be exported and is written as a TorchScript archive (``.pt``), for
-    ``torch.jit.load``. The file is written to a temporary name, read back, compared, and renamed.
+    ``torch.jit.load``. The file takes its name when it was read back and compared.
 
     Args:
         model: what `load_model` returned.
@@ -50,28 +49,22 @@ def export_pt2(
     """
     path = Path(path)
     card = described(model, card_extra or {})
+    module, script = executed(model)
+
+    def write(temporary: Path) -> None:
+        with program.without_deprecations():
+            content = _script(module, model, card) if script else _archive(exported, module, model, card)
+        temporary.write_bytes(content)
+        same_answers(model, module, program.load_torchscript(temporary) if script else program.load_export(temporary))
+
+    return write_model(path.with_suffix(".pt" if script else ".pt2"), write)
+
+
+def executed(model: LoadedModel) -> tuple[nn.Module, bool]:
+    """Return a copy of the network on the CPU, and whether TorchScript is in it, of which torch exports no graph."""
     with program.without_deprecations():
         module = copy_module(model.module).cpu().eval()
-    script = any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules())
-    path = path.with_suffix(".pt" if script else ".pt2")
-    temporary = fresh(path.with_name(f".{path.stem}.partial{path.suffix}"))
-    if not path.parent.is_dir():
-        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
-    try:
-        with program.without_deprecations():
-            if script:
-                _write_script(module, model, card, temporary)
-            else:
-                _write_export(exported or exported_program(module, model), model, card, temporary)
-        same_answers(model, module, program.load_torchscript(temporary) if script else program.load_export(temporary))
-        temporary.replace(path)
-    except PermissionError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
-    except OSError as error:
-        raise EvaluationError(f"{path} cannot be written: {error.strerror or error}", "Is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return module, any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules())
 
 
 def described(model: LoadedModel, extra: Mapping[str, Any]) -> Card:
@@ -103,34 +96,26 @@ def exported_program(module: nn.Module, model: LoadedModel) -> ExportedProgram:
             raise refusal(error, model.name, module, x) from error
 
 
-def _write_export(exported: ExportedProgram, model: LoadedModel, card: Card, path: Path) -> None:
+def _archive(exported: ExportedProgram | None, module: nn.Module, model: LoadedModel, card: Card) -> bytes:
+    exported, content = exported or exported_program(module, model), io.BytesIO()
     try:
-        content = io.BytesIO()
         torch.export.save(exported, content, extra_files={EXTRA_FILE: card.to_json()})
     except RuntimeError as error:
         raise EvaluationError(f"torch cannot write {model.name}: {first_line(error)}") from error
-    write_whole(content.getbuffer(), path)
+    return content.getvalue()
 
 
-def _write_script(module: nn.Module, model: LoadedModel, card: Card, path: Path) -> None:
+def _script(module: nn.Module, model: LoadedModel, card: Card) -> bytes:
+    content = io.BytesIO()
     try:
         # What stands around TorchScript (a normalisation, a choice of the logits) is traced; what is inside stays.
         x = torch.full((2, *model.input_shape), model.box[0])
         whole = isinstance(module, torch.jit.ScriptModule)
         scripted: Any = module if whole else torch.jit.trace(module, (x,), check_trace=False)
-        content = io.BytesIO()
         torch.jit.save(scripted, content, _extra_files={EXTRA_FILE: card.to_json()})
     except RuntimeError as error:
         raise EvaluationError(f"torch cannot write {model.name}: {first_line(error)}") from error
-    write_whole(content.getbuffer(), path)
-
-
-def write_whole(content: bytes | memoryview, path: Path) -> None:
-    """By ourselves: torch's own writer ends the process (SIGABRT) when the disk is full."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    return content.getvalue()
 
 
 AGREE = 1e-5
@@ -138,7 +123,7 @@ AGREE = 1e-5
 
 
 def same_answers(model: LoadedModel, module: nn.Module, written: nn.Module) -> float:
-    """Whether what was written answers as the network does, for 16 images and for one alone.
+    """Check that what was written answers as the network does, for 16 images and for one alone.
 
     Returns:
         The largest difference, relative to the largest |logit| of the image.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,11 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from robcert.errors import EvaluationError, UsageError
-from robcert.files import fresh
-from robcert.network import program
+from robcert.errors import EvaluationError, first_line
 from robcert.network.card import SAFETENSORS_KEY
-from robcert.network.export import described, exported_program, same_answers, write_whole
-from robcert.network.fold import copy_module
+from robcert.network.export import described, executed, exported_program, same_answers
+from robcert.network.refusal import quiet
+from robcert.network.save import write_model
 from robcert.types import LoadedModel
 
 OPSET = 20
@@ -24,10 +21,10 @@ OPSET = 20
 
 
 def export_onnx(model: LoadedModel, path: str | Path, card_extra: Mapping[str, Any] | None = None) -> Path:
-    """Writes the network that robcert executes: float32, folded, normalisation inside, logits out, any batch.
+    """Write the network that robcert executes: float32, folded, normalisation inside, logits out, any batch.
 
-    The file is written to a temporary name, read back, compared with the network (by robcert's reader, and by
-    onnxruntime), and renamed. The card is in its metadata.
+    The file takes its name when it was read back and compared with the network (by robcert's reader, and by
+    onnxruntime). The card is in its metadata.
 
     Args:
         model: what `load_model` returned.
@@ -40,58 +37,38 @@ def export_onnx(model: LoadedModel, path: str | Path, card_extra: Mapping[str, A
     """
     from robcert.network.onnx_import.load import load_onnx
 
-    path = Path(path)
     card = described(model, card_extra or {})
-    if not path.parent.is_dir():
-        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}")
-    with program.without_deprecations():
-        module = copy_module(model.module).cpu().eval()
-    if any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules()):
+    module, script = executed(model)
+    if script:
         raise EvaluationError(
             f"{model.name} is TorchScript, which has no graph that ONNX could be written from",
             "Save its weights, and load them with --arch.",
         )
-    written = _onnx(exported_program(module, model), model.name)
-    entry = written.metadata_props.add()
-    entry.key, entry.value = SAFETENSORS_KEY, card.to_json()
-    temporary = fresh(path.with_name(f".{path.stem}.partial{path.suffix}"))
-    try:
-        write_whole(written.SerializeToString(), temporary)
+
+    def write(temporary: Path) -> None:
+        written = _onnx(exported_program(module, model), model.name)
+        entry = written.metadata_props.add()
+        entry.key, entry.value = SAFETENSORS_KEY, card.to_json()
+        temporary.write_bytes(written.SerializeToString())
         same_answers(model, module, load_onnx(temporary, model.input_shape, model.box))
-        temporary.replace(path)
-    except PermissionError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
-    except OSError as error:
-        raise EvaluationError(f"{path} cannot be written: {error.strerror or error}", "Is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+
+    return write_model(Path(path), write)
 
 
 def _onnx(exported: ExportedProgram, name: str) -> Any:
     """The ``onnx.ModelProto`` of a graph of ATen operators."""
     exported = _without_divisors(exported)
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             # Its optimiser drops small constants, such as the 2^-80 that gives the root of norm-pooling a slope at 0.
             done: Any = torch.onnx.export(
                 exported, dynamo=True, optimize=False, verbose=False, external_data=False, opset_version=OPSET
             )
         return _trimmed(done.model_proto)
     except Exception as error:
-        lines = str(error).strip().splitlines()
         raise EvaluationError(
-            f"torch cannot write {name} as ONNX: {lines[0][:300] if lines else type(error).__name__}",
-            "robcert export MODEL out.pt2 may work.",
+            f"torch cannot write {name} as ONNX: {first_line(error)}", "robcert export MODEL out.pt2 may work."
         ) from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _trimmed(proto: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from robcert.errors import UsageError, first_line
+from robcert.files import write_text
 from robcert.policy.schema import Requirement
-from robcert.runs.files import write_atomically
 from robcert.runs.record import DataRecord, ImageRecord, Strict
 from robcert.types import ThreatNorm
 
@@ -95,7 +95,7 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     """
     text = baseline.model_dump_json(by_alias=True, indent=1) + "\n"
     try:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(path, text)
     except OSError as error:
         raise UsageError(f"cannot write the baseline {path} ({error.strerror})") from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from robcert.errors import UsageError
-from robcert.files import fresh
+from robcert.files import write_text
 from robcert.reproductions.record import Cell, Column, ReproduceRecord, Table
 from robcert.reproductions.render import markdown
 
@@ -34,10 +34,10 @@ def write_section(record: ReproduceRecord, page: Path) -> None:
         text = page.read_text(encoding="utf-8") if page.is_file() else _HEAD
         found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
         before, after = (text[: found.start()], text[found.end() :]) if found else (f"{text.rstrip()}\n\n", "\n")
-        _write(page, before + section + after)
+        write_text(page, before + section + after)
         kept = _record_of(page, record.name)
         kept.parent.mkdir(exist_ok=True)
-        _write(kept, record.to_json() + "\n")
+        write_text(kept, record.to_json() + "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{page} cannot be written ({error})", "Name another page with --results") from None
 
@@ -103,9 +103,3 @@ def _joined(old: Table, new: Table) -> Table:
 
 def _record_of(page: Path, name: str) -> Path:
     return page.with_suffix("") / f"{name}.json"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = fresh(path.with_name(f".{path.name}.partial"))
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -7,9 +7,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from robcert.errors import UsageError
+from robcert.files import write_text
 from robcert.network.deployed import Deployed
 from robcert.runs.directory import read_spec
-from robcert.runs.files import explained, write_atomically
+from robcert.runs.files import explained
 from robcert.runs.products import product_name
 from robcert.runs.record import DeployedRecord, ModelRecord, RunRecord
 from robcert.types import LoadedModel
@@ -39,7 +40,7 @@ def verify(record: RunRecord, models: list[LoadedModel], device: str = "cpu") ->
         found.append(model.model_copy(update={"deployed": _deployed(examples, given, device)}))
     record = record.model_copy(update={"models": found})
     with explained(directory):
-        write_atomically(directory / "record.json", lambda path: path.write_text(record.to_json(), encoding="utf-8"))
+        write_text(directory / "record.json", record.to_json())
     return record
 
 

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from robcert.errors import EvaluationError, UsageError, first_line
-from robcert.files import refuse_links
-from robcert.runs.files import explained, write_atomically
+from robcert.files import refuse_links, write_atomically
+from robcert.runs.files import explained
 from robcert.runs.record import RunSpec, TaskSpec
 from robcert.runs.spec import difference, digest
 from robcert.search.snapshot import Snapshot

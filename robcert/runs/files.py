@@ -1,28 +1,14 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Run directories that cannot be written, in words for a person."""
 
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from robcert.errors import EvaluationError
-from robcert.files import fresh
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary name beside ``path``, flush it to the disk, then rename it."""
-    temporary = fresh(path.with_name(f".{path.name}.tmp"))
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

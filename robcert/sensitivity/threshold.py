@@ -17,7 +17,7 @@ from scipy.stats import betabinom
 from torch import Tensor
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
-from robcert.files import fresh
+from robcert.files import write_text
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.types import LoadedModel
 
@@ -119,10 +119,8 @@ def write_threshold(threshold: Threshold, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    temporary = fresh(path.with_name(f".{path.name}.partial"))
     try:
-        temporary.write_text(threshold.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, threshold.model_dump_json(by_alias=True, indent=2) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror})", "Name a file with --store FILE") from None
 

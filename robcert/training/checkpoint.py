@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robcert.files import fresh
+from robcert.files import write_atomically
 from robcert.training.held_out import BestOnHeldOut
 from robcert.training.optimiser import ScheduledOptimiser
 from robcert.training.regularisers import Regulariser
@@ -131,18 +130,18 @@ class Checkpoint:
         self.history.append(epoch)
         if epoch.number == epoch.epochs or time.monotonic() - self._written < self.every:
             return
-        temporary = fresh(self.path.with_name(f"{self.path.name}.partial"))
         content = {
             "version": _VERSION,
             "fingerprint": self.fingerprint,
             "history": [asdict(e) for e in self.history],
             "state": parts.state(),
         }
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                torch.save(content, file)
+
+        write_atomically(self.path, write)
         self._written = time.monotonic()
 
     def remove(self) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from robcert.data import load_dataset
 from robcert.errors import UsageError
-from robcert.files import fresh
+from robcert.files import write_text
 from robcert.network import Card, save_model
 from robcert.network.card import option_fault, write_toml
 from robcert.network.device import usable_device
@@ -139,9 +139,9 @@ def train_recipe(
     else:
         written = save_model(net, card, target / WEIGHTS)
         write_toml(card, target / CARD)
-        _write_text(target / RESULTS, results_page(card))
-        _write_text(target / f"{CURVES}.csv", curves_csv(checkpoint.history))
-        _write_text(target / f"{CURVES}.svg", curves_svg(checkpoint.history, plan.name))
+        write_text(target / RESULTS, results_page(card))
+        write_text(target / f"{CURVES}.csv", curves_csv(checkpoint.history))
+        write_text(target / f"{CURVES}.svg", curves_svg(checkpoint.history, plan.name))
     checkpoint.remove()
     return Trained(written, card)
 
@@ -227,9 +227,3 @@ def _target(output: Path) -> Path:
     if known:
         folder.mkdir(parents=True, exist_ok=True)
     return output
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = fresh(path.with_name(f".{path.name}.partial"))
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -354,7 +354,7 @@ def test_a_card_does_not_choose_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_links_do_not_lead_what_is_written_elsewhere(tmp_path: Path) -> None:
     aim = tmp_path / "aim"
     aim.write_text("kept")
-    (tmp_path / ".a.safetensors.partial").symlink_to(aim)
+    (tmp_path / ".a.safetensors.tmp").symlink_to(aim)
     (tmp_path / "a.safetensors").symlink_to(aim)
     save_model(small_net(), Card(architecture="cnn"), tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").is_symlink()

@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_when_the_network_is_stored(
     model: LoadedModel, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = fails_with(OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr("robcert.network.export.write_whole", full)
+    monkeypatch.setattr("robcert.network.export.write_model", full)
     record = robcert.attack(model, data, THREAT, PLAN, certify="none", run=tmp_path / "r")
     assert "No space left" in record.models[0].missing[0]
     assert not list((tmp_path / "r").glob("*network*")), "half a file would be taken for a whole one"

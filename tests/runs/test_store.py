@@ -17,8 +17,8 @@ import pytest
 
 import robcert
 from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageError
+from robcert.files import write_atomically
 from robcert.runs import directory, files
-from robcert.runs.files import write_atomically
 from robcert.runs.plan import parse_plan
 from robcert.runs.record import RunRecord
 from robcert.runs.reporter import Silent

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robcert.errors import UsageError
+from robcert.files import write_text
 from robcert.reports.page.parts import Section
 from robcert.reports.page.render import Line, render_page
 from robcert.reports.page.sections import sections
 from robcert.reports.page.sources import Sources, read_sources
-from robcert.runs.files import write_atomically
 
 
 def report(paths: Sequence[str | Path], output: str | Path = "report.html", title: str | None = None) -> str:
@@ -32,7 +32,7 @@ def report(paths: Sequence[str | Path], output: str | Path = "report.html", titl
     heading, lead, shown = page_of(sources)
     page = render_page(title or heading, lead, shown)
     try:
-        write_atomically(output, lambda path: path.write_text(page, encoding="utf-8"))
+        write_text(output, page)
     except OSError as error:
         raise UsageError(f"cannot write {output} ({error.strerror})", "Name another file with --output") from None
     return f"Wrote {output}: {len(shown)} sections, {len(page.encode()) / 1024:.0f} KiB"
