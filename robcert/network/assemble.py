@@ -35,7 +35,7 @@ class Assembled:
 
     module: nn.Module
     input_shape: tuple[int, ...] | None
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def assemble(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from robcert.network import architecture as architectures
 from robcert.network import card as cards
 from robcert.network import program, weights
 from robcert.network.adapt import WithoutGradient, adapted
-from robcert.network.assemble import assemble, running_shape
+from robcert.network.assemble import Assembled, assemble, running_shape
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
 from robcert.network.device import usable_device
@@ -28,6 +28,10 @@ from robcert.network.normalize import check_normalization, with_normalization
 from robcert.network.probe import probe
 from robcert.network.zoo import resolve
 from robcert.types import LoadedModel, Source
+
+if TYPE_CHECKING:
+    from robcert.network.onnx_import.network import OnnxNetwork
+    from robcert.network.onnx_import.session import OnnxRuntime
 
 _WEIGHTS = ("safetensors", "state_dict")
 """Formats that hold weights without a network."""
@@ -86,37 +90,28 @@ def load_model(
     target = usable_device(device)
     if weights_key is not None and kind not in _WEIGHTS:
         raise UsageError(f"{path} holds a network, not sets of weights", "Leave --weights-key out.")
-    if kind == "onnx":
-        read = _read_onnx(path, input_shape, mean, std, box, images)
-    else:
-        like = None if images is None else tuple(images.shape[1:])
-        read = _read(path, beside, kind, arch, input_shape, num_classes, weights_key, like, likely_classes)
-    card, module = read.card, read.module
-    fields: dict[str, Any] = {
-        "input_shape": input_shape,
-        "num_classes": num_classes,
-        "architecture": arch,
-        "box": box,
-    }
-    updates = {key: value for key, value in fields.items() if value is not None}
+    given = _stated(input_shape=input_shape, num_classes=num_classes, architecture=arch, box=box)
     if mean is not None or std is not None:
-        updates |= {"mean": None if mean is None else tuple(mean), "std": None if std is None else tuple(std)}
-    card = cards.parse((card or Card()).dump() | updates, str(reference))
-    shape = card.input_shape or read.input_shape or _own_shape(module, card)
-    if shape is None and images is not None:
-        shape = running_shape(module, reachable(tuple(images.shape[1:])))
+        given |= {"mean": mean and tuple(mean), "std": std and tuple(std)}
+    card = _described(path, beside, kind, given)
+    like = None if images is None else tuple(images.shape[1:])
+    if kind in _WEIGHTS:
+        read = _read_weights(path, kind, card, weights_key, like, likely_classes)
+    else:
+        read = _read_graph(path, kind, card, images)
+    shape = card.input_shape or read.input_shape or architectures.default_shape(card.architecture or "")
+    if shape is None and like is not None:
+        shape = running_shape(read.module, reachable(like))
     if shape is None:
         raise UsageError(
             f"the shape of an image is not known: {path} does not say it",
             f"Add --input-shape, e.g.\n  robcert attack {reference} --input-shape 3,32,32 "
-            "--data npz:images.npz "
-            "--norm l2 --eps 1.5",
+            "--data npz:images.npz --norm l2 --eps 1.5",
         )
     called = name or card.name or (path.parent.name if beside and path.stem == "weights" else path.stem)
     source = Source(str(reference), str(path.resolve()), kind, sha256_file(path))
-    return replace(
-        _finish(module, card.model_copy(update={"input_shape": shape}), called, source, target), notes=read.notes
-    )
+    card = card.model_copy(update={"input_shape": shape})
+    return replace(_finish(read.module, card, called, source, target), notes=read.notes)
 
 
 def from_module(
@@ -145,15 +140,8 @@ def from_module(
         copied = copy_module(module)
     except Exception as error:
         raise UsageError(f"the module cannot be copied: {error}", "Make it work with copy.deepcopy.") from error
-    fields = {
-        "name": name,
-        "input_shape": input_shape,
-        "num_classes": num_classes,
-        "box": box,
-        "mean": mean,
-        "std": std,
-    }
-    card = cards.parse({key: value for key, value in fields.items() if value is not None}, "from_module")
+    fields = _stated(name=name, input_shape=input_shape, num_classes=num_classes, box=box, mean=mean, std=std)
+    card = cards.parse(fields, "from_module")
     state = module.state_dict()
     weights.check_finite(state, name)
     source = Source(name, "", "memory", sha256_state(state))
@@ -178,7 +166,7 @@ def read_weights(
     num_classes: int | None,
     weights_key: str | None = None,
 ) -> nn.Module | None:
-    """The network of a file of weights as it was saved (not folded, not normalised); None for a file with a graph.
+    """Return the network of a file of weights as it was saved (not folded, not normalised); None for a graph.
 
     Raises:
         UsageError: no such file or name.
@@ -188,7 +176,26 @@ def read_weights(
     kind = detect(path)
     if kind not in _WEIGHTS:
         return None
-    return _read(path, beside, kind, arch, input_shape, num_classes, weights_key, None, None).module
+    given = _stated(architecture=arch, input_shape=input_shape, num_classes=num_classes)
+    return _read_weights(path, kind, _described(path, beside, kind, given), weights_key, None, None).module
+
+
+def _described(path: Path, beside: Path | None, kind: Format, given: dict[str, Any]) -> Card:
+    """The card of a file, with what a user gave in place of what it says."""
+    card = _card(path, beside, kind) or Card()
+    arch = given.get("architecture", card.architecture)
+    if "architecture" not in given and kind in _WEIGHTS and cards.names_code(card.architecture):
+        raise UsageError(
+            f"the card in {path} names {card.architecture!r}, a Python function, as its architecture; a file does not "
+            "choose code",
+            f"If that function is yours, say so: --arch {card.architecture}",
+        )
+    options = card.options if arch == card.architecture else {}
+    return cards.parse(card.dump() | {"options": options} | given, str(path))
+
+
+def _stated(**fields: Any) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
@@ -210,90 +217,56 @@ def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
     return cards.read_toml(beside) if beside is not None and kind == "safetensors" else None
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a file says: its card, its network, the shape with which that was built, and what was decided."""
-
-    card: Card | None
-    module: nn.Module
-    input_shape: tuple[int, ...] | None = None
-    notes: tuple[str, ...] = ()
-
-
-def _read(
+def _read_weights(
     path: Path,
-    beside: Path | None,
     kind: Format,
-    arch: str | None,
-    input_shape: tuple[int, ...] | None,
-    num_classes: int | None,
+    card: Card,
     weights_key: str | None,
     like: tuple[int, ...] | None,
     likely_classes: int | None,
-) -> _Read:
-    """The card in the file, and its network."""
-    if kind == "torch_export":
-        module = program.load_export(path)
-        weights.check_finite(module.state_dict(), str(path))
-        return _Read(_card(path, beside, kind), module)
-    if kind == "torchscript":
-        module = program.load_torchscript(path)
-        weights.check_finite(module.state_dict(), str(path))
-        return _Read(_card(path, beside, kind), module)
+) -> Assembled:
+    """The network of the card's architecture, with the weights in a file."""
     found = weights.read_safetensors(path) if kind == "safetensors" else weights.read_pickle(path)
-    card = _card(path, beside, kind)
-    wanted = arch or (card.architecture if card else None)
-    if wanted is None:
+    if card.architecture is None:
         raise _missing(path)
-    if arch is None and cards.names_code(wanted):
-        raise UsageError(
-            f"the card in {path} names {wanted!r}, a Python function, as its architecture; a file does not choose code",
-            f"If that function is yours, say so: --arch {wanted}",
-        )
     tensors = tensors_of(found, str(path), weights_key)
-    request = architectures.Request(
-        wanted,
-        num_classes=num_classes or (card.num_classes if card else None),
-        guess=likely_classes or weights.guess_classes(tensors.values),
-        options=card.options if card and wanted == card.architecture else {},
-    )
-    said = input_shape or (card.input_shape if card else None)
-    if said is not None or like is None:
-        made = assemble(tensors, request, [said or architectures.default_shape(wanted)])
-        return _Read(card, made.module, None, made.notes)
+    guess = likely_classes or weights.guess_classes(tensors.values)
+    request = architectures.Request(card.architecture, None, card.num_classes, guess, card.options)
+    if card.input_shape is not None or like is None:
+        made = assemble(tensors, request, [card.input_shape or architectures.default_shape(card.architecture)])
+        return replace(made, input_shape=None)
     # Networks that are built for a shape are built for that of the data; others run on it, or on one next to it.
     shapes = reachable(like)
     made = assemble(tensors, request, shapes)
     first = shapes if made.input_shape is None else [made.input_shape, *shapes]
-    return _Read(card, made.module, running_shape(made.module, first), made.notes)
+    return replace(made, input_shape=running_shape(made.module, first))
 
 
-def _read_onnx(
-    path: Path,
-    input_shape: tuple[int, ...] | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    box: tuple[float, float] | None,
-    images: Tensor | None,
-) -> _Read:
-    """The card in an ONNX file, and its network, compared with onnxruntime on what the network itself will see."""
+def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> Assembled:
+    """The network that a file describes, and the shape of an image that it says."""
+    if kind == "onnx":
+        network = _read_onnx(path, card, images)
+        return Assembled(network, network.input_shape)
+    module = program.load_export(path) if kind == "torch_export" else program.load_torchscript(path)
+    weights.check_finite(module.state_dict(), str(path))
+    return Assembled(module, module.input_shape if isinstance(module, program.Program) else None)
+
+
+def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | OnnxRuntime:
+    """The network in an ONNX file, compared with onnxruntime on what the network itself will see."""
     from robcert.network.onnx_import.load import load_onnx
     from robcert.network.onnx_import.session import fall_back
 
-    card = _card(path, None, "onnx") or Card()
-    mean, std = (tuple(mean or (0.0,)), tuple(std or (1.0,))) if mean or std else (card.mean, card.std)
-    seen = card.model_copy(update={"box": box or card.box, "mean": mean, "std": std})
-
     def given(shape: tuple[int, ...]) -> Tensor | None:
         fitted = None if images is None else refit(images[:16], shape)
-        return None if fitted is None else with_normalization(nn.Identity(), mean, std, shape)(fitted[0].cpu())
+        normalised = with_normalization(nn.Identity(), card.mean, card.std, shape)
+        return None if fitted is None else normalised(fitted[0].cpu())
 
-    shape = input_shape or card.input_shape
     like = None if images is None else tuple(images.shape[1:])
     try:
-        return _Read(card, load_onnx(path, shape, _span(seen), given, like))
+        return load_onnx(path, card.input_shape, _span(card), given, like)
     except EvaluationError as error:
-        return _Read(card, fall_back(error, path, shape, _span(seen), given, like))
+        return fall_back(error, path, card.input_shape, _span(card), given, like)
 
 
 def _missing(path: Path) -> UsageError:
@@ -304,15 +277,6 @@ def _missing(path: Path) -> UsageError:
         f"For example\n  robcert attack {path} --arch torchvision:resnet18 --data npz:images.npz "
         "--norm l2 --eps 1.5",
     )
-
-
-def _own_shape(module: nn.Module, card: Card) -> tuple[int, ...] | None:
-    from robcert.network.onnx_import.network import OnnxNetwork
-    from robcert.network.onnx_import.session import OnnxRuntime
-
-    if isinstance(module, program.Program | OnnxNetwork | OnnxRuntime):
-        return module.input_shape
-    return architectures.default_shape(card.architecture) if card.architecture else None
 
 
 def _finish(module: nn.Module, card: Card, name: str, source: Source, device: torch.device) -> LoadedModel:
@@ -355,6 +319,5 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
 
 def _span(card: Card) -> tuple[float, float]:
     """The range of the inputs behind the normalisation, on which a folded network is compared."""
-    low, high = card.box
-    mean, std = max(card.mean or (0.0,)), min(card.std or (1.0,))
-    return (low - mean) / std, (high - min(card.mean or (0.0,))) / std
+    (low, high), mean, std = card.box, card.mean or (0.0,), min(card.std or (1.0,))
+    return (low - max(mean)) / std, (high - min(mean)) / std
