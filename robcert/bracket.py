@@ -18,7 +18,7 @@ from robcert.types import Status
 
 @dataclass(frozen=True)
 class Provenance:
-    """How an adversarial example was found.
+    """The origin of an adversarial example.
 
     Attributes:
         attack: its name, or that of the certificate that met the example.
@@ -107,7 +107,7 @@ class Certificate:
 
 
 class Bracket:
-    """What is known about the images of one model: which are wrong, their best examples and their best certificates.
+    """The images of one model as far as they are known: wrong ones, best examples and best certificates.
 
     One object for all images, not one an image: attacks, early stopping and counts ask for masks over all of them, and
     an attack improves single images in place. It only ever narrows.

@@ -95,7 +95,7 @@ def last_line(frames: Iterable[traceback.FrameSummary]) -> str:
 
 
 def raised_by_network(error: BaseException) -> bool:
-    """Whether an exception comes out of a network that robcert called, and not out of code of robcert's own."""
+    """Return whether an exception comes out of a network that robcert called, and not out of code of robcert's own."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = [k for k, frame in enumerate(frames) if frame.filename.endswith(_CALL) and frame.name == "_call_impl"]
     if not inside:

@@ -163,7 +163,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model came from: what the user typed, the file, its format and the digest of its bytes.
+    """The origin of a model: what the user typed, the file, its format and the digest of its bytes.
 
     ``network`` is the digest of the network itself: another normalisation or architecture makes another one of a file.
     """

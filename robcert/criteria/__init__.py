@@ -14,7 +14,7 @@ Margin = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Criterion:
-    """What counts as success, one value beside the threat, which says what an adversary may do.
+    """A notion of success, one value beside the threat, which says what an adversary may do.
 
     Attacks that climb a margin climb this one. Objectives of other names, and attacks that aim at single classes (fab,
     superdeepfool, alma), stay what they are: only their success is judged by it.

@@ -1,4 +1,4 @@
-"""What a NumPy archive may ask for, before anything is allocated for it.
+"""Limits on what a NumPy archive may ask for, before anything is allocated for it.
 
 A header of a few bytes can declare an array of 10^15 entries, and numpy allocates what it declares.
 """

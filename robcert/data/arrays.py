@@ -1,4 +1,4 @@
-"""Which arrays of an archive are images, labels and names of classes."""
+"""The arrays of an archive that are images, labels and names of classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Chosen:
 
     @property
     def usual(self) -> bool:
-        """Whether they are called x and y."""
+        """Return whether they are called x and y."""
         return (self.images, self.labels) == ("x", "y")
 
 

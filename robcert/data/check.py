@@ -161,7 +161,7 @@ def _outside(value: float, box: tuple[float, float]) -> str:
 
 
 def _converted(x: Tensor) -> str:
-    """How integers become images."""
+    """The way from integers to images."""
     if x.is_complex() or not x.numel():
         return "Give real numbers."
     x = x.to(torch.int64)  # torch has no minimum of uint16

@@ -41,7 +41,7 @@ def fit_to(data: Dataset, models: Sequence[LoadedModel]) -> Dataset:
 
 
 def _check_labels(data: Dataset, model: LoadedModel) -> list[str]:
-    """What is to be said about the classes of data and model.
+    """Return notes about the classes of data and model.
 
     Raises:
         UsageError: the data have a label that the model has no answer for, or it is not known which answer a class is.

@@ -115,7 +115,7 @@ def _how(names: Sequence[str], said: bool) -> str:
 
 
 def _passed_over(root: Path, others: Sequence[Counter[str]]) -> list[str]:
-    """What lies among the pictures and beside the classes, and was not read."""
+    """Return a note about what lies among the pictures and beside the classes, and was not read."""
     notes: list[str] = []
     suffixes = sum(others, Counter[str]())
     if suffixes:
@@ -127,7 +127,7 @@ def _passed_over(root: Path, others: Sequence[Counter[str]]) -> list[str]:
 
 
 def _only_folders(folder: Path) -> bool:
-    """Whether sub-folders are in it, and no picture beside them."""
+    """Return whether sub-folders are in it, and no picture beside them."""
     return bool(folders(folder)) and not any(is_picture(entry) for entry in entries(folder))
 
 

@@ -1,4 +1,4 @@
-"""Which class has which number: by default in the order of the names, or as a file says."""
+"""The numbers of the classes: by default in the order of the names, or as a file says."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def shown(classes: Sequence[str]) -> str:
 
 
 def gaps(names: Sequence[str]) -> bool:
-    """Whether names are numbers of which some are left out: 0, 1, 3."""
+    """Return whether names are numbers of which some are left out: 0, 1, 3."""
     return _numbers(names) and len({int(name) for name in names}) < max(map(int, names)) - min(map(int, names)) + 1
 
 
 def is_numeric(names: Sequence[str]) -> bool:
-    """Whether all names are numbers, and their order is another one than that of their letters."""
+    """Return whether all names are numbers whose order is another one than that of their letters."""
     return _numbers(names) and sorted(names) != sorted(names, key=int)
 
 

@@ -1,4 +1,4 @@
-"""What is known about every data set without reading one."""
+"""The overview of all data sets, without reading one."""
 
 from __future__ import annotations
 

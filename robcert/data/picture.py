@@ -173,7 +173,7 @@ def _deep(picture: Image.Image) -> Any:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """How a picture is to be turned; 1, upright, where its EXIF data do not say so or are damaged."""
+    """Return the EXIF orientation of a picture; 1, upright, where its data do not say so or are damaged."""
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # as viewers do: the pixels do not depend on it

@@ -1,4 +1,4 @@
-"""What a data set has to say about itself, and the registry of all of them."""
+"""The sources of data sets: the protocol that one fulfils, and the registry of all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENVIRONMENT = "ROBCERT_DATA"
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """The request for a data set.
 
     Attributes:
         name: the data set as the user wrote it ("mnist", "npz:faces.npz").
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Images:
-    """What a reader returns, unchecked.
+    """The images and labels that a reader returns, unchecked.
 
     Attributes:
         x: (n, *shape).

@@ -1,4 +1,4 @@
-"""Which files and folders below a folder are meant: not those that systems and programs leave there."""
+"""The files and folders below a folder that are meant: not those that systems and programs leave there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Found:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted by name, without what is hidden or left behind by programs."""
+    """Return what is in a folder, sorted by name, without what is hidden or left behind by programs."""
     return sorted(e for e in folder.iterdir() if not e.name.startswith(".") and e.name.lower() not in _LEFT_BEHIND)
 
 
@@ -34,7 +34,7 @@ def folders(folder: Path) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a picture by its suffix.
+    """Return whether a file is a picture by its suffix.
 
     Raises:
         EvaluationError: it is a link to nothing.

@@ -1,4 +1,4 @@
-"""Which integer counts settle a requirement: on a proportion, and on the difference of two paired ones.
+"""Integer counts that settle a requirement: on a proportion, and on the difference of two paired ones.
 
 Everything is decided on integer counts and on the decimal number that was written down (0.8 is 4/5, not the nearest
 binary fraction), so a verdict never hangs on a rounded percentage.

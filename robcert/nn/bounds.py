@@ -61,7 +61,7 @@ def gram_penalty(weight: Tensor) -> Tensor:
 
 
 def copies(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int] | None = None) -> int:
-    """How many windows contain one input entry at most: prod_d ceil(K_d g_d / S_d), g_d = gcd(S_d, D_d).
+    """Return how many windows contain one input entry at most: prod_d ceil(K_d g_d / S_d), g_d = gcd(S_d, D_d).
 
     With dilation D the K taps of a window lie D apart, so that S / gcd(S, D) of them in turn are read from
     different places modulo the stride: with K = 3, S = D = 2 an entry is read 3 times, not ceil(3 / 2) times.
@@ -82,7 +82,7 @@ def counted_copies(
     dilation: Sequence[int],
     mode: str,
 ) -> int:
-    """How many times one input entry is read at most, counted for images of one size.
+    """Return how many times one input entry is read at most, counted for images of one size.
 
     With zero padding at most `copies`; with reflection, replication or wrapping, in which entries of the border
     have further copies, it may be more.

@@ -127,7 +127,7 @@ def _parametrisation(
 
 
 def _copies(layer: nn.Conv2d, size: tuple[int, ...] | None) -> int:
-    """How often the convolution reads one entry at most; ``size`` is that of its input, where it is known."""
+    """Return how often the convolution reads one entry at most; ``size`` is that of its input, where it is known."""
     if layer.padding_mode == "zeros":
         return copies(layer.kernel_size, layer.stride, layer.dilation)
     if size is None:

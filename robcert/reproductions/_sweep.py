@@ -1,4 +1,4 @@
-"""What tables 1, 2 and 4 of paper A share: models of the zoo beside columns of the paper, swept by one attack."""
+"""Tables 1, 2 and 4 of paper A: models of the zoo beside columns of the paper, swept by one attack."""
 
 from __future__ import annotations
 
@@ -166,12 +166,12 @@ def sweep_table(title: str, swept: list[Swept], plan: list[LegPlan], rows: tuple
 
 
 def verdicts(swept: list[Swept]) -> list[str]:
-    """What each sweep says about more iterations."""
+    """Return what each sweep says about more iterations."""
     return [verdict_line(one.record, one.model).plain for one in swept]
 
 
 def runs(swept: list[Swept]) -> list[str]:
-    """Where the runs are kept."""
+    """Return the folder of the runs."""
     return [one.record.run for one in swept if one.record.run is not None]
 
 

@@ -31,7 +31,7 @@ POOLING: dict[str, nn.Module] = {"max-pooling 2x2": nn.MaxPool2d(2), "norm-pooli
     *("max_iterations", "restarts", "data", "data_dir", "download", "device", "threads", "models", "runs"),
 )
 def l2nnn_distance(settings: Settings) -> ReproduceRecord:
-    """What layers of L2-Nonexpansive Neural Networks keep of l2 distances, on --n random pairs."""
+    """L2 distances behind layers of L2-Nonexpansive Neural Networks, on --n random pairs."""
     settings.without_models("l2nnn-distance")
     generator = torch.Generator().manual_seed(settings.seed)
 

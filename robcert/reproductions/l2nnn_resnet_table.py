@@ -236,7 +236,7 @@ def _scaled(model: LoadedModel, scale: float, settings: Settings) -> LoadedModel
 
 
 def _verdicts(found: list[Found], scaled: list[Attacked], n: int) -> list[str]:
-    """What of paper B's findings stands, from the numbers above."""
+    """Return which of paper B's findings stand, from the numbers above."""
     lines: list[str] = []
     for kind in ("l2nnn", "l2nnn-resnet"):
         for divide in (False, True):
@@ -270,7 +270,7 @@ def _verdicts(found: list[Found], scaled: list[Attacked], n: int) -> list[str]:
 
 
 def _stands(shares: tuple[float, float], n: int) -> str:
-    """Whether the first share is above the second by more than chance: their exact 95 % intervals do not meet."""
+    """Return whether the first share is above the second by more than chance: exact 95 % intervals that do not meet."""
     (low, _), (_, high) = (interval(round(share * n), n) for share in shares)
     if low > high:
         return "stands"
@@ -278,7 +278,7 @@ def _stands(shares: tuple[float, float], n: int) -> str:
 
 
 def _masked(found: list[Found], scaled: list[Attacked]) -> str:
-    """Whether the scale of the logits decides what a plain cross-entropy reports."""
+    """Return whether the scale of the logits decides what a plain cross-entropy reports."""
     differences = [one.attacked.pgd - one.attacked.pgd_free for one in found]
     small, _, large = (a.pgd - a.pgd_free for a in scaled)
     said = [

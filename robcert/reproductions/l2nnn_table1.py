@@ -115,5 +115,5 @@ def gap_table(settings: Settings) -> tuple[list[Table], list[str]]:
 
 
 def _nonexpansive(name: str) -> bool:
-    """Whether half the gap is a radius: the card of an L2NNN has its median."""
+    """Return whether half the gap is a radius: the card of an L2NNN has its median."""
     return "median_half_gap" in read_toml(zoo_path(name) / CARD).results

@@ -131,7 +131,7 @@ def _but_second(values: list[float]) -> list[float]:
 
 
 def _order(what: str, ours: list[float], paper: list[float], left_out: int = 0) -> str:
-    """Whether two columns put the rows in the same order, and which pairs they do not."""
+    """Return whether two columns put the rows in the same order, and the pairs where they do not."""
     labels = [row.label for row in ROWS]
     labels = labels[:1] + labels[1 + left_out :]
     pairs = [

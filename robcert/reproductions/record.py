@@ -41,7 +41,7 @@ class Table(_Strict):
 
 
 class ReproduceRecord(_Strict):
-    """What ``robcert reproduce --format json`` prints."""
+    """The record of ``robcert reproduce --format json``."""
 
     schema_: Literal["robcert.reproduce/1"] = Field(default="robcert.reproduce/1", alias="schema")
     name: str

@@ -1,4 +1,4 @@
-"""What a reproduction may be told: how much of it, on which data, and where its runs are kept."""
+"""The settings of a reproduction: how much of it, on which data, and where its runs are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robcert.training import Epoch
 
 @dataclass(frozen=True)
 class Settings:
-    """How large a part of the table is computed.
+    """The part of the table that is computed, its data and its folder.
 
     Attributes:
         n: images, a stratified subset of the test set.

@@ -1,4 +1,4 @@
-"""What warnings the models of the zoo give rise to, and what a check that does not rest on the attack says of them."""
+"""The warnings that models of the zoo give rise to, beside a check that does not rest on the attack."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _ratio(one: Attacked, images: Dataset, closest: dict[int, float]) -> float |
 
 
 def _linearised(model: LoadedModel, x: Tensor, y: Tensor, norm: ThreatNorm) -> Tensor:
-    """How far away the gradient of the margin puts the boundary: (n,)."""
+    """Return the distance at which the gradient of the margin puts the boundary: (n,)."""
     point = x.detach().requires_grad_(True)
     value = margin(model.module(point), y)
     (gradient,) = torch.autograd.grad(value.sum(), point)

@@ -1,1 +1,1 @@
-"""How fast a network's answer changes with its input: norms of gradients, vulnerability, and detection by them."""
+"""Sensitivity of a network's answer to its input: norms of gradients, vulnerability, and detection by them."""

@@ -67,7 +67,7 @@ class Trial:
 
     @property
     def adaptive(self) -> bool:
-        """Whether it attacks the detector too."""
+        """Return whether it attacks the detector too."""
         return bool(getattr(self.attack, "evades", False))
 
 
@@ -238,7 +238,7 @@ def detect(
 def screen(
     model: LoadedModel, threshold: Threshold, folder: Path
 ) -> tuple[list[Path], list[str], list[float], list[str]]:
-    """What a detector says to image files: the files, the model's answers, the statistic of each, and notes.
+    """Return what a detector says of image files: the files, the model's answers, the statistic of each, and notes.
 
     Raises:
         UsageError: no folder, or no image in it.

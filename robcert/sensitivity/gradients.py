@@ -110,7 +110,7 @@ def _batch(
 
 
 def _rows(pull: Pull, softmax: Tensor, wanted: frozenset[str], norm: BoundNorm) -> dict[str, Tensor]:
-    """What needs every row of the Jacobian, one row at a time."""
+    """Return the measures that need every row of the Jacobian, one row at a time."""
     n, classes = softmax.shape
     eye = torch.eye(classes, dtype=softmax.dtype, device=softmax.device)
     zero = softmax.new_zeros(n)

@@ -47,7 +47,7 @@ class Upper:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one network's gradients are on a data set.
+    """The gradients of one network on a data set.
 
     Attributes:
         norm: of the threat.

@@ -46,7 +46,7 @@ class Separation:
 
 
 def comparisons(data: Dataset) -> int:
-    """How many blocks `separation` will compare."""
+    """Return the number of blocks that `separation` will compare."""
     blocks = [math.ceil(int((data.y == label).sum()) / BLOCK) for label in data.y.unique()]
     return (sum(blocks) ** 2 - sum(count**2 for count in blocks)) // 2
 

@@ -102,7 +102,7 @@ def calibrate(values: Tensor, rate: float) -> tuple[float, int]:
 
 
 def beside(model: LoadedModel) -> Path:
-    """Where the threshold of a model is kept: next to its file.
+    """Return the file that keeps the threshold of a model, next to the model's own.
 
     Raises:
         UsageError: the model is in no file.

@@ -18,7 +18,7 @@ _TINY = 1e-12
 
 
 class Adversary(Table):
-    """Who distorts the images of a batch: projected gradient descent from a random start.
+    """The adversary of a batch: projected gradient descent from a random start.
 
     Attributes:
         norm: of the perturbation.

@@ -1,4 +1,4 @@
-"""What a training remembers: the epochs so far, and enough on disk to go on after an interruption."""
+"""Checkpoints of a training: the epochs so far, and enough on disk to go on after an interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to.
+    """The figures of an epoch.
 
     Attributes:
         number: from 1.

@@ -1,4 +1,4 @@
-"""What a part of a training may know of the training around it."""
+"""The training around an objective or a regulariser."""
 
 from __future__ import annotations
 

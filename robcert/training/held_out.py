@@ -83,7 +83,7 @@ class BestOnHeldOut:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the patience is spent: no further epoch is to be trained."""
+        """Return whether the patience is spent: no further epoch is to be trained."""
         return self.table.patience is not None and self.since >= self.table.patience
 
     def finish(self, net: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""How good a trained network is: accuracy and confidence gaps."""
+"""Accuracy and confidence gaps of a trained network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHARES = (0.1, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Measured:
-    """What a network answers on a data set.
+    """The answers of a network on a data set.
 
     Attributes:
         correct: (n,) bool.

@@ -30,7 +30,7 @@ class Mixed(nn.Module):
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for products in bfloat16; of the kinds that are not CPUs all are taken to."""
+    """Return whether a device has instructions for products in bfloat16; kinds that are not CPUs are taken to."""
     if device.type != "cpu":
         return True
     known = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch that is supported

@@ -32,7 +32,7 @@ class Architecture(Table):
 
 
 class Optimiser(Table):
-    """How the weights move.
+    """The optimiser and the schedule of its rate.
 
     Attributes:
         name: "adam" (decoupled weight decay), "sgd" (Nesterov momentum), "muon" (orthogonal steps for
@@ -70,7 +70,7 @@ class Optimiser(Table):
 
 
 class Augmentation(Table):
-    """How a training image varies from epoch to epoch.
+    """Variation of a training image from epoch to epoch.
 
     Attributes:
         shift: shifted by up to so many pixels in each direction, filled with zeros.

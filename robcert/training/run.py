@@ -36,7 +36,7 @@ _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Trained:
-    """What was written: the file of the weights, and the card that is in it."""
+    """The result of a training: the file of the weights, and the card that is in it."""
 
     path: Path
     card: Card
@@ -153,7 +153,7 @@ def _fingerprint(plan: Recipe, data: Dataset, device: torch.device) -> str:
 
 
 def _nonexpansive(plan: Recipe, net: nn.Module) -> bool:
-    """Whether half a confidence gap is a guarantee."""
+    """Return whether half a confidence gap is a guarantee."""
     divided = not any(isinstance(layer, UndividedConv2d) for layer in net.modules())
     return plan.objective.nonexpansive and divided
 
@@ -189,7 +189,7 @@ def results_page(card: Card) -> str:
 
 
 def _label(key: str) -> tuple[str, bool]:
-    """What a result is called in the table, and whether it is a share."""
+    """Return the name of a result in the table, and whether it is a share."""
     prefix = "half_gap_above_"
     if key.startswith(prefix):
         return f"right with g/2 above {key.removeprefix(prefix)}", True

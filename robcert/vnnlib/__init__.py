@@ -34,7 +34,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Property:
-    """What a file asks for: an input in one of the regions whose output fulfils the region's constraints."""
+    """A property: it asks for an input in one of the regions whose output fulfils the region's constraints."""
 
     regions: tuple[Region, ...]
     inputs: int

@@ -29,7 +29,7 @@ _SLACK = 2.0**-44
 
 
 def head_of(operators: tuple[str, ...], where: str) -> Head:
-    """What stands between the logits and the outputs of a file.
+    """The function between the logits and the outputs of a file.
 
     Raises:
         EvaluationError: something else than a softmax.

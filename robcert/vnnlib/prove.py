@@ -41,7 +41,7 @@ _AT_ONCE = 2**13
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of a proof.
+    """The outcome of a proof.
 
     Attributes:
         holds: no region has a counterexample in the executed network.
@@ -90,7 +90,7 @@ class _Prover:
     candidates: list[tuple[Region, Tensor]] = field(default_factory=list[tuple[Region, Tensor]])
 
     def excludes(self, region: Region) -> bool:
-        """Whether no input of the region's box fulfils all its constraints."""
+        """Decide whether no input of the region's box fulfils all its constraints."""
         lows, highs = (torch.tensor([v], dtype=torch.float64) for v in (region.low, region.high))
         while len(lows):
             self.left -= len(lows)
@@ -112,7 +112,7 @@ class _Prover:
         return True
 
     def _excluded(self, region: Region, low: Tensor, high: Tensor) -> Tensor:
-        """Which of k boxes (k, inputs) have no counterexample: (k,) bool."""
+        """Return which of k boxes (k, inputs) have no counterexample: (k,) bool."""
         wanted = sorted({index for constraint in region.constraints for index, _ in constraint.coefficients})
         centre = (low + high) / 2
         # Half widths around the centre as it was computed, rounded up; float32 inputs may lie one rounding outside.

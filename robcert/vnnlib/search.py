@@ -32,7 +32,7 @@ def bounds32(region: Region, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def violations(region: Region, outputs: Tensor) -> Tensor:
-    """How far each constraint is from holding: (n, constraints); at most 0 where it holds."""
+    """Return how far each constraint is from holding: (n, constraints); at most 0 where it holds."""
     columns: list[Tensor] = []
     for constraint in region.constraints:
         total = torch.zeros_like(outputs[:, 0])
@@ -43,7 +43,7 @@ def violations(region: Region, outputs: Tensor) -> Tensor:
 
 
 def holds(region: Region, outputs: Tensor) -> Tensor:
-    """Whether all constraints hold, per row, in float64: (n,) bool."""
+    """Return whether all constraints hold, per row, in float64: (n,) bool."""
     found = violations(region, outputs.double())
     strict = torch.tensor([c.strict for c in region.constraints], dtype=torch.bool, device=found.device)
     return torch.where(strict, found < 0, found <= 0).all(1)

@@ -26,7 +26,7 @@ Load = Callable[..., LoadedModel]
 
 @dataclass(frozen=True)
 class Solution:
-    """What is known about a property.
+    """The answer to a property.
 
     Attributes:
         result: "sat", "unsat" or "unknown".
@@ -61,7 +61,7 @@ def solve_all(
     device: str = "cpu",
     load: Load = load_model,
 ) -> str:
-    """What the command prints: the answers for all models, for a person or as JSON."""
+    """Return what the command prints: the answers for all models, for a person or as JSON."""
     if output_format not in ("console", "json"):
         raise UsageError(f"unknown format {output_format!r}", did_you_mean(output_format, ["console", "json"]))
     found = [(model, solve(model, path, seed=seed, device=device, load=load)) for model in models]
@@ -181,7 +181,7 @@ def _ordered(model: LoadedModel, region: Region) -> Region:
 
 @dataclass(frozen=True)
 class _File:
-    """What answers for a model: the file itself in onnxruntime where it is ONNX, else robcert's network.
+    """Return what answers for a model: the file itself in onnxruntime where it is ONNX, else robcert's network.
 
     Attributes:
         head: what makes its outputs of the logits that robcert's network gives.

@@ -1,4 +1,4 @@
-"""What is minimised; one file an objective, each registered by its decorator.
+"""Objectives: what is minimised. One file an objective, each registered by its decorator.
 
 An objective is two classes: the table of its options in a recipe, and what it does in a training.
 """
@@ -67,7 +67,7 @@ class ObjectiveTable(Table, ABC):
 
     @property
     def nonexpansive(self) -> bool:
-        """Whether every logit of a network trained so is nonexpansive in l2, if its layers allow it."""
+        """Return whether every logit of a network trained so is nonexpansive in l2, if its layers allow it."""
         return False
 
 

@@ -74,7 +74,7 @@ class L2NNN(ObjectiveTable):
 
     @property
     def nonexpansive(self) -> bool:
-        """Whether every logit of a network trained so is nonexpansive in l2, if its layers allow it."""
+        """Return whether every logit of a network trained so is nonexpansive in l2, if its layers allow it."""
         return self.regularise
 
 

@@ -1,4 +1,4 @@
-"""What is done to the weights besides the loss; one file a regulariser, each registered by its decorator.
+"""Regularisers: what is done to the weights besides the loss. One file each, registered by its decorator.
 
 A regulariser goes with any objective, and a recipe may have several: ``[[regularisers]]``, in the order in which
 they act. It is two classes: the table of its options, and what it does in a training.
@@ -17,7 +17,7 @@ from robcert.training.tables import Table
 
 
 class Regulariser(ABC):  # noqa: B024
-    """What is done to a network in the steps of a training; a regulariser has those methods that it needs."""
+    """Changes of a network in the steps of a training; a regulariser has those methods that it needs."""
 
     def prepare(self, net: nn.Module, context: TrainingContext) -> None:  # noqa: B027
         """Before the first epoch, after the objective has prepared the network: parametrise, learn sizes.
