@@ -19,8 +19,8 @@ from task import Task
 from robcert import attack
 from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
-from robcert.math.norms import distance
 from robcert.network import load_model
+from robcert.threats.kind import norm_of
 from robcert.types import Dataset, Threat
 
 TARGET = 0.5
@@ -107,5 +107,6 @@ def _peer(contender: Contender, case: Case) -> int:
         found = contender.run(part.counted(), part, Setting(case.steps, 1, case.eps, timing=False)).detach().clamp(0, 1)
         with torch.no_grad():
             fooled = margin(task.model.module(found), part.y) > 0
-        standing = standing[~(fooled & (distance(found, part.x, "linf") <= case.eps * (1 + 1e-5)))]
+        far = norm_of("linf").distance(part.x.double(), found.double())
+        standing = standing[~(fooled & (far <= case.eps * (1 + 1e-5)))]
     return len(task.x) - len(standing)

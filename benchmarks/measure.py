@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robcert.criteria.misclassified import margin
-from robcert.math.norms import distance
+from robcert.threats.kind import norm_of
 from robcert.types import ThreatNorm
 
 LIMITS: dict[Family, float] = {"pgd l2": 1.10, "pgd linf": 1.10, "cw l2": 1.25}
@@ -140,7 +140,7 @@ def worth(contender: Contender, task: Task, steps: int, searches: int) -> Worth:
     budget = steps if contender.family == "cw l2" else steps * searches
     adversarial = contender.run(counted, task, Setting(budget, searches, eps, timing=False)).detach().clamp(0, 1)
     norm = NORM[contender.family]
-    far = distance(adversarial, task.x, norm)
+    far = norm_of(norm).distance(task.x.double(), adversarial.double())
     with torch.no_grad():
         fooled = margin(task.model.module(adversarial), task.y) > 0
     if contender.family not in MINIMISING:

@@ -34,8 +34,8 @@ from robcert import attack
 from robcert.accel.allocator import keep_memory
 from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
-from robcert.math.norms import distance
 from robcert.network import load_model
+from robcert.threats.kind import norm_of
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[str, dict[ThreatNorm, float]] = {
@@ -93,7 +93,8 @@ def auto_attack(model: LoadedModel, norm: ThreatNorm, eps: float, data: Dataset,
     seconds = time.process_time() - began
     with torch.no_grad():
         fooled = margin(model.module(found), data.y) > 0
-    inside = distance(found, data.x, norm) <= eps * (1 + 1e-5)  # it lands this far outside by rounding
+    far = norm_of(norm).distance(data.x.double(), found.double())
+    inside = far <= eps * (1 + 1e-5)  # it lands this far outside by rounding
     version = importlib.metadata.version("torchattacks")
     return Result(f"AutoAttack (torchattacks {version})", fooled & inside, counted.images, seconds)
 

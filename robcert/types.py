@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from robcert.errors import UsageError, did_you_mean
+from robcert.errors import UsageError
+from robcert.threats import threats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ThreatNorm = Literal["l2", "linf", "l1"]
-"""What measures a perturbation."""
-THREAT_NORMS: tuple[ThreatNorm, ...] = get_args(ThreatNorm)
+    from robcert.threats.kind import Budget, ThreatKind
+
+ThreatNorm = str
+"""The name of what measures a perturbation: a kind in `robcert.threats`."""
 
 BoundNorm = Literal["l2", "linf", "l1"]
-"""What operators have norms in, so that constants and certificates exist; not every `ThreatNorm` has to be one."""
+"""What operators have norms in, so that constants and certificates exist; not every `ThreatNorm` is one."""
 BOUND_NORMS: tuple[BoundNorm, ...] = get_args(BoundNorm)
 
 Goal = Literal["decide", "minimize"]
@@ -26,6 +28,23 @@ GOALS: tuple[Goal, ...] = get_args(Goal)
 
 Status = Literal["wrong", "broken", "certified", "open"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+def bound_norm(norm: ThreatNorm) -> BoundNorm:
+    """Return the norm of a threat as one that operators have norms in.
+
+    Raises:
+        UsageError: operators have no norm in it.
+    """
+    if norm in BOUND_NORMS:
+        return norm
+    raise UsageError(f"there are certificates and norms of operators in {', '.join(BOUND_NORMS)}, not in {norm}")
+
+
+def dual(norm: BoundNorm) -> BoundNorm:
+    """Return the name of the dual norm: l2 of l2, l1 of linf, linf of l1."""
+    names: dict[BoundNorm, BoundNorm] = {"l2": "l2", "linf": "l1", "l1": "linf"}
+    return names[norm]
 
 
 def budget(value: Any) -> float:
@@ -50,12 +69,13 @@ def budget(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Threat:
-    """A norm and the budgets at which an adversary is judged.
+    """What an adversary may do, and the budgets at which it is judged.
 
     Attributes:
-        norm: the norm that measures a perturbation, over all entries of one image.
+        norm: the name of what measures a perturbation, over all entries of one image.
         eps: the budgets, ascending, in the units of the data (before any normalisation).
         box: the smallest and the largest value that an entry of the input may take.
+        kind: what ``norm`` names.
 
     Raises:
         UsageError: unknown norm; a budget that is not a positive finite number; an empty box.
@@ -64,10 +84,10 @@ class Threat:
     norm: ThreatNorm
     eps: tuple[float, ...]
     box: tuple[float, float] = (0.0, 1.0)
+    kind: ThreatKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.norm not in THREAT_NORMS:
-            raise UsageError(f"unknown norm {self.norm!r}", did_you_mean(str(self.norm), THREAT_NORMS))
+        object.__setattr__(self, "kind", threats.get(self.norm)())
         if not self.eps:
             raise UsageError("no eps was given", "Give at least one budget, e.g. --eps 0.5")
         for value in self.eps:
@@ -87,6 +107,18 @@ class Threat:
         """The largest budget."""
         return self.eps[-1]
 
+    def distance(self, x: Tensor, adversarial: Tensor) -> Tensor:
+        """Return how far points (n, *shape) are from images ``x``, measured in float64: (n,) float64."""
+        return self.kind.distance(x.double(), adversarial.double())
+
+    def diameter(self, shape: tuple[int, ...]) -> float:
+        """Return the largest distance that a point of the box can have from an image of a shape."""
+        return self.kind.diameter(shape, self.box)
+
+    def with_tolerance(self, eps: Budget, shape: tuple[int, ...]) -> Budget:
+        """Return the largest distance of a float32 image of a shape that was meant to lie within ``eps``."""
+        return self.kind.with_tolerance(eps, shape, self.box)
+
     def too_wide(self, shape: tuple[int, ...]) -> str:
         """Return a sentence about budgets that reach from the middle of the box to all of it; "" where none does.
 
@@ -94,8 +126,7 @@ class Threat:
             shape: of one image.
         """
         low, high = self.box
-        entries = math.prod(shape)
-        half = (high - low) / 2 * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[self.norm]
+        half = self.diameter(shape) / 2
         wide = [value for value in self.eps if value > half * (1 + 1e-9)]
         if not wide:
             return ""

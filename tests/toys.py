@@ -18,14 +18,14 @@ from robcert.bracket import Bracket
 from robcert.search.expectation import draws_of
 from robcert.search.oracle import Guard, ModelOracle
 from robcert.search.stage import SearchProblem, Stage, Work
-from robcert.types import THREAT_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
+from robcert.types import BOUND_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
 
 WIDE = (-10.0, 11.0)
 """A box that no perturbation of an image in [0, 1] in these tests reaches."""
 DUAL = {"l2": 2.0, "linf": 1.0, "l1": float("inf")}
 
 REGISTERED: list[tuple[str, ThreatNorm]] = [
-    (name, norm) for name, kind in attacks.items() for norm in THREAT_NORMS if norm in kind.norms
+    (name, norm) for name, kind in attacks.items() for norm in BOUND_NORMS if norm in kind.norms
 ]
 """Every registered attack in every norm that it supports: a new attack is tested by being there."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from robcert.attacks.objectives import difference_of_logits_ratio
 from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
 _SMOOTH = 0.9
@@ -77,7 +78,7 @@ class ALMA:
     iterations: int = 1000
     step_size: float = 0.1
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Rony et al. 2021 (ALMA)"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -123,7 +124,7 @@ class ALMA:
         learned = penalty_slope(constraint, penalty, state.multiplier)
         multiplier = (_SMOOTH * state.multiplier + (1 - _SMOOTH) * learned).clamp(*_MULTIPLIERS)
         pull = penalty_slope(constraint, penalty, multiplier)
-        size = vector_norm(state.delta, "l2").clamp_min(1e-12 * scale)
+        size = l2_norm(state.delta).clamp_min(1e-12 * scale)
         # In units of the budget: d (|delta| / scale) / d (delta / scale), and the same for the constraint.
         gradient = state.delta / per_image(size, state.delta)
         gradient = gradient - per_image(pull * scale, gradient) * slope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,10 +15,9 @@ from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.sparse import sparse_step
-from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
 from robcert.math.norms import per_image
-from robcert.math.projections import project_ball_and_box
+from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
 
 _MOMENTUM = 0.75
@@ -99,7 +99,7 @@ class APGD:
     search_steps: int = 20
     tolerance: float = 0.004
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[Set[ThreatNorm]] = NORMS
     paper: ClassVar[str] = "Croce & Hein 2020, 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -175,7 +175,7 @@ class APGD:
             after = state.eps * _factor(state.iteration / self.iterations)
             shrunk = after < eps
             moved = torch.where(per_image(shrunk, x), state.top, moved)
-            moved = project_ball_and_box(moved, problem.x, after, "l1", threat.box)
+            moved = problem.project(moved, after)
             worst = torch.full_like(state.value, -float("inf"))
             return replace(
                 state,
@@ -184,14 +184,13 @@ class APGD:
                 value=torch.where(shrunk, worst, state.value),
                 step=torch.where(shrunk, torch.ones_like(state.step), state.step),
             )
-        ahead = delta + length * steepest(gradient, threat.norm)
-        ahead = project_ball_and_box(ahead, problem.x, eps, threat.norm, threat.box)
+        at = problem.x + delta
+        ahead = problem.project(delta + length * problem.norm.steepest(gradient, at, threat.box), eps)
         share = torch.where(state.iteration == 1, torch.ones_like(eps), torch.full_like(eps, _MOMENTUM))
         share = per_image(share, x)
         before = torch.where(wide, delta, state.previous)
         moved = delta + share * (ahead - delta) + (1 - share) * (delta - before)
-        moved = project_ball_and_box(moved, problem.x, eps, threat.norm, threat.box)
-        return replace(state, previous=delta, delta=moved)
+        return replace(state, previous=delta, delta=problem.project(moved, eps))
 
     def fine(self, problem: Problem, state: APGDState, steps: int = 1) -> Tensor:
         """The last of the iterations, whose steps are small."""
@@ -255,11 +254,7 @@ class APGD:
         sparse = problem.threat.norm == "l1"
         first = max(1.0, float(round((_SPARSE_WAIT if sparse else _FIRST) * self.iterations)))
         worst = -float("inf")
-        unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), problem.threat.norm)
-        eps = state.eps * (_WIDE[0][1] if sparse else 1.0)
-        start = project_ball_and_box(
-            unit * per_image(eps, unit), problem.x, eps, problem.threat.norm, problem.threat.box
-        )
+        start = problem.random_start(state.eps * (_WIDE[0][1] if sparse else 1.0))
         wide = per_image(mask, start)
 
         def fill(old: Tensor, value: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm
 
@@ -78,7 +79,7 @@ class Boundary:
     around: float = 0.1
     towards: float = 0.1
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Brendel, Rauber & Bethge 2018; paper E, tables 2, 3 and 6"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=0)
 
@@ -169,13 +170,13 @@ class Boundary:
         """A point on the sphere through the current one, and that point moved towards the image; inside the box."""
         low, high = problem.threat.box
         back = state.point - problem.x
-        distance = vector_norm(back, "l2")
+        distance = l2_norm(back)
         unit = back / per_image(distance.clamp_min(1e-30), back)
         step = _stream(problem, state.iteration).normal(tuple(problem.x.shape[1:]), 7)
         step = step - per_image((step * unit).flatten(1).sum(dim=1), unit) * unit
-        length = state.around * distance / vector_norm(step, "l2").clamp_min(1e-30)
+        length = state.around * distance / l2_norm(step).clamp_min(1e-30)
         moved = back + step * per_image(length, step)
-        moved = moved * per_image(distance / vector_norm(moved, "l2").clamp_min(1e-30), moved)
+        moved = moved * per_image(distance / l2_norm(moved).clamp_min(1e-30), moved)
         around = (problem.x + moved).clamp(low, high)
         towards = around + per_image(state.towards, around) * (problem.x - around)
         return around, towards

@@ -8,8 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from robcert.attacks.protocol import Problem, diameter
-from robcert.math.norms import nearly
+from robcert.attacks.protocol import Problem
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def first_budget(problem: Problem) -> Tensor:
 
 def inside(problem: Problem, eps: Tensor) -> Tensor:
     """(n,) bool: an example within ``eps`` (n,) is known, up to the rounding of the image."""
-    return problem.best <= nearly(eps, problem.threat, problem.x[0].numel())
+    return problem.best <= problem.threat.with_tolerance(eps, problem.shape)
 
 
 def end_search_steps(
@@ -78,7 +77,7 @@ def end_search_steps(
     eps = torch.where(ended, torch.where(known, between, 2 * state.eps), state.eps)
     search_step = state.search_step + ended
     close = known & (problem.best - lower <= tolerance * problem.best)
-    beyond = ~known & (eps > 2 * diameter(problem.threat, problem.x[0].numel()))
+    beyond = ~known & (eps > 2 * problem.threat.diameter(problem.shape))
     over = ended & (close | beyond | (search_step >= search_steps))
     iteration = torch.where(ended, torch.zeros_like(state.iteration), state.iteration)
     done = state.done | over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -16,7 +17,7 @@ from robcert.attacks.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_option
 from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, step_on, to_box
 from robcert.attacks.targets import aim
-from robcert.math.norms import dual, per_image, vector_norm
+from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
 _RATES: dict[ThreatNorm, tuple[float, float]] = {"l2": (3.0, 0.01), "linf": (0.1, 0.003)}
@@ -98,7 +99,7 @@ class CW:
     abort_early: bool = True
     targeted: bool = False
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2", "linf"})
     paper: ClassVar[str] = "Carlini & Wagner 2017; paper A, tables 1 and 2"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -159,7 +160,7 @@ class CW:
             reach = torch.where(first, first_reach, reach)
         delta = x - problem.x
         if problem.threat.norm == "l2":
-            loss = vector_norm(delta, "l2").square_().addcmul_(c, gap)
+            loss = l2_norm(delta).square_().addcmul_(c, gap)
             gradient = delta.mul_(2)
         else:
             beyond = (delta.abs() - per_image(state.tau, delta)).clamp_min_(0)
@@ -269,7 +270,7 @@ class CW:
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The reach and the first c, both (n,): see `CWState`. Without a gradient: the budget, and 1."""
         norm, budget = problem.threat.norm, torch.full_like(gap, problem.threat.largest)
-        slope = vector_norm(gradient, dual(norm))
+        slope = problem.norm.dual(gradient)
         safe = slope.clamp_min(torch.finfo(slope.dtype).tiny)
         reach = budget
         if problem.goal == "minimize":

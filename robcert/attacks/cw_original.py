@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -40,7 +41,7 @@ class CWOriginal(CW):
     learning_rate: float = 0.01
     initial_c: float = 0.001
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Carlini & Wagner 2017, with the constants of the authors' code"
 
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,9 +14,8 @@ from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import fooled_at, start_of
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import l2_norm, l2_unit, per_image
 from robcert.types import ThreatNorm
 
 _REACH = 6.0
@@ -57,7 +57,7 @@ class DDN:
     gamma: float = 0.05
     objective: str = "ce"
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Rony et al. 2019"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -92,8 +92,8 @@ class DDN:
         fooled = fooled_at(evaluation, problem)
         radius = state.radius * torch.where(fooled, 1 - gamma, 1 + gamma)
         length = problem.threat.largest * (0.01 + 0.99 * wave)
-        delta = state.delta + per_image(length, state.delta) * steepest(evaluation.gradient, "l2")
-        size = vector_norm(delta, "l2").clamp_min(1e-12 * problem.threat.largest)
+        delta = state.delta + per_image(length, state.delta) * l2_unit(evaluation.gradient)
+        size = l2_norm(delta).clamp_min(1e-12 * problem.threat.largest)
         delta = delta * per_image(radius / size, delta)
         delta = (problem.x + delta).clamp_(low, high) - problem.x
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from robcert.attacks import attack
 from robcert.attacks.options import COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.tanh_space import adam, next_weight, start, tens, to_box
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
 _RATE = 3.0, 0.01
@@ -86,7 +87,7 @@ class EvasiveCW:
     initial_penalty: float = 30.0
     abort_early: bool = True
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "paper E (Finlay et al.), section 7 and table 6"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=3)
     evades: ClassVar[bool] = True
@@ -133,7 +134,7 @@ class EvasiveCW:
         evaluation = oracle.value_and_grad(problem.criterion.margin, x)
         steep = oracle.hvp(answer_loss, x, lambda gradient: 2 * gradient)
         gap = (-evaluation.value).clamp_min(0)
-        size = vector_norm(steep.gradient, "l2").square()
+        size = l2_norm(steep.gradient).square()
         first = state.c <= 0
         first_reach, first_c, first_penalty = self._first(problem, gap, evaluation.gradient, size)
         c = torch.where(first, first_c, state.c)
@@ -206,7 +207,7 @@ class EvasiveCW:
         """The reach, c and the first penalty, (n,) each. Without a gradient: the budget, 1 and 1."""
         budget = torch.full_like(gap, problem.threat.largest)
         tiny = torch.finfo(gap.dtype).tiny
-        slope = vector_norm(gradient, "l2")
+        slope = l2_norm(gradient)
         reach = (gap / slope.clamp_min(tiny)).clamp(1e-3 * problem.threat.largest, problem.threat.largest)
         reach = torch.where(slope > 0, reach, budget)
         c = torch.where(slope > 0, self.initial_c * 2 * reach / slope.clamp_min(tiny), torch.ones_like(slope))

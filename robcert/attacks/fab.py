@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -15,10 +16,11 @@ from robcert.attacks.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check_option
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.targets import target_of
 from robcert.attacks.walks import finite
-from robcert.math.hyperplane import to_hyperplane
-from robcert.math.norms import per_image, vector_norm
-from robcert.math.projections import project_ball_and_box
+from robcert.math.hyperplane import l1_step_to, l2_step_to, linf_step_to
+from robcert.math.norms import per_image
 from robcert.types import ThreatNorm
+
+_STEP_TO = {"l2": l2_step_to, "linf": linf_step_to, "l1": l1_step_to}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class FAB:
     eta: float = 1.05
     beta: float = 0.9
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset(_STEP_TO)
     paper: ClassVar[str] = "Croce & Hein 2020 (FAB)"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=1)
     targeted: ClassVar[bool] = True
@@ -73,12 +75,11 @@ class FAB:
 
     def init(self, problem: Problem) -> FABState:
         """At the clean image for the first try at every class, then at random points."""
-        threat = problem.threat
-        unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
-        largest = torch.full_like(problem.best, threat.largest)
+        unit = problem.norm.sample(problem.rng, problem.shape)
+        largest = torch.full_like(problem.best, problem.threat.largest)
         eps = 0.5 * torch.minimum(largest, problem.best.clamp_min(0)) * (problem.restart >= problem.rivals.shape[1])
-        length = vector_norm(unit, threat.norm).clamp_min(1e-12)
-        start = project_ball_and_box(unit * per_image(eps / length, unit), problem.x, eps, threat.norm, threat.box)
+        length = problem.norm.norm(unit).clamp_min(1e-12)
+        start = problem.project(unit * per_image(eps / length, unit), eps)
         return FABState(
             delta=start,
             iteration=torch.zeros_like(problem.best),
@@ -93,9 +94,9 @@ class FAB:
         evaluation = oracle.value_and_grad(partial(towards_margin, target=target_of(problem)), x)
         gap, normal = evaluation.value, evaluation.gradient
         here = (normal * (x - problem.x)).flatten(1).sum(dim=1)
-        closer = to_hyperplane(x, normal, -gap, threat.norm, threat.box)
-        straight = to_hyperplane(problem.x, normal, here - gap, threat.norm, threat.box)
-        near, far = vector_norm(closer, threat.norm), vector_norm(straight, threat.norm)
+        step_to = _STEP_TO[threat.norm]
+        closer, straight = step_to(x, normal, -gap, threat.box), step_to(problem.x, normal, here - gap, threat.box)
+        near, far = problem.norm.norm(closer), problem.norm.norm(straight)
         alpha = (near / (near + far).clamp_min(torch.finfo(near.dtype).tiny)).clamp_max(self.alpha_max)
         alpha = per_image(alpha, x)
         moved = (1 - alpha) * (state.delta + self.eta * closer) + alpha * self.eta * straight

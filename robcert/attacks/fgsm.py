@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,9 +12,8 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.protocol import Cost, Oracle, Problem
-from robcert.attacks.steepest import steepest
 from robcert.math.norms import per_image
-from robcert.math.projections import project_ball_and_box
+from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
 
 
@@ -38,7 +38,7 @@ class FGSM:
     iterations: int = 2
     objective: str = "ce"
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[Set[ThreatNorm]] = NORMS
     paper: ClassVar[str] = "Goodfellow, Shlens & Szegedy 2015"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -61,12 +61,9 @@ class FGSM:
         gradient = oracle.value_and_grad(
             choose(self.objective, problem.restart, torch.zeros_like(state.done), criterion=problem.criterion), state.x
         ).gradient
-        low, high = threat.box
-        room = torch.where(gradient > 0, problem.x < high, problem.x > low)
         eps = torch.full_like(problem.best, threat.largest)
-        delta = threat.largest * steepest(gradient, threat.norm, room)
-        delta = project_ball_and_box(delta, problem.x, eps, threat.norm, threat.box)
-        surface = (problem.x + delta).clamp(low, high)
+        delta = problem.project(threat.largest * problem.norm.steepest(gradient, problem.x, threat.box), eps)
+        surface = (problem.x + delta).clamp(*threat.box)
         x = torch.where(per_image(state.moved, surface), state.x, surface)
         return replace(state, x=x, moved=torch.ones_like(state.moved), done=state.moved)
 

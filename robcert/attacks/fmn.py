@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,10 +13,8 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.options import BETWEEN, POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.attacks.steepest import steepest
 from robcert.attacks.walks import start_of
-from robcert.math.norms import dual, per_image, vector_norm
-from robcert.math.projections import project_ball_and_box
+from robcert.math.norms import l2_unit, per_image
 from robcert.types import ThreatNorm
 
 
@@ -62,7 +61,7 @@ class FMN:
     step_size: float = 1.0
     gamma: float = 0.05
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
     paper: ClassVar[str] = "Pintor et al. 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -91,11 +90,11 @@ class FMN:
         low, high = threat.box
         evaluation = oracle.value_and_grad(problem.criterion.margin, (problem.x + state.delta).clamp_(low, high))
         fooled = evaluation.value > 0
-        size = vector_norm(state.delta, threat.norm)
+        size = problem.norm.norm(state.delta)
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
         gamma = self.gamma * (0.02 + 0.98 * wave)
         nearest = torch.where(fooled, torch.minimum(state.nearest, size), state.nearest)
-        slope = vector_norm(evaluation.gradient, dual(threat.norm))
+        slope = problem.norm.dual(evaluation.gradient)
         reach = evaluation.value.abs() / slope.clamp_min(torch.finfo(slope.dtype).tiny)
         # A flat spot says nothing about how far the boundary is.
         reach = torch.where(slope > 0, reach, torch.full_like(reach, threat.largest))
@@ -106,9 +105,9 @@ class FMN:
         larger = torch.where(never, size + reach, state.radius) * (1 + gamma)
         radius = torch.where(fooled, smaller, larger)
         length = self.step_size * radius * (0.001 + 0.999 * wave)
-        direction = steepest(evaluation.gradient, "linf" if threat.norm == "linf" else "l2")
-        delta = state.delta + per_image(length, state.delta) * direction
-        delta = project_ball_and_box(delta, problem.x, radius, threat.norm, threat.box)
+        gradient = evaluation.gradient
+        direction = gradient.sign() if threat.norm == "linf" else l2_unit(gradient)
+        delta = problem.project(state.delta + per_image(length, state.delta) * direction, radius)
         return replace(state, delta=delta, radius=radius, nearest=nearest, iteration=state.iteration + 1)
 
     def phase(self, problem: Problem, state: FMNState) -> FMNState:

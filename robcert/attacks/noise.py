@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,8 +13,8 @@ from robcert.attacks import attack
 from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.math.norms import per_image, vector_norm
-from robcert.math.projections import project_ball_and_box
+from robcert.math.norms import per_image
+from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
 
 
@@ -44,7 +45,7 @@ class Noise:
     search_steps: int = 10
     tolerance: float = 0.01
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[Set[ThreatNorm]] = NORMS
     paper: ClassVar[str] = "Carlini et al. 2019, section 5.2"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
 
@@ -81,13 +82,11 @@ class Noise:
 
     def proposal(self, problem: Problem, state: NoiseState) -> Tensor:
         """The point that the next step tries."""
-        threat = problem.threat
-        rng, shape = problem.rng.at(state.draw), tuple(problem.x.shape[1:])
-        ball = rng.in_ball(shape, threat.norm)
+        rng, shape, norm = problem.rng.at(state.draw), problem.shape, problem.norm
+        ball = norm.sample(rng, shape)
         few = rng.uniform(shape, tag=7) < 0.1
         sign = torch.where(rng.uniform(shape, tag=9) < 0.5, -1.0, 1.0)
-        corner = sign if threat.norm == "linf" else sign * few
+        corner = sign if problem.threat.norm == "linf" else sign * few
         direction = torch.where(per_image(state.draw % 2 == 0, ball), ball, corner)
-        length = vector_norm(direction, threat.norm).clamp_min(torch.finfo(ball.dtype).tiny)
-        delta = direction * per_image(state.eps / length, ball)
-        return problem.x + project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)
+        length = norm.norm(direction).clamp_min(torch.finfo(ball.dtype).tiny)
+        return problem.x + problem.project(direction * per_image(state.eps / length, ball), state.eps)

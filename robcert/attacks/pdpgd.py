@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.options import POSITIVE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import start_of
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import linf_norm, per_image
 from robcert.types import ThreatNorm
 
 
@@ -50,7 +51,7 @@ class PDPGD:
     step_size: float = 0.1
     dual_step: float = 0.2
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l1"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l1"})
     paper: ClassVar[str] = "Matyasko & Chau 2021"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -79,7 +80,7 @@ class PDPGD:
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
         # Only entries that can move tell the scale: a large gradient at the edge of the box is of no use.
         room = torch.where(evaluation.gradient > 0, x < high, x > low)
-        peak = vector_norm(evaluation.gradient * room, "linf")
+        peak = linf_norm(evaluation.gradient * room)
         scale = torch.where(peak > 0, peak, torch.ones_like(peak))
         alpha = problem.threat.largest * self.step_size * (0.01 + 0.99 * wave)
         pull = alpha * state.dual.exp() / scale

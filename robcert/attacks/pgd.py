@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,11 +15,10 @@ from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.objectives import check_objective, choose
 from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.steepest import steepest
 from robcert.attacks.targets import aim
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
-from robcert.math.projections import project_ball_and_box
+from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
 
 _PACE = 2.0
@@ -73,7 +73,7 @@ class PGD:
     targeted: bool = False
     abort_early: bool = True
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf", "l1"})
+    norms: ClassVar[Set[ThreatNorm]] = NORMS
     paper: ClassVar[str] = "Madry et al. 2018"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
@@ -109,8 +109,7 @@ class PGD:
 
     def step(self, oracle: Oracle, problem: Problem, state: PGDState) -> PGDState:
         """Climb, project onto the ball, clip to the box."""
-        threat = problem.threat
-        low, high = threat.box
+        low, high = problem.threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         late = 2 * state.iteration >= self.iterations
         objective = choose(self.objective, problem.restart, late, aim(problem, self.targeted), problem.criterion)
@@ -124,10 +123,8 @@ class PGD:
             length = state.eps * (0.005 + 0.2475 * (1 + torch.cos(math.pi * progress)))
         else:
             length = state.eps * self.step_size
-        room = torch.where(gradient > 0, x < high, x > low) if threat.norm == "l1" else None
-        delta = state.delta + per_image(length, x) * steepest(gradient, threat.norm, room)
-        delta = project_ball_and_box(delta, problem.x, state.eps, threat.norm, threat.box)
-        return replace(state, delta=delta, top=top, iteration=state.iteration + 1)
+        delta = state.delta + per_image(length, x) * problem.norm.steepest(gradient, x, (low, high))
+        return replace(state, delta=problem.project(delta, state.eps), top=top, iteration=state.iteration + 1)
 
     def fine(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
         """The last of the iterations, whose steps are small."""
@@ -170,10 +167,7 @@ class PGD:
         return problem.x + state.delta
 
     def _start(self, problem: Problem, state: PGDState) -> Tensor:
-        shape = tuple(problem.x.shape[1:])
-        unit = problem.rng.in_ball(shape, problem.threat.norm)
-        if not self.random_start:
-            unit = torch.where(per_image(problem.restart > 0, unit), unit, torch.zeros_like(unit))
-        return project_ball_and_box(
-            unit * per_image(state.eps, unit), problem.x, state.eps, problem.threat.norm, problem.threat.box
-        )
+        start = problem.random_start(state.eps)
+        if self.random_start:
+            return start
+        return torch.where(per_image(problem.restart > 0, start), start, torch.zeros_like(start))

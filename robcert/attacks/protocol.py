@@ -9,8 +9,7 @@ except `Problem.rng`. What happens rarely goes into ``phase``, where host code i
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +20,7 @@ from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.math.norms import per_image
 from robcert.math.rng import SampleRng
+from robcert.threats.kind import Norm
 from robcert.types import Goal, Threat, ThreatNorm
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ class Problem:
     criterion: Criterion = MISCLASSIFIED
 
     def __post_init__(self) -> None:
-        widest = diameter(self.threat, math.prod(self.x.shape[1:]))
+        widest = self.threat.diameter(self.shape)
         if self.threat.largest > widest:
             eps = tuple(min(value, widest) for value in self.threat.eps)
             object.__setattr__(self, "threat", replace(self.threat, eps=eps))
@@ -78,6 +78,26 @@ class Problem:
     def rng(self) -> SampleRng:
         """One random stream an image, which depends on (seed, index, restart) alone."""
         return SampleRng(self.seed, self.index, self.restart)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def norm(self) -> Norm:
+        """The norm of the threat; an attack whose `Attack.norms` are norms has one."""
+        assert isinstance(self.threat.kind, Norm)
+        return self.threat.kind
+
+    def project(self, delta: Tensor, eps: Tensor) -> Tensor:
+        """Return perturbations (n, *shape) within balls of radii ``eps`` (n,) that keep the images in the box."""
+        return self.norm.project_in_box(delta, self.x, eps, self.threat.box)
+
+    def random_start(self, eps: Tensor) -> Tensor:
+        """Return random perturbations (n, *shape) within balls of radii ``eps`` (n,), and in the box."""
+        unit = self.norm.sample(self.rng, self.shape)
+        return self.project(unit * per_image(eps, unit), eps)
 
 
 @dataclass(frozen=True)
@@ -164,7 +184,7 @@ class Attack(Protocol):
     """A frozen dataclass of options with three functions.
 
     Attributes:
-        norms: the norms it can be measured in.
+        norms: the kinds of threats it can work in; `robcert.threats.kind.NORMS` is every norm there is.
         paper: where it comes from.
         cost: of one step.
         iterations: its budget; for an attack that searches over a constant, of one search step.
@@ -172,7 +192,7 @@ class Attack(Protocol):
         last_chance (optional): False where its near misses stay what they are (`robcert.search.near_miss_pgd`).
     """
 
-    norms: ClassVar[frozenset[ThreatNorm]]
+    norms: ClassVar[Set[ThreatNorm]]
     paper: ClassVar[str]
     cost: ClassVar[Cost]
 
@@ -208,12 +228,6 @@ class Refining(Protocol):
     def fine(self, problem: Problem, state: Any, steps: int = 1) -> Tensor:
         """(n,) bool: the images of which one of the next ``steps`` needs the precision of the network itself."""
         ...
-
-
-def diameter(threat: Threat, entries: int) -> float:
-    """The largest distance that two points of the box can have, of so many entries."""
-    low, high = threat.box
-    return (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[threat.norm]
 
 
 def among_the_last(iteration: Tensor, steps: int, iterations: int) -> Tensor:

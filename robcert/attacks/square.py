@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,8 +15,7 @@ from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.options import COUNT, GAP, UP_TO_ONE, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.attacks.windows import Window, bump, image_shape, window
-from robcert.math.norms import per_image, vector_norm
-from robcert.math.projections import project_ball_and_box
+from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm
 
@@ -70,7 +70,7 @@ class Square:
     search_steps: int = 10
     tolerance: float = 0.01
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2", "linf"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2", "linf"})
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=0)
 
@@ -132,11 +132,11 @@ class Square:
             start = start * per_image(state.eps, start)
         else:
             start = _grid(rng, shape)
-            start = start * per_image(state.eps / vector_norm(start, "l2").clamp_min(1e-12), start)
+            start = start * per_image(state.eps / l2_norm(start).clamp_min(1e-12), start)
             moved = _move_mass(rng, delta, side, state.eps)
         begins = per_image(state.iteration == 0, delta)
         tried = torch.where(begins, start, moved).view(problem.x.shape)
-        return project_ball_and_box(tried, problem.x, state.eps, problem.threat.norm, problem.threat.box)
+        return problem.project(tried, state.eps)
 
     def _side(self, iteration: Tensor, shape: tuple[int, int, int], norm: ThreatNorm) -> Tensor:
         """(n,) int64: the side of the square, or for a single row its length."""

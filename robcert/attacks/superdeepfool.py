@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,8 +13,8 @@ from robcert.attacks import attack
 from robcert.attacks.options import AT_LEAST_ZERO, COUNT, check_options
 from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_looks
 from robcert.attacks.walks import finite, start_of
-from robcert.math.hyperplane import to_hyperplane
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.hyperplane import l2_step_to
+from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
 
@@ -52,7 +53,7 @@ class SuperDeepFool:
     classes: int = 9
     overshoot: float = 0.002
 
-    norms: ClassVar[frozenset[ThreatNorm]] = frozenset({"l2"})
+    norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "Abdollahpour et al. 2024; Moosavi-Dezfooli et al. 2016"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=10)
     targeted: ClassVar[bool] = True
@@ -82,8 +83,8 @@ class SuperDeepFool:
         gap, normal = nearest_face(found, rows)
         beyond = gap > 0
         here = (normal * state.delta).flatten(1).sum(dim=1)
-        straight = to_hyperplane(problem.x, normal, here - gap, "l2", problem.threat.box)
-        closer = state.delta + to_hyperplane(x, normal, -gap, "l2", problem.threat.box)
+        straight = l2_step_to(problem.x, normal, here - gap, problem.threat.box)
+        closer = state.delta + l2_step_to(x, normal, -gap, problem.threat.box)
         settle = per_image(0.2 + 0.8 * (1 - state.iteration / self.iterations), x)
         turned = state.delta + settle * (straight - state.delta)
         delta = torch.where(per_image(beyond, x), turned, closer) * (1 + self.overshoot)
@@ -108,7 +109,7 @@ def nearest_face(found: Jacobian, rows: Tensor) -> tuple[Tensor, Tensor]:
     logits = found.logits.gather(1, rows)
     gaps = logits[:, 1:] - logits[:, :1]
     normals = found.gradients[:, 1:] - found.gradients[:, :1]
-    lengths = vector_norm(normals.flatten(0, 1), "l2").view(gaps.shape)
+    lengths = l2_norm(normals.flatten(0, 1)).view(gaps.shape)
     tiny = torch.finfo(lengths.dtype).tiny
     away = torch.where(lengths > 0, gaps.abs() / lengths.clamp_min(tiny), torch.full_like(gaps, float("inf")))
     beyond = gaps > 0

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from robcert.attacks.protocol import Problem
+from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image
-from robcert.math.projections import project_ball_and_box
 
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
 _GROWING, _LARGEST = 15, 1e30
@@ -29,11 +29,7 @@ def from_box(x: Tensor, box: tuple[float, float], inside: float = INSIDE) -> Ten
 
 def start(problem: Problem) -> Tensor:
     """The w (n, *shape) of the clean image; in a restart, of a random point of the ball."""
-    threat = problem.threat
-    unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
-    eps = torch.full_like(problem.best, threat.largest) * (problem.restart > 0)
-    delta = project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
-    return from_box(problem.x + delta, threat.box)
+    return from_box(problem.x + start_of(problem), problem.threat.box)
 
 
 def adam(

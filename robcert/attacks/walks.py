@@ -6,16 +6,12 @@ import torch
 from torch import Tensor
 
 from robcert.attacks.protocol import Evaluation, Problem
-from robcert.math.norms import per_image
-from robcert.math.projections import project_ball_and_box
 
 
 def start_of(problem: Problem, share: float = 1.0) -> Tensor:
     """The clean image (a perturbation of 0), and for restarts a random point of ``share`` times the largest ball."""
-    threat = problem.threat
-    unit = problem.rng.in_ball(tuple(problem.x.shape[1:]), threat.norm)
-    eps = torch.full_like(problem.best, share * threat.largest) * (problem.restart > 0)
-    return project_ball_and_box(unit * per_image(eps, unit), problem.x, eps, threat.norm, threat.box)
+    eps = torch.full_like(problem.best, share * problem.threat.largest) * (problem.restart > 0)
+    return problem.random_start(eps)
 
 
 def fooled_at(evaluation: Evaluation, problem: Problem) -> Tensor:

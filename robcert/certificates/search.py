@@ -23,6 +23,7 @@ from robcert.certificates import Certificates, Search, round_down
 from robcert.certificates.gap import answers, logits32
 from robcert.errors import EvaluationError
 from robcert.graph.interpreter import NoRule
+from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, LoadedModel
 
 Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -194,9 +195,7 @@ class Trials:
 
     def _bisect(self, tolerance: float) -> None:
         found = self.found
-        low, high = self.model.box
-        entries = self.x[0].numel()
-        widest = (high - low) * {"linf": 1.0, "l2": math.sqrt(entries), "l1": float(entries)}[self.norm]
+        widest = norm_of(self.norm).diameter(tuple(self.x.shape[1:]), self.model.box)
         for _ in range(4 * _DOUBLINGS):
             inner, outer = found.radius, found.failed.clamp_max(2 * widest)
             going = self.images.correct & (outer > inner * (1 + tolerance)) & (inner <= widest)

@@ -180,9 +180,10 @@ def attack(
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import chosen_plan, default_plan
     from robcert.runs.record import RunRecord
-    from robcert.types import GOALS, THREAT_NORMS, Threat
+    from robcert.threats import threats
+    from robcert.types import GOALS, Threat
 
-    norm = choice("norm", norm, THREAT_NORMS)
+    threats.get(norm)
     goal = None if goal is None else choice("goal", goal, GOALS)
     search_precision = choice("search precision", search_precision, PRECISIONS)
     choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])

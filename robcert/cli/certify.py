@@ -80,9 +80,11 @@ def certify(
     from robcert.runs.certify import GOALS, methods_of
     from robcert.runs.certify import certify as run_certify
     from robcert.runs.records.certify import CertifyRecord
-    from robcert.types import BOUND_NORMS, Threat
+    from robcert.threats import threats
+    from robcert.types import Threat, bound_norm
 
-    norm = choice("norm", norm, BOUND_NORMS)
+    threats.get(norm)
+    bound_norm(norm)
     if eps is None:
         raise UsageError("--eps is missing", f"Example: robcert certify {models[0]} --norm {norm} --eps 0.1,0.25,0.5")
     render = renderer_of(CertifyRecord, output_format)

@@ -17,7 +17,7 @@ from robcert.policy.schema import ModelEntry
 from robcert.policy.template import starting_policy, write_policy
 from robcert.reports import Render, renderer_of
 from robcert.reports.gate.github import summary
-from robcert.types import THREAT_NORMS
+from robcert.types import BOUND_NORMS
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def start(models: list[ModelEntry], data: str | None, norm: str, path: Path, how
         raise UsageError(
             f"--init measures one model, {len(models)} were named", "Example: robcert gate --init digits-l2nnn"
         )
-    chosen_norm = choice("norm", norm, THREAT_NORMS)
+    chosen_norm = choice("norm", norm, BOUND_NORMS)
     if path.exists():
         raise UsageError(f"{path} exists already", "Name another file with --policy, or remove it")
     begun = starting_policy(models[0], data, chosen_norm, how, class_order)

@@ -9,54 +9,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robcert.math.norms import per_image, vector_norm
-from robcert.types import ThreatNorm
+from robcert.math.norms import l2_norm, per_image
 
 
-def project_ball(delta: Tensor, eps: Tensor, norm: ThreatNorm) -> Tensor:
-    """The point of the ball that is nearest to ``delta`` in l2.
+def project_linf(delta: Tensor, eps: Tensor) -> Tensor:
+    """Return the nearest points to ``delta`` (n, *shape) in the l-infinity balls of radii ``eps`` (n,)."""
+    bound = per_image(eps, delta)
+    return torch.minimum(torch.maximum(delta, -bound), bound)
 
-    Args:
-        delta: (n, *shape).
-        eps: (n,), one budget an image.
-        norm: the norm of the ball.
 
-    Returns:
-        (n, *shape).
-    """
-    if norm == "linf":
-        bound = per_image(eps, delta)
-        return torch.minimum(torch.maximum(delta, -bound), bound)
-    if norm == "l2":
-        length = vector_norm(delta, "l2")
-        return delta * per_image((eps / length.clamp_min(1e-30)).clamp_max(1.0), delta)
+def project_l2(delta: Tensor, eps: Tensor) -> Tensor:
+    """Return the nearest points to ``delta`` (n, *shape) in the l2 balls of radii ``eps`` (n,)."""
+    return delta * per_image((eps / l2_norm(delta).clamp_min(1e-30)).clamp_max(1.0), delta)
+
+
+def project_l1(delta: Tensor, eps: Tensor) -> Tensor:
+    """Return the nearest points to ``delta`` (n, *shape) in the l1 balls of radii ``eps`` (n,)."""
     unbounded = torch.full_like(delta, float("inf"))
     return _project_l1_capped(delta, eps, unbounded, unbounded)
 
 
-def project_ball_and_box(delta: Tensor, x: Tensor, eps: Tensor, norm: ThreatNorm, box: tuple[float, float]) -> Tensor:
-    r"""A point of the ball such that ``x + delta`` lies in the box.
-
-    Exact (the nearest point in l2) for linf and l1; for l2 the two projections follow each other, which is
-    feasible because ``x`` lies in the box, so that clipping only shortens entries.
-
-    The l1 case is the one that matters: clipping after the projection onto the l1 ball alone leaves much of the
-    budget unused (Croce & Hein 2021, "Mind the box").
-
-    Args:
-        delta: (n, *shape).
-        x: (n, *shape), the clean images, inside ``box``.
-        eps: (n,).
-        norm: the norm of the ball.
-        box: smallest and largest value of an entry.
-
-    Returns:
-        (n, *shape).
-    """
+def project_l1_in_box(delta: Tensor, x: Tensor, eps: Tensor, box: tuple[float, float]) -> Tensor:
+    """Return the nearest points to ``delta`` in the l1 balls such that ``x + delta`` lies in the box, as ``x`` does."""
     low, high = box
-    if norm == "l1":
-        return _project_l1_capped(delta, eps, high - x, x - low)
-    delta = project_ball(delta, eps, norm)
+    return _project_l1_capped(delta, eps, high - x, x - low)
+
+
+def clip_to_box(delta: Tensor, x: Tensor, box: tuple[float, float]) -> Tensor:
+    """Return the nearest perturbations such that ``x + delta`` lies in the box."""
+    low, high = box
     return torch.maximum(torch.minimum(delta, high - x), low - x)
 
 

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.math.norms import per_image, vector_norm
-from robcert.types import ThreatNorm
-
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 
 
@@ -66,21 +63,3 @@ class SampleRng:
         """(n, *shape) float32, standard normal (Box & Muller 1958)."""
         radius = torch.sqrt(-2 * torch.log(self.uniform(shape, 2 * tag + 1000)))
         return radius * torch.cos(2 * math.pi * self.uniform(shape, 2 * tag + 1001))
-
-    def in_ball(self, shape: tuple[int, ...], norm: ThreatNorm, tag: int = 0) -> Tensor:
-        """(n, *shape) float32, uniform in the unit ball of the norm.
-
-        l2: a normal direction times U^(1/d); l1: d of d + 1 normalised exponentials with random signs
-        (Barthe et al. 2005); linf: independent entries.
-        """
-        if norm == "linf":
-            return self.uniform(shape, tag) * 2 - 1
-        count = math.prod(shape)
-        if norm == "l2":
-            direction = self.normal(shape, tag)
-            length = self.uniform((1,), tag + 1).flatten().pow(1 / count)
-            return direction * per_image(length / vector_norm(direction, "l2").clamp_min(1e-30), direction)
-        exponentials = -torch.log(self.uniform((count + 1,), tag))
-        sizes = exponentials[:, :count] / exponentials.sum(dim=1, keepdim=True)
-        signs = torch.where(self.uniform((count,), tag + 1) < 0.5, -1.0, 1.0)
-        return (sizes * signs).view(-1, *shape)

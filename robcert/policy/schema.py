@@ -1,7 +1,7 @@
 """What a policy may say. An unknown key, a wrong type or a number out of range is an error.
 
-Names of attacks and certificates can only be checked with torch, which takes seconds to import: with `SHALLOW` as the
-context of the validation everything else is.
+Names of attacks, certificates and threats can only be checked with torch, which takes seconds to import: with `SHALLOW`
+as the context of the validation everything else is.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pydantic import (
 
 from robcert.errors import RobcertError, UsageError, did_you_mean
 from robcert.search.plateau import FLAT
-from robcert.types import THREAT_NORMS, ThreatNorm, budget
+from robcert.threats import threats
+from robcert.types import BOUND_NORMS, ThreatNorm, budget
 
 if TYPE_CHECKING:
     from robcert.runs.plan import LegPlan
 
 SHALLOW = "shallow"
-"""Context of a validation that leaves out the names of attacks and certificates."""
+"""Context of a validation that leaves out the names of attacks, certificates and threats."""
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
 """Keys that a requirement answered by attacks may have."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -117,9 +118,9 @@ class Requirement(Table):
 
     @field_validator("norm", mode="before")
     @classmethod
-    def _known_norm(cls, norm: Any) -> Any:
-        if norm not in THREAT_NORMS:
-            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), THREAT_NORMS)}")
+    def _known_norm(cls, norm: Any, info: ValidationInfo) -> Any:
+        if norm not in BOUND_NORMS and info.context != SHALLOW and norm not in threats:
+            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), threats.names())}")
         return norm
 
     @field_validator("certify")
@@ -173,12 +174,12 @@ class Requirement(Table):
             UsageError: it cannot be read, an attack does not support the norm or an option, or an option is of none.
         """
         from robcert.policy.kinds import kinds
-        from robcert.runs.plan import GRADIENT_FREE, build, default_plan, parse_plan
+        from robcert.runs.plan import build, default_plan, parse_plan, plan_without_gradient
 
         norm = self.norm or "l2"
         text = self.plan or getattr(kinds.get(self.kind), "plan", None)
         if gradient_free and self.plan is None:
-            text = GRADIENT_FREE[norm]
+            text = plan_without_gradient(norm)
         plan = parse_plan(text, norm) if text else default_plan(norm)
         for leg in plan:
             build(leg, norm, self.options)

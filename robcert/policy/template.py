@@ -9,14 +9,13 @@ from string import Template
 
 import tomli_w
 
-from robcert.attacks import attacks
 from robcert.errors import UsageError
 from robcert.math.binomial import lower_bound
 from robcert.policy.evaluate import How, load_inputs
 from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry, Policy, Requirement
 from robcert.runs.api import attack
-from robcert.runs.plan import GRADIENT_FREE
+from robcert.runs.plan import default_attack, plan_without_gradient
 from robcert.types import Threat, ThreatNorm
 
 QUICK = 200
@@ -91,10 +90,10 @@ def starting_policy(
     )
     inputs = load_inputs(Source(probe, Path("robcert.toml"), (1,)), how)
     images = inputs.data
-    first = "cw" if norm in attacks.get("cw").norms else "pgd"
+    first = default_attack(norm)
     threat = Threat(norm, (_REACH[norm],), images.box)
     network = inputs.models[0]
-    free = GRADIENT_FREE[norm] if network.no_gradient else ""
+    free = plan_without_gradient(norm) if network.no_gradient else ""
     record = attack(network, images, threat, free or f"{first}:100", goal="minimize", reporter=how.reporter)
     found = record.models[0]
     median = found.distance.median if found.distance.median else _REACH[norm]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from robcert.math.norms import dual
 from robcert.reports import renderer
 from robcert.reports.printed import printed
 from robcert.runs.records.jacobian import JacobianRecord, SensitiveModel
 from robcert.sensitivity.gradients import STATISTICS
-from robcert.types import BoundNorm
+from robcert.types import BoundNorm, dual
 
 _MODELS = 3
 """Models beside each other, two columns each: a table of 100 characters."""

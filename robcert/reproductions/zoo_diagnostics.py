@@ -10,7 +10,6 @@ from torch import Tensor
 
 from robcert.criteria.misclassified import margin
 from robcert.errors import RobcertError
-from robcert.math.norms import dual, vector_norm
 from robcert.network import load_model
 from robcert.network.card import read_toml
 from robcert.network.zoo import CARD, zoo_names, zoo_path
@@ -21,6 +20,7 @@ from robcert.reproductions.settings import Settings
 from robcert.runs.api import attack
 from robcert.runs.plan import NAMED
 from robcert.runs.record import ModelRecord, WarningRecord
+from robcert.threats.kind import norm_of
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 EPS: dict[str, dict[ThreatNorm, float]] = {"digits": {"l2": 0.5, "linf": 0.08}, "mnist": {"l2": 1.5, "linf": 0.1}}
@@ -176,4 +176,4 @@ def _linearised(model: LoadedModel, x: Tensor, y: Tensor, norm: ThreatNorm) -> T
     point = x.detach().requires_grad_(True)
     value = margin(model.module(point), y)
     (gradient,) = torch.autograd.grad(value.sum(), point)
-    return -value.detach() / vector_norm(gradient, dual(norm)).clamp_min(1e-30)
+    return -value.detach() / norm_of(norm).dual(gradient).clamp_min(1e-30)

@@ -21,7 +21,7 @@ from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.spec import threat_record
 from robcert.runs.standing import standing
 from robcert.runs.task import Task, task
-from robcert.types import Dataset, LoadedModel, Threat
+from robcert.types import BoundNorm, Dataset, LoadedModel, Threat, bound_norm
 
 CertifyGoal = Literal["decide", "radius"]
 GOALS: tuple[CertifyGoal, ...] = ("decide", "radius")
@@ -69,9 +69,10 @@ def certify(
         For each network and method: counts at each budget, and the radii of all images.
 
     Raises:
-        UsageError: a name, a budget or a shape does not fit.
+        UsageError: a name, a budget or a shape does not fit, or operators have no norm of that name.
         EvaluationError: no method supports the network.
     """
+    norm = bound_norm(threat.norm)
     models = [model] if isinstance(model, LoadedModel) else list(model)
     sets = [data] * len(models) if isinstance(data, Dataset) else list(data)
     if goal not in GOALS:
@@ -102,7 +103,7 @@ def certify(
     with task("certify", run, models, sets, asked, cpu_threads) as work:
         for (number, one), name in itertools.product(enumerate(models), methods):
             images = sets[number]
-            found = _certificates(work, f"{number} {name}", one, images, name, threat, search)
+            found = _certificates(work, f"{number} {name}", one, images, name, norm, search)
             switches = [] if fallback is None else _switches(found, fallback, images, switch)
             attacked: Tensor | None = None if attack_run is None else standing(Path(attack_run), one, images, threat)
             records.append(certified_model(one, images, threat, found, bins, attacked, switches, search.largest))
@@ -112,7 +113,7 @@ def certify(
 
 
 def _certificates(
-    work: Task, key: str, model: LoadedModel, images: Dataset, method: str, threat: Threat, search: Search
+    work: Task, key: str, model: LoadedModel, images: Dataset, method: str, norm: BoundNorm, search: Search
 ) -> Certificates:
     """Certify images block by block; the time that a block leaves goes to the later ones."""
     parts: list[Certificates] = []
@@ -122,7 +123,7 @@ def _certificates(
             left = seconds * block.stop - sum(part.seconds for part in parts)
             seconds = max(0.0, left) / (block.stop - block.start)
         asked = replace(search, seconds=seconds, first=block.start)
-        prove = partial(certificates.get(method), model, images.x[block], images.y[block], threat.norm, asked)
+        prove = partial(certificates.get(method), model, images.x[block], images.y[block], norm, asked)
         if work.store is None:
             return prove()
         parts.append(unpacked(work.part(f"{key} {block.start}", lambda prove=prove: packed(prove()))))

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks.pgd import PGD
-from robcert.attacks.protocol import diameter
 from robcert.bracket import Bracket
 from robcert.criteria.misclassified import margin
 from robcert.network.batching import logits_of
 from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
 from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.threats.kind import NORMS
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 Notes = dict[str, list[int]]
@@ -80,14 +80,14 @@ def check_unbounded(
 
     Every point of the box may be used, so whatever stands is either a network that gives one answer everywhere, or an
     attack that has nothing to follow. ``unbounded``: the positions that stand. Without a
-    gradient nothing is tried.
+    gradient or a norm nothing is tried.
     """
     standing = bracket.standing(threat.largest) & ~bracket.certified(threat.largest) & bracket.distance.isinf()
     rows = standing.nonzero().flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()].tolist() if len(rows) else []
-    if not rows or model.no_gradient:
+    if not rows or model.no_gradient or threat.norm not in NORMS:
         return Unbounded()
-    free = Threat(threat.norm, (diameter(threat, images.x[0].numel()),), threat.box)
+    free = Threat(threat.norm, (threat.diameter(tuple(images.x.shape[1:])),), threat.box)
     own = Bracket(images.index)
     attack = PGD(iterations=STEPS, objective="margin")
     search = SearchProblem(model, images, own, free, "decide", seed)

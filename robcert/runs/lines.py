@@ -22,7 +22,7 @@ from robcert.runs.spec import data_record
 from robcert.runs.standing import read_record, skipped
 from robcert.sensitivity.jacobian import Sensitivity, sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
-from robcert.types import Dataset, ThreatNorm
+from robcert.types import Dataset, ThreatNorm, bound_norm
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _measured(line: Line, directory: Path, number: int, data: Dataset, norm: Thr
     if not stored:
         raise EvaluationError(f"{directory} holds no network-{name}.pt2", "Leave the gradients out: --no-gradients")
     network = load_model(stored[0], input_shape=data.shape, box=data.box, name=line.model)
-    found = sensitivity(network, data, norm)
+    found = sensitivity(network, data, bound_norm(norm))
     known = torch.where(skipped(line.distance, line.radius, line.limit), math.nan, line.distance)
     correlations = Correlations(
         loss=rank_correlation(by_loss(found), known),

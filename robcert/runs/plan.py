@@ -65,18 +65,25 @@ which takes no backward, and in linf several starts of apgd for those where they
 integration has a minute for."""
 
 
+def default_attack(norm: ThreatNorm) -> str:
+    """Return the attack that is taken where none is named."""
+    return "cw" if norm in attacks.get("cw").norms else "pgd"
+
+
 def default_plan(norm: ThreatNorm) -> list[LegPlan]:
     """Without a plan: the sweep of paper A as far as it is cheap, and restarts of another attack beside it."""
-    first = "cw" if norm in attacks.get("cw").norms else "pgd"
-    return parse_plan(f"{first}:100,1k + pgd:100x5")
+    return parse_plan(f"{default_attack(norm)}:100,1k + pgd:100x5")
 
 
-GRADIENT_FREE: dict[ThreatNorm, str] = {
+_GRADIENT_FREE: dict[ThreatNorm, str] = {
     "l2": "noise:100 + square:100,1k + boundary:1k",
     "linf": "noise:100 + square:100,1k",
-    "l1": "noise:100,1k",
 }
-"""What a network without a gradient is attacked with where no plan is named."""
+
+
+def plan_without_gradient(norm: ThreatNorm) -> str:
+    """Return what a network without a gradient is attacked with where no plan is named."""
+    return _GRADIENT_FREE.get(norm, "noise:100,1k")
 
 
 def plan_for(
@@ -93,7 +100,7 @@ def plan_for(
         EvaluationError: a leg needs a gradient that a network does not have.
     """
     lacking = [model for model in models if model.no_gradient]
-    free = parse_plan(GRADIENT_FREE[norm])
+    free = parse_plan(plan_without_gradient(norm))
     if plan is None:
         if lacking and len(lacking) < len(models):
             names = " and ".join(model.name for model in lacking)
@@ -138,10 +145,12 @@ def parse_plan(text: str, norm: ThreatNorm = "l2") -> list[LegPlan]:
     """Legs separated by commas, plus signs or spaces; or the name of a plan (`NAMED`), which depends on the norm.
 
     Raises:
-        UsageError: a leg that cannot be read, an unknown attack, or a first leg without an attack.
+        UsageError: a leg that cannot be read, an unknown attack, a first leg without one, or a plan of other norms.
     """
-    if text.strip() in NAMED:
-        return parse_plan(NAMED[text.strip()][norm])
+    if named := NAMED.get(text.strip()):
+        if norm not in named:
+            raise UsageError(f"the plan {text.strip()!r} is for {', '.join(named)}, not for {norm}", _EXAMPLE)
+        return parse_plan(named[norm])
     plan: list[LegPlan] = []
     for token in filter(None, re.split(r"[,+\s]+", text)):
         match = _LEG.match(token)
@@ -189,8 +198,9 @@ def chosen_plan(
         return parse_plan(plan, norm)
     if attack is None and iterations is None and restarts == 1:
         return None
-    name = attack or ("pgd" if norm == "l1" else "cw")
-    return sweep(name, [parse_count(part) for part in (iterations or "100,1k").split(",")], restarts)
+    return sweep(
+        attack or default_attack(norm), [parse_count(part) for part in (iterations or "100,1k").split(",")], restarts
+    )
 
 
 def swept(legs: Sequence[LegPlan]) -> bool:

@@ -8,9 +8,9 @@ import torch
 
 from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certificates import Certificates, Search, certificates
-from robcert.errors import EvaluationError
+from robcert.errors import EvaluationError, UsageError
 from robcert.search.verifier import Verifier
-from robcert.types import BOUND_NORMS, Dataset, LoadedModel, Threat
+from robcert.types import Dataset, LoadedModel, Threat, bound_norm
 
 SECONDS = 5.0
 """For each image, on average, where a method looks for radii one by one."""
@@ -38,12 +38,13 @@ def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracke
     """
     if method == "none":
         return Attempt(method)
-    if threat.norm not in BOUND_NORMS:
-        return Attempt(method, refused=f"there are certificates in {', '.join(BOUND_NORMS)}, not in {threat.norm}")
     try:
-        found = certificates.get(method)(
-            model, data.x, data.y, threat.norm, Search(eps=threat.eps, largest=False, seconds=SECONDS)
-        )
+        norm = bound_norm(threat.norm)
+    except UsageError as error:
+        return Attempt(method, refused=error.found)
+    try:
+        search = Search(eps=threat.eps, largest=False, seconds=SECONDS)
+        found = certificates.get(method)(model, data.x, data.y, norm, search)
     except EvaluationError as error:
         return Attempt(method, refused=error.found)
     each = zip(found.radius.tolist(), found.radius_real.tolist(), found.binding, strict=True)

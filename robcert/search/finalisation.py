@@ -15,6 +15,7 @@ from robcert.search.line_search import RESOLUTION, towards_clean
 from robcert.search.near_miss_pgd import draw_inside
 from robcert.search.oracle import ModelOracle
 from robcert.search.verifier import Verified, Verifier
+from robcert.threats.kind import Norm
 from robcert.types import LoadedModel
 
 
@@ -86,7 +87,8 @@ class Ending:
         threat, largest = problem.threat, problem.threat.largest
         missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
         rows = missed.nonzero().flatten()
-        if not len(rows) or not has_last_chance(self.attack) or self.verifier.guard is not None:
+        able = has_last_chance(self.attack) and isinstance(threat.kind, Norm)
+        if not len(rows) or not able or self.verifier.guard is not None:
             return verified, 0
         module, most = self.model.module, self.attack.iterations
         drawn = draw_inside(

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.steepest import steepest
 from robcert.criteria import Criterion
 from robcert.math.norms import per_image
-from robcert.math.projections import project_ball_and_box
 from robcert.network.batching import eights, padded
+from robcert.threats.kind import norm_of
 from robcert.types import Threat
 
 _STEPS = 300
@@ -54,12 +53,12 @@ def draw_inside(
         rounding: a margin counts from this share of the largest logit (`robcert.types.LoadedModel`).
         steps: the budget of the attack; so many are taken, at most 300, and none after all images have fallen.
     """
+    norm = norm_of(threat.norm)
     n, steps = len(x), min(steps, _STEPS)
     rows = eights(n, max(n, 8) + 7)
     near, x, y = padded(near, rows), padded(x, rows), padded(y, rows)
-    low, high = threat.box
     eps = torch.full((rows,), threat.largest, dtype=x.dtype, device=x.device)
-    point = x + project_ball_and_box(near - x, x, eps, threat.norm, threat.box)
+    point = x + norm.project_in_box(near - x, x, eps, threat.box)
     best, top = point, torch.full_like(eps, -float("inf"))
     taken = 0
     while taken < steps:
@@ -76,7 +75,6 @@ def draw_inside(
             break
         length = eps * _LENGTH[0] * (_LENGTH[1] / _LENGTH[0]) ** (taken / steps)
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-        room = torch.where(gradient > 0, point < high, point > low) if threat.norm == "l1" else None
-        delta = point - x + per_image(length, x) * steepest(gradient, threat.norm, room)
-        point = x + project_ball_and_box(delta, x, eps, threat.norm, threat.box)
+        delta = point - x + per_image(length, x) * norm.steepest(gradient, point, threat.box)
+        point = x + norm.project_in_box(delta, x, eps, threat.box)
     return Drawn(best[:n], taken)

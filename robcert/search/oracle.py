@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robcert.accel.stepper import Forward
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem, S
-from robcert.math.norms import per_image, vector_norm
+from robcert.math.norms import linf_norm, per_image
 
 _PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
 _NOTES = ("nearest", "found_at", "hint", "hint_at", "hint_distance", "evaluations", "zero_gradients", "non_finite")
@@ -111,7 +111,7 @@ class ModelOracle:
         self._note(
             x.detach(), size, value.detach() if objective is self.margin else self.margin(logits, self.problem.y)
         )
-        peak = vector_norm(gradient, "linf")
+        peak = linf_norm(gradient)
         finite = _finite(peak)
         self.zero_gradients += peak == 0
         self.non_finite += ~(finite & _finite(size))
@@ -181,7 +181,7 @@ class ModelOracle:
         self.forwards += self.draws
         self.backwards += 2 * self.draws
         self.evaluations += 1
-        self.zero_gradients += vector_norm(fixed, "linf") == 0
+        self.zero_gradients += linf_norm(fixed) == 0
         product = torch.zeros_like(fixed) if product is None else product
         return Curvature(value.detach(), fixed.nan_to_num(0, 0, 0), product.nan_to_num(0, 0, 0))
 
@@ -202,7 +202,7 @@ class ModelOracle:
         due = self._due() if lazy else None
         if self._nowhere(fooled if due is None else fooled | due):
             return
-        distance, at = vector_norm(x - problem.x, problem.threat.norm), self.evaluations
+        distance, at = problem.threat.kind.distance(problem.x, x), self.evaluations
         closer = fooled & (distance < problem.best)
         if self.guard is not None:
             closer = self._passing(x, closer)

@@ -19,7 +19,6 @@ from robcert.attacks.protocol import Problem, select
 from robcert.bracket import Bracket, Provenance
 from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED
-from robcert.math.norms import nearly
 from robcert.network.adapt import check_gradient
 from robcert.search.expectation import draws_of
 from robcert.search.finalisation import Ending
@@ -246,7 +245,7 @@ class Stage:
         done = self.state.done.tolist()
         best = self.problem.best.tolist()
         threat, deciding = self.search.threat, self.search.goal == "decide"
-        within = nearly(threat.largest, threat, self.problem.x.shape[1:].numel())
+        within = threat.with_tolerance(threat.largest, self.problem.shape)
         ended = [row for row in self.slots.busy if done[row]]
         hopeful = [row for row in self.slots.busy if deciding and best[row] <= within and not done[row]]
         if not ended and not hopeful:

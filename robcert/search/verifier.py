@@ -15,7 +15,7 @@ from torch import Tensor
 from robcert.bracket import Bracket, Example, Provenance
 from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED
-from robcert.math.norms import distance, nearly, per_image
+from robcert.math.norms import per_image
 from robcert.network.batching import logits_of
 from robcert.search.expectation import draws_of
 from robcert.search.oracle import Guard
@@ -92,14 +92,14 @@ class Verifier:
         low, high = self.threat.box
         candidate = candidate.float().clamp(low, high)
         eps = torch.tensor(self.threat.eps, dtype=torch.float64, device=x.device)
-        far = distance(candidate, x, self.threat.norm)
-        above = (far.view(-1, 1) > eps) & (far.view(-1, 1) <= nearly(eps, self.threat, x.shape[1:].numel()))
+        far = self.threat.distance(x, candidate)
+        above = (far.view(-1, 1) > eps) & (far.view(-1, 1) <= self.threat.with_tolerance(eps, tuple(x.shape[1:])))
         if bool(above.any()):
             rows = above.any(dim=1).nonzero().flatten()
             budget = eps[above[rows].int().argmax(dim=1)]
             candidate = candidate.clone()
             candidate[rows] = pull_inside(candidate[rows], x[rows], budget, self.threat)
-            far = distance(candidate, x, self.threat.norm)
+            far = self.threat.distance(x, candidate)
         logits = logits_of(self.model.module, candidate, self.slots)
         self.forwards += self.draws * int(candidate.shape[0])
         excess = self.criterion.margin(logits, y) - logits.abs().amax(dim=1) * self.model.rounding
@@ -118,8 +118,8 @@ class Verifier:
 
         Candidates that are closer by less than a share ``by`` are not worth a forward.
         """
-        far = distance(candidate.float().clamp(*self.threat.box), x, self.threat.norm)
-        limit = nearly(found.distance * (1 - by), self.threat, x.shape[1:].numel())
+        far = self.threat.distance(x, candidate.float().clamp(*self.threat.box))
+        limit = self.threat.with_tolerance(found.distance * (1 - by), tuple(x.shape[1:]))
         rows = (far <= limit).nonzero().flatten()
         taken = torch.zeros_like(found.accepted)
         if not len(rows):
@@ -157,11 +157,11 @@ def pull_inside(candidate: Tensor, x: Tensor, eps: Tensor, threat: Threat) -> Te
     delta = candidate.double() - x.double()
     inside = x.clone()
     waiting = torch.ones_like(eps, dtype=torch.bool)
-    length = distance(candidate, x, threat.norm)
+    length = threat.distance(x, candidate)
     for attempt in range(20):
         factor = (eps / length.clamp_min(1e-300)).clamp_max(1.0) * (1 - 2.0 ** (attempt - 26))
         tried = (x.double() + delta * per_image(factor, delta)).float().clamp(low, high)
-        obeys = waiting & (distance(tried, x, threat.norm) <= eps)
+        obeys = waiting & (threat.distance(x, tried) <= eps)
         inside = torch.where(per_image(obeys, x), tried, inside)
         waiting = waiting & ~obeys
     return inside

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
-from robcert.math.norms import dual, vector_norm
+from robcert.math.norms import l1_norm, l2_norm, linf_norm
 from robcert.network.adapt import check_gradient
+from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm
 
 STATISTICS: dict[str, str] = {
@@ -95,11 +96,11 @@ def _batch(
     }
     if wanted & {"margin", "margin-dual"}:
         margin = pull(eye[label] - eye[other])
-        found["margin"], found["margin-dual"] = vector_norm(margin, "l2"), vector_norm(margin, dual(norm))
+        found["margin"], found["margin-dual"] = l2_norm(margin), norm_of(norm).dual(margin)
     if wanted & {"loss-l1", "loss-l2", "loss-linf"}:
         loss = -pull(_towards(values.softmax(dim=1), label))
-        found["loss-l1"], found["loss-l2"] = vector_norm(loss, "l1"), vector_norm(loss, "l2")
-        found["loss-linf"] = vector_norm(loss, "linf")
+        found["loss-l1"], found["loss-l2"] = l1_norm(loss), l2_norm(loss)
+        found["loss-linf"] = linf_norm(loss)
     if wanted & _ROWS:
         found |= _rows(pull, values.softmax(dim=1), wanted, norm)
         if "spectral" in wanted and "spectral" not in found:
@@ -121,14 +122,14 @@ def _rows(pull: Pull, softmax: Tensor, wanted: frozenset[str], norm: BoundNorm) 
     for i in range(classes):
         if "probability" in wanted:
             away = _towards(softmax, torch.full((n,), i, device=softmax.device))
-            steepest = torch.maximum(steepest, vector_norm(pull(softmax[:, i : i + 1] * away), "l2"))
+            steepest = torch.maximum(steepest, l2_norm(pull(softmax[:, i : i + 1] * away)))
         if wanted <= {"probability"}:
             continue
         row = pull(eye[i].expand(n, classes))
-        length = vector_norm(row, "l2")
+        length = l2_norm(row)
         square = square + length.square()
         longest = torch.maximum(longest, length)
-        longest_dual = torch.maximum(longest_dual, vector_norm(row, dual(norm)))
+        longest_dual = torch.maximum(longest_dual, norm_of(norm).dual(row))
         if norm == "l1":
             columns = row.abs() if columns is None else columns + row.abs()
         if gram:
@@ -168,11 +169,11 @@ def _power(logits: Tensor, point: Tensor, iterations: int = 300, tolerance: floa
     u = torch.randn(logits.shape, generator=generator, dtype=logits.dtype).to(logits.device)
     largest = logits.new_zeros(len(logits)).detach()
     for _ in range(iterations):
-        u = (u / vector_norm(u, "l2").clamp_min(1e-300 if u.dtype == torch.float64 else 1e-30)[:, None]).detach()
+        u = (u / l2_norm(u).clamp_min(1e-300 if u.dtype == torch.float64 else 1e-30)[:, None]).detach()
         with torch.enable_grad():
             weights = u.requires_grad_(True)
             (pulled,) = torch.autograd.grad(logits, point, weights, create_graph=True, retain_graph=True)
-            length = vector_norm(pulled.detach(), "l2")
+            length = l2_norm(pulled.detach())
             (u,) = torch.autograd.grad(pulled, weights, pulled.detach(), retain_graph=True)
         before, largest = largest, torch.maximum(largest, length)
         if bool((largest - before <= tolerance * largest).all()):

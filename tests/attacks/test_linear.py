@@ -19,7 +19,7 @@ from toys import (
 )
 
 from robcert.attacks import attacks
-from robcert.types import THREAT_NORMS, Threat, ThreatNorm
+from robcert.types import BOUND_NORMS, Threat, ThreatNorm
 
 FACTORS = documented_factors()
 """The table of docs/attacks.md: how close to the exact distance the median of each attack comes, and in how much."""
@@ -107,7 +107,7 @@ def test_decide_on_both_sides_of_the_exact_distance(name: str, norm: ThreatNorm,
 
 
 @pytest.mark.parametrize("eps", [1e-4, 1 / 255, 8 / 255, 1.0])
-@pytest.mark.parametrize("norm", THREAT_NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 def test_small_budgets_are_not_lost_to_the_rounding_of_the_image(norm: ThreatNorm, eps: float) -> None:
     """x + delta is rounded on the grid of x: a point meant for the surface lands outside, and must be pulled in."""
     torch.manual_seed(1)

@@ -9,7 +9,6 @@ import torch
 
 from robcert.attacks.pgd import PGD
 from robcert.attacks.protocol import Problem
-from robcert.math.norms import nearly
 from robcert.types import Threat, ThreatNorm
 
 ENTRIES = 4
@@ -40,5 +39,5 @@ def search(norm: ThreatNorm, eps: float, best: float) -> tuple[int, float]:
 def test_a_hit_that_rounding_moved_ends_the_search_step(norm: ThreatNorm, eps: float) -> None:
     threat = Threat(norm, (eps,))
     assert search(norm, eps, eps + 2.0**-25) == (1, 0.0), "an entry of the image has a grid of 2^-24"
-    assert search(norm, eps, nearly(eps, threat, ENTRIES) * 1.001) == (0, 0.0), "too far to be meant"
+    assert search(norm, eps, threat.with_tolerance(eps, (ENTRIES,)) * 1.001) == (0, 0.0), "too far to be meant"
     assert search(norm, eps, eps * 0.5) == (1, 0.0)

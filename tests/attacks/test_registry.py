@@ -6,15 +6,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from robcert.attacks import attacks
-from robcert.attacks.steepest import steepest
 from robcert.errors import UsageError
-from robcert.math.norms import dual, vector_norm
 from robcert.registry import Registry
 from robcert.runs.plan import LegPlan, build
-from robcert.types import THREAT_NORMS, ThreatNorm
+from robcert.threats import threats
+from robcert.types import BOUND_NORMS, ThreatNorm
 
 
 def test_the_first_three_are_there() -> None:
@@ -27,7 +25,7 @@ def test_the_first_three_are_there() -> None:
 def test_what_every_attack_declares(name: str) -> None:
     kind = attacks.get(name)
     assert is_dataclass(kind)
-    assert kind.norms <= set(THREAT_NORMS)
+    assert kind.norms <= set(threats.names())
     assert kind.norms
     assert kind.paper
     assert kind.__doc__
@@ -75,7 +73,7 @@ def test_bad_options(attack: str, norm: ThreatNorm, options: dict[str, object], 
 
 
 def test_a_norm_that_an_attack_does_not_support_names_those_that_do() -> None:
-    unable = [(name, norm) for name, kind in attacks.items() for norm in THREAT_NORMS if norm not in kind.norms]
+    unable = [(name, norm) for name, kind in attacks.items() for norm in BOUND_NORMS if norm not in kind.norms]
     for name, norm in unable:
         with pytest.raises(UsageError, match=f"not in {norm}") as caught:
             build(LegPlan(name, 10), norm, {})
@@ -89,18 +87,6 @@ def test_options_are_converted_from_text() -> None:
     assert (built.iterations, built.abort_early, built.search_steps) == (10, False, 3)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("norm", THREAT_NORMS)
-@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6])
-def test_steepest_is_a_unit_step_that_gains_the_dual_norm(norm: ThreatNorm, scale: float) -> None:
-    torch.manual_seed(0)
-    gradient = torch.randn(20, 64) * scale
-    step = steepest(gradient, norm)
-    assert torch.allclose(vector_norm(step, norm), torch.ones(20), rtol=1e-5)
-    gain = ((step.double() * gradient.double()).sum(1) / vector_norm(gradient.double(), dual(norm))).tolist()
-    assert gain == pytest.approx([1.0] * 20, rel=1e-5), "64 entries: one percent is one entry, exact in l1 as well"
-    assert torch.equal(steepest(torch.zeros(2, 64), norm), torch.zeros(2, 64))
-
-
 def test_the_table_of_the_docs_is_the_registry() -> None:
     page = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text().split("## Plans")[0]
     rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
@@ -109,7 +95,7 @@ def test_the_table_of_the_docs_is_the_registry() -> None:
     for name, kind in attacks.items():
         counts = ((kind.cost.forwards, "forward"), (kind.cost.backwards, "backward"))
         cost = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
-        known[name] = (", ".join(norm for norm in THREAT_NORMS if norm in kind.norms), cost)
+        known[name] = (", ".join(norm for norm in BOUND_NORMS if norm in kind.norms), cost)
     assert told == known
     for name in known:
         assert f"## {name.removesuffix('-t')}\n" in (Path(__file__).parents[2] / "docs" / "attacks.md").read_text()

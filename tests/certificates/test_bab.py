@@ -19,8 +19,8 @@ from robcert.bounds.linear.program import program
 from robcert.certificates import Search, certificates
 from robcert.certificates.bab_search import decide
 from robcert.errors import EvaluationError
-from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module
+from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, Threat
 from tests.bounds.linear.relaxations import differences, smallest
 
@@ -202,7 +202,7 @@ def test_a_network_without_relu_is_decided_at_its_exact_distance(norm: BoundNorm
     logits = x.double().flatten(1) @ weight.T + bias
     y = logits.argmax(1)
     margins = logits.gather(1, y[:, None]) - logits
-    lengths = torch.stack([vector_norm(weight[label] - weight, dual(norm)) for label in y.tolist()])
+    lengths = torch.stack([norm_of(norm).dual(weight[label] - weight) for label in y.tolist()])
     exact = (margins / lengths).masked_fill(nn.functional.one_hot(y, 4).bool(), float("inf")).amin(1)
     eps = float(exact.median()) * 1.001
     found = certificates.get(method)(model, x, y, norm, Search(eps=(eps,), largest=largest))

@@ -16,8 +16,8 @@ from robcert.bracket import Bracket, Certificate
 from robcert.certificates import Certificates, certificates
 from robcert.certificates.gap import radii
 from robcert.data import load_dataset
-from robcert.math.norms import dual, vector_norm
 from robcert.network import from_module, load_model
+from robcert.threats.kind import norm_of
 from robcert.types import BOUND_NORMS, BoundNorm, Dataset, LoadedModel, Threat
 
 
@@ -41,7 +41,7 @@ def test_a_linear_classifier_is_certified_up_to_its_exact_radius(norm: BoundNorm
     found = certify(model, x, y, norm)
     weight = module.weight.detach()
     gap = logits.gather(1, y.view(-1, 1)) - logits
-    length = torch.stack([vector_norm(weight[label] - weight, dual(norm)) for label in y.tolist()])
+    length = torch.stack([norm_of(norm).dual(weight[label] - weight) for label in y.tolist()])
     exact = (gap / length).masked_fill(nn.functional.one_hot(y, 10).bool(), float("inf")).amin(dim=1)
     # The logits of a nearly tied image are known less well, relative to the gap, than 1e-6.
     clear = exact > 1e-6

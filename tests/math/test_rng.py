@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from robcert.math.norms import vector_norm
 from robcert.math.rng import SampleRng
-from robcert.types import THREAT_NORMS, ThreatNorm
+from robcert.threats.kind import NORMS, norm_of
+from robcert.types import ThreatNorm
 
 SHAPE = (1, 3, 5)
 
@@ -27,18 +27,18 @@ def stream(seed: int, index: list[int], restart: int | list[int] = 0) -> SampleR
     seed=st.integers(0, 2**63 - 1),
     index=st.lists(st.integers(0, 10**7), min_size=1, max_size=12, unique=True),
     restart=st.integers(0, 1000),
-    norm=st.sampled_from(THREAT_NORMS),
+    norm=st.sampled_from(sorted(NORMS)),
     data=st.data(),
 )
 def test_company_does_not_matter(
     seed: int, index: list[int], restart: int, norm: ThreatNorm, data: st.DataObject
 ) -> None:
-    together = stream(seed, index, restart).in_ball(SHAPE, norm)
+    together = norm_of(norm).sample(stream(seed, index, restart), SHAPE)
     assert together.dtype == torch.float32
     for row, i in enumerate(index):
-        assert torch.equal(stream(seed, [i], restart).in_ball(SHAPE, norm)[0], together[row])
+        assert torch.equal(norm_of(norm).sample(stream(seed, [i], restart), SHAPE)[0], together[row])
     order = data.draw(st.permutations(range(len(index))))
-    shuffled = stream(seed, [index[k] for k in order], restart).in_ball(SHAPE, norm)
+    shuffled = norm_of(norm).sample(stream(seed, [index[k] for k in order], restart), SHAPE)
     assert torch.equal(shuffled, together[list(order)])
 
 
@@ -78,11 +78,11 @@ def test_uniform_and_normal_have_their_distribution() -> None:
     assert kstest(normal.numpy(), "norm").pvalue > 1e-4
 
 
-@pytest.mark.parametrize("norm", THREAT_NORMS)
+@pytest.mark.parametrize("norm", sorted(NORMS))
 def test_uniform_in_the_ball(norm: ThreatNorm) -> None:
     entries = 6
-    unit = stream(7, list(range(20_000))).in_ball((entries,), norm).double()
-    radius = vector_norm(unit, norm)
+    unit = norm_of(norm).sample(stream(7, list(range(20_000))), (entries,)).double()
+    radius = norm_of(norm).norm(unit)
     assert float(radius.max()) <= 1 + 1e-6
     # Uniform in a ball of d dimensions: the share within radius r is r^d, in every norm.
     assert kstest((radius**entries).numpy(), "uniform").pvalue > 1e-4
@@ -99,8 +99,8 @@ def test_uniform_in_the_ball(norm: ThreatNorm) -> None:
 
 def test_restarts_differ_and_the_seed_repeats() -> None:
     index = list(range(50))
-    first = [stream(5, index, restart).in_ball(SHAPE, "l2") for restart in range(4)]
-    again = [stream(5, index, restart).in_ball(SHAPE, "l2") for restart in range(4)]
+    first = [norm_of("l2").sample(stream(5, index, restart), SHAPE) for restart in range(4)]
+    again = [norm_of("l2").sample(stream(5, index, restart), SHAPE) for restart in range(4)]
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a, b)
     apart = torch.cdist(

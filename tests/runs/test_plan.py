@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from robcert.attacks import attacks
 from robcert.errors import UsageError
 from robcert.runs.plan import NAMED, LegPlan, build, default_plan, parse_count, parse_plan, short, sweep
-from robcert.types import THREAT_NORMS, ThreatNorm
+from robcert.types import BOUND_NORMS, ThreatNorm
 
 legs = st.builds(LegPlan, st.sampled_from(attacks.names()), st.integers(1, 10**9), st.integers(1, 1000))
 
@@ -81,7 +81,7 @@ def test_sweeps_rise() -> None:
         sweep("wc", [10])
 
 
-@pytest.mark.parametrize("norm", THREAT_NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 @pytest.mark.parametrize("name", sorted(NAMED))
 def test_named_plans_work_in_every_norm(name: str, norm: ThreatNorm) -> None:
     plan = parse_plan(name, norm)
@@ -107,7 +107,7 @@ def backwards(plan: list[LegPlan]) -> int:
     return sum(leg.iterations * leg.restarts * attacks.get(leg.attack).cost.backwards for leg in plan)
 
 
-@pytest.mark.parametrize("norm", THREAT_NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 def test_strong_costs_at_most_half_of_autoattack(norm: ThreatNorm) -> None:
     whole, ours, fast = (backwards(parse_plan(name, norm)) for name in ("autoattack", "strong", "fast"))
     assert ours <= whole / 2

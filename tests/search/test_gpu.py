@@ -15,7 +15,6 @@ from robcert.accel.capture import Launched
 from robcert.accel.precision import search_network
 from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset
-from robcert.math.norms import distance
 from robcert.network import load_model
 from robcert.search.snapshot import Snapshot
 from robcert.search.stage import Stage
@@ -95,7 +94,9 @@ def test_what_a_gpu_finds_a_cpu_confirms(there: LoadedModel, images: Batch, sear
     for position, example in leg.bracket.found().items():
         x, clean, y = example.point[None], images.x[position].cpu()[None], images.y[position].cpu()[None]
         assert float(margin(home.module(x), y)) > 0
-        assert float(distance(x, clean, "l2")) == pytest.approx(float(leg.bracket.distance[position]), rel=1e-12)
+        assert float(Threat("l2", (1.0,)).distance(clean, x)) == pytest.approx(
+            float(leg.bracket.distance[position]), rel=1e-12
+        )
     assert len(leg.bracket.found()) > 12
 
 

@@ -12,10 +12,10 @@ from toys import stage_over
 from robcert.attacks import attacks
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.data import load_dataset
-from robcert.math.norms import dual, vector_norm
 from robcert.search import finalisation
 from robcert.search.near_miss_pgd import draw_inside
 from robcert.search.stage import Stage
+from robcert.threats.kind import norm_of
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
 
@@ -31,7 +31,7 @@ def test_a_linear_network_has_its_largest_margin(norm: ThreatNorm, n: int) -> No
     difference = layer.weight[1 - y] - layer.weight[y]
     clean = (layer(x).gather(1, (1 - y)[:, None]) - layer(x).gather(1, y[:, None]))[:, 0]
     threat = Threat(norm, (0.7,), (-9.0, 9.0))
-    most = clean + 0.7 * vector_norm(difference, dual(norm))
+    most = clean + 0.7 * norm_of(norm).dual(difference)
     near = x + 1.03 * 0.7 * torch.nn.functional.normalize(torch.randn(n, 12, generator=generator), dim=1)
     drawn = draw_inside(
         layer, near, x, y, threat, MISCLASSIFIED, float("inf"), 300
@@ -40,7 +40,7 @@ def test_a_linear_network_has_its_largest_margin(norm: ThreatNorm, n: int) -> No
     assert drawn.x.shape == x.shape
     logits = layer(drawn.x)
     margin = (logits.gather(1, (1 - y)[:, None]) - logits.gather(1, y[:, None]))[:, 0]
-    assert bool((vector_norm(drawn.x - x, norm) <= 0.7 * (1 + 1e-5)).all())
+    assert bool((norm_of(norm).norm(drawn.x - x) <= 0.7 * (1 + 1e-5)).all())
     assert torch.allclose(margin, most, atol=2e-3)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from toys import toy
 
 from robcert.search.verifier import Verifier, pull_inside
-from robcert.types import THREAT_NORMS, Threat, ThreatNorm
+from robcert.types import BOUND_NORMS, Threat, ThreatNorm
 
 ORDER = {"l2": 2, "linf": np.inf, "l1": 1}
 BOXES = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
@@ -26,7 +26,7 @@ def lengths(a: Tensor, b: Tensor, norm: ThreatNorm) -> list[float]:
 @settings(max_examples=300)
 @given(
     seed=st.integers(0, 10**6),
-    norm=st.sampled_from(THREAT_NORMS),
+    norm=st.sampled_from(BOUND_NORMS),
     box=st.sampled_from(BOXES),
     entries=st.integers(1, 200),
     relative=st.floats(1e-6, 1.0),
@@ -56,7 +56,7 @@ def test_pulled_points_obey(
 
 
 @settings(max_examples=100)
-@given(seed=st.integers(0, 10**6), norm=st.sampled_from(THREAT_NORMS), eps=st.sampled_from([0.01, 8 / 255, 0.5]))
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(BOUND_NORMS), eps=st.sampled_from([0.01, 8 / 255, 0.5]))
 def test_what_is_accepted_holds(seed: int, norm: ThreatNorm, eps: float) -> None:
     torch.manual_seed(seed)
     net = nn.Linear(20, 4)
@@ -77,7 +77,7 @@ def test_what_is_accepted_holds(seed: int, norm: ThreatNorm, eps: float) -> None
     assert float(found.x.max()) <= 1
 
 
-@pytest.mark.parametrize("norm", THREAT_NORMS)
+@pytest.mark.parametrize("norm", BOUND_NORMS)
 @pytest.mark.parametrize("eps", [1e-3, 2 / 255, 8 / 255, 0.5, 3.0])
 def test_a_point_on_the_surface_ends_inside(norm: ThreatNorm, eps: float) -> None:
     """Whatever float32 made of x + delta, what is kept has distance <= eps, and is still close to the surface."""

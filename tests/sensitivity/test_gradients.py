@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robcert.math.norms import dual
 from robcert.sensitivity import gradients
 from robcert.sensitivity.gradients import STATISTICS, measure
-from robcert.types import BOUND_NORMS, BoundNorm
+from robcert.types import BOUND_NORMS, BoundNorm, dual
 
 ORDER = {"l1": 1, "l2": 2, "linf": float("inf")}
 

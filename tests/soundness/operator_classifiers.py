@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from robcert.certificates.gap import certify_gap
 from robcert.errors import RobcertError
-from robcert.math.projections import project_ball_and_box
 from robcert.network import from_module
+from robcert.threats.kind import norm_of
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 from tests.soundness.sample_networks import Pair, SampleNetwork, images, sampled
 
@@ -65,7 +65,7 @@ def _attacked(model: LoadedModel, x: Tensor, y: Tensor, radius: Tensor, norm: Bo
     for _ in range(4):
         delta = torch.randn(x.shape, generator=generator, dtype=torch.float64).sign() * size
         for _ in range(6):
-            delta = project_ball_and_box(delta, x.double(), eps, norm, model.box)
+            delta = norm_of(norm).project_in_box(delta, x.double(), eps, model.box)
             point = (x.double() + delta).float().requires_grad_()
             inside = (
                 (point.detach().double() - x.double()).flatten(1).norm({"l1": 1, "l2": 2, "linf": torch.inf}[norm], 1)

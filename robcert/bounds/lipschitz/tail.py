@@ -17,9 +17,8 @@ from torch import Tensor
 from robcert.bounds.lipschitz.affine import Matrix, Segment, norms, row_norms
 from robcert.bounds.lipschitz.domain import LipschitzDomain
 from robcert.bounds.lipschitz.values import Bounds, Value, product, root, total
-from robcert.math.norms import dual
 from robcert.math.rounding import up
-from robcert.types import BOUND_NORMS, BoundNorm
+from robcert.types import BOUND_NORMS, BoundNorm, dual
 
 LIMIT = 1 << 23
 """The largest matrix from features to logits, in entries, that is formed."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from robcert.errors import EvaluationError
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
+from robcert.types import bound_norm
 
 
 class Lipschitz:
@@ -24,7 +25,7 @@ class Lipschitz:
         from robcert.bounds.lipschitz.graph import lipschitz_bound
 
         try:
-            bound = lipschitz_bound(subject.model, requirement.norm or "l2")
+            bound = lipschitz_bound(subject.model, bound_norm(requirement.norm or "l2"))
         except EvaluationError as error:
             return Measurement("failed", math.inf, note=f"no bound: {error.found}")
         holds = bound.whole <= requirement.limit

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from robcert.policy.kinds import Measurement, Subject, requirement
 from robcert.policy.schema import Requirement
+from robcert.types import bound_norm
 
 
 class MaxJacobian:
@@ -25,7 +26,7 @@ class MaxJacobian:
         """See `Measured`."""
         from robcert.sensitivity.jacobian import sensitivity
 
-        found = sensitivity(subject.model, subject.data, requirement.norm or "l2").upper
+        found = sensitivity(subject.model, subject.data, bound_norm(requirement.norm or "l2")).upper
         if not found.measured_whole <= requirement.limit:  # so that NaN fails
             return Measurement("failed", found.measured_whole)
         if found.whole <= requirement.limit:

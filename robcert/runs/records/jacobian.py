@@ -11,13 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robcert.math.norms import vector_norm
 from robcert.runs.record import DataRecord, Strict
 from robcert.runs.records import Record
 from robcert.runs.spec import data_record
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.sensitivity.jacobian import Sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
+from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, Dataset, LoadedModel
 
 
@@ -148,7 +148,7 @@ def farthest(x: Tensor, norm: BoundNorm, box: tuple[float, float]) -> Tensor:
     """(n,) float64, on the CPU: the distance of images (n, *shape) from the farthest corner of the box."""
     low, high = box
     away = torch.maximum(x.double().cpu() - low, high - x.double().cpu())
-    return vector_norm(away, norm)
+    return norm_of(norm).norm(away)
 
 
 def _finite(value: float) -> float | None:

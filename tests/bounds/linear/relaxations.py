@@ -15,9 +15,9 @@ from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import Program, program
 from robcert.bounds.linear.rows import Rows
 from robcert.errors import EvaluationError
-from robcert.math.norms import vector_norm
-from robcert.math.projections import project_ball_and_box
+from robcert.math.norms import l2_unit
 from robcert.network import from_module
+from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, LoadedModel
 from tests.bounds.lipschitz.random_networks import HEADS, STEPS, random_network
 
@@ -62,7 +62,7 @@ def smallest(
     budget = torch.full((len(centre),), eps * (1 - 1e-9), dtype=torch.float64)
     size = torch.rand(len(centre), *[1] * (x.dim() - 1), generator=generator, dtype=torch.float64)
     delta = torch.randn(centre.shape, generator=generator, dtype=torch.float64) * size * 0.3
-    delta = project_ball_and_box(delta, centre, budget, norm, (0.0, 1.0))
+    delta = norm_of(norm).project_in_box(delta, centre, budget, (0.0, 1.0))
     which = torch.arange(len(centre)) % len(rows)
     for _ in range(6):
         leaf = (centre + delta).requires_grad_()
@@ -70,9 +70,9 @@ def smallest(
         if slope is None:
             break
         slope = slope.nan_to_num()
-        step = slope.sign() if norm == "linf" else slope / vector_norm(slope, "l2").clamp_min(1e-12).view(size.shape)
-        delta = project_ball_and_box(delta - 0.4 * eps * step, centre, budget, norm, (0.0, 1.0))
-    assert bool((vector_norm(delta, norm) <= eps).all())
+        step = slope.sign() if norm == "linf" else l2_unit(slope)
+        delta = norm_of(norm).project_in_box(delta - 0.4 * eps * step, centre, budget, (0.0, 1.0))
+    assert bool((norm_of(norm).norm(delta) <= eps).all())
     with torch.no_grad():
         out = exact(centre + delta).unflatten(0, (len(x), tries))
     return torch.einsum("nsk,rk->nsr", out, rows).amin(1)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from robcert.math.norms import vector_norm
-from robcert.math.projections import project_ball, project_ball_and_box
-from robcert.types import THREAT_NORMS, ThreatNorm
+from robcert.threats.kind import NORMS, norm_of
+from robcert.types import ThreatNorm
 
 BOX = (0.0, 1.0)
 
@@ -60,7 +59,7 @@ def by_bisection(delta: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor
 @given(case=cases)
 def test_l1_in_the_box_is_the_nearest_point(case: tuple[int, int, float, float, str]) -> None:
     x, delta, eps = draw(case, torch.float64)
-    found = project_ball_and_box(delta, x, eps, "l1", BOX)
+    found = norm_of("l1").project_in_box(delta, x, eps, BOX)
     for k in range(3):
         expected = by_bisection(delta[k], float(eps[k]), BOX[0] - x[k], BOX[1] - x[k])
         assert torch.allclose(found[k], expected, rtol=0, atol=1e-10)
@@ -71,7 +70,7 @@ def test_l1_in_the_box_is_the_nearest_point(case: tuple[int, int, float, float, 
 def test_l1_ball_is_the_nearest_point(case: tuple[int, int, float, float, str]) -> None:
     _, delta, eps = draw(case, torch.float64)
     wide = torch.full_like(delta[0], 1e9)
-    found = project_ball(delta, eps, "l1")
+    found = norm_of("l1").project(delta, eps)
     for k in range(3):
         assert torch.allclose(found[k], by_bisection(delta[k], float(eps[k]), -wide, wide), rtol=0, atol=1e-10)
 
@@ -98,7 +97,7 @@ def test_against_a_quadratic_programme(seed: int, norm: ThreatNorm) -> None:
         options={"ftol": 1e-14, "maxiter": 500},
     )
     assert solved.success
-    found = project_ball_and_box(delta, x, torch.tensor([eps], dtype=torch.float64), norm, BOX)[0].numpy()
+    found = norm_of(norm).project_in_box(delta, x, torch.tensor([eps], dtype=torch.float64), BOX)[0].numpy()
     assert found == pytest.approx(solved.x[:4] - solved.x[4:], abs=1e-5)
     assert ((found - d) ** 2).sum() <= ((solved.x[:4] - solved.x[4:] - d) ** 2).sum() + 1e-9
 
@@ -108,27 +107,27 @@ def test_against_a_quadratic_programme(seed: int, norm: ThreatNorm) -> None:
 def test_l2_and_linf_balls_are_the_nearest_points(case: tuple[int, int, float, float, str]) -> None:
     _, delta, eps = draw(case, torch.float64)
     length = torch.linalg.vector_norm(delta, dim=1)
-    found = project_ball(delta, eps, "l2")
+    found = norm_of("l2").project(delta, eps)
     for k in range(3):
         nearest = delta[k] if length[k] <= eps[k] else delta[k] * (eps[k] / length[k])
         assert torch.allclose(found[k], nearest, rtol=1e-12, atol=1e-15)
-        assert torch.equal(project_ball(delta, eps, "linf")[k], delta[k].clamp(-eps[k], eps[k]))
+        assert torch.equal(norm_of("linf").project(delta, eps)[k], delta[k].clamp(-eps[k], eps[k]))
 
 
 @settings(max_examples=200)
-@given(case=cases, norm=st.sampled_from(THREAT_NORMS), dtype=st.sampled_from([torch.float32, torch.float64]))
+@given(case=cases, norm=st.sampled_from(sorted(NORMS)), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_feasible_idempotent_and_still_inside_stays(
     case: tuple[int, int, float, float, str], norm: ThreatNorm, dtype: torch.dtype
 ) -> None:
     x, delta, eps = draw(case, dtype)
     slack = 1e-5 if dtype == torch.float32 else 1e-12
-    found = project_ball_and_box(delta, x, eps, norm, BOX)
-    assert bool((vector_norm(found.double(), norm) <= eps.double() * (1 + slack) + slack).all())
+    found = norm_of(norm).project_in_box(delta, x, eps, BOX)
+    assert bool((norm_of(norm).norm(found.double()) <= eps.double() * (1 + slack) + slack).all())
     assert float((x + found).min()) >= -slack
     assert float((x + found).max()) <= 1 + slack
-    assert torch.allclose(project_ball_and_box(found, x, eps, norm, BOX), found, rtol=0, atol=slack)
-    inside = 0.5 * project_ball_and_box(delta, x, eps, norm, BOX)
-    assert torch.allclose(project_ball_and_box(inside, x, eps, norm, BOX), inside, rtol=0, atol=slack)
+    assert torch.allclose(norm_of(norm).project_in_box(found, x, eps, BOX), found, rtol=0, atol=slack)
+    inside = 0.5 * norm_of(norm).project_in_box(delta, x, eps, BOX)
+    assert torch.allclose(norm_of(norm).project_in_box(inside, x, eps, BOX), inside, rtol=0, atol=slack)
     assert bool((found * delta >= 0).all()), "no entry changes its sign"
 
 
@@ -136,8 +135,8 @@ def test_every_image_has_its_own_budget_and_no_company() -> None:
     torch.manual_seed(0)
     x, delta = torch.rand(5, 1, 4, 4), torch.randn(5, 1, 4, 4)
     eps = torch.tensor([0.1, 1.0, 5.0, 0.0, 100.0])
-    for norm in THREAT_NORMS:
-        together = project_ball_and_box(delta, x, eps, norm, BOX)
-        alone = [project_ball_and_box(delta[k : k + 1], x[k : k + 1], eps[k : k + 1], norm, BOX) for k in range(5)]
+    for norm in NORMS:
+        together = norm_of(norm).project_in_box(delta, x, eps, BOX)
+        alone = [norm_of(norm).project_in_box(delta[k : k + 1], x[k : k + 1], eps[k : k + 1], BOX) for k in range(5)]
         assert torch.equal(together, torch.cat(alone))
         assert float(together[3].abs().max()) <= 1e-6, "a budget of zero moves nothing but rounding"
