@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -89,21 +89,6 @@ def without_gradient(name: str, reason: str, plan: str = "square:1k,noise:100") 
     )
 
 
-@dataclass(frozen=True)
-class Form:
-    """What a network does with two images.
-
-    Attributes:
-        copies: it writes to its input.
-        key: where the logits are in its answer; None: they are the answer.
-        float32: whether the logits are float32.
-    """
-
-    copies: bool
-    key: Key | None
-    float32: bool
-
-
 def adapted(
     module: nn.Module, shape: tuple[int, ...], box: tuple[float, float], num_classes: int | None, fresh: bool
 ) -> nn.Module:
@@ -120,35 +105,37 @@ def adapted(
         EvaluationError: it does not run on images of that shape, or its answer has no logits.
     """
     tried: list[tuple[nn.Module, torch.dtype | None]] = [(module, None)]
-    own = next((t.dtype for t in _numbers(module) if t.dtype != torch.float32), None)
-    if own is not None:
+    kinds = (t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
+    if (own := next((kind for kind in kinds if kind != torch.float32), None)) is not None:
         tried = [(module, None), (module, own)]
         if not isinstance(module, Program | torch.jit.ScriptModule):
             tried = [(copy_module(module).float(), None), (module, own), (module, None)]
     failed: EvaluationError | None = None
     for network, dtype in tried:
         try:
-            form = look(network, shape, box, num_classes, dtype)
+            changes, key, answers = _form(network, shape, box, num_classes, dtype)
         except EvaluationError as error:
             failed = error
             continue
-        copies = form.copies and dtype is None and not fresh
-        if dtype is None and form.key is None and form.float32 and not copies:
-            return network
-        return Adapted(network, dtype, copies, form.key)
+        copies = changes and dtype is None and not fresh
+        plain = dtype is None and key is None and answers == torch.float32 and not copies
+        return network if plain else Adapted(network, dtype, copies, key)
     assert failed is not None
     raise failed
 
 
 @torch.no_grad()
-def look(
+def _form(
     module: nn.Module,
     shape: tuple[int, ...],
     box: tuple[float, float],
-    num_classes: int | None = None,
-    dtype: torch.dtype | None = None,
-) -> Form:
-    """Call a network once, on two random images of the box.
+    num_classes: int | None,
+    dtype: torch.dtype | None,
+) -> tuple[bool, Key | None, torch.dtype]:
+    """Call a network on two random images of the box.
+
+    Returns:
+        Whether it writes to its input; where the logits are in its answer, None where they are the answer; their type.
 
     Raises:
         EvaluationError: it does not run, or its answer has no logits.
@@ -168,8 +155,7 @@ def look(
             raise does_not_run(error, x, shape) from error
     changed = x._version != version or not torch.equal(x, kept)
     key = logits_key(answer, 2, num_classes)
-    logits = answer if key is None else _part(answer, key)
-    return Form(changed, key, logits.dtype == torch.float32)
+    return changed, key, (answer if key is None else _part(answer, key)).dtype
 
 
 def does_not_run(error: Exception, x: Tensor, shape: tuple[int, ...]) -> EvaluationError:
@@ -238,10 +224,3 @@ def _part(answer: Any, key: Key) -> Any:
 
 def _said(part: object) -> str:
     return "x".join(map(str, part.shape)) if isinstance(part, Tensor) else type(part).__name__
-
-
-def _numbers(module: nn.Module) -> Iterator[Tensor]:
-    """Weights and buffers with a floating point."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
-            yield tensor

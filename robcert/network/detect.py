@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from robcert.errors import EvaluationError, UsageError
+from robcert.errors import EvaluationError, UsageError, first_line
 
 Format = Literal["safetensors", "state_dict", "torch_export", "torchscript", "onnx"]
 
@@ -64,6 +64,14 @@ def detect(path: Path) -> Format:
     raise _refusal(path, head)
 
 
+def damaged(path: Path, kind: str, error: BaseException) -> EvaluationError:
+    """Return what a person is told of a file that begins as a model and cannot be read."""
+    return EvaluationError(
+        f"{path} looks like {kind} but cannot be read: {first_line(error)}",
+        "It is damaged, truncated or from another version: copy, download or write it again.",
+    )
+
+
 def members(path: Path) -> dict[str, str]:
     """The files in a zip archive of torch: their names below the top folder -> their names.
 
@@ -82,10 +90,7 @@ def members(path: Path) -> dict[str, str]:
         EOFError,
         UnicodeDecodeError,
     ) as error:
-        raise EvaluationError(
-            f"{path} begins as a zip archive but cannot be read to its end: {error}",
-            "It is probably truncated: copy or download it again.",
-        ) from None
+        raise damaged(path, "a zip archive", error) from None
     size = path.stat().st_size
     if declared > UNPACKED * size + _SMALL:
         raise EvaluationError(

@@ -255,7 +255,6 @@ def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> 
 def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | OnnxRuntime:
     """The network in an ONNX file, compared with onnxruntime on what the network itself will see."""
     from robcert.network.onnx_import.load import load_onnx
-    from robcert.network.onnx_import.session import fall_back
 
     def given(shape: tuple[int, ...]) -> Tensor | None:
         fitted = None if images is None else refit(images[:16], shape)
@@ -263,10 +262,7 @@ def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | O
         return None if fitted is None else normalised(fitted[0].cpu())
 
     like = None if images is None else tuple(images.shape[1:])
-    try:
-        return load_onnx(path, card.input_shape, _span(card), given, like)
-    except EvaluationError as error:
-        return fall_back(error, path, card.input_shape, _span(card), given, like)
+    return load_onnx(path, card.input_shape, _span(card), given, like, runtime=True)
 
 
 def _missing(path: Path) -> UsageError:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export.pt2_archive._package import load_pt2
 
 from robcert.errors import EvaluationError
-from robcert.network.detect import REEXPORT, members
+from robcert.network.detect import REEXPORT, damaged, members
 from robcert.network.script import load_checked
 from robcert.network.storages import check_storages
 from robcert.network.vet import vetted
@@ -69,7 +69,7 @@ def load_export(path: Path) -> Program:
     except EvaluationError:
         raise
     except Exception as error:  # a damaged archive fails in many ways, none of them the user's
-        raise _damaged(path, "a torch.export archive", error) from None
+        raise damaged(path, "a torch.export archive", error) from None
     return Program(graph, shape)
 
 
@@ -100,26 +100,16 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     except EvaluationError:
         raise
     except Exception as error:
-        raise _damaged(path, "a TorchScript archive", error) from None
+        raise damaged(path, "a TorchScript archive", error) from None
 
 
 def read_extra(path: Path, name: str) -> bytes | None:
     """An extra file in a torch.export or TorchScript archive, or None."""
     full = members(path).get(f"extra/{name}")
-    return None if full is None else _read(path, full)
-
-
-def _read(path: Path, member: str) -> bytes:
+    if full is None:
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(member)
+            return archive.read(full)
     except Exception as error:
-        raise _damaged(path, "a model archive", error) from None
-
-
-def _damaged(path: Path, kind: str, error: Exception) -> EvaluationError:
-    lines = str(error).strip().splitlines()
-    return EvaluationError(
-        f"{path} looks like {kind} but cannot be read: {lines[0][:300] if lines else type(error).__name__}",
-        "It is damaged, truncated or from another version of torch: copy, download or export it again.",
-    )
+        raise damaged(path, "a model archive", error) from None

@@ -20,7 +20,7 @@ import torch
 from torch.jit._recursive import wrap_cpp_module
 
 from robcert.errors import EvaluationError, first_line
-from robcert.network.detect import REEXPORT
+from robcert.network.detect import REEXPORT, damaged
 from robcert.network.operators import is_pure
 
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
@@ -66,10 +66,7 @@ def load_checked(path: Path) -> torch.jit.ScriptModule:
         members = {name: reader.get_record(name) for name in reader.get_all_records() if _COPIED.fullmatch(name)}
         version = int(reader.get_record("version"))
     except Exception as error:
-        raise EvaluationError(
-            f"{path} looks like a TorchScript archive but cannot be read: {first_line(error)}",
-            "It is damaged or truncated: copy, download or save it again.",
-        ) from None
+        raise damaged(path, "a TorchScript archive", error) from None
     try:
         classes: list[str] = []
         for name in ("data.pkl", "constants.pkl"):

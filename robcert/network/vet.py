@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import nn
@@ -151,49 +151,38 @@ def _parsed(kind: Any, data: Any, place: str = "", depth: int = 0) -> Any:
     if origin in (typing.Union, types.UnionType) and type(None) in inner:
         return None if data is None else _parsed(inner[0], data, place, depth)
     if origin is list:
-        if not isinstance(data, list):
-            _refuse(place, data)
+        _check(isinstance(data, list), place, data)
         return [_parsed(inner[0], item, place, depth + 1) for item in data]
     if origin is dict:
-        if not isinstance(data, dict):
-            _refuse(place, data)
-        checked = _KEYS.get(place, _is_node)
+        _check(isinstance(data, dict), place, data)
         for key in data:
-            if not checked(key):
-                _refuse(place, key)
+            _check(_KEYS.get(place, _is_node)(key), place, key)
         return {key: _parsed(inner[1], item, place, depth + 1) for key, item in data.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _parsed_fields(kind, data, depth)
     if isinstance(kind, type) and issubclass(kind, IntEnum):
-        if type(data) is not int or data not in set(kind):
-            _refuse(place, data)
-        return data
-    if kind is str:
-        if not isinstance(data, str) or not _TEXTS.get(place, _is_node)(data):
-            _refuse(place, data)
-        return data
-    if kind is float:
-        if type(data) not in (int, float) and data not in ("Infinity", "-Infinity", "NaN"):
-            _refuse(place, data)
-        return data
-    if kind not in (int, bool) or type(data) is not kind or (kind is int and not -(2**63) <= data < 2**64):
-        _refuse(place, data)
+        _check(type(data) is int and data in set(kind), place, data)
+    elif kind is str:
+        _check(isinstance(data, str) and _TEXTS.get(place, _is_node)(data), place, data)
+    elif kind is float:
+        _check(type(data) in (int, float) or data in ("Infinity", "-Infinity", "NaN"), place, data)
+    else:
+        _check(kind in (int, bool) and type(data) is kind, place, data)
+        _check(kind is bool or -(2**63) <= data < 2**64, place, data)
     return data
 
 
 def _parsed_fields(kind: type, data: Any, depth: int) -> dict[str, Any]:
     name = kind.__name__
-    if name in _REFUSED or not isinstance(data, dict):
-        _refuse(name, data)
+    _check(name not in _REFUSED and isinstance(data, dict), name, data)
     hints = typing.get_type_hints(kind, globalns=dict(vars(schema)))
     unknown = set(data) - set(hints)
     if unknown:
         raise _Unsafe(f"the field {min(unknown)[:80]!r} of a {name}, which torch {torch.__version__} does not know")
-    is_union = issubclass(kind, Union)
-    if is_union and len(data) != 1:
-        _refuse(name, list(data))
+    fields, is_union = dataclasses.fields(kind), issubclass(kind, Union)
+    _check(not is_union or len(data) == 1, name, list(data))
     parsed: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
+    for field in fields:
         place = f"{name}.{field.name}"
         if field.name not in data:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -208,7 +197,9 @@ def _parsed_fields(kind: type, data: Any, depth: int) -> dict[str, Any]:
     return parsed
 
 
-def _refuse(place: str, found: Any) -> NoReturn:
+def _check(fine: bool, place: str, found: Any) -> None:
+    if fine:
+        return
     if place in ("Node.target", "Argument.as_operator"):
         raise _Unsafe(f"it calls {str(found)[:80]!r}")
     raise _Unsafe(f"{place} is {str(found)[:80]!r}")

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from robcert.errors import EvaluationError, first_line
-from robcert.network.detect import REEXPORT, UNPACKED
+from robcert.errors import EvaluationError
+from robcert.network.detect import REEXPORT, UNPACKED, damaged
 from robcert.network.storages import Inert, check_storages
 
 _BESIDE = (
@@ -52,7 +52,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             # safetensors maps the file: a copy survives the file being rewritten while the model is in use.
             return {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except _SAFETENSORS_ERRORS as error:
-        raise _damaged(path, "safetensors", error) from None
+        raise damaged(path, "safetensors", error) from None
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
@@ -65,7 +65,7 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except _SAFETENSORS_ERRORS as error:
-        raise _damaged(path, "safetensors", error) from None
+        raise damaged(path, "safetensors", error) from None
 
 
 def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] | tuple[Any, ...]:
@@ -92,7 +92,7 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] 
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from None
     except Exception as error:  # a damaged archive fails in many ways, none of them the user's
-        raise _damaged(path, "a torch checkpoint", error) from None
+        raise damaged(path, "a torch checkpoint", error) from None
     if isinstance(found, (list, tuple)):
         return found
     if not isinstance(found, Mapping):
@@ -154,16 +154,9 @@ def _refusal(path: Path, message: str) -> EvaluationError:
     names = re.search(r"(?:GLOBAL|global:?|class)\s+([A-Za-z_][\w.]*)", message)
     what = f" ({names.group(1)})" if names and "." in names.group(1) else ""
     if not what and "nsupported" not in message and "llowed" not in message:
-        return _damaged(path, "a torch checkpoint", ValueError(message))
+        return damaged(path, "a torch checkpoint", ValueError(message))
     return EvaluationError(
         f"{path} holds pickled Python objects{what}, not only tensors; "
         "robcert did not unpickle it, because that can run any code",
         REEXPORT,
-    )
-
-
-def _damaged(path: Path, kind: str, error: Exception) -> EvaluationError:
-    return EvaluationError(
-        f"{path} looks like {kind} but cannot be read: {first_line(error)}",
-        "It is probably damaged or truncated: copy or download it again.",
     )

@@ -12,9 +12,10 @@ from robcert.errors import EvaluationError
 from robcert.network.onnx_import import limits
 from robcert.network.onnx_import.build import Builder
 from robcert.network.onnx_import.network import OnnxNetwork
-from robcert.network.onnx_import.parity import check_parity
+from robcert.network.onnx_import.parity import check_parity, sample
 from robcert.network.onnx_import.parts import written_out
 from robcert.network.onnx_import.read import read_onnx
+from robcert.network.onnx_import.session import OnnxRuntime, fall_back
 from robcert.network.onnx_import.signature import Signature, signature
 from robcert.network.onnx_import.values import Unsupported
 
@@ -25,8 +26,10 @@ def load_onnx(
     box: tuple[float, float] = (0.0, 1.0),
     images: Callable[[tuple[int, ...]], Tensor | None] | None = None,
     like: tuple[int, ...] | None = None,
-) -> OnnxNetwork:
-    """The network in an ONNX file, compared with onnxruntime.
+    *,
+    runtime: bool = False,
+) -> OnnxNetwork | OnnxRuntime:
+    """Return the network in an ONNX file, compared with onnxruntime.
 
     Args:
         path: the file.
@@ -35,6 +38,7 @@ def load_onnx(
         images: gives images (n, *shape) as the graph takes them, for a shape; random ones in the box where it gives
             none.
         like: the shape of images that gives the sizes which neither the file nor ``input_shape`` says.
+        runtime: where a node cannot be read, take onnxruntime as the network.
 
     Raises:
         UsageError: the shape of an image is not known, or does not fit.
@@ -43,8 +47,14 @@ def load_onnx(
     """
     model = read_onnx(path)
     found = signature(model, path, input_shape, like)
-    network = build(model, found, path)
-    check_parity(network, model, found, path, box, images(found.input_shape) if images else None)
+    x = sample(found.input_shape, box, images(found.input_shape) if images else None)
+    try:
+        network = build(model, found, path)
+        check_parity(network, model, found, path, x)
+    except EvaluationError as error:
+        if runtime:
+            return fall_back(error, model, found, x)
+        raise
     return network
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +10,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from robcert.errors import EvaluationError
-from robcert.network.onnx_import.parity import Parted, sample
-from robcert.network.onnx_import.read import read_onnx
+from robcert.network.onnx_import.parity import Parted
 from robcert.network.onnx_import.runtime import Runtime
-from robcert.network.onnx_import.signature import signature
+from robcert.network.onnx_import.signature import Signature
 from robcert.network.onnx_import.values import Unsupported
 
 
@@ -32,7 +29,7 @@ class OnnxRuntime(nn.Module):
         digest: of the file and its external data.
     """
 
-    def __init__(self, model: Any, found: Any, refused: str) -> None:
+    def __init__(self, model: Any, found: Signature, refused: str) -> None:
         super().__init__()
         self.input_shape: tuple[int, ...] = found.input_shape
         self.notices: tuple[str, ...] = found.notices
@@ -58,15 +55,14 @@ class OnnxRuntime(nn.Module):
         return self
 
 
-def fall_back(
-    error: EvaluationError,
-    path: Path,
-    input_shape: tuple[int, ...] | None,
-    box: tuple[float, float],
-    images: Callable[[tuple[int, ...]], Tensor | None] | None,
-    like: tuple[int, ...] | None,
-) -> OnnxRuntime:
-    """The network of a file of which robcert cannot read a node; the arguments are those of `load_onnx`.
+def fall_back(error: EvaluationError, model: Any, found: Signature, x: Tensor) -> OnnxRuntime:
+    """Return the network of a graph of which robcert cannot read a node.
+
+    Args:
+        error: what reading it ended with.
+        model: the ``onnx.ModelProto``.
+        found: its signature.
+        x: images.
 
     Raises:
         EvaluationError: ``error``, where it is about something else than a node, or where onnxruntime does not run the
@@ -76,12 +72,8 @@ def fall_back(
     node = cause.node if isinstance(cause, Unsupported) else ""
     if not node and not isinstance(error, Parted):
         raise error
-    refused = error.found if node in error.found else f"{error.found} (node {node})"
     try:
-        model = read_onnx(path)
-        found = signature(model, path, input_shape, like)
-        network = OnnxRuntime(model, found, refused)
-        x = sample(found.input_shape, box, images(found.input_shape) if images else None)
+        network = OnnxRuntime(model, found, error.found if node in error.found else f"{error.found} (node {node})")
         with torch.no_grad():
             logits = network(x)
     except EvaluationError:
