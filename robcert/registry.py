@@ -51,7 +51,7 @@ class Registry(Generic[T]):
         return keep
 
     def get(self, name: str) -> T:
-        """The thing called ``name``.
+        """Return the thing called ``name``.
 
         Raises:
             UsageError: nothing has that name; the closest known name is suggested.
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         self._load()
         return sorted(self._entries)
 

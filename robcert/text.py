@@ -25,7 +25,7 @@ def plain(text: str, most: int = MOST) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """The same for a message of several lines, of any length."""
+    """Return the same for a message of several lines, of any length."""
     return "\n".join(plain(line, sys.maxsize) for line in text.split("\n"))
 
 

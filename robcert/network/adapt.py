@@ -81,7 +81,7 @@ def check_gradient(module: nn.Module, backwards: int = 1) -> None:
 
 
 def without_gradient(name: str, reason: str, plan: str = "square:1k,noise:100") -> EvaluationError:
-    """The refusal of what needs a gradient."""
+    """Return the refusal of what needs a gradient."""
     return EvaluationError(
         f"{name} has no gradient: {reason}",
         f"Attacks that ask for answers alone work: --plan {plan}. So do certificates by smoothing: robcert certify "
@@ -92,7 +92,7 @@ def without_gradient(name: str, reason: str, plan: str = "square:1k,noise:100") 
 def adapted(
     module: nn.Module, shape: tuple[int, ...], box: tuple[float, float], num_classes: int | None, fresh: bool
 ) -> nn.Module:
-    """The network in the form that everything here calls; the network itself where it has it.
+    """Return the network in the form that everything here calls; the network itself where it has it.
 
     Args:
         module: in eval mode, on the CPU.
@@ -159,7 +159,7 @@ def _form(
 
 
 def does_not_run(error: Exception, x: Tensor, shape: tuple[int, ...]) -> EvaluationError:
-    """What a person is told of a network that raises on images of the box."""
+    """Return what a person is told of a network that raises on images of the box."""
     size = "x".join(map(str, shape))
     return EvaluationError(
         f"the network does not run on {len(x)} image(s) of shape {size}: {network_fault(error).found}",
@@ -170,7 +170,7 @@ def does_not_run(error: Exception, x: Tensor, shape: tuple[int, ...]) -> Evaluat
 
 
 def logits_key(answer: object, n: int, num_classes: int | None = None) -> Key | None:
-    """Where the logits are in the answer to n images; None where they are the answer.
+    """Return the key of the logits in the answer to n images; None where they are the answer.
 
     Of several tensors (n, classes) it is the one that is called so, or the first one of a tuple, or the only one with
     the number of classes.

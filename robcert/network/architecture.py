@@ -21,7 +21,7 @@ _TORCHVISION_SHAPES = {"inception_v3": (3, 299, 299)}
 
 @dataclass(frozen=True)
 class Request:
-    """What is known when a network is built.
+    """A request for a network: all that is known when it is built.
 
     Attributes:
         name: of the architecture.
@@ -41,7 +41,7 @@ class Request:
 
 
 def build(request: Request) -> nn.Module:
-    """The network of that architecture, with fresh weights.
+    """Return the network of that architecture, with fresh weights.
 
     Raises:
         UsageError: no such architecture, module or factory; a shape or a number of classes is missing.
@@ -63,7 +63,7 @@ def build(request: Request) -> nn.Module:
 
 
 def default_shape(name: str) -> tuple[int, ...] | None:
-    """The shape of one image that an architecture is known for, or None."""
+    """Return the shape of one image that an architecture is known for, or None."""
     if name.startswith(TORCHVISION):
         return _TORCHVISION_SHAPES.get(name.removeprefix(TORCHVISION), (3, 224, 224))
     return None
@@ -154,7 +154,7 @@ def _factory(request: Request) -> nn.Module:
 
 
 def _arguments(factory: Callable[..., Any], request: Request) -> dict[str, Any]:
-    """The user's factory gets its options, and num_classes and input_shape if it has parameters of these names.
+    """Return the options, and num_classes and input_shape if the user's factory has parameters of these names.
 
     num_classes also goes to a factory that passes any keyword on (``**kwargs``), as those of timm do.
     """

@@ -122,7 +122,7 @@ def _built(tensors: Tensors, request: architectures.Request) -> tuple[nn.Module,
 
 
 def _classes_of(module: nn.Module, nearest: Weights, tensors: Tensors, guess: int | None) -> int | None:
-    """The number of classes with which the shapes would fit, if one explains all that do not."""
+    """Return the number of classes with which the shapes would fit, if one explains all that do not."""
     if nearest.missing:
         return None
     expected = expected_shapes(module)
@@ -140,7 +140,7 @@ def _classes_of(module: nn.Module, nearest: Weights, tensors: Tensors, guess: in
 
 
 def _chosen(found: list[Weights], tensors: Tensors) -> tuple[Weights, list[str]]:
-    """The first of the places, and a note where another one has other weights."""
+    """Return the first of the places, and a note where another one has other weights."""
     first = found[0]
     for one in found:
         check_sizes({path: tensors.values[path] for path in one.paths.values()}, tensors.where)
@@ -182,7 +182,7 @@ def _misfit(module: nn.Module, nearest: Weights, tensors: Tensors, architecture:
 
 
 def _surplus(module: nn.Module, found: Sequence[Weights], tensors: Tensors, architecture: str) -> list[str]:
-    """A note on the tensors beside the network's own in the same state_dict, which are not used.
+    """Return a note on the tensors beside the network's own in the same state_dict, which are not used.
 
     Raises:
         EvaluationError: they may belong to the network.
@@ -221,12 +221,12 @@ def _surplus(module: nn.Module, found: Sequence[Weights], tensors: Tensors, arch
 
 
 def _weighty(path: str, tensors: Tensors) -> bool:
-    """Whether a tensor of another part of a checkpoint may be the weight of a layer: none of an optimizer is."""
+    """Return whether a tensor of another part of a checkpoint may be the weight of a layer: none of an optimizer is."""
     return _long_axes(tensors.values[path]) > 1 and not any(word in path.lower() for word in _NO_WEIGHTS)
 
 
 def _of_training(name: str, parts: set[str], value: Tensor) -> bool:
-    """Whether a tensor in the place of the network is none of its weights: of a loss, a metric, a normalisation.
+    """Return whether a tensor beside the network's is none of its weights: of a loss, a metric, a normalisation.
 
     Told by the name of a part that the network does not have, and only of tensors that no layer multiplies with.
     """
@@ -239,7 +239,7 @@ def _of_training(name: str, parts: set[str], value: Tensor) -> bool:
 
 
 def _normalisation(paths: Collection[str], tensors: Tensors) -> str:
-    """The flags for a normalisation that the file holds and that the network does not apply."""
+    """Return the flags for a normalisation that the file holds and that the network does not apply."""
     flags: dict[str, str] = {}
     for path in paths:
         value, leaf = tensors.values[path], path.rpartition(".")[2].lower()
@@ -250,7 +250,7 @@ def _normalisation(paths: Collection[str], tensors: Tensors) -> str:
 
 
 def _inside(weights: Weights) -> dict[str, str]:
-    """What stands in the place of the network: names without the place -> paths."""
+    """Return the tensors in the place of the network: names without the place -> paths."""
     start = weights.place
     return {n[len(start) :]: p for n, p in weights.names.items() if n.startswith(start) and not is_counter(n)}
 

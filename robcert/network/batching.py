@@ -16,12 +16,12 @@ _ENTRIES = 128 * 3 * 32 * 32  # a batch of 128 CIFAR images; larger images get s
 
 
 def default_slots(entries: int, limit: int = 128) -> int:
-    """How many images an attack holds at once, for inputs of so many entries."""
+    """Return the number of images that an attack holds at once, for inputs of so many entries."""
     return bucket(max(1, min(limit, _ENTRIES // max(entries, 1))), limit)
 
 
 def bucket(count: int, limit: int) -> int:
-    """The smallest of 8, 16, 32, ... that holds ``count`` images, at most the largest such up to ``limit``."""
+    """Return the smallest of 8, 16, 32, ... that holds ``count`` images, at most the largest such up to ``limit``."""
     size = SMALLEST
     while size < count and size * 2 <= max(limit, SMALLEST):
         size *= 2
@@ -29,7 +29,7 @@ def bucket(count: int, limit: int) -> int:
 
 
 def eights(count: int, limit: int) -> int:
-    """The smallest multiple of 8 that holds ``count`` images, at most the largest such up to ``limit``."""
+    """Return the smallest multiple of 8 that holds ``count`` images, at most the largest such up to ``limit``."""
     return max(SMALLEST, min(-(-count // SMALLEST), limit // SMALLEST) * SMALLEST)
 
 

@@ -34,7 +34,7 @@ _WORD = re.compile(r"[\w .+-]{0,80}", re.ASCII)
 
 
 class Card(BaseModel):
-    """What is known about a model.
+    """The card of a model, as it stands in a file.
 
     Attributes:
         schema_id: the version of this form ("schema" in a file).
@@ -94,17 +94,17 @@ class Card(BaseModel):
         return self
 
     def dump(self) -> dict[str, Any]:
-        """The fields as JSON-ready values, without those that were left empty."""
+        """Return the fields as JSON-ready values, without those that were left empty."""
         fields = self.model_dump(mode="json", by_alias=True)
         return {key: value for key, value in fields.items() if value is not None and value != {} and value != ""}
 
     def to_json(self) -> str:
-        """The card as JSON; read back by `parse_json`."""
+        """Return the card as JSON; read back by `parse_json`."""
         return json.dumps(self.dump())
 
 
 def normalization_fault(mean: Sequence[float] | None, std: Sequence[float] | None) -> str:
-    """What is wrong with the values of a normalisation; "" where nothing is."""
+    """Return what is wrong with the values of a normalisation; "" where nothing is."""
     if any(not math.isfinite(value) for value in mean or ()):
         return f"mean is {_listed(mean)}, but every value must be a finite number"
     if any(not (math.isfinite(value) and value > 0) for value in std or ()):
@@ -121,7 +121,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def option_fault(name: str, value: object) -> str:
-    """Why a card may not set that option of an architecture; "" where it may."""
+    """Return why a card may not set that option of an architecture; "" where it may."""
     if not name.isidentifier() or (name != "init_weights" and any(word in name.lower() for word in _FETCHES)):
         return f"{name!r} is no option that a card may set: it may fetch or read a file"
     for one in _flat(value):
@@ -133,7 +133,7 @@ def option_fault(name: str, value: object) -> str:
 
 
 def names_code(architecture: str | None) -> bool:
-    """Whether the name of an architecture is that of a Python function: "package.module:factory"."""
+    """Return whether the name of an architecture is that of a Python function: "package.module:factory"."""
     return architecture is not None and ":" in architecture and _TORCHVISION.fullmatch(architecture) is None
 
 
@@ -142,7 +142,7 @@ def _listed(values: Sequence[float] | None) -> str:
 
 
 def parse(fields: object, where: str) -> Card:
-    """A card from what a file held.
+    """Return a card from what a file held.
 
     Raises:
         EvaluationError: an unknown key (with the closest right one), or a value that does not fit.
@@ -162,7 +162,7 @@ def parse(fields: object, where: str) -> Card:
 
 
 def parse_json(text: str | bytes, where: str) -> Card:
-    """A card from its JSON form.
+    """Return a card from its JSON form.
 
     Raises:
         EvaluationError: not JSON, or not a card.
@@ -175,7 +175,7 @@ def parse_json(text: str | bytes, where: str) -> Card:
 
 
 def read_toml(path: Path) -> Card:
-    """The card in a ``model.toml``.
+    """Return the card in a ``model.toml``.
 
     Raises:
         EvaluationError: the file cannot be read, is not TOML, or not a card.

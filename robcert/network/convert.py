@@ -98,7 +98,7 @@ def export(
 
 
 def _weights(model: LoadedModel, path: Path, options: dict[str, Any]) -> Path:
-    """The weights as they were, before folding, with a card that says all that was given."""
+    """Return the weights as they were, before folding, with a card that says all that was given."""
     asked = ("arch", "input_shape", "num_classes", "weights_key")
     found = read_weights(model.source.reference, *(options[key] for key in asked))
     if found is None:

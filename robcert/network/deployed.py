@@ -58,6 +58,6 @@ class Deployed:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """The logits, or the outputs: (n, *input_shape) in the box -> (n, classes) float32, on the CPU."""
+        """Return the logits, or the outputs: (n, *input_shape) in the box -> (n, classes) float32, on the CPU."""
         parts = [self._runtime(part)[0] for part in self._before(x.detach().cpu().float()).split(64)]
         return torch.cat(parts).float() if parts else torch.zeros(0, 0)

@@ -1,4 +1,4 @@
-"""What a file is, told from its content: a suffix is only a name."""
+"""The format of a file, told from its content: a suffix is only a name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REEXPORT = (
 
 
 def detect(path: Path) -> Format:
-    """The format of a model file.
+    """Return the format of a model file.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.
@@ -73,7 +73,7 @@ def damaged(path: Path, kind: str, error: BaseException) -> EvaluationError:
 
 
 def members(path: Path) -> dict[str, str]:
-    """The files in a zip archive of torch: their names below the top folder -> their names.
+    """Return the files in a zip archive of torch: their names below the top folder -> their names.
 
     Raises:
         EvaluationError: the archive is truncated or damaged.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def sha256_file(path: Path) -> str:
-    """The digest of a file."""
+    """Return the digest of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -23,7 +23,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_state(state: Mapping[str, Any]) -> str:
-    """The digest of a state_dict: names, types, shapes and bytes, in the order of the names."""
+    """Return the digest of a state_dict: names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for key in sorted(state):
         value = state[key]
@@ -35,7 +35,7 @@ def sha256_state(state: Mapping[str, Any]) -> str:
 
 
 def sha256_network(module: nn.Module, *also: object) -> str:
-    """The digest of what a network computes, as far as it can be read: its state, its layers and their code.
+    """Return the digest of what a network computes, as far as it can be read: its state, its layers and their code.
 
     The file of a network is not all of it: there are its architecture, which may be a user's, the normalisation that
     is asked for, the external data of an ONNX file.
@@ -78,7 +78,7 @@ def _said(value: object) -> str:
 
 
 def _source(thing: type | object) -> str:
-    """The code of a class or function that is not torch's; "" where there is none to read."""
+    """Return the code of a class or function that is not torch's; "" where there is none to read."""
     if (getattr(thing, "__module__", None) or "").split(".")[0] in ("torch", "torchvision"):
         return ""
     try:

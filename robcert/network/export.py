@@ -68,7 +68,7 @@ def executed(model: LoadedModel) -> tuple[nn.Module, bool]:
 
 
 def described(model: LoadedModel, extra: Mapping[str, Any]) -> Card:
-    """The card of the executed network: its normalisation is in the graph and must not be applied again."""
+    """Return the card of the executed network: its normalisation is in the graph and must not be applied again."""
     inside = {"mean", "std"}
     if cards.names_code((model.card or {}).get("architecture")):
         inside |= {"architecture", "options"}
@@ -83,7 +83,7 @@ def described(model: LoadedModel, extra: Mapping[str, Any]) -> Card:
 
 
 def exported_program(module: nn.Module, model: LoadedModel) -> ExportedProgram:
-    """The graph of the network for any number of images.
+    """Return the graph of the network for any number of images.
 
     Raises:
         EvaluationError: torch cannot export it.

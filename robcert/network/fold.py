@@ -1,4 +1,4 @@
-"""What is fixed once training ended is computed once: parametrised weights, and BatchNorm in eval mode.
+"""Folding: parametrised weights and BatchNorm in eval mode, fixed once training ended, are computed once.
 
 Both change the rounding of the weights, never the function. The result is compared with the network it came
 from and dropped where it does not agree.
@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 
 
 def fold(module: nn.Module, input_shape: tuple[int, ...], box: tuple[float, float]) -> nn.Module:
-    """The network with parametrisations computed and BatchNorm folded into the layer before it.
+    """Return the network with parametrisations computed and BatchNorm folded into the layer before it.
 
     Args:
         module: a float32 network in eval mode on the CPU; it is changed and must not be used afterwards.
@@ -44,7 +44,7 @@ def fold(module: nn.Module, input_shape: tuple[int, ...], box: tuple[float, floa
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """A deep copy, also where deepcopy refuses: a layer that keeps a computed weight (old weight_norm)."""
+    """Return a deep copy, also where deepcopy refuses: a layer that keeps a computed weight (old weight_norm)."""
     memo: dict[int, Any] = {}
     for layer in module.modules():
         for value in vars(layer).values():
@@ -62,7 +62,7 @@ def copy_module(module: nn.Module) -> nn.Module:
 
 
 def remove_parametrizations(module: nn.Module) -> int:
-    """Replaces every parametrised weight by its value; returns how many there were."""
+    """Replace every parametrised weight by its value; returns how many there were."""
     from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
     from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 
@@ -84,7 +84,7 @@ def remove_parametrizations(module: nn.Module) -> int:
 
 
 def fold_batchnorms(module: nn.Module) -> int:
-    """Folds each BatchNorm that directly follows a convolution or linear layer; returns how many.
+    """Fold each BatchNorm that directly follows a convolution or linear layer; returns how many.
 
     The trace only finds the pairs. The network itself is kept, so what cannot be seen in a trace (its class,
     custom layers, the dynamic batch dimension) stays as it was. A part that cannot be traced is searched by
@@ -100,7 +100,7 @@ class LayerTracer(fx.Tracer):
     """Keeps layers whole: torch's own and robcert's, except blocks that have a BatchNorm inside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether ``m`` stays one node of the graph."""
+        """Return whether ``m`` stays one node of the graph."""
         if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict):
             return False
         if type(m).__module__.startswith("robcert."):
@@ -136,7 +136,7 @@ def _pairs(module: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 
 def _plain(layer: nn.Module) -> bool:
-    """Whether a layer does what its class says: no subclass, no hook, no running statistics missing."""
+    """Return whether a layer does what its class says: no subclass, no hook, no running statistics missing."""
     if vars(layer)["_forward_pre_hooks"] or vars(layer)["_forward_hooks"] or parametrize.is_parametrized(layer):
         return False
     if type(layer) in _NORMS:
@@ -176,7 +176,7 @@ def _fold_pair(root: nn.Module, layer: nn.Module, norm: nn.Module) -> int:
 def agrees(
     one: nn.Module, other: nn.Module, input_shape: tuple[int, ...], box: tuple[float, float], images: int = 2
 ) -> bool:
-    """Whether two networks give the same logits on random images, in float64 where that is possible."""
+    """Return whether two networks give the same logits on random images, in float64 where that is possible."""
     generator = torch.Generator().manual_seed(1)
     low, high = box
     x = low + (high - low) * torch.rand(images, *input_shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Whether a network has a gradient by its image, and if not, what in it loses it."""
+"""The gradient of a network by its image: that it has one, or what in it loses it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STEPS = ("sign", "sgn", "round", "floor", "ceil", "trunc", "heaviside", "argmax
 
 @dataclass(frozen=True)
 class Gradient:
-    """Whether a network has a gradient by its image.
+    """The answer to the question whether a network has a gradient by its image.
 
     Attributes:
         missing: why it says nothing; "" where it says something.

@@ -52,7 +52,7 @@ def load_model(
     weights_key: str | None = None,
     likely_classes: int | None = None,
 ) -> LoadedModel:
-    """The network behind a path or a name of the zoo, ready to be executed.
+    """Return the network behind a path or a name of the zoo, ready to be executed.
 
     What is given here goes before what the card in the file says.
 
@@ -125,7 +125,7 @@ def from_module(
     std: Sequence[float] | None = None,
     device: str = "cpu",
 ) -> LoadedModel:
-    """A network that is in memory already; ``module`` itself is copied and never touched.
+    """Return a network that is in memory already; ``module`` itself is copied and never touched.
 
     Raises:
         UsageError: ``module`` is none, or cannot be copied.
@@ -149,7 +149,7 @@ def from_module(
 
 
 def peek_card(reference: str | Path) -> Card | None:
-    """The card of a model, read without reading its weights; None where the file has none.
+    """Return the card of a model, read without reading its weights; None where the file has none.
 
     Raises:
         UsageError: no such file or name.
@@ -181,7 +181,7 @@ def read_weights(
 
 
 def _described(path: Path, beside: Path | None, kind: Format, given: dict[str, Any]) -> Card:
-    """The card of a file, with what a user gave in place of what it says."""
+    """Return the card of a file, with what a user gave in place of what it says."""
     card = _card(path, beside, kind) or Card()
     arch = given.get("architecture", card.architecture)
     if "architecture" not in given and kind in _WEIGHTS and cards.names_code(card.architecture):
@@ -225,7 +225,7 @@ def _read_weights(
     like: tuple[int, ...] | None,
     likely_classes: int | None,
 ) -> Assembled:
-    """The network of the card's architecture, with the weights in a file."""
+    """Return the network of the card's architecture, with the weights in a file."""
     found = weights.read_safetensors(path) if kind == "safetensors" else weights.read_pickle(path)
     if card.architecture is None:
         raise _missing(path)
@@ -243,7 +243,7 @@ def _read_weights(
 
 
 def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> Assembled:
-    """The network that a file describes, and the shape of an image that it says."""
+    """Return the network that a file describes, and the shape of an image that it says."""
     if kind == "onnx":
         network = _read_onnx(path, card, images)
         return Assembled(network, network.input_shape)
@@ -253,7 +253,7 @@ def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> 
 
 
 def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | OnnxRuntime:
-    """The network in an ONNX file, compared with onnxruntime on what the network itself will see."""
+    """Return the network in an ONNX file, compared with onnxruntime on what the network itself will see."""
     from robcert.network.onnx_import.load import load_onnx
 
     def given(shape: tuple[int, ...]) -> Tensor | None:
@@ -314,6 +314,6 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
 
 
 def _span(card: Card) -> tuple[float, float]:
-    """The range of the inputs behind the normalisation, on which a folded network is compared."""
+    """Return the range of the inputs behind the normalisation, on which a folded network is compared."""
     (low, high), mean, std = card.box, card.mean or (0.0,), min(card.std or (1.0,))
     return (low - max(mean)) / std, (high - min(mean)) / std

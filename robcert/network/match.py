@@ -71,7 +71,7 @@ class Weights:
 
     @property
     def fits(self) -> bool:
-        """Whether every tensor of the network is there, with its shape."""
+        """True if every tensor of the network is there, with its shape."""
         return not self.missing and not self.misshapen
 
     @property
@@ -81,7 +81,7 @@ class Weights:
 
     @property
     def averaged(self) -> bool:
-        """Whether the place is called as averages over the training are: ema, model_ema, swa."""
+        """True if the place is called as averages over the training are: ema, model_ema, swa."""
         return any(word in _AVERAGED for word in self.place.lower().replace("_", ".").split("."))
 
 
@@ -202,7 +202,7 @@ def _understood(paths: Iterable[str], dropped: frozenset[str]) -> dict[str, str]
 
 
 def _places(names: Mapping[str, str], tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The places that may hold the network, in the order of the file: those where the most fits."""
+    """Return the places that may hold the network, in the order of the file: those where the most fits."""
     counts: dict[str, list[int]] = {}
     for name, path in names.items():
         cut = 0
@@ -239,7 +239,7 @@ def _at(
 
 
 def _twins(module: nn.Module) -> dict[str, frozenset[str]]:
-    """The names of one and the same tensor: a file may hold it once (safetensors does)."""
+    """Return the names of one and the same tensor: a file may hold it once (safetensors does)."""
     groups: dict[tuple[int, tuple[int, ...]], set[str]] = {}
     for name, value in module.state_dict().items():
         if isinstance(value, Tensor) and value.numel():

@@ -50,7 +50,7 @@ def with_normalization(
     std: Sequence[float] | None,
     shape: tuple[int, ...],
 ) -> nn.Module:
-    """The network that takes images in the box: ``module`` behind a `Normalize`, or ``module`` itself.
+    """Return the network that takes images in the box: ``module`` behind a `Normalize`, or ``module`` itself.
 
     Raises:
         UsageError: the number of values is neither one nor the number of channels; a std that is not

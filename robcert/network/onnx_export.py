@@ -56,7 +56,7 @@ def export_onnx(model: LoadedModel, path: str | Path, card_extra: Mapping[str, A
 
 
 def _onnx(exported: ExportedProgram, name: str) -> Any:
-    """The ``onnx.ModelProto`` of a graph of ATen operators."""
+    """Return the ``onnx.ModelProto`` of a graph of ATen operators."""
     exported = _without_divisors(exported)
     try:
         with quiet():

@@ -1,4 +1,4 @@
-"""Which of torch's operators a file may call: those that compute tensors and numbers from tensors and numbers.
+"""The operators of torch that a file may call: those that compute tensors and numbers from tensors and numbers.
 
 torch registers operators that read and write files, print, start threads, speak to other machines or take pointers
 under the same names as `relu`. A file is held to operators that torch itself knows, in namespaces that compute, all of
@@ -40,7 +40,7 @@ _HIGHER = {"wrap_with_set_grad_enabled", "wrap_with_autocast", "cond", "map", "m
 
 
 def is_pure(schema: Any) -> bool:
-    """Whether an operator of that schema (`torch._C.FunctionSchema`) computes values from values, and does no more."""
+    """Return whether an operator with that schema (`torch._C.FunctionSchema`) computes values from values only."""
     namespace, _, name = schema.name.partition("::")
     if namespace not in NAMESPACES or (namespace == "aten" and _IMPURE.fullmatch(name)):
         return False
@@ -48,7 +48,7 @@ def is_pure(schema: Any) -> bool:
 
 
 def _is_value(kind: Any) -> bool:
-    """A tensor, a number, a text that selects a variant, or a list, tuple or dictionary of these."""
+    """Return whether a type is a tensor, a number, a text that selects a variant, or a container of these."""
     if str(kind).startswith(_QUANTIZED):
         return True
     inner = kind.containedTypes()
@@ -59,7 +59,7 @@ def _is_value(kind: Any) -> bool:
 
 
 def exported_is_pure(target: str) -> bool:
-    """Whether a target as torch.export writes it names a pure operator.
+    """Return whether a target as torch.export writes it names a pure operator.
 
     Formula: ``torch.ops.NAMESPACE.NAME.OVERLOAD`` with a pure schema, one of the higher-order operators that only run
     their sub-graphs, or arithmetic on sizes (``_operator.add``, ``math.trunc``, ``torch.sym_max``).
@@ -84,7 +84,7 @@ def exported_is_pure(target: str) -> bool:
 
 
 def _schema(namespace: str, name: str, overload: str) -> Any:
-    """The schema of the operator that torch finds by these names; None where it is no operator."""
+    """Return the schema of the operator that torch finds by these names; None where it is no operator."""
     if namespace == "torchvision":
         from robcert.vision import torchvision
 

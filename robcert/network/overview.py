@@ -1,4 +1,4 @@
-"""What there is to choose from: the zoo and the architectures, as data for a table."""
+"""The models of the zoo and the architectures, as data for a table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ArchitectureEntry:
 
 
 def zoo() -> list[ZooEntry]:
-    """The models of the zoo, sorted by name."""
+    """Return the models of the zoo, sorted by name."""
     entries: list[ZooEntry] = []
     for name in zoo_names():
         folder = zoo_path(name)
@@ -62,7 +62,7 @@ def zoo() -> list[ZooEntry]:
 
 
 def natural_accuracy(card: Card) -> float | None:
-    """The share of unperturbed test images that the card says the model gets right, or None."""
+    """Return the share of unperturbed test images that the card says the model gets right, or None."""
     value = card.results.get(NATURAL)
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 

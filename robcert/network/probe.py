@@ -39,7 +39,7 @@ _WORK = 4e9
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe found: the number of classes, the rounding bound, warnings, and whether there is a gradient."""
+    """The result of the probe: the number of classes, the rounding bound, warnings, and whether there is a gradient."""
 
     num_classes: int
     rounding: float
@@ -111,7 +111,7 @@ def probe(
 
 
 def _first(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, float]:
-    """The answer to one image, and the multiply-adds that it cost."""
+    """Return the answer to one image, and the multiply-adds that it cost."""
     counter = _Work()
     try:
         with counter:
@@ -183,13 +183,13 @@ def _is_softmax(logits: Tensor) -> bool:
 
 
 def _relative(found: Tensor, reference: Tensor) -> float:
-    """The largest |difference| of a row over its largest |logit|, over all rows."""
+    """Return the largest |difference| of a row over its largest |logit|, over all rows."""
     difference = (found.double() - reference.double()).abs().amax(1)
     return float((difference / reference.double().abs().amax(1).clamp_min(1e-30)).max())
 
 
 def _float64(module: nn.Module, x: Tensor) -> Tensor | None:
-    """The answer in float64, or None where the network cannot be copied or converted."""
+    """Return the answer in float64, or None where the network cannot be copied or converted."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes of torch about its own graphs

@@ -38,13 +38,13 @@ class Program(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits (n, classes)."""
+        """Return the logits (n, classes)."""
         return self.program(x)
 
 
 @contextmanager
 def without_deprecations() -> Generator[None]:
-    """Keeps torch's notes to its callers (TorchScript is deprecated) from the user."""
+    """Keep torch's notes to its callers (TorchScript is deprecated) from the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
@@ -52,7 +52,7 @@ def without_deprecations() -> Generator[None]:
 
 
 def load_export(path: Path) -> Program:
-    """The network in a torch.export archive.
+    """Return the network in a torch.export archive.
 
     Raises:
         EvaluationError: the archive is damaged, holds code, or takes more than one batch of images.
@@ -88,7 +88,7 @@ def _input_shape(exported: torch.export.ExportedProgram, path: Path) -> tuple[in
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """The network in a TorchScript archive.
+    """Return the network in a TorchScript archive.
 
     Raises:
         EvaluationError: the archive is damaged, or its code does more than compute tensors.
@@ -104,7 +104,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
 
 
 def read_extra(path: Path, name: str) -> bytes | None:
-    """An extra file in a torch.export or TorchScript archive, or None."""
+    """Return an extra file in a torch.export or TorchScript archive, or None."""
     full = members(path).get(f"extra/{name}")
     if full is None:
         return None

@@ -1,4 +1,4 @@
-"""What torch says where it cannot export a network, as a person is told it."""
+"""The error of a network that torch cannot export, in words for a person."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def quiet() -> Generator[None]:
 
 
 def refusal(error: Exception, name: str, module: nn.Module, x: Tensor) -> EvaluationError:
-    """What a person is told instead of torch's report: an operator or a line of theirs.
+    """Return the error that a person is shown instead of torch's report: it names an operator or a line of theirs.
 
     Args:
         error: what torch raised.
@@ -93,7 +93,7 @@ class _Loops(TorchFunctionMode):
 
 
 def _loop(module: nn.Module, x: Tensor) -> str:
-    """Where a forward goes through its images one by one, as far as that can be seen."""
+    """Return the line at which a forward goes through its images one by one, as far as that can be seen."""
     watch = _Loops()
     with suppress(Exception), watch, torch.no_grad():
         module(x.clone())

@@ -55,7 +55,7 @@ class _Unsafe(Exception):
 
 
 def load_checked(path: Path) -> torch.jit.ScriptModule:
-    """The network in a TorchScript archive, of which nothing was run before it was checked.
+    """Return the network in a TorchScript archive, of which nothing was run before it was checked.
 
     Raises:
         EvaluationError: a pickle names something else, a default value is computed, or the code calls an operator that
@@ -103,7 +103,7 @@ def _is_known(name: str) -> bool:
 
 
 def _check_source(member: str, content: bytes) -> list[str]:
-    """The classes that a member defines.
+    """Return the classes that a member defines.
 
     Raises:
         _Unsafe: Python and torch may read it differently, or something in it is computed when it is read.
@@ -198,7 +198,7 @@ def _archive(members: dict[str, bytes], version: int) -> bytes:
 
 
 def _compiled(archive: bytes) -> Any:
-    """What torch makes of the code; nothing of it is called."""
+    """Return what torch compiles from the code; nothing of it is called."""
     unit: Any = _C.CompilationUnit()
     try:
         _C.import_ir_module_from_buffer(unit, archive, torch.device("cpu"), {}, False)

@@ -1,4 +1,4 @@
-"""Whether the tensors of a torch archive have the bytes that they declare.
+"""The check that the tensors of a torch archive have the bytes that they declare.
 
 torch takes the size of a storage from the pickle and its bytes from a member of the archive, and does not compare the
 two: a member that is too short is read past its end, which ends the process or reads memory of somebody else.
@@ -74,7 +74,7 @@ def _entry_size(name: str) -> int:
 
 
 def check_storages(path: Path) -> None:
-    """Compares what the pickles of a zip archive declare with the sizes of its members.
+    """Compare what the pickles of a zip archive declare with the sizes of its members.
 
     Raises:
         EvaluationError: a storage is missing or shorter than declared, or a pickle is damaged.

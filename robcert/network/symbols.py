@@ -33,12 +33,12 @@ _DEEPEST = 16
 
 
 def is_symbol(text: str) -> bool:
-    """Whether a text is the name of a size as torch gives them: s77, u0."""
+    """Return whether a text is the name of a size as torch gives them: s77, u0."""
     return _SYMBOL.fullmatch(text) is not None
 
 
 def is_size_expression(text: str) -> bool:
-    """Whether a text is a size (or a condition on sizes) in sympy's constructors, and cheap to compute."""
+    """Return whether a text is a size (or a condition on sizes) in sympy's constructors, and cheap to compute."""
     if len(text) > _LONGEST or not text.isascii():
         return False
     try:
@@ -97,7 +97,7 @@ def _is_small(node: ast.expr) -> bool:
 
 
 def is_tree(text: str, is_key: Callable[[str], bool]) -> bool:
-    """Whether a text is a tree of built-in containers, as ``treespec_dumps`` writes it, whose keys all pass."""
+    """Return whether a text is a tree of built-in containers, as ``treespec_dumps`` writes it, whose keys all pass."""
     try:
         version, tree = json.loads(text)
         return version == 1 and _is_tree(tree, is_key, 0)

@@ -56,7 +56,7 @@ class _Unsafe(Exception):
 
 
 def vetted(path: Path) -> io.BytesIO:
-    """A copy of the archive, in memory, that holds a graph, tensors, and nothing that could run.
+    """Return a copy of the archive, in memory, that holds a graph, tensors, and nothing that could run.
 
     Raises:
         EvaluationError: the archive holds pickled objects or code, or calls what is no tensor operator.
@@ -108,7 +108,7 @@ def _copy(reader: PT2ArchiveReader, writer: PT2ArchiveWriter, size: int) -> None
 
 
 def _checked_bytes(name: str, meta: dict[str, Any], held: int) -> int:
-    """The bytes that a tensor declares; every entry must lie within those that the archive holds for it."""
+    """Return the bytes that a tensor declares; every entry must lie within those that the archive holds for it."""
     try:
         sizes = [size["as_int"] for size in meta["sizes"]]
         strides = [stride["as_int"] for stride in meta["strides"]]
@@ -134,7 +134,7 @@ def _dtype(code: int) -> torch.dtype:
 
 
 def _parsed(kind: Any, data: Any, place: str = "", depth: int = 0) -> Any:
-    """The JSON form of a type of torch's schema, understood in full.
+    """Return the JSON form of a type of torch's schema, understood in full.
 
     Args:
         kind: a dataclass, a union, an enumeration, list[...], dict[str, ...], Optional[...] or a plain type.
@@ -219,12 +219,12 @@ def _metadata(given: Any) -> dict[str, str]:
 
 
 def _is_node(text: str) -> bool:
-    """A name of a value or an argument: it becomes a variable in source."""
+    """Return whether a text is the name of a value or an argument: it becomes a variable in source."""
     return _NODE.fullmatch(text) is not None and not keyword.iskeyword(text) and len(text) < _LONGEST
 
 
 def _is_weight(text: str) -> bool:
-    """A name of a weight or a module: parts joined by dots, which become attributes."""
+    """Return whether a text is the name of a weight or a module: parts joined by dots, which become attributes."""
     parts = text.split(".")
     return len(text) < _LONGEST and all(
         _PART.fullmatch(part) and part not in _OWN and not (part.startswith("__") and part.endswith("__"))
@@ -233,7 +233,7 @@ def _is_weight(text: str) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """A text that stays one: the mode of an operator, the message of an assertion, the key of an output."""
+    """Return whether a text is plain: the mode of an operator, the message of an assertion, the key of an output."""
     return len(text) < _LONGEST and all(c.isprintable() or c in "\n\t" for c in text)
 
 

@@ -42,7 +42,7 @@ _SAFETENSORS_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyEr
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Return the tensors of a safetensors file.
 
     Raises:
         EvaluationError: the header is damaged or the data are truncated.
@@ -56,7 +56,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
-    """The free text in the header of a safetensors file; the tensors are not read.
+    """Return the free text in the header of a safetensors file; the tensors are not read.
 
     Raises:
         EvaluationError: the header is damaged or the data are truncated.
@@ -69,7 +69,8 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
 
 
 def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] | tuple[Any, ...]:
-    """The dictionary or list in a ``torch.save`` file, read with ``weights_only=True``: nothing in it is executed.
+    """Return the dictionary or list in a ``torch.save`` file, read with ``weights_only=True``: nothing in it is
+    executed.
 
     Settings, dates and numbers of NumPy beside the weights are left out.
 
@@ -101,7 +102,7 @@ def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] 
 
 
 def check_sizes(state: Mapping[str, Any], path: str | Path) -> None:
-    """Refuses tensors that say they are far larger than the file: a stride of 0 makes 10^15 entries out of one.
+    """Refuse tensors that say they are far larger than the file: a stride of 0 makes 10^15 entries out of one.
 
     Raises:
         EvaluationError: they are; the largest is named.
@@ -124,13 +125,13 @@ def check_sizes(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def guess_classes(state: Mapping[str, Any]) -> int | None:
-    """The number of classes that the weights suggest: the outputs of the last layer with a weight matrix."""
+    """Return the number of classes that the weights suggest: the outputs of the last layer with a weight matrix."""
     heads = [v for k, v in state.items() if isinstance(v, Tensor) and v.dim() >= 2 and k.endswith("weight")]
     return int(heads[-1].shape[0]) if heads else None
 
 
 def check_finite(state: Mapping[str, Any], where: str) -> None:
-    """Refuses weights that are not numbers.
+    """Refuse weights that are not numbers.
 
     Raises:
         EvaluationError: a tensor holds NaN or inf; it is named.
@@ -150,7 +151,7 @@ def _mapping(*_: object) -> OrderedDict[Any, Any]:
 
 
 def _refusal(path: Path, message: str) -> EvaluationError:
-    """What a pickle that holds more than tensors gets instead of being run."""
+    """Return the error for a pickle that holds more than tensors; it is not run."""
     names = re.search(r"(?:GLOBAL|global:?|class)\s+([A-Za-z_][\w.]*)", message)
     what = f" ({names.group(1)})" if names and "." in names.group(1) else ""
     if not what and "nsupported" not in message and "llowed" not in message:

@@ -11,7 +11,7 @@ CARD = "model.toml"
 
 
 def zoo_roots() -> list[Path]:
-    """The folders that may hold the zoo: inside an installed package, beside it in a source checkout."""
+    """Return the folders that may hold the zoo: inside an installed package, beside it in a source checkout."""
     package = Path(__file__).resolve().parent.parent
     # A checkout is told from site-packages by its pyproject.toml: another package may install a "models".
     checkout = [package.parent / "models"] if (package.parent / "pyproject.toml").is_file() else []
@@ -19,7 +19,7 @@ def zoo_roots() -> list[Path]:
 
 
 def zoo_names() -> list[str]:
-    """The names of the models in the zoo, sorted."""
+    """Return the names of the models in the zoo, sorted."""
     return sorted(
         {
             folder.name
@@ -31,7 +31,7 @@ def zoo_names() -> list[str]:
 
 
 def zoo_path(name: str) -> Path:
-    """The folder of a model in the zoo: ``weights.safetensors``, ``model.toml``, ``recipe.toml``.
+    """Return the folder of a model in the zoo: ``weights.safetensors``, ``model.toml``, ``recipe.toml``.
 
     Raises:
         UsageError: no model has that name.
@@ -44,7 +44,7 @@ def zoo_path(name: str) -> Path:
 
 
 def resolve(reference: str | Path) -> tuple[Path, Path | None]:
-    """The file that a reference means, and the ``model.toml`` beside it (None where there is none).
+    """Return the file that a reference means, and the ``model.toml`` beside it (None where there is none).
 
     A file, then a folder that holds ``weights.safetensors``, then a name in the zoo: what exists where the
     user stands wins, but a folder of another kind does not hide a model of the zoo.

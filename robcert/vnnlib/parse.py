@@ -32,7 +32,7 @@ class _Atom:
 
 
 def read_vnnlib(path: Path) -> Property:
-    """The property in a file.
+    """Return the property in a file.
 
     Raises:
         UsageError: the file cannot be read.
@@ -103,7 +103,7 @@ class _Reader:
             self.fail("a bracket is never closed: the file is truncated")
 
     def _cases(self, formula: Any) -> list[list[_Atom]]:
-        """A formula as alternatives, each a list of atoms that hold together."""
+        """Return a formula as alternatives, each a list of atoms that hold together."""
         match formula:
             case ["or", *parts]:
                 found = [case for part in parts for case in self._cases(part)]
@@ -161,7 +161,7 @@ class _Reader:
         return {}, number
 
     def _region(self, atoms: list[_Atom]) -> Region | None:
-        """The box and the constraints of one case; None where the box is empty."""
+        """Return the box and the constraints of one case; None where the box is empty."""
         low, high = [-math.inf] * self.declared["X"], [math.inf] * self.declared["X"]
         constraints: list[Constraint] = []
         for atom in atoms:

@@ -58,7 +58,7 @@ def search(
     restarts: int,
     seed: int,
 ) -> Tensor | None:
-    """An input of the box whose executed outputs fulfil the constraints, or None if none was found.
+    """Return an input of the box whose executed outputs fulfil the constraints, or None if none was found.
 
     Args:
         model: the network.

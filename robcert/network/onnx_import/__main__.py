@@ -12,7 +12,7 @@ LAST = "<!-- end of the table -->"
 
 
 def rewritten(page: str) -> str:
-    """The page with the table between its two comments made new."""
+    """Return the page with the table between its two comments made new."""
     before, _, rest = page.partition(FIRST)
     _, _, after = rest.partition(LAST)
     return f"{before}{FIRST}\n\n{markdown()}\n\n{LAST}{after}"

@@ -48,7 +48,7 @@ class Builder:
         self.images = self._value("", (two, three), Origin())
 
     def nodes(self, nodes: Iterable[Any], scope: Scope, opset: Mapping[str, int], depth: int = 0) -> None:
-        """Reads nodes; their results are added to ``scope``.
+        """Read nodes; their results are added to ``scope``.
 
         Raises:
             Unsupported: a node cannot become a layer.
@@ -84,7 +84,7 @@ class Builder:
                 scope[name] = value
 
     def network(self, logits: Value, input_shape: tuple[int, ...], *, channels_last: bool) -> OnnxNetwork:
-        """The network whose answer is ``logits``; steps that it does not need are left out."""
+        """Return the network whose answer is ``logits``; steps that it does not need are left out."""
         assert logits.slot is not None
         needed, kept = {logits.slot}, list[Step]()
         for step in reversed(self.steps):
@@ -108,7 +108,7 @@ class Builder:
         return network
 
     def constant(self, proto: Any) -> Value:
-        """An initialiser."""
+        """Return an initialiser."""
         return known(proto.name, tensor_of(proto))
 
     def _node(self, proto: Any, scope: Scope, opset: Mapping[str, int]) -> list[Value]:
@@ -209,7 +209,7 @@ class Builder:
         return self._weight(arg)
 
     def _weight(self, value: Value) -> Weight:
-        """The constant as a parameter; one that is read twice is held once."""
+        """Return the constant as a parameter; one that is read twice is held once."""
         tensor = value.probes[0]
         if id(tensor) not in self._held:
             name = free_name(self.weights, value.name or "constant")
@@ -223,7 +223,7 @@ class Builder:
         return key
 
     def _function(self, function: Any, proto: Any, outer: Scope, depth: int) -> list[Value]:
-        """The nodes of a function of the file, in a scope of their own."""
+        """Return the nodes of a function of the file, in a scope of their own."""
         given = [outer[name] if name else None for name in proto.input]
         scope: Scope = {n: v for n, v in zip(function.input, given, strict=False) if v is not None}
         values = {a.name: a for a in function.attribute_proto} | {a.name: a for a in proto.attribute}
@@ -232,7 +232,7 @@ class Builder:
         return _outputs(function.output, scope)
 
     def _branch(self, proto: Any, scope: Scope, opset: Mapping[str, int], depth: int) -> list[Value]:
-        """The branch of an If whose condition is known."""
+        """Return the branch of an If whose condition is known."""
         condition = scope[proto.input[0]]
         if condition.computed:
             raise Unsupported(f"node {label(proto)} chooses by the values of the images which way to go")

@@ -27,7 +27,8 @@ _REPEATED = {"FLOAT": "float_data", "DOUBLE": "double_data", "INT64": "int64_dat
 
 
 def tensor_of(proto: Any) -> Tensor:
-    """A tensor of the file: every float as float32; integers that torch computes with as they are, others as int64.
+    """Return a tensor of the file: every float as float32; integers that torch computes with as they are, others as
+    int64.
 
     Raises:
         Unsupported: its type is none that a network computes with; it declares more than it holds.
@@ -75,7 +76,7 @@ def _kind(number: int) -> str:
 
 
 def attributes(node: Any) -> dict[str, Any]:
-    """The attributes of a node by name; graphs are left as they are, tensors become tensors of torch.
+    """Return the attributes of a node by name; graphs are left as they are, tensors become tensors of torch.
 
     Raises:
         Unsupported: an attribute is of a type that no op of the table has.
@@ -104,7 +105,7 @@ def _attribute(attribute: Any) -> Any:
 
 
 def dtype_of(number: int) -> torch.dtype:
-    """The type in which robcert computes what the file calls type ``number``.
+    """Return the type in which robcert computes what the file calls type ``number``.
 
     Raises:
         Unsupported: no number.

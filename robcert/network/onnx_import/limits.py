@@ -1,4 +1,4 @@
-"""What a model file may ask for, before anything is allocated for it.
+"""Limits of what a model file may ask for, checked before anything is allocated for it.
 
 A few bytes can declare a tensor of 10^15 elements, a graph that doubles with every node, or an image of a terabyte.
 The limits are far above every classifier of images that is in use, and far below what hurts a machine.
@@ -32,12 +32,12 @@ MOST_BYTES = 2**31 - 1
 
 
 def entries(shape: Iterable[int]) -> int:
-    """The number of entries of a tensor of that shape."""
+    """Return the number of entries of a tensor of that shape."""
     return math.prod(max(0, int(size)) for size in shape)
 
 
 def check(count: int, most: int, what: str) -> None:
-    """Refuses what is larger than its limit.
+    """Refuse what is larger than its limit.
 
     Raises:
         EvaluationError: it is.

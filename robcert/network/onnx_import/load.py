@@ -59,7 +59,7 @@ def load_onnx(
 
 
 def build(model: Any, found: Signature, path: Path) -> OnnxNetwork:
-    """The network of a graph, not yet compared with anything.
+    """Return the network of a graph, not yet compared with anything.
 
     Raises:
         EvaluationError: a node cannot be read; the logits do not depend on the images, or not one by one.

@@ -83,11 +83,11 @@ class OnnxNetwork(nn.Module):
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits: (n, *input_shape) -> (n, classes)."""
+        """Return the logits: (n, *input_shape) -> (n, classes)."""
         return self._run(x)[self.logits]
 
     def everything(self, x: Tensor) -> dict[int, Tensor]:
-        """All tensors, by position."""
+        """Return all tensors, by position."""
         with torch.no_grad():
             return self._run(x, forget=False)
 
@@ -111,7 +111,7 @@ class OnnxNetwork(nn.Module):
 
 
 def parameter(tensor: Tensor) -> nn.Parameter:
-    """A tensor of the file as a frozen parameter, float32 if it is a float."""
+    """Return a tensor of the file as a frozen parameter, float32 if it is a float."""
     return nn.Parameter(tensor.float() if tensor.is_floating_point() else tensor, requires_grad=False)
 
 

@@ -37,7 +37,7 @@ class Node:
     read: set[str] = field(default_factory=set[str])
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An attribute. One that the function never asks for is an error: it might have mattered."""
+        """Return an attribute. One that the function never asks for is an error: it might have mattered."""
         self.read.add(name)
         return self.attributes.get(name, default)
 
@@ -46,11 +46,11 @@ class Node:
         self.read.update(names)
 
     def has(self, index: int) -> bool:
-        """Whether an optional input is given."""
+        """Return whether an optional input is given."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def input(self, index: int) -> Value:
-        """An input that must be there."""
+        """Return an input that must be there."""
         found = self.inputs[index] if index < len(self.inputs) else None
         if found is None:
             self.refuse(f"its input {index} is missing")
@@ -67,22 +67,22 @@ class Node:
         return self.input(0)
 
     def tensor(self, index: int, what: str) -> Tensor:
-        """An input that must be a constant."""
+        """Return an input that must be a constant."""
         value = self.input(index)
         if not value.constant:
             self.refuse(f"its {what} is computed from the images, and only a constant is supported")
         return value.probes[0]
 
     def optional(self, index: int, what: str) -> Tensor | None:
-        """A constant input that may be missing."""
+        """Return a constant input that may be missing."""
         return self.tensor(index, what) if self.has(index) else None
 
     def ints(self, index: int, what: str) -> list[int]:
-        """A constant input as integers."""
+        """Return a constant input as integers."""
         return [int(v) for v in self.tensor(index, what).reshape(-1).tolist()]
 
     def extents(self, index: int, what: str) -> list[Extent]:
-        """An input of sizes, which may depend on the number of images."""
+        """Return an input of sizes, which may depend on the number of images."""
         value = self.input(index)
         if value.computed:
             self.refuse(f"its {what} is computed from the images, and only a constant is supported")
@@ -90,7 +90,7 @@ class Node:
         return [extent(a, b) for a, b in zip(two, three, strict=True)]
 
     def axis(self, given: int, rank: int | None = None) -> int:
-        """An axis counted from the front."""
+        """Return an axis counted from the front."""
         rank = self.x.rank if rank is None else rank
         if not -rank <= given < max(rank, 1):
             self.refuse(f"axis {given} does not exist in a tensor with {rank} axes")
@@ -101,20 +101,20 @@ class Node:
         return sorted({self.axis(a, rank) for a in given})
 
     def spatial(self) -> tuple[int, ...]:
-        """The sizes behind (images, channels), which must not depend on the number of images."""
+        """Return the sizes behind (images, channels), which must not depend on the number of images."""
         sizes = self.x.shape[2:]
         if not all(s.constant for s in sizes):
             self.refuse("its spatial axes depend on the number of images")
         return tuple(s.fixed for s in sizes)
 
     def channels(self) -> int:
-        """The size of axis 1."""
+        """Return the size of axis 1."""
         if self.x.rank < 2 or not self.x.shape[1].constant:
             self.refuse("its input has no axis of channels")
         return self.x.shape[1].fixed
 
     def lifts(self, value: Value) -> bool:
-        """Whether a value has the batch dimension in front, in a graph that was written for a fixed batch."""
+        """Return whether a value has the batch dimension in front, in a graph that was written for a fixed batch."""
         return self.fixed is not None and bool(value.rank) and value.shape[0].per_image > 0
 
     def refuse(self, why: str, do: str = "") -> NoReturn:

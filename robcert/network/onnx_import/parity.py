@@ -1,4 +1,4 @@
-"""Whether the network that was read answers as onnxruntime does; if not, from which node on."""
+"""The comparison of the network that was read with onnxruntime, and the node from which on they differ."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sample(shape: tuple[int, ...], box: tuple[float, float], images: Tensor | No
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """The largest |difference| over the largest |entry| of ``expected``; infinite for NaN where none belongs."""
+    """Return the largest |difference| over the largest |entry| of ``expected``; infinite for NaN where none belongs."""
     if found.shape != expected.shape:
         return float("inf")
     found, expected = found.double(), expected.double()
@@ -79,7 +79,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tensor) -> str:
-    """A sentence that names the first node at which the two executions part."""
+    """Return a sentence that names the first node at which the two executions part."""
     names = [name for node in model.graph.node for name in node.output if name in network.slots]
     try:
         one = x[: found.fixed or 1]
@@ -98,7 +98,7 @@ def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tens
 
 
 def computes_in_half(model: Any) -> bool:
-    """Whether weights or images of the file are float16 or bfloat16."""
+    """Return whether weights or images of the file are float16 or bfloat16."""
     kinds = {t.data_type for t in model.graph.initializer} | {i.type.tensor_type.elem_type for i in model.graph.input}
     return bool(kinds & {10, 16})
 

@@ -15,7 +15,7 @@ from robcert.network.onnx_import.values import Unsupported, flat
 
 
 def bound(node: Any, values: Mapping[str, Any]) -> Any:
-    """A node of a function with the attributes of the call filled in."""
+    """Return a node of a function with the attributes of the call filled in."""
     if not any(a.ref_attr_name for a in node.attribute):
         return node
     copied = type(node)()
@@ -40,7 +40,7 @@ def every_node(nodes: Iterable[Any]) -> Iterator[Any]:
 
 
 def written_out(nodes: Iterable[Any], functions: Mapping[tuple[str, str], Any]) -> int:
-    """The number of nodes with every call of a function in its place, without writing them out.
+    """Return the number of nodes with every call of a function in its place, without writing them out.
 
     Raises:
         Unsupported: functions call each other more than 64 deep, or in a circle.
@@ -63,7 +63,7 @@ def written_out(nodes: Iterable[Any], functions: Mapping[tuple[str, str], Any]) 
 
 
 def with_last_uses(steps: list[Step], logits: int) -> list[Step]:
-    """Each step with the positions that nobody reads after it."""
+    """Return each step with the positions that nobody reads after it."""
     seen, found = {logits}, list[Step]()
     for step in reversed(steps):
         used = {a.index for a in flat(step.args) if isinstance(a, Slot)} | set(step.results)
@@ -73,17 +73,17 @@ def with_last_uses(steps: list[Step], logits: int) -> list[Step]:
 
 
 def names_of(outputs: list[str], name: str, count: int) -> list[str]:
-    """What the results of a node are called; those without a name in the file go by the node's."""
+    """Return the names of the results of a node; those without a name in the file go by the node's."""
     return [outputs[i] if i < len(outputs) and outputs[i] else (name if not i else f"{name}:{i}") for i in range(count)]
 
 
 def label(proto: Any) -> str:
-    """How messages call a node: its name, else that of its first result."""
+    """Return the name of a node for messages: its own, else that of its first result."""
     return repr(proto.name or next(iter(proto.output), "?"))
 
 
 def free_name(holder: nn.Module, name: str) -> str:
-    """A name that torch allows for a layer and that is not taken."""
+    """Return a name that torch allows for a layer and that is not taken."""
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")[:80] or "layer"
     plain = f"_{plain}" if plain[0].isdigit() else plain
     key, number = plain, 1

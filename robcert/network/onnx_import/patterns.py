@@ -40,7 +40,7 @@ def gelu_of(one: Value, other: Value) -> Value | None:
 
 
 def has_positive_offset(value: Value) -> bool:
-    """Whether a value is a sum with a positive constant, whose root has a finite slope everywhere."""
+    """Return whether a value is a sum with a positive constant, whose root has a finite slope everywhere."""
     if value.origin.op != "Add":
         return False
     return any((_number(v) or 0.0) > 0 for v in value.origin.inputs if v is not None)
@@ -56,7 +56,7 @@ def _factors(value: Value) -> list[tuple[Value, Value]]:
 
 
 def _is_one_plus_erf(value: Value, x: Value) -> bool:
-    """Whether ``value`` is 1 + erf(x / sqrt 2)."""
+    """Return whether ``value`` is 1 + erf(x / sqrt 2)."""
     if not x.computed or value.origin.op != "Add":
         return False
     for erf, one in (value.origin.inputs, value.origin.inputs[::-1]):
@@ -74,7 +74,7 @@ def _is_one_plus_erf(value: Value, x: Value) -> bool:
 
 
 def _input(value: Value, *ops: str) -> Value | None:
-    """What ``value`` was computed from, if by one of these ops."""
+    """Return the first input of the op that computed ``value``, if it is one of these."""
     return value.origin.inputs[0] if value.origin.op in ops else None
 
 

@@ -11,7 +11,7 @@ from robcert.network.onnx_import.table import OLDEST
 
 
 def read_onnx(path: Path) -> Any:
-    """The ``onnx.ModelProto`` in a file, with all data inside.
+    """Return the ``onnx.ModelProto`` in a file, with all data inside.
 
     Raises:
         EvaluationError: the file is damaged, too large, or wants data from outside of its folder.
@@ -27,7 +27,7 @@ def read_onnx(path: Path) -> Any:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The free texts in an ONNX file.
+    """Return the free texts in an ONNX file.
 
     Raises:
         EvaluationError: the file is damaged or too large.
@@ -83,7 +83,7 @@ def _check_opset(model: Any, path: Path) -> None:
 
 
 def _inline(model: Any, path: Path, size: int) -> None:
-    """Puts external data into the tensors that name them."""
+    """Put external data into the tensors that name them."""
     import onnx
 
     folder = path.resolve().parent
@@ -111,7 +111,7 @@ def _tensors(message: Any) -> list[Any]:
 
 
 def _external(tensor: Any, folder: Path, path: Path) -> bytes:
-    """The bytes of one tensor from a file in the folder of the model."""
+    """Return the bytes of one tensor from a file in the folder of the model."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     wanted = folder / location

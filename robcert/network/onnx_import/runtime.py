@@ -100,7 +100,7 @@ class Runtime:
 
 
 def _with_outputs(model: Any, names: Sequence[str]) -> Any:
-    """A copy of the model that returns these tensors, without what the file says of a session.
+    """Return a copy of the model that returns these tensors, without what the file says of a session.
 
     It may carry options that the environment can switch on (profiling writes files).
     """
@@ -145,7 +145,7 @@ def _check_domains(model: Any) -> None:
 
 
 def _older(model: Any, said: str) -> Any | None:
-    """The same model in the newest opset that onnxruntime reads; None where it failed for another reason.
+    """Return the same model in the newest opset that onnxruntime reads; None where it failed for another reason.
 
     A number in front of a graph changes nothing for ops that kept their form.
 

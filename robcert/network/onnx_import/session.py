@@ -39,7 +39,7 @@ class OnnxRuntime(nn.Module):
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits: (n, *input_shape) -> (n, classes) float32.
+        """Return the logits: (n, *input_shape) -> (n, classes) float32.
 
         Raises:
             EvaluationError: a graph of torch is asked for, or onnxruntime cannot execute it.
@@ -51,7 +51,7 @@ class OnnxRuntime(nn.Module):
         return self._runtime(x)[0].to(x.device, torch.float32)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxRuntime:
-        """The network itself: it has no state that a copy could change, and a session cannot be copied."""
+        """Return the network itself: it has no state that a copy could change, and a session cannot be copied."""
         return self
 
 

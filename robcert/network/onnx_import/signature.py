@@ -1,4 +1,4 @@
-"""What an ONNX graph takes and gives: one batch of images, one batch of logits."""
+"""The input and the output of an ONNX graph: one batch of images, one batch of logits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Signature:
 def signature(
     model: Any, path: Path, input_shape: tuple[int, ...] | None, like: tuple[int, ...] | None = None
 ) -> Signature:
-    """The signature of a classifier.
+    """Return the signature of a classifier.
 
     Args:
         model: the ``onnx.ModelProto``.
@@ -89,7 +89,7 @@ def signature(
 def _shape(
     sizes: list[int | None], given: tuple[int, ...] | None, like: tuple[int, ...] | None, path: Path
 ) -> tuple[tuple[int, ...], bool]:
-    """The shape of one image in the file, and whether its channels are last."""
+    """Return the shape of one image in the file, and whether its channels are last."""
     last = len(sizes) == 3 and sizes[2] in (1, 3, 4) and sizes[0] not in (1, 3, 4)
     if given is None and like is not None and len(like) == len(sizes):
         sizes = [s or g for s, g in zip(sizes, (*like[1:], like[0]) if last else like, strict=True)]
@@ -115,7 +115,7 @@ def _text(sizes: list[Any]) -> str:
 
 
 def _output(graph: Any, path: Path) -> str:
-    """The name of the one output that can be logits, or a softmax of them."""
+    """Return the name of the one output that can be logits, or a softmax of them."""
     outputs = [given for given in graph.output if given.type.tensor_type.elem_type in (0, 1, 10, 11, 16)]
     if len(outputs) > 1:
         ranked = [o for o in outputs if len(o.type.tensor_type.shape.dim) == 2]
@@ -127,7 +127,7 @@ def _output(graph: Any, path: Path) -> str:
 
 
 def _logits(graph: Any, output: str) -> tuple[str, tuple[str, ...]]:
-    """The name of the logits, what stands before a last softmax, and the operators from there to the output."""
+    """Return the name of the logits, what stands before a last softmax, and the operators from there to the output."""
     makers = {name: node for node in graph.node for name in node.output}
     name, passed = output, list[str]()
     while name in makers and makers[name].op_type in _NOTHING and len(passed) < len(graph.node):

@@ -46,7 +46,7 @@ def op_table(table: Mapping[str, tuple[tuple[int, ...], T]], convert: Callable[[
 
 @cache
 def version_of(name: str, opset: int) -> int:
-    """The version of an op in an opset.
+    """Return the version of an op in an opset.
 
     Raises:
         Unsupported: the standard has no such op in this opset.
@@ -61,7 +61,7 @@ def version_of(name: str, opset: int) -> int:
 
 @cache
 def supported() -> dict[str, tuple[int, ...]]:
-    """The versions of every op in the table, ascending."""
+    """Return the versions of every op in the table, ascending."""
     found: dict[str, list[int]] = {}
     for key in converters.names():
         name, _, version = key.rpartition("-")
@@ -70,7 +70,7 @@ def supported() -> dict[str, tuple[int, ...]]:
 
 
 def find(name: str, opset: int) -> tuple[Converter, int]:
-    """The function that reads an op of an opset, and the op's version.
+    """Return the function that reads an op of an opset, and the op's version.
 
     Raises:
         Unsupported: the op is not in the table, or not in this version.
@@ -88,6 +88,6 @@ def find(name: str, opset: int) -> tuple[Converter, int]:
 
 
 def markdown() -> str:
-    """The table of the documentation."""
+    """Return the table of the documentation."""
     lines = ["| op | versions |", "| --- | --- |"]
     return "\n".join([*lines, *(f"| {name} | {', '.join(map(str, v))} |" for name, v in supported().items())])

@@ -1,4 +1,4 @@
-"""What is known about a tensor of an ONNX graph while the graph is read.
+"""The tensors of an ONNX graph, with what is known about each while the graph is read.
 
 A graph is read for 2 and for 3 images side by side. What comes out the same for both does not depend on the number
 of images; a size that differs is ``per_image * n + fixed``. So chains of Shape, Gather, Concat and Reshape, with
@@ -40,17 +40,17 @@ class Extent:
     fixed: int
 
     def at(self, n: Any) -> Any:
-        """The size for ``n`` images; ``n`` may be symbolic."""
+        """Return the size for ``n`` images; ``n`` may be symbolic."""
         return self.per_image * n + self.fixed if self.per_image else self.fixed
 
     @property
     def constant(self) -> bool:
-        """Whether it is the same for every batch."""
+        """True if it is the same for every batch."""
         return self.per_image == 0
 
 
 def extent(two: int, three: int) -> Extent:
-    """The size that is ``two`` for 2 images and ``three`` for 3."""
+    """Return the size that is ``two`` for 2 images and ``three`` for 3."""
     per_image = int(three) - int(two)
     return Extent(per_image, int(two) - 2 * per_image)
 
@@ -82,12 +82,12 @@ class Value:
 
     @property
     def computed(self) -> bool:
-        """Whether it is computed when the network runs."""
+        """True if it is computed when the network runs."""
         return self.slot is not None
 
     @property
     def constant(self) -> bool:
-        """Whether it is one tensor, whatever the images and however many they are."""
+        """True if it is one tensor, whatever the images and however many they are."""
         return self.slot is None and self.probes[0] is self.probes[1]
 
     @property
@@ -130,7 +130,7 @@ def method(name: str) -> Callable[..., Any]:
 
 
 def known(name: str, tensor: Tensor) -> Value:
-    """A constant."""
+    """Return a constant."""
     return Value(name, (tensor, tensor))
 
 
@@ -145,7 +145,7 @@ def mapped(function: Callable[[Any], Any], args: Sequence[Any]) -> list[Any]:
 
 
 def flat(args: Sequence[Any]) -> list[Any]:
-    """The arguments, with lists and tuples taken apart."""
+    """Return the arguments, with lists and tuples taken apart."""
     found: list[Any] = []
     for arg in args:
         found += flat(arg) if isinstance(arg, list | tuple) else [arg]  # pyright: ignore[reportUnknownArgumentType]

@@ -1,4 +1,4 @@
-"""What each op of ONNX is in torch; one file a family, one registered function an op and form.
+"""The ops of ONNX in torch; one file a family, one registered function an op and form, or a row of a table.
 
 A function takes a `robcert.network.onnx_import.node.Node` and returns ``apply(layer, *arguments)``, where the layer
 is an ``nn.Module`` or a function of torch, or a value that is known already::

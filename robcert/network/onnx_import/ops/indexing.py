@@ -89,7 +89,7 @@ def gather(node: Node) -> Apply:
 
 
 def _in_order(x: Value, index: Value) -> bool:
-    """Whether the indices are all entries of a flat tensor one after the other, as torch writes ``as_strided``."""
+    """Return whether indices are all entries of a flat tensor one after the other, as torch writes ``as_strided``."""
     if x.rank != 1 or not x.computed or index.computed:
         return False
     return all(
@@ -124,7 +124,7 @@ def scatter_nd(node: Node) -> Apply:
 
 
 def _places(node: Node) -> tuple[int, Tensor]:
-    """How many axes the constant indices of a node go through, and the places (int64) in these axes made one."""
+    """Return the number of axes that constant indices go through, and the places (int64) in these axes made one."""
     index = node.tensor(1, "indices").long()
     if index.dim() == 0 or not 1 <= index.shape[-1] <= node.x.rank:
         node.refuse(f"its indices have shape {tuple(index.shape)}, its tensor has {node.x.rank} axes")

@@ -1,4 +1,4 @@
-"""What convolutions and pooling share: windows with padding on each side of each axis."""
+"""Windows with padding on each side of each axis, which convolutions and pooling share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Windows:
 
     @property
     def symmetric(self) -> bool:
-        """Whether both ends of every axis are padded alike."""
+        """True if both ends of every axis are padded alike."""
         return self.low == self.high
 
     @property
