@@ -7,7 +7,6 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import run_leg
 
 import robcert
 from robcert.attacks import attacks
@@ -19,15 +18,11 @@ from robcert.data import load_dataset
 from robcert.network import from_module, load_model
 from robcert.threats.kind import norm_of
 from robcert.types import BOUND_NORMS, BoundNorm, Dataset, LoadedModel, Threat
+from tests.certificates.attacked import attack, small_network
 
 
 def certify(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm = "l2") -> Certificates:
     return certificates.get("gap")(model, x, y, norm)
-
-
-def attack(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, eps: float, name: str, iterations: int) -> Tensor:
-    """Distances that an attack reaches with the goal "minimize"."""
-    return run_leg(model, x, y, Threat(norm, (eps,), model.box), name, "minimize", iterations, slots=64)[0].distance
 
 
 @pytest.mark.parametrize("norm", BOUND_NORMS)
@@ -157,23 +152,6 @@ def test_nothing_breaks_the_zoo_inside_a_certified_radius(name: str, norm: Bound
             continue
         distance = attack(model, data.x[rows], data.y[rows], norm, 0.5, kind, iterations)
         assert bool((distance > found.radius[rows]).all())
-
-
-def small_network(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    kind = seed % 4
-    if kind == 0:
-        return nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 4))
-    if kind == 1:
-        return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.LeakyReLU(0.2), nn.Linear(8, 4))
-    if kind == 2:
-        return nn.Sequential(
-            nn.Unflatten(1, (2, 2, 2)), nn.Conv2d(2, 4, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(36, 4)
-        )
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(2, 1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(12, 4),
-    )  # fmt: skip
 
 
 def sound(seed: int) -> None:

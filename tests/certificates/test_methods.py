@@ -16,7 +16,7 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import from_module, load_model
 from robcert.types import BOUND_NORMS, BoundNorm, Threat
-from tests.certificates.test_gap import attack, small_network
+from tests.certificates.attacked import attack, small_network
 from tests.cli.conftest import call  # noqa: F401
 
 METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")

@@ -14,19 +14,10 @@ from torch import nn
 from robcert.data import load_dataset
 from robcert.network import load_model
 
-from .conftest import Answer, Call
+from .conftest import Call
+from .messages import says
 
 FAST = ("--eps", "0.3", "--plan", "pgd:2", "--n", "10", "--threads", "1")
-
-
-def says(answer: Answer, code: int, *texts: str) -> None:
-    """The exit code; the message on stderr, in two parts: what was found and expected, and what to do."""
-    assert answer.code == code, answer.err
-    assert answer.out == "", "results only on stdout"
-    assert "robcert: error: " in answer.err
-    for text in texts:
-        assert text in answer.err, answer.err
-    assert len(answer.err.strip().splitlines()) >= 2, "it says what to do"
 
 
 def net() -> nn.Module:

@@ -17,7 +17,7 @@ from robcert.network import load_model
 from robcert.types import BOUND_NORMS
 
 from .conftest import Call
-from .test_bad_input import says
+from .messages import says
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 CERTIFY = ("certify", "digits-l2nnn", "--eps", "0.1,0.25", "--n", "40")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 
@@ -13,12 +12,8 @@ from typer.testing import CliRunner
 from robcert.cli.models import models
 from robcert.network import Card, save_model, zoo
 from robcert.network.card import write_toml
-from robcert.network.overview import architectures
-from robcert.nn import architectures as registry
+from tests.network.conftest import CLASSES, SHAPE, small_net
 
-from .conftest import CLASSES, SHAPE, small_net
-
-SHAPES = ("input_shape", "num_classes")
 app = typer.Typer()
 app.command()(models)
 
@@ -54,13 +49,3 @@ def test_the_json() -> None:
     assert (entry["name"], entry["natural"], entry["card"]["data"]) == ("tiny", 0.9876, "digits")
     assert {"cnn", "l2nnn"} <= {item["name"] for item in form["architectures"]}
     assert "hidden" in next(item for item in form["architectures"] if item["name"] == "mlp")["options"]
-
-
-def test_what_is_read_from_the_source_is_what_is_registered() -> None:
-    listed = architectures()
-    assert [entry.name for entry in listed] == registry.names()
-    for entry in listed:
-        factory = registry.get(entry.name)
-        parameters = inspect.signature(factory).parameters
-        assert entry.options == {k: repr(p.default) for k, p in parameters.items() if k not in SHAPES}
-        assert entry.summary and entry.summary in " ".join((inspect.getdoc(factory) or "").split())
