@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from robcert.network.refusal import OneImage, quiet, refusal
+from robcert.network.export_errors import OneImage, export_error, quiet
 
 IMAGES = 2
 """The number of images in the example that torch traces with; the graph holds for any number."""
@@ -37,7 +37,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...], name: str) -> Export
         try:
             return _scripted(module, x) if script else _traced(module, x)
         except Exception as error:  # whatever a forward may raise under tracing
-            raise refusal(error, name, module, x) from error
+            raise export_error(error, name, module, x) from error
 
 
 def _traced(module: nn.Module, x: Tensor) -> ExportedProgram:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robcert.errors import EvaluationError, RobcertError, network_fault
 from robcert.network.fold import copy_module
-from robcert.network.program import Program
+from robcert.network.graph_files import ExportedNetwork
 
 _LOGITS = ("logits", "out", "output", "outputs", "pred", "prediction", "predictions")
 """What the logits are called among several tensors, the likeliest name first."""
@@ -108,7 +108,7 @@ def adapted(
     kinds = (t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
     if (own := next((kind for kind in kinds if kind != torch.float32), None)) is not None:
         tried = [(module, None), (module, own)]
-        if not isinstance(module, Program | torch.jit.ScriptModule):
+        if not isinstance(module, ExportedNetwork | torch.jit.ScriptModule):
             tried = [(copy_module(module).float(), None), (module, own), (module, None)]
     failed: EvaluationError | None = None
     for network, dtype in tried:

@@ -36,7 +36,7 @@ class Deployed:
     def __init__(self, model: LoadedModel, device: str = "cpu", *, outputs: bool = False) -> None:
         from robcert.network.onnx_import.parity import computes_in_half
         from robcert.network.onnx_import.read import read_onnx
-        from robcert.network.onnx_import.runtime import Runtime
+        from robcert.network.onnx_import.session import Session
         from robcert.network.onnx_import.signature import signature
 
         self.exported = model.source.format != "onnx"
@@ -50,7 +50,7 @@ class Deployed:
         found = signature(proto, path, model.input_shape)
         card = Card() if self.exported else Card.model_validate(model.card or {})
         self._before = with_normalization(nn.Identity(), card.mean, card.std, model.input_shape)
-        self._runtime = Runtime(proto, found, [found.output if outputs else found.logits], device=device)
+        self._runtime = Session(proto, found, [found.output if outputs else found.logits], device=device)
         self.provider, self.head = self._runtime.provider, found.head
         self.asked = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
         self.names = tuple(given.name for given in proto.graph.output)

@@ -13,10 +13,10 @@ from torch.export import ExportedProgram
 
 from robcert.errors import EvaluationError, first_line
 from robcert.network import card as cards
-from robcert.network import program
+from robcert.network import graph_files
 from robcert.network.card import EXTRA_FILE, Card
+from robcert.network.export_errors import export_error, quiet
 from robcert.network.fold import copy_module
-from robcert.network.refusal import quiet, refusal
 from robcert.network.save import write_model
 from robcert.types import LoadedModel
 
@@ -52,17 +52,19 @@ def export_pt2(
     module, script = executed(model)
 
     def write(temporary: Path) -> None:
-        with program.without_deprecations():
+        with graph_files.without_deprecations():
             content = _script(module, model, card) if script else _archive(exported, module, model, card)
         temporary.write_bytes(content)
-        same_answers(model, module, program.load_torchscript(temporary) if script else program.load_export(temporary))
+        same_answers(
+            model, module, graph_files.load_torchscript(temporary) if script else graph_files.load_export(temporary)
+        )
 
     return write_model(path.with_suffix(".pt" if script else ".pt2"), write)
 
 
 def executed(model: LoadedModel) -> tuple[nn.Module, bool]:
     """Return a copy of the network on the CPU, and whether TorchScript is in it, of which torch exports no graph."""
-    with program.without_deprecations():
+    with graph_files.without_deprecations():
         module = copy_module(model.module).cpu().eval()
     return module, any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules())
 
@@ -93,7 +95,7 @@ def exported_program(module: nn.Module, model: LoadedModel) -> ExportedProgram:
         try:
             return torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},), strict=False)
         except Exception as error:  # whatever a forward may raise under tracing
-            raise refusal(error, model.name, module, x) from error
+            raise export_error(error, model.name, module, x) from error
 
 
 def _archive(exported: ExportedProgram | None, module: nn.Module, model: LoadedModel, card: Card) -> bytes:

@@ -14,9 +14,8 @@ from robcert.errors import EvaluationError, UsageError
 from robcert.math.shapes import reachable, refit
 from robcert.network import architecture as architectures
 from robcert.network import card as cards
-from robcert.network import program, weights
+from robcert.network import graph_files, weights
 from robcert.network.adapt import WithoutGradient, adapted
-from robcert.network.assemble import Assembled, assemble, running_shape
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
 from robcert.network.device import usable_device
@@ -26,12 +25,13 @@ from robcert.network.fold import copy_module, fold
 from robcert.network.match import tensors_of
 from robcert.network.normalize import check_normalization, with_normalization
 from robcert.network.probe import probe
+from robcert.network.state_dict import ReadNetwork, load_weights, running_shape
 from robcert.network.zoo import resolve
 from robcert.types import LoadedModel, Source
 
 if TYPE_CHECKING:
+    from robcert.network.onnx_import.fallback import RuntimeNetwork
     from robcert.network.onnx_import.network import OnnxNetwork
-    from robcert.network.onnx_import.session import OnnxRuntime
 
 _WEIGHTS = ("safetensors", "state_dict")
 """Formats that hold weights without a network."""
@@ -210,7 +210,7 @@ def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
 
         text = read_metadata(path).get(cards.SAFETENSORS_KEY)
     else:
-        text = program.read_extra(path, cards.EXTRA_FILE)
+        text = graph_files.read_extra(path, cards.EXTRA_FILE)
     if text is not None:
         return cards.parse_json(text, str(path))
     # A model.toml belongs to the safetensors beside it, not to whatever else lies in the folder.
@@ -224,7 +224,7 @@ def _read_weights(
     weights_key: str | None,
     like: tuple[int, ...] | None,
     likely_classes: int | None,
-) -> Assembled:
+) -> ReadNetwork:
     """Return the network of the card's architecture, with the weights in a file."""
     found = weights.read_safetensors(path) if kind == "safetensors" else weights.read_pickle(path)
     if card.architecture is None:
@@ -233,26 +233,26 @@ def _read_weights(
     guess = likely_classes or weights.guess_classes(tensors.values)
     request = architectures.Request(card.architecture, None, card.num_classes, guess, card.options)
     if card.input_shape is not None or like is None:
-        made = assemble(tensors, request, [card.input_shape or architectures.default_shape(card.architecture)])
+        made = load_weights(tensors, request, [card.input_shape or architectures.default_shape(card.architecture)])
         return replace(made, input_shape=None)
     # Networks that are built for a shape are built for that of the data; others run on it, or on one next to it.
     shapes = reachable(like)
-    made = assemble(tensors, request, shapes)
+    made = load_weights(tensors, request, shapes)
     first = shapes if made.input_shape is None else [made.input_shape, *shapes]
     return replace(made, input_shape=running_shape(made.module, first))
 
 
-def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> Assembled:
+def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> ReadNetwork:
     """Return the network that a file describes, and the shape of an image that it says."""
     if kind == "onnx":
         network = _read_onnx(path, card, images)
-        return Assembled(network, network.input_shape)
-    module = program.load_export(path) if kind == "torch_export" else program.load_torchscript(path)
+        return ReadNetwork(network, network.input_shape)
+    module = graph_files.load_export(path) if kind == "torch_export" else graph_files.load_torchscript(path)
     weights.check_finite(module.state_dict(), str(path))
-    return Assembled(module, module.input_shape if isinstance(module, program.Program) else None)
+    return ReadNetwork(module, module.input_shape if isinstance(module, graph_files.ExportedNetwork) else None)
 
 
-def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | OnnxRuntime:
+def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | RuntimeNetwork:
     """Return the network in an ONNX file, compared with onnxruntime on what the network itself will see."""
     from robcert.network.onnx_import.load import load_onnx
 
@@ -280,7 +280,7 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
     shape = card.input_shape
     assert shape is not None
     notices: tuple[str, ...] = getattr(module, "notices", ())
-    whole = isinstance(module, (program.Program, torch.jit.ScriptModule))
+    whole = isinstance(module, (graph_files.ExportedNetwork, torch.jit.ScriptModule))
     module = module.eval()
     source = replace(source, network=sha256_network(module, shape, card.box, card.mean, card.std))
     module = adapted(module, shape, _span(card), card.num_classes, fresh=bool(card.mean or card.std))

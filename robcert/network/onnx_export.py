@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from robcert.errors import EvaluationError, first_line
 from robcert.network.card import SAFETENSORS_KEY
 from robcert.network.export import described, executed, exported_program, same_answers
-from robcert.network.refusal import quiet
+from robcert.network.export_errors import quiet
 from robcert.network.save import write_model
 from robcert.types import LoadedModel
 

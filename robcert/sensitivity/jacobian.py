@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robcert.bounds.lipschitz.graph import NetworkBound, lipschitz_bound
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
-from robcert.network.program import without_deprecations
+from robcert.network.graph_files import without_deprecations
 from robcert.sensitivity.gradients import STATISTICS, measure
 from robcert.types import BoundNorm, Dataset, LoadedModel
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from robcert.errors import EvaluationError
 from robcert.network.onnx_import import limits
-from robcert.network.onnx_import.build import Builder
+from robcert.network.onnx_import.builder import Builder
+from robcert.network.onnx_import.fallback import RuntimeNetwork, fall_back
 from robcert.network.onnx_import.network import OnnxNetwork
 from robcert.network.onnx_import.parity import check_parity, sample
-from robcert.network.onnx_import.parts import written_out
+from robcert.network.onnx_import.parts import inlined_count
 from robcert.network.onnx_import.read import read_onnx
-from robcert.network.onnx_import.session import OnnxRuntime, fall_back
 from robcert.network.onnx_import.signature import Signature, signature
 from robcert.network.onnx_import.values import Unsupported
 
@@ -28,7 +28,7 @@ def load_onnx(
     like: tuple[int, ...] | None = None,
     *,
     runtime: bool = False,
-) -> OnnxNetwork | OnnxRuntime:
+) -> OnnxNetwork | RuntimeNetwork:
     """Return the network in an ONNX file, compared with onnxruntime.
 
     Args:
@@ -66,7 +66,7 @@ def build(model: Any, found: Signature, path: Path) -> OnnxNetwork:
     """
     functions = {(f.domain, f.name): f for f in model.functions}
     try:
-        count = written_out(model.graph.node, functions)
+        count = inlined_count(model.graph.node, functions)
         if count > limits.MOST_NODES:
             raise Unsupported(f"the graph has more than {limits.MOST_NODES:,} nodes ({count:,})")
         builder = Builder(functions, found.declared, found.fixed)

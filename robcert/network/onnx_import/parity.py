@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robcert.errors import EvaluationError, first_line
 from robcert.network.onnx_import.network import OnnxNetwork
-from robcert.network.onnx_import.runtime import Runtime
+from robcert.network.onnx_import.session import Session
 from robcert.network.onnx_import.signature import Signature
 
 TOLERANCE = 1e-4
@@ -22,7 +22,7 @@ HALF = 2e-2
 IMAGES = 16
 
 
-class Parted(EvaluationError):
+class ParityError(EvaluationError):
     """The network that was read answers differently from onnxruntime."""
 
 
@@ -35,7 +35,7 @@ def check_parity(network: OnnxNetwork, model: Any, found: Signature, path: Path,
     Raises:
         EvaluationError: they differ by more than the tolerance; the first node that does is named.
     """
-    (expected,) = Runtime(model, found, [found.logits])(x)
+    (expected,) = Session(model, found, [found.logits])(x)
     half = computes_in_half(model)
     tolerance = HALF if half else TOLERANCE
     with torch.no_grad():
@@ -49,7 +49,7 @@ def check_parity(network: OnnxNetwork, model: Any, found: Signature, path: Path,
             "of the largest. --verify-with onnxruntime checks examples on the model itself.",
         )
     if not difference <= tolerance:
-        raise Parted(
+        raise ParityError(
             f"{path} answers differently in onnxruntime and in robcert, by {difference:.1e} of the largest |logit| "
             f"(allowed: {tolerance:g}). {first_difference(network, model, found, x)}",
             "Verdicts would not be about your model, so none are given. Please report the node.",
@@ -83,7 +83,7 @@ def first_difference(network: OnnxNetwork, model: Any, found: Signature, x: Tens
     names = [name for node in model.graph.node for name in node.output if name in network.slots]
     try:
         one = x[: found.fixed or 1]
-        expected = dict(zip(names, Runtime(model, found, names, optimise=False)(one), strict=True))
+        expected = dict(zip(names, Session(model, found, names, optimise=False)(one), strict=True))
         ours = network.everything(one)
     except Exception as error:
         return f"Where they part could not be found: {first_line(error, 200)}"

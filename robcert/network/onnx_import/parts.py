@@ -39,7 +39,7 @@ def every_node(nodes: Iterable[Any]) -> Iterator[Any]:
                 yield from every_node(attribute.g.node)
 
 
-def written_out(nodes: Iterable[Any], functions: Mapping[tuple[str, str], Any]) -> int:
+def inlined_count(nodes: Iterable[Any], functions: Mapping[tuple[str, str], Any]) -> int:
     """Return the number of nodes with every call of a function in its place, without writing them out.
 
     Raises:

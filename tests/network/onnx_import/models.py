@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from robcert.network.onnx_import.build import Builder
+from robcert.network.onnx_import.builder import Builder
 from robcert.network.onnx_import.network import OnnxNetwork
 
 Nodes = Sequence[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]]

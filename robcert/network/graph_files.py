@@ -15,12 +15,12 @@ from torch.export.pt2_archive._package import load_pt2
 
 from robcert.errors import EvaluationError
 from robcert.network.detect import REEXPORT, damaged, members
-from robcert.network.script import load_checked
+from robcert.network.pt2 import safe_copy
 from robcert.network.storages import check_storages
-from robcert.network.vet import vetted
+from robcert.network.torchscript import load_checked
 
 
-class Program(nn.Module):
+class ExportedNetwork(nn.Module):
     """An exported graph as a module that does not mind ``eval()``: an exported program has no mode.
 
     Attributes:
@@ -33,7 +33,7 @@ class Program(nn.Module):
         self.input_shape = input_shape
         self.training = False
 
-    def train(self, mode: bool = True) -> Program:
+    def train(self, mode: bool = True) -> ExportedNetwork:
         """Does nothing: what the graph computes was fixed when it was exported."""
         return self
 
@@ -51,7 +51,7 @@ def without_deprecations() -> Generator[None]:
         yield
 
 
-def load_export(path: Path) -> Program:
+def load_export(path: Path) -> ExportedNetwork:
     """Return the network in a torch.export archive.
 
     Raises:
@@ -60,7 +60,7 @@ def load_export(path: Path) -> Program:
     try:
         with without_deprecations():
             # Not torch.export.load, which falls back to pickles and logs a traceback over a damaged archive.
-            exported = load_pt2(vetted(path)).exported_programs["model"]
+            exported = load_pt2(safe_copy(path)).exported_programs["model"]
         # The guards of an export are Python source; that the input has the right shape is checked by the
         # probe.
         with without_deprecations():
@@ -70,7 +70,7 @@ def load_export(path: Path) -> Program:
         raise
     except Exception as error:  # a damaged archive fails in many ways, none of them the user's
         raise damaged(path, "a torch.export archive", error) from None
-    return Program(graph, shape)
+    return ExportedNetwork(graph, shape)
 
 
 def _input_shape(exported: torch.export.ExportedProgram, path: Path) -> tuple[int, ...] | None:

@@ -28,9 +28,9 @@ from torch._export.serde.union import _Union as Union  # pyright: ignore[reportP
 from torch.export.pt2_archive._package import PT2ArchiveReader, PT2ArchiveWriter
 
 from robcert.errors import EvaluationError
+from robcert.network.allowed_operators import exported_is_pure
 from robcert.network.detect import REEXPORT, UNPACKED
-from robcert.network.operators import exported_is_pure
-from robcert.network.symbols import is_size_expression, is_symbol, is_tree
+from robcert.network.size_expressions import is_size_expression, is_symbol, is_tree
 
 _MODEL = "models/model.json"
 _SAMPLE = "data/sample_inputs/model.pt"
@@ -55,7 +55,7 @@ class _Unsafe(Exception):
     """Something that a graph of operators has no need of."""
 
 
-def vetted(path: Path) -> io.BytesIO:
+def safe_copy(path: Path) -> io.BytesIO:
     """Return a copy of the archive, in memory, that holds a graph, tensors, and nothing that could run.
 
     Raises:

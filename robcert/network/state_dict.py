@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.network import architecture as architectures
-from robcert.network import program
+from robcert.network import graph_files
 from robcert.network.adapt import logits_key
 from robcert.network.match import Tensors, Weights, expected_shapes, find, is_counter, same, versions_for
 from robcert.network.weights import check_finite, check_sizes, guess_classes
@@ -24,7 +24,7 @@ _NO_WEIGHTS = ("optim", "sched", "scaler", "rng")
 
 
 @dataclass(frozen=True)
-class Assembled:
+class ReadNetwork:
     """A network with its weights.
 
     Attributes:
@@ -38,9 +38,9 @@ class Assembled:
     notes: tuple[str, ...] = ()
 
 
-def assemble(
+def load_weights(
     tensors: Tensors, request: architectures.Request, shapes: Sequence[tuple[int, ...] | None] = (None,)
-) -> Assembled:
+) -> ReadNetwork:
     """Build a network and load its weights.
 
     The number of classes is that of the weights unless ``request`` demands one, and the input shape is the first of
@@ -70,7 +70,7 @@ def running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple
     """Return the first shape of an input that a network runs on; the first of all where it runs on none."""
     module.eval()
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), program.without_deprecations():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), graph_files.without_deprecations():
         for shape in shapes:
             try:
                 answer: Any = module(torch.zeros(1, *shape, dtype=dtype))
@@ -81,7 +81,7 @@ def running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple
     return shapes[0]
 
 
-def _assemble(tensors: Tensors, request: architectures.Request) -> Assembled:
+def _assemble(tensors: Tensors, request: architectures.Request) -> ReadNetwork:
     guess = guess_classes(tensors.values)
     try:
         module, found = _built(tensors, request)
@@ -113,7 +113,7 @@ def _assemble(tensors: Tensors, request: architectures.Request) -> Assembled:
         raise EvaluationError(
             f"the weights in {tensors.where} cannot be loaded into {request.name!r}: {first_line(error)}"
         ) from error
-    return Assembled(module, request.input_shape, tuple(notes))
+    return ReadNetwork(module, request.input_shape, tuple(notes))
 
 
 def _built(tensors: Tensors, request: architectures.Request) -> tuple[nn.Module, list[Weights]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from robcert.errors import EvaluationError, first_line, last_line, users_line
-from robcert.network.program import without_deprecations
+from robcert.network.graph_files import without_deprecations
 
 _SIZE = re.compile(r"L\['\w+'\]\.size\(\)\[0\]")
 _EMPIRICAL = "Empirical attacks and smoothing work without a graph."
@@ -39,7 +39,7 @@ def quiet() -> Generator[None]:
         logging.disable(before)
 
 
-def refusal(error: Exception, name: str, module: nn.Module, x: Tensor) -> EvaluationError:
+def export_error(error: Exception, name: str, module: nn.Module, x: Tensor) -> EvaluationError:
     """Return the error that a person is shown instead of torch's report: it names an operator or a line of theirs.
 
     Args:

@@ -20,8 +20,8 @@ import torch
 from torch.jit._recursive import wrap_cpp_module
 
 from robcert.errors import EvaluationError, first_line
+from robcert.network.allowed_operators import is_pure
 from robcert.network.detect import REEXPORT, damaged
-from robcert.network.operators import is_pure
 
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 
