@@ -9,12 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robcert.network.card import Card
-    from robcert.network.export import export_pt2
-    from robcert.network.load import from_module, load_model, peek_card
-    from robcert.network.onnx_export import export_onnx
-    from robcert.network.save import save_model
-    from robcert.network.zoo import zoo_names, zoo_path
+    from robcert.network.card import Card as Card
+    from robcert.network.export import export_pt2 as export_pt2
+    from robcert.network.load import from_module as from_module
+    from robcert.network.load import load_model as load_model
+    from robcert.network.load import peek_card as peek_card
+    from robcert.network.onnx_export import export_onnx as export_onnx
+    from robcert.network.save import save_model as save_model
+    from robcert.network.zoo import zoo_names as zoo_names
+    from robcert.network.zoo import zoo_path as zoo_path
 
 _PUBLIC = {
     "Card": "card",
@@ -27,18 +30,6 @@ _PUBLIC = {
     "zoo_names": "zoo",
     "zoo_path": "zoo",
 }
-
-__all__ = [
-    "Card",
-    "export_onnx",
-    "export_pt2",
-    "from_module",
-    "load_model",
-    "peek_card",
-    "save_model",
-    "zoo_names",
-    "zoo_path",
-]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -117,7 +116,7 @@ def _zip(path: Path) -> Format:
 
 
 def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
-    """8 bytes of header length, then a JSON object of that length."""
+    """Return whether a file begins with 8 bytes of header length, then a JSON object of that length."""
     if len(head) < 9 or head[8:9] != b"{":
         return False
     length = int.from_bytes(head[:8], "little")
@@ -127,15 +126,7 @@ def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
             f"{path} looks like safetensors, but its header claims {length} bytes and the file has {size}",
             "It is truncated or damaged: copy or download it again.",
         )
-    with path.open("rb") as file:
-        file.seek(8)
-        try:
-            return isinstance(json.loads(file.read(length)), dict)
-        except (ValueError, RecursionError) as error:
-            raise EvaluationError(
-                f"{path} looks like safetensors, but its header is not JSON: {error}",
-                "The file is damaged: copy or download it again.",
-            ) from None
+    return True
 
 
 def _refusal(path: Path, head: bytes) -> EvaluationError:

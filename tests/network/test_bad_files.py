@@ -50,7 +50,7 @@ CONTENTS = {
     "pickle": (pickle.dumps({"a": 1}), "Python pickle"),
     "onnx": (b"\x08\x0a\x12\x07pytorch\x1a\x05" + bytes(40), "looks like ONNX but cannot be read"),
     "half a zip": (b"PK\x03\x04" + bytes(60), "truncated"),
-    "broken header": ((9).to_bytes(8, "little") + b"{not json" + bytes(8), "header is not JSON"),
+    "broken header": ((9).to_bytes(8, "little") + b"{not json" + bytes(8), "looks like safetensors but cannot be read"),
     "short header": ((900).to_bytes(8, "little") + b"{}", "header claims 900 bytes"),
     "html": (b"<!DOCTYPE html><html>404</html>", "is a text file"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),

@@ -87,21 +87,16 @@ def attributes(node: Any) -> dict[str, Any]:
 def _attribute(attribute: Any) -> Any:
     import onnx
 
-    kind = attribute.type
-    types = onnx.AttributeProto
-    if kind == types.TENSOR:
-        return tensor_of(attribute.t)
-    if kind == types.STRING:
-        return attribute.s.decode("utf-8", "replace")
-    if kind == types.STRINGS:
-        return [s.decode("utf-8", "replace") for s in attribute.strings]
-    if kind == types.GRAPH:
-        return attribute.g
-    plain = {types.FLOAT: "f", types.INT: "i", types.FLOATS: "floats", types.INTS: "ints"}
-    if kind not in plain:
+    kind, types = attribute.type, onnx.AttributeProto
+    plain = (types.FLOAT, types.INT, types.FLOATS, types.INTS, types.GRAPH)
+    if kind not in (*plain, types.TENSOR, types.STRING, types.STRINGS):
         raise Unsupported(f"the attribute {attribute.name!r} is of a type that robcert does not read")
-    value = getattr(attribute, plain[kind])
-    return list(value) if kind in (types.FLOATS, types.INTS) else value
+    value: Any = onnx.helper.get_attribute_value(attribute)
+    if kind == types.TENSOR:
+        return tensor_of(value)
+    if kind == types.STRING:
+        return value.decode("utf-8", "replace")
+    return value if kind in plain else [text.decode("utf-8", "replace") for text in value]
 
 
 def dtype_of(number: int) -> torch.dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,15 +28,6 @@ def bound(node: Any, values: Mapping[str, Any]) -> Any:
             copied.attribute.append(values[attribute.ref_attr_name])
             copied.attribute[-1].name = attribute.name
     return copied
-
-
-def every_node(nodes: Iterable[Any]) -> Iterator[Any]:
-    """The nodes of a graph, and those in their branches."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from every_node(attribute.g.node)
 
 
 def inlined_count(nodes: Iterable[Any], functions: Mapping[tuple[str, str], Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +54,32 @@ def _parse(path: Path) -> Any:
         ) from None
 
 
+def messages(message: Any) -> Iterator[Any]:
+    """A message of protobuf and all in it, wherever they stand: nodes of branches and functions, parts of tensors."""
+    yield message
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for inner in (value,) if hasattr(value, "ListFields") else value:
+                yield from messages(inner)
+
+
+def nodes(message: Any) -> list[Any]:
+    """Return every node in a message, those of branches, bodies and functions included."""
+    return [inner for inner in messages(message) if inner.DESCRIPTOR.name == "NodeProto"]
+
+
 def _check_texts(message: Any) -> None:
     """Protobuf hands out a name that is no UTF-8 as bytes, which nothing behind this point expects.
 
     Raises:
         ValueError: there is one.
     """
-    for field, value in message.ListFields():
-        several = (value,) if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+    for field, value in (entry for inner in messages(message) for entry in inner.ListFields()):
         if field.type == field.TYPE_STRING:
-            wrong = next((text for text in several if isinstance(text, bytes)), None)
+            texts = (value,) if isinstance(value, str | bytes) else value
+            wrong = next((text for text in texts if isinstance(text, bytes)), None)
             if wrong is not None:
                 raise ValueError(f"the text {wrong[:40]!r} of its field {field.name!r} is no UTF-8")
-        elif field.type == field.TYPE_MESSAGE:
-            for inner in several:
-                _check_texts(inner)
 
 
 def _check_opset(model: Any, path: Path) -> None:
@@ -87,7 +99,7 @@ def _inline(model: Any, path: Path, size: int) -> None:
     import onnx
 
     folder = path.resolve().parent
-    for tensor in _tensors(model):
+    for tensor in [inner for inner in messages(model) if inner.DESCRIPTOR.name == "TensorProto"]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         content = _external(tensor, folder, path)
@@ -97,17 +109,6 @@ def _inline(model: Any, path: Path, size: int) -> None:
         tensor.raw_data = content
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
-
-
-def _tensors(message: Any) -> list[Any]:
-    """Every tensor in a message, wherever it stands: weights, attributes, branches, functions, parts of sparse ones."""
-    found: list[Any] = []
-    for field, value in message.ListFields():
-        if field.type != field.TYPE_MESSAGE:
-            continue
-        for inner in (value,) if hasattr(value, "ListFields") else value:
-            found += [inner] if field.message_type.name == "TensorProto" else _tensors(inner)
-    return found
 
 
 def _external(tensor: Any, folder: Path, path: Path) -> bytes:

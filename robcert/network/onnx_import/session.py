@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robcert.errors import EvaluationError, first_line
-from robcert.network.onnx_import.parts import every_node
+from robcert.network.onnx_import.read import nodes
 from robcert.network.onnx_import.signature import Signature
 from robcert.network.onnx_import.table import DOMAINS, version_of
 
@@ -119,16 +119,6 @@ _REACHES = ("PythonOp", "PythonOpGrad", "EPContext", "ATen", "TritonOp", "YieldO
 """Operators of onnxruntime that call Python or other libraries, or read files, in the builds that have them."""
 
 
-def _nodes(message: Any) -> Iterator[Any]:
-    """Every node in a message, wherever it stands: branches, bodies, functions."""
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            for inner in (value,) if hasattr(value, "ListFields") else value:
-                if field.message_type.name == "NodeProto":
-                    yield inner
-                yield from _nodes(inner)
-
-
 def _check_domains(model: Any) -> None:
     """Only operators that compute go to onnxruntime, and no tensor that lies elsewhere.
 
@@ -136,7 +126,7 @@ def _check_domains(model: Any) -> None:
         EvaluationError: there is another one; it is named.
     """
     own = {function.domain for function in model.functions}
-    for node in _nodes(model):
+    for node in nodes(model):
         if node.op_type in _REACHES or node.domain not in (*_RUNS, *own):
             called = f"{node.domain}.{node.op_type}".strip(".")
             raise EvaluationError(
@@ -161,7 +151,7 @@ def _older(model: Any, said: str) -> Any | None:
         opset = next((entry for entry in holder.opset_import if entry.domain in DOMAINS), None)
         if opset is None or opset.version <= newest:
             continue
-        for node in every_node(holder.graph.node if holder is lowered else holder.node):
+        for node in nodes(holder.graph if holder is lowered else holder):
             if node.domain in DOMAINS and version_of(node.op_type, opset.version) > newest:
                 raise EvaluationError(
                     f"onnxruntime reads opsets up to {newest}, and the model uses {node.op_type} of a newer one",
