@@ -95,7 +95,7 @@ ClassOrder = Annotated[
 
 # Threat
 
-Norm = Annotated[str, typer.Option(help="l2, linf or l1.")]
+Norm = Annotated[str, typer.Option(help="l2, linf or l1; of an attack also another registered kind of threat.")]
 AttackOptions = Annotated[
     list[str] | None,
     typer.Option(

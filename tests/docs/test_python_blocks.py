@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,38 @@ assert sizes[1] < sizes[0]
 """
 
 
+_THREATS = """
+[robcert.threats]
+pixels = pixels:Pixels
+brightness = brightness:Brightness
+[robcert.attacks]
+shift = shift:Shift
+"""
+
+_BRIGHTNESS = """
+import torch
+import robcert
+from torch import nn
+from robcert.network import from_module
+from robcert.types import Dataset
+
+layer = nn.Linear(16, 2)
+with torch.no_grad():  # the second class above a mean of 0.5
+    layer.weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 16) / 16)
+    layer.bias.copy_(torch.tensor([0.5, -0.5]))
+means = torch.tensor([0.3, 0.42, 0.58, 0.7])
+x = means.view(4, 1, 1, 1) + 0.2 * (torch.arange(16).view(1, 1, 4, 4) % 2 - 0.5)
+data = Dataset("grey", "test", x, (means > 0.5).long(), torch.arange(4), ("dark", "bright"))
+model = from_module(nn.Sequential(nn.Flatten(), layer), input_shape=data.shape, num_classes=2)
+for goal, eps in (("decide", (0.1,)), ("minimize", (0.05, 0.1))):
+    record = robcert.attack(model, data, robcert.Threat("brightness", eps), "shift:20", goal=goal).models[0]
+    verdicts = [image.status if goal == "decide" else image.status[-1] for image in record.images]
+    assert verdicts == ["open", "broken", "broken", "open"], verdicts
+    assert all(0.08 <= image.distance <= eps[-1] for image in record.images[1:3])
+assert [image.status[0] for image in record.images] == ["open"] * 4
+"""
+
+
 @pytest.mark.parametrize("page", ["python.md", "data.md"])
 def test_page_runs(page: str, tmp_path: Path) -> None:
     (tmp_path / "page.py").write_text("\n".join(block.text for block in blocks(ROOT / "docs" / page, "python")))
@@ -74,6 +107,9 @@ def test_additions_work(tmp_path: Path) -> None:
     files = blocks(ROOT / "docs" / "extending.md", "python")
     assert [block.title for block in files] == [
         "scatter.py",
+        "pixels.py",
+        "brightness.py",
+        "shift.py",
         "stripes.py",
         "tiny.py",
         "margin.py",
@@ -89,6 +125,33 @@ def test_additions_work(tmp_path: Path) -> None:
         (tmp_path / block.title).write_text(block.text)
     (tmp_path / "main.py").write_text(_PLUG_INS)
     done = shell("python main.py", tmp_path)
+    assert done.code == 0, done.err
+
+
+def test_kinds_of_threats_work(tmp_path: Path) -> None:
+    """As an installed package: found by entry points, on the command line and from Python."""
+    for block in blocks(ROOT / "docs" / "extending.md", "python"):
+        (tmp_path / block.title).write_text(block.text)
+    installed = tmp_path / "mypackage-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(_THREATS)
+    (tmp_path / "main.py").write_text(_BRIGHTNESS)
+    here = 'export PYTHONPATH="$PWD:${PYTHONPATH:-}"'
+    verdicts: dict[str, dict[str, int]] = {}
+    for norm in ("pixels", "linf"):  # of one channel: the same norm
+        given = f"--norm {norm} --eps 0.08 --attack pgd --iterations 20 --n 20 --threads 1 --search-precision float32"
+        done = shell(f"{here}; robcert attack digits-plain {given} --run {norm} --format json", tmp_path)
+        assert done.code == 0, done.err
+        verdicts[norm] = json.loads(done.out)["models"][0]["verdicts"]
+    assert verdicts["pixels"]["broken"] > 5
+    assert abs(verdicts["pixels"]["broken"] - verdicts["linf"]["broken"]) <= 2
+    done = shell(f"{here}; robcert attack digits-plain --norm pixels --eps 0.08 --plan pgd:20 --n 20", tmp_path)
+    assert "pgd" in done.out
+    done = shell(f"{here}; robcert certify digits-plain --norm pixels --eps 0.08", tmp_path)
+    assert done.code == 2
+    assert "there are certificates and norms of operators in l2, linf, l1, not in pixels" in done.err
+    done = shell(f"{here}; python main.py", tmp_path)
     assert done.code == 0, done.err
 
 
