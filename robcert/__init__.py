@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from robcert.training.run import train
     from robcert.types import Dataset, LoadedModel, Threat
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 FUNCTIONS = {
     "attack": "robcert.runs.api",
