@@ -13,7 +13,6 @@ from robcert.bounds.lipschitz.circulant import Symbol, symbol, wave
 from robcert.bounds.lipschitz.convolution import Conv, ConvTranspose
 from robcert.bounds.lipschitz.eigen import Peak, one_thread
 from robcert.bounds.lipschitz.exact import exact_norm
-from robcert.bounds.lipschitz.gram import gram_iteration
 from robcert.bounds.lipschitz.lanczos import attained, start, stretch
 from robcert.bounds.lipschitz.operators import Bound, Dense, Diagonal, LinearOperator
 from robcert.bounds.lipschitz.pooling import Separable
@@ -21,7 +20,7 @@ from robcert.errors import EvaluationError
 from robcert.math.rounding import down, up
 from robcert.types import BoundNorm
 
-Method = Literal["auto", "dense", "circulant", "gram", "lanczos"]
+Method = Literal["auto", "dense", "circulant", "lanczos"]
 
 _SMALL = 512
 """Up to this side the whole matrix is taken at once."""
@@ -193,20 +192,6 @@ def _circulant(op: Conv | Dense, tol: float, refine: bool = False) -> Bound:
     return Bound(lower, upper, "circulant" if embedded is conv else "padded circulant")
 
 
-def _gram(op: Conv | Dense, tol: float) -> Bound:
-    """Gram iteration on the whole matrix where it is small, else on the blocks of the circulant."""
-    if isinstance(op, Dense) or _affordable(op, _SMALL):
-        matrices, error = dense.grams(op)
-        value, _ = gram_iteration(matrices, tol / 4, error)
-        return Bound(_lanczos(op, tol).lower, up(math.sqrt(value), 2), "gram")
-    found, factor, _ = _embedded(op)
-    value, error = 0.0, found.error()
-    for _, matrices in found.grams():
-        value = max(value, gram_iteration(matrices, tol / 4, error)[0])
-    upper = up(factor * up(math.sqrt(value), 2), 2)
-    return Bound(_lanczos(op, tol).lower, upper, "gram")
-
-
 def _lanczos(op: Conv | Dense, tol: float) -> Bound:
     """The lower end by Golub-Kahan-Lanczos from a fixed start; above it the crude sqrt(l1 l-inf)."""
     return Bound(attained(op, stretch(op, start(op), steps=200, rest=tol / 1000)), _root(op), "lanczos")
@@ -240,4 +225,4 @@ def _as_convolution(op: Conv | Dense) -> Conv:
     return Conv(op.matrix.unsqueeze(-1), (1,), (1,), ((0, 0),), (1,))
 
 
-_METHODS = {"auto": _auto, "dense": _dense, "circulant": _circulant, "gram": _gram, "lanczos": _lanczos}
+_METHODS = {"auto": _auto, "dense": _dense, "circulant": _circulant, "lanczos": _lanczos}

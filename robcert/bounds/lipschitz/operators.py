@@ -45,8 +45,8 @@ class Bound:
     Attributes:
         lower: attained by a vector (l2), or the exact value rounded down.
         upper: what a certificate may use.
-        method: what found ``upper``: "exact", "dense", "circulant", "strip", "gram", "lanczos", or how it
-            was put together.
+        method: what found ``upper``: "exact", "dense", "circulant", "strip", "lanczos", or how it was put
+            together.
     """
 
     lower: float

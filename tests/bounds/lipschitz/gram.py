@@ -1,8 +1,8 @@
 """Gram iteration: an upper bound on the largest eigenvalue by squaring, without any factorisation.
 
 For a Hermitian positive semidefinite G, ||G^(2^k)||_F^(1 / 2^k) falls to lambda_max(G) with k, from above and
-fast: it is at most n^(1 / 2^(k + 1)) times as large. Only matrix products, so it suits a GPU; on a CPU the
-Cholesky factorisations of `robcert.bounds.lipschitz.eigen` are faster and tighter.
+fast: it is at most n^(1 / 2^(k + 1)) times as large. It shares nothing with the Cholesky factorisations of robcert, so
+that each bound checks the other.
 
 Rounding. Let H_k be the stored matrix, X_k the one that it stands for, both divided by s_k, with ||H_k||_F <=
 1 and
