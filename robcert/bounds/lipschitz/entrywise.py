@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.concatenation import concatenated
 from robcert.bounds.lipschitz.forms import Entrywise, Scaled, Slope
-from robcert.bounds.lipschitz.joint import joint
 from robcert.bounds.lipschitz.values import ONE, Part, Value, product, root, same
 
 # Above the relative errors of the few roundings of a product, or of a sum of two squares, in float64.
@@ -81,7 +81,7 @@ def added(call: Call, first: Value, second: Value) -> float:
     if a is None or b is None:
         return math.inf
     largest = float((a.factors.square() + b.factors.square()).max())
-    both = joint(call.domain, [call.domain.latest(a.of), call.domain.latest(b.of)])
+    both = concatenated(call.domain, [call.domain.latest(a.of), call.domain.latest(b.of)])
     return product(root(largest * (1 + _SLACK)), both.l2)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from robcert.bounds.lipschitz.call import Call, scalar
+from robcert.bounds.lipschitz.concatenation import concatenated, concatenated_part, sum_part
 from robcert.bounds.lipschitz.entrywise import added
 from robcert.bounds.lipschitz.forms import Absolute, Complement, Extreme, Mean, Mirror, Negation, Slope, Squares
-from robcert.bounds.lipschitz.joint import joint, joint_part, sum_part
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.rules.activations import elementwise
 from robcert.bounds.lipschitz.rules.arithmetic import scaled
@@ -25,7 +25,7 @@ def concatenate(call: Call) -> Value:
     """Root of the sum of squares (l2), largest (l-infinity), sum (l1); less for what belongs together."""
     values = call.operands
     call.ignore("dim")  # beside one another, wherever
-    bounds = joint(call.domain, values)
+    bounds = concatenated(call.domain, values)
     forms: tuple[Any, ...] = ()
     if len(values) == len(call["tensors"]) == 2:
         one, other = values
@@ -44,7 +44,7 @@ def concatenate(call: Call) -> Value:
         bounds,
         forms,
         links=None if nonlinear else 0,
-        part=joint_part(values),
+        part=concatenated_part(values),
     )
 
 
@@ -82,12 +82,14 @@ def extreme(call: Call) -> Value | list[Any]:
         x = broadcast(call, values[0])
         return elementwise(call, x, 0.0, 1.0)
     first, second = (broadcast(call, v) for v in values)
-    bounds = joint(call.domain, [first, second])
+    bounds = concatenated(call.domain, [first, second])
     forms: tuple[Any, ...] = (Extreme((first, second), call.op in ("maximum", "max")),)
     slope = _one_of(call, first, second)
     if slope is not None:
         bounds, forms = bounds.smallest(_steepest(slope)), (*forms, slope)
-    return call.domain.value(call, [(v, ONE) for v in (first, second)], bounds, forms, part=joint_part([first, second]))
+    return call.domain.value(
+        call, [(v, ONE) for v in (first, second)], bounds, forms, part=concatenated_part([first, second])
+    )
 
 
 @rule("where")
@@ -97,12 +99,12 @@ def where(call: Call) -> Value:
     values = call.operands
     call.ignore("self", "other")  # a constant among them moves nothing
     copies = [broadcast(call, v) for v in values]
-    bounds = joint(call.domain, copies)
+    bounds = concatenated(call.domain, copies)
     slope = _one_of(call, *copies) if len(copies) == 2 else None
     forms = () if slope is None else (slope,)
     if slope is not None:
         bounds = bounds.smallest(_steepest(slope))
-    return call.domain.value(call, [(v, ONE) for v in copies], bounds, forms, part=joint_part(copies))
+    return call.domain.value(call, [(v, ONE) for v in copies], bounds, forms, part=concatenated_part(copies))
 
 
 @rule("expand_as", affine=True)
@@ -165,7 +167,7 @@ def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
     for value, gain in latest[1:]:
         bounds = bounds.plus(value.bounds.times(gain))
     if all(gain == ONE for _, gain in latest):
-        both = joint(call.domain, [v for v, _ in latest])
+        both = concatenated(call.domain, [v for v, _ in latest])
         bounds = bounds.smallest(Bounds(product(root(2.0), both.l2), product(2.0, both.linf), both.l1))
         if len(latest) == 2:
             bounds = bounds.smallest(replace(INFINITE, l2=added(call, latest[0][0], latest[1][0])))

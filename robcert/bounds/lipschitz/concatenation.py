@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robcert.bounds.lipschitz.domain import LipschitzDomain
 
 
-def joint(domain: LipschitzDomain, values: Sequence[Value]) -> Bounds:
+def concatenated(domain: LipschitzDomain, values: Sequence[Value]) -> Bounds:
     """The bound of the concatenation: root of the sum of squares (l2), largest (l-infinity), sum (l1).
 
     Better where the values belong together: the halves of a two-sided ReLU move as their input does (in
@@ -54,7 +54,7 @@ def common_part(values: Sequence[Value], gain: Bounds) -> Part | None:
     return replace(first, start=min(p.start for p in known), stop=max(p.stop for p in known), gain=gain)
 
 
-def joint_part(values: Sequence[Value]) -> Part | None:
+def concatenated_part(values: Sequence[Value]) -> Part | None:
     """What a concatenation reads."""
     known = [v.part for v in values if v.part is not None]
     return common_part(values, _overlapping(known)) if len(known) == len(values) else None
