@@ -42,7 +42,7 @@ def roundings(op: LinearOperator) -> tuple[int, float]:
     return terms, up(math.sqrt(rows) * math.sqrt(columns), 8)
 
 
-def attained(op: LinearOperator, x: Tensor) -> float:
+def norm_lower_bound(op: LinearOperator, x: Tensor) -> float:
     """A lower bound of the l2 norm: ||A x|| / ||x||, rounded down.
 
     With y = fl(A x): ||A x|| >= ||y|| - gamma_m || |A| ||_2 ||x|| (`roundings`), and a computed norm of a
@@ -57,7 +57,9 @@ def attained(op: LinearOperator, x: Tensor) -> float:
     return max(0.0, down(down(image, 4) / length - up(gamma(terms) * magnitude, 4), 4))
 
 
-def stretch(op: LinearOperator, x: Tensor, *, goal: float = math.inf, steps: int = 40, rest: float = 1e-4) -> Tensor:
+def top_singular_vector(
+    op: LinearOperator, x: Tensor, *, goal: float = math.inf, steps: int = 40, rest: float = 1e-4
+) -> Tensor:
     """A vector that A stretches by almost its norm, by Golub-Kahan-Lanczos with full reorthogonalisation.
 
     A V = U B, A^T U = V B^T + ..., with U and V orthonormal and B upper bidiagonal; the largest singular

@@ -11,9 +11,9 @@ import torch
 from robcert.bounds.lipschitz import dense
 from robcert.bounds.lipschitz.circulant import Symbol, symbol, wave
 from robcert.bounds.lipschitz.convolution import Conv, ConvTranspose
-from robcert.bounds.lipschitz.eigen import Peak, one_thread
 from robcert.bounds.lipschitz.exact import exact_norm
-from robcert.bounds.lipschitz.lanczos import attained, start, stretch
+from robcert.bounds.lipschitz.lanczos import norm_lower_bound, start, top_singular_vector
+from robcert.bounds.lipschitz.largest_eigenvalue import EigenvalueBound, one_thread
 from robcert.bounds.lipschitz.operators import Bound, Dense, Diagonal, LinearOperator
 from robcert.bounds.lipschitz.pooling import Separable
 from robcert.errors import EvaluationError
@@ -38,8 +38,8 @@ def operator_norm(op: LinearOperator, norm: BoundNorm, *, tol: float = 0.01, met
     """The norm sup ||A x|| / ||x|| of a linear operator on its input size.
 
     l1 and l-inf are exact up to the stated rounding for every operator; l2 is a bracket: the upper end is
-    proven (`robcert.bounds.lipschitz.circulant`, `dense`, `eigen`), the lower end is measured on a vector
-    (`lanczos.attained`).
+    proven (`robcert.bounds.lipschitz.circulant`, `dense`, `largest_eigenvalue`), the lower end is measured on a vector
+    (`lanczos.norm_lower_bound`).
 
     Args:
         op: see `robcert.bounds.lipschitz.operators`.
@@ -102,7 +102,7 @@ def _auto(op: Conv | Dense, tol: float) -> Bound:
     if _affordable(op, _SMALL):
         return _dense(op, tol)
     if isinstance(op, Dense):
-        known = Bound(attained(op, stretch(op, start(op), rest=tol / 100)), _root(op), "lanczos")
+        known = Bound(norm_lower_bound(op, top_singular_vector(op, start(op), rest=tol / 100)), _root(op), "lanczos")
         return _certified(op, tol, known) if _affordable(op, 2 * _LARGE) else known
     bound = _circulant(op, tol, refine=True)
     if bound.gap > tol and op.axes > 1:
@@ -127,12 +127,12 @@ def _affordable(op: Conv | Dense, side: int) -> bool:
 def _dense(op: Conv | Dense, tol: float) -> Bound:
     """The largest eigenvalue of the Gram matrix, proven; the lower end from its eigenvector."""
     matrices, error = dense.grams(op)
-    peak = Peak(matrices.shape[-1])
-    peak.raise_to(matrices)
-    upper = up(math.sqrt(up(peak.upper + error, 2)), 2)
-    if peak.vector is None:
+    eigenvalue = EigenvalueBound(matrices.shape[-1])
+    eigenvalue.include(matrices)
+    upper = up(math.sqrt(up(eigenvalue.upper + error, 2)), 2)
+    if eigenvalue.vector is None:
         return Bound(0.0, upper if error else 0.0, "dense")
-    return Bound(attained(op, dense.witness(op, peak.index, peak.vector)), upper, "dense")
+    return Bound(norm_lower_bound(op, dense.witness(op, eigenvalue.index, eigenvalue.vector)), upper, "dense")
 
 
 def _certified(op: Conv | Dense, tol: float, known: Bound) -> Bound:
@@ -141,14 +141,14 @@ def _certified(op: Conv | Dense, tol: float, known: Bound) -> Bound:
     If that fails the largest eigenvalue is computed after all.
     """
     matrices, error = dense.grams(op)
-    peak = Peak(matrices.shape[-1], tau=(known.lower * (1 + tol / 10)) ** 2)
-    peak.raise_to(matrices)
+    eigenvalue = EigenvalueBound(matrices.shape[-1], tau=(known.lower * (1 + tol / 10)) ** 2)
+    eigenvalue.include(matrices)
     lower = (
         known.lower
-        if peak.vector is None
-        else max(known.lower, attained(op, dense.witness(op, peak.index, peak.vector)))
+        if eigenvalue.vector is None
+        else max(known.lower, norm_lower_bound(op, dense.witness(op, eigenvalue.index, eigenvalue.vector)))
     )
-    return Bound(lower, min(known.upper, up(math.sqrt(up(peak.upper + error, 2)), 2)), "dense")
+    return Bound(lower, min(known.upper, up(math.sqrt(up(eigenvalue.upper + error, 2)), 2)), "dense")
 
 
 def _embedded(op: Conv) -> tuple[Symbol, float, Conv]:
@@ -178,23 +178,25 @@ def _circulant(op: Conv | Dense, tol: float, refine: bool = False) -> Bound:
     """
     conv = _as_convolution(op)
     found, factor, embedded = _embedded(conv)
-    peak = Peak(found.size)
+    eigenvalue = EigenvalueBound(found.size)
     for _, matrices in found.grams():
-        peak.raise_to(matrices)
-    upper = up(factor * up(math.sqrt(up(peak.upper + found.error(), 2)), 2), 2)
-    if peak.vector is None:
+        eigenvalue.include(matrices)
+    upper = up(factor * up(math.sqrt(up(eigenvalue.upper + found.error(), 2)), 2), 2)
+    if eigenvalue.vector is None:
         return Bound(0.0, upper, "circulant")
-    begin = wave(embedded, found, peak.index, peak.vector) if embedded is conv else start(conv)
-    lower = attained(conv, begin)
+    begin = wave(embedded, found, eigenvalue.index, eigenvalue.vector) if embedded is conv else start(conv)
+    lower = norm_lower_bound(conv, begin)
     if refine and (upper - lower) > tol * lower:
-        lower = max(lower, attained(conv, stretch(conv, begin, goal=upper / (1 + tol / 2))))
+        lower = max(lower, norm_lower_bound(conv, top_singular_vector(conv, begin, goal=upper / (1 + tol / 2))))
     upper = min(upper, _root(conv))
     return Bound(lower, upper, "circulant" if embedded is conv else "padded circulant")
 
 
 def _lanczos(op: Conv | Dense, tol: float) -> Bound:
     """The lower end by Golub-Kahan-Lanczos from a fixed start; above it the crude sqrt(l1 l-inf)."""
-    return Bound(attained(op, stretch(op, start(op), steps=200, rest=tol / 1000)), _root(op), "lanczos")
+    return Bound(
+        norm_lower_bound(op, top_singular_vector(op, start(op), steps=200, rest=tol / 1000)), _root(op), "lanczos"
+    )
 
 
 def _root(op: Conv | Dense) -> float:
@@ -212,10 +214,10 @@ def _strip(op: Conv, axis: int, known: Bound, tol: float) -> Bound:
     strip = dense.unrolled(op, axis)
     assert isinstance(strip, Conv)
     found, factor, _ = _embedded(strip)
-    peak = Peak(found.size, tau=(known.lower * (1 + tol / 2) / factor) ** 2)
+    eigenvalue = EigenvalueBound(found.size, tau=(known.lower * (1 + tol / 2) / factor) ** 2)
     for _, matrices in found.grams():
-        peak.raise_to(matrices)
-    upper = up(factor * up(math.sqrt(up(peak.upper + found.error(), 2)), 2), 2)
+        eigenvalue.include(matrices)
+    upper = up(factor * up(math.sqrt(up(eigenvalue.upper + found.error(), 2)), 2), 2)
     return Bound(known.lower, up(upper + dense.unrolling_error(op, axis), 2), "strip")
 
 

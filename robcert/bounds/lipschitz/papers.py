@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.convolution import Conv, ConvTranspose
-from robcert.bounds.lipschitz.lanczos import attained, start, stretch
+from robcert.bounds.lipschitz.lanczos import norm_lower_bound, start, top_singular_vector
 from robcert.bounds.lipschitz.operators import Dense, LinearOperator
 from robcert.nn.bounds import gram_bound
 
@@ -97,7 +97,7 @@ def reshaped_norm(op: Conv | Dense) -> float:
     matrix = op.matrix if isinstance(op, Dense) else op.weight.flatten(1)
     if matrix.numel() > LARGE:  # Lanczos: to more digits than are printed, not to all
         matrix = Dense(matrix)
-        return attained(matrix, stretch(matrix, start(matrix), steps=200, rest=1e-6))
+        return norm_lower_bound(matrix, top_singular_vector(matrix, start(matrix), steps=200, rest=1e-6))
     return float(torch.linalg.matrix_norm(matrix, 2))
 
 

@@ -40,11 +40,11 @@ _WHOLE = 96
 
 
 @dataclass
-class Peak:
+class EigenvalueBound:
     """The largest eigenvalue of all matrices seen so far.
 
     Attributes:
-        tau: at least (1 - slack) times the largest eigenvalue of every matrix that went through `raise_to`.
+        tau: at least (1 - slack) times the largest eigenvalue of every matrix that went through `include`.
         slack: the largest relative step above tau that a factorisation needed.
         index: the number of the matrix that set tau, counted over all calls; -1 before the first.
         vector: (n,) its eigenvector, complex or real.
@@ -71,7 +71,7 @@ class Peak:
         """A proven upper bound on the largest eigenvalue of all matrices seen (as stored in float64)."""
         return up(up(self.tau * (1 + self.slack), 4) * (1 + self.margin), 4)
 
-    def raise_to(self, grams: Tensor) -> None:
+    def include(self, grams: Tensor) -> None:
         """Raise tau until no matrix has an eigenvalue above it.
 
         Args:
