@@ -24,10 +24,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import ENTRIES, Relaxation, concretised, pull_back
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.lines import Bent
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.rows import Rows
 from robcert.bounds.linear.steps import Interval, Step
@@ -63,7 +63,9 @@ class Outcome:
 
 def splittable(program: Program) -> bool:
     """Whether all that is not linear in the network is ReLU."""
-    return all(step.affine or (isinstance(step, Bent) and not bool(step.below.any())) for step in program.steps)
+    return all(
+        step.affine or (isinstance(step, PiecewiseLinear) and not bool(step.below.any())) for step in program.steps
+    )
 
 
 def decide(
@@ -183,7 +185,7 @@ class _Search:
         """Improve slopes and multipliers; returns bounds, and how much each ReLU costs."""
         slopes: dict[str, Tensor] = {}
         for step in self.program.steps:
-            if isinstance(step, Bent):
+            if isinstance(step, PiecewiseLinear):
                 slopes[step.node] = found.lines(step).lower_slope.unsqueeze(1).clone().requires_grad_()
         betas = {
             name: torch.zeros(n, 1, *sign.shape[1:], dtype=torch.float64, requires_grad=True)

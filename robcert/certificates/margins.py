@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import Relaxation, lower_bound
 from robcert.bounds.linear.bounds import Mode, relax
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.lines import Bent
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.rows import Rows
 
@@ -85,7 +85,7 @@ def improved(found: Relaxation, rows: Tensor, start: Tensor, iterations: int, en
     slopes = initial_slopes(found, rows.shape[1])
     if not slopes:
         return start
-    lower = {step.node: step.below for step in found.program.steps if isinstance(step, Bent)}
+    lower = {step.node: step.below for step in found.program.steps if isinstance(step, PiecewiseLinear)}
     best = start.clone()
     optimiser = torch.optim.Adam(list(slopes.values()), lr=_RATE, maximize=True)
     goal = torch.zeros(len(start), dtype=torch.float64) if enough is None else enough
@@ -109,7 +109,7 @@ def initial_slopes(found: Relaxation, count: int) -> dict[str, Tensor]:
     """The slopes that CROWN chose, for each of ``count`` rows, where there is a choice."""
     slopes: dict[str, Tensor] = {}
     for step in found.program.steps:
-        if not isinstance(step, Bent) or bool((step.below > 1).any()):
+        if not isinstance(step, PiecewiseLinear) or bool((step.below > 1).any()):
             continue
         interval = found.intervals[step.sources[0]]
         if bool(((interval.lower < 0) & (interval.upper > 0)).any()):

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.activations import PiecewiseLinear, pull_lines
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.lines import Bent, pull_lines
 from robcert.bounds.linear.pooled import Patches, Pooled
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.rows import Rows
@@ -61,7 +61,7 @@ class Relaxation:
         """The same for a convolution with ReLU and pooling in one."""
         name = step.choice.node
         if name not in self._patches:
-            parts: tuple[Any, Any, Any] = (step.convolution, step.bent, step.choice)
+            parts: tuple[Any, Any, Any] = (step.convolution, step.relu, step.choice)
             first, second, third = (self.magnitude(part) for part in parts)
             relaxed = self.lines(parts[1]), self.lines(parts[2])
             self._patches[name] = step.compose(*relaxed, (first, second, third))
@@ -117,7 +117,7 @@ def pull_back(
         to_inputs: go back to the images; otherwise stop at nonlinear steps.
         fused: take convolution, ReLU and pooling in one (`robcert.bounds.linear.pooled`), which pays for many
             rows; not together with what follows.
-        slopes: (n, 1 or rows, *shape) between the slope below 0 and 1, by the name of a `Bent` step: other slopes of
+        slopes: (n, 1 or rows, *shape) between the slope below 0 and 1, by the name of a `PiecewiseLinear` step: other slopes of
             lower lines.
         extra: coefficients (n, rows, *shape) that are added on the way, by the name of a value.
         watch: is told the coefficients of every nonlinear step.
@@ -149,7 +149,7 @@ def pull_back(
             heavy, roundings, sources = found.magnitude(step), step.roundings, step.sources
             if watch is not None and not step.affine:
                 watch(step, mine.whole(step.shape).a)
-            slope = slopes.get(step.node) if slopes is not None and isinstance(step, Bent) else None
+            slope = slopes.get(step.node) if slopes is not None and isinstance(step, PiecewiseLinear) else None
             relaxed = found.lines(step)
             pulled = pull_lines(mine, relaxed, _cut(mine, slope)) if slope is not None else step.pull(mine, relaxed)
         with torch.no_grad():

@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.affine import Diagonal, Moved
 from robcert.bounds.linear.backward import Relaxation, lower_bound
 from robcert.bounds.linear.choice import Choice
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.lines import Bent
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.rows import Rows
 from robcert.bounds.linear.steps import Interval, Step
@@ -99,7 +99,7 @@ def _wanted(found: Relaxation, node: str, interval: Interval) -> Tensor:
         if name is None:
             continue
         value = values[name]
-        if isinstance(step, Bent):
+        if isinstance(step, PiecewiseLinear):
             wanted |= _behind(found, step, value).view_as(wanted)
         elif isinstance(step, Diagonal) or (isinstance(step, Moved) and _in_order(step)):
             values[step.node] = step.interval([value], found.region)
@@ -108,7 +108,7 @@ def _wanted(found: Relaxation, node: str, interval: Interval) -> Tensor:
     return wanted
 
 
-def _behind(found: Relaxation, step: Bent, value: Interval) -> Tensor:
+def _behind(found: Relaxation, step: PiecewiseLinear, value: Interval) -> Tensor:
     """The same in front of ReLU: where the sign is not certain, and where pooling behind it has a choice."""
     crossing = (value.lower < 0) & (value.upper > 0)
     readers = [s for s in found.program.steps if step.node in s.sources]

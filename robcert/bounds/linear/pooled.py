@@ -18,9 +18,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.activations import PiecewiseLinear, Relaxed
 from robcert.bounds.linear.choice import Choice, Planes
 from robcert.bounds.linear.convolution import Convolution
-from robcert.bounds.linear.lines import Bent, Relaxed
 from robcert.bounds.linear.rows import Rows
 from robcert.bounds.linear.steps import Pulled, Step
 
@@ -45,7 +45,7 @@ class Pooled:
     """The three steps; nothing else reads what is between them."""
 
     convolution: Convolution
-    bent: Bent
+    relu: PiecewiseLinear
     choice: Choice
 
     @property
@@ -56,18 +56,18 @@ class Pooled:
     @property
     def roundings(self) -> int:
         """Of all three, and the products of slopes."""
-        return self.convolution.roundings + self.bent.roundings + self.choice.roundings + 8
+        return self.convolution.roundings + self.relu.roundings + self.choice.roundings + 8
 
     @property
     def entries(self) -> int:
         """Coefficients of L and U of one image."""
         return 2 * math.prod(self.choice.shape) * math.prod(self._patch) * self.convolution.in_shape[0]
 
-    def compose(self, bent: Relaxed, planes: Planes, magnitudes: tuple[Tensor, Tensor, Tensor]) -> Patches:
+    def compose(self, relu: Relaxed, planes: Planes, magnitudes: tuple[Tensor, Tensor, Tensor]) -> Patches:
         """Write down L and U.
 
         Args:
-            bent: the lines of ReLU.
+            relu: the lines of ReLU.
             planes: of the maximum.
             magnitudes: (n,) of convolution, ReLU and pooling.
         """
@@ -76,8 +76,8 @@ class Pooled:
         lines: list[Tensor] = []
         shifts: list[Tensor] = []
         for at, slope, shift, own_slope, own_shift in (
-            (planes.low_at, planes.low_slope, planes.low_shift, bent.lower_slope, bent.lower_shift),
-            (planes.high_at, planes.high_slope, planes.high_shift, bent.upper_slope, bent.upper_shift),
+            (planes.low_at, planes.low_slope, planes.low_shift, relu.lower_slope, relu.lower_shift),
+            (planes.high_at, planes.high_slope, planes.high_shift, relu.upper_slope, relu.upper_shift),
         ):
             total = slope * own_slope.flatten(1).gather(1, at)
             bias = self.convolution.bias.view(1, -1, 1) * total.view(n, channels, -1)
@@ -90,7 +90,7 @@ class Pooled:
             patch = self._placed[channel, step] * total.view(n, channels, high, wide, 1)
             lines.append(patch.permute(0, 2, 3, 1, 4))
             shifts.append(constant.view(n, *self.choice.shape).permute(0, 2, 3, 1))
-        steepest = max(1.0, float(bent.lower_slope.abs().max()), float(bent.upper_slope.abs().max()))
+        steepest = max(1.0, float(relu.lower_slope.abs().max()), float(relu.upper_slope.abs().max()))
         magnitude = magnitudes[0] * steepest * 1.001 + magnitudes[1] + magnitudes[2]
         return Patches(torch.cat(lines, 3), torch.cat(shifts, 3), magnitude)
 
@@ -155,16 +155,16 @@ def pooled(steps: tuple[Step, ...], logits: str) -> dict[str, Pooled]:
     for choice in steps:
         if not isinstance(choice, Choice) or choice.grid is None:
             continue
-        bent = by_name.get(choice.sources[0])
-        if not isinstance(bent, Bent):
+        relu = by_name.get(choice.sources[0])
+        if not isinstance(relu, PiecewiseLinear):
             continue
-        convolution = by_name.get(bent.sources[0])
+        convolution = by_name.get(relu.sources[0])
         if not isinstance(convolution, Convolution):
             continue
         grid = choice.grid
         apart = all(s >= k for s, k in zip(grid.stride, grid.kernel, strict=True)) and not bool(choice.rank.any())
         plain = convolution.weight.dim() == 4 and convolution.groups == 1 and set(convolution.dilation) == {1}
-        rising = bool((bent.below >= 0).all())  # no slope turns a sign
-        if apart and plain and rising and readers[bent.node] == readers[convolution.node] == 1:
-            found[choice.node] = Pooled(convolution, bent, choice)
+        rising = bool((relu.below >= 0).all())  # no slope turns a sign
+        if apart and plain and rising and readers[relu.node] == readers[convolution.node] == 1:
+            found[choice.node] = Pooled(convolution, relu, choice)
     return found

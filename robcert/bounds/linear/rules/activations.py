@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.special import ndtr
 
-from robcert.bounds.linear.lines import Bent, Curve, Shape
+from robcert.bounds.linear.activations import Activation, PiecewiseLinear, Shape
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.steps import SLACK, Step
 
@@ -23,8 +23,8 @@ def _gelu_slope(t: Tensor) -> Tensor:
 
 def _gelu_tanh_slope(t: Tensor) -> Tensor:
     factor = math.sqrt(2 / math.pi)
-    bent = torch.tanh(factor * (t + 0.044715 * t**3))
-    return (1 + bent) / 2 + t / 2 * (1 - bent * bent) * factor * (1 + 3 * 0.044715 * t * t)
+    squashed = torch.tanh(factor * (t + 0.044715 * t**3))
+    return (1 + squashed) / 2 + t / 2 * (1 - squashed * squashed) * factor * (1 + 3 * 0.044715 * t * t)
 
 
 def _silu_slope(t: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ def _silu_slope(t: Tensor) -> Tensor:
 
 
 def _mish_slope(t: Tensor) -> Tensor:
-    bent = torch.tanh(functional.softplus(t, threshold=200.0))
-    return bent + t * torch.sigmoid(t) * (1 - bent * bent)
+    squashed = torch.tanh(functional.softplus(t, threshold=200.0))
+    return squashed + t * torch.sigmoid(t) * (1 - squashed * squashed)
 
 
 def _log_sigmoid(t: Tensor) -> Tensor:
@@ -73,25 +73,25 @@ SHAPES: dict[str, Shape] = {
 @relaxation(*(name for name in SHAPES if name not in ("gelu", "gelu_tanh")))
 def fixed(site: Site) -> Step:
     """The table."""
-    return Curve(*site.head, SHAPES[site.op])
+    return Activation(*site.head, SHAPES[site.op])
 
 
 @relaxation("gelu")
 def gelu(site: Site) -> Step:
     """X Phi(x), or its approximation by tanh."""
-    return Curve(*site.head, SHAPES["gelu_tanh" if site["approximate"] == "tanh" else "gelu"])
+    return Activation(*site.head, SHAPES["gelu_tanh" if site["approximate"] == "tanh" else "gelu"])
 
 
 @relaxation("relu")
 def relu(site: Site) -> Step:
     """max(x, 0)."""
-    return Bent(*site.head, torch.zeros((), dtype=torch.float64))
+    return PiecewiseLinear(*site.head, torch.zeros((), dtype=torch.float64))
 
 
 @relaxation("relu6")
 def relu6(site: Site) -> Step:
     """Between 0 and 6."""
-    return Curve(*site.head, clamped(0.0, 6.0))
+    return Activation(*site.head, clamped(0.0, 6.0))
 
 
 @relaxation("hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "threshold")
@@ -109,7 +109,7 @@ def clamp(site: Site) -> Step:
         high = math.inf if ends[1] is None else float(ends[1])
     if low == 0 and high == math.inf:
         return relu(site)
-    return Curve(*site.head, clamped(low, high))
+    return Activation(*site.head, clamped(low, high))
 
 
 @relaxation("leaky_relu", "rrelu", "prelu")
@@ -118,14 +118,14 @@ def leaky_relu(site: Site) -> Step:
     if site.op == "prelu":
         weight = site.constant("weight").double()
         wide = (-1, *([1] * (len(site.shape) - 1))) if weight.numel() > 1 else ()
-        return Bent(*site.head, weight.reshape(wide))
+        return PiecewiseLinear(*site.head, weight.reshape(wide))
     if site.op == "rrelu":
         if site["training"]:
             site.refuse("it is random in training mode")
         below = (float(site["lower"]) + float(site["upper"])) / 2
     else:
         below = float(site["negative_slope"])
-    return Bent(*site.head, torch.tensor(below, dtype=torch.float64))
+    return PiecewiseLinear(*site.head, torch.tensor(below, dtype=torch.float64))
 
 
 @relaxation("elu", "celu")
@@ -145,7 +145,7 @@ def elu(site: Site) -> Step:
         below = scale * alpha * inner * torch.exp(inner * t.clamp_max(0))
         return torch.where(t > 0, scale, below)
 
-    return Curve(*site.head, Shape(value, slope, (0.0,), (1 if alpha > 0 else -1, 0)))
+    return Activation(*site.head, Shape(value, slope, (0.0,), (1 if alpha > 0 else -1, 0)))
 
 
 @relaxation("softplus")
@@ -156,7 +156,7 @@ def softplus(site: Site) -> Step:
         site.refuse("its beta is not positive")
     rough = SLACK * max(1.0, 1 / beta) + 1.01 * math.exp(-threshold) / beta
     shape = Shape(lambda t: functional.softplus(t, beta, 700.0), lambda t: torch.sigmoid(beta * t), (), (1,), rough)
-    return Curve(*site.head, shape)
+    return Activation(*site.head, shape)
 
 
 @relaxation("softshrink")
@@ -164,7 +164,7 @@ def softshrink(site: Site) -> Step:
     """X moved towards 0 by lambda."""
     edge = float(site["lambd"])
     shape = Shape(lambda t: functional.softshrink(t, edge), torch.zeros_like, (-edge, edge), (0, 0, 0))
-    return Curve(*site.head, shape)
+    return Activation(*site.head, shape)
 
 
 def clamped(low: float, high: float) -> Shape:

@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
+from robcert.bounds.linear.activations import Activation, Shape
 from robcert.bounds.linear.affine import Diagonal, Sum
-from robcert.bounds.linear.lines import Curve, Shape
 from robcert.bounds.linear.product import Product
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.rules.shapes import moved
@@ -71,7 +71,7 @@ def divide(site: Site) -> Any:
             site.refuse("it divides by a tensor that depends on the input")
         name, layer, sources, shape = site.head
         curve = Shape(lambda t: t / (t.abs() + offset), lambda t: offset / (t.abs() + offset).square(), (0.0,), (1, -1))
-        return Curve(name, layer, sources[:1], shape, curve)
+        return Activation(name, layer, sources[:1], shape, curve)
     divisor = torch.as_tensor(site["other"], dtype=torch.float64)
     if not bool((divisor != 0).all()):
         site.refuse("it divides by 0")
@@ -91,7 +91,7 @@ def vector_norm(site: Site) -> Any:
         site.refuse(f"the norm of order {site['ord']} is not known")
     site.same_type("dtype")
     x, name, shape = site.x, site.node.name, site.shape
-    squares = Curve(f"{name}/squares", site.layer, (x.name,), x.shape, SQUARE)
+    squares = Activation(f"{name}/squares", site.layer, (x.name,), x.shape, SQUARE)
     dims = site.get("dim")
     axes = [dims] if isinstance(dims, int) else list(dims or range(1, len(x.shape) + 1))
 
@@ -99,20 +99,20 @@ def vector_norm(site: Site) -> Any:
         return t.sum(axes, keepdim=bool(site["keepdim"]))
 
     total = moved(site, summed, x=Ref(squares.node, x.shape), name="/sum", through=False)
-    return squares, total, Curve(name, site.layer, (total.node,), shape, ROOT)
+    return squares, total, Activation(name, site.layer, (total.node,), shape, ROOT)
 
 
 @relaxation("square")
 def square(site: Site, x: Ref | None = None) -> Step:
     """Between a tangent and a chord."""
     name, layer, _, shape = site.head
-    return Curve(name, layer, ((x or site.x).name,), shape, SQUARE)
+    return Activation(name, layer, ((x or site.x).name,), shape, SQUARE)
 
 
 @relaxation("sqrt")
 def root(site: Site) -> Step:
     """Between a chord and a tangent; what rounding may have made negative counts as 0."""
-    return Curve(*site.head, ROOT)
+    return Activation(*site.head, ROOT)
 
 
 @relaxation("pow")

@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.activations import Activation
 from robcert.bounds.linear.choice import Choice, Grid
 from robcert.bounds.linear.joined import Joined
-from robcert.bounds.linear.lines import Curve
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.rules.activations import clamped
 from robcert.bounds.linear.rules.linear import each
@@ -73,7 +73,7 @@ def extreme(site: Site) -> Any:
         if bound.numel() != 1:
             site.refuse("one side is a constant of several entries")
         low, high = (-math.inf, float(bound)) if smallest else (float(bound), math.inf)
-        return Curve(*site.head, clamped(low, high))
+        return Activation(*site.head, clamped(low, high))
     one, two = site.refs if len(site.refs) == 2 else (site["self"], other)
     shape = site.shape
     if one.shape != shape or two.shape != shape:

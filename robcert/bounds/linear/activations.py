@@ -32,18 +32,18 @@ class Shape:
 
     Attributes:
         value: g.
-        slope: g'; at a kink that of the piece that is not straight.
+        slope: g'; at a kink that of the piece that is not linear.
         knots: where convexity changes or g has a kink, ascending.
-        bend: for each piece between (and beyond) knots: 1 where g is convex, -1 where it is concave, 0 where it is
-            straight; one more than knots.
-        rough: what g, evaluated in float64, may be off by, relative to 1 + |t| + |g|.
+        convexity: for each piece between (and beyond) knots: 1 where g is convex, -1 where it is concave, 0 where it is
+            linear; one more than knots.
+        error: what g, evaluated in float64, may be off by, relative to 1 + |t| + |g|.
     """
 
     value: Function
     slope: Function
     knots: tuple[float, ...] = ()
-    bend: tuple[int, ...] = (1,)
-    rough: float = SLACK
+    convexity: tuple[int, ...] = (1,)
+    error: float = SLACK
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,12 @@ class Relaxed:
     lower_shift: Tensor
     upper_slope: Tensor
     upper_shift: Tensor
-    bent_below: bool = True
+    shifted_below: bool = True
     """False where every lower_shift is 0."""
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Activation:
     """An elementwise function, given by its shape."""
 
     node: str
@@ -123,7 +123,7 @@ def pull_lines(rows: Rows, relaxed: Relaxed, lower_slope: Tensor | None = None) 
     slope = rows.cut(relaxed.lower_slope) if lower_slope is None else lower_slope
     moved = rows.a * torch.where(rows.a > 0, slope, rows.cut(relaxed.upper_slope))
     constant = Rows(rows.a.clamp_max(0), rows.window).dot(relaxed.upper_shift)
-    if relaxed.bent_below:
+    if relaxed.shifted_below:
         constant = constant + Rows(rows.a.clamp_min(0), rows.window).dot(relaxed.lower_shift)
     return Pulled([Rows(moved, rows.window)], constant)
 
@@ -141,8 +141,8 @@ def _intercept(g: Shape, low: Tensor, high: Tensor, slope: Tensor, sign: float) 
     found = torch.full_like(low, -math.inf)
     for t in knots:
         found = torch.maximum(found, sign * g.value(t) - slope * t)
-    for start, stop, bend in zip(knots[:-1], knots[1:], g.bend, strict=True):
-        if sign * bend >= 0:  # a convex function has its maximum at an end
+    for start, stop, convexity in zip(knots[:-1], knots[1:], g.convexity, strict=True):
+        if sign * convexity >= 0:  # a convex function has its maximum at an end
             continue
         left, right = start, stop
         for _ in range(_BISECTIONS):
@@ -155,11 +155,11 @@ def _intercept(g: Shape, low: Tensor, high: Tensor, slope: Tensor, sign: float) 
         found = torch.where(stop > start, torch.maximum(found, top), found)
     size = torch.maximum(low.abs(), high.abs())
     values = torch.maximum(g.value(low).abs(), g.value(high).abs())
-    return found + g.rough * (1 + size * (1 + slope.abs()) + values)
+    return found + g.error * (1 + size * (1 + slope.abs()) + values)
 
 
 @dataclass(frozen=True, eq=False)
-class Bent:
+class PiecewiseLinear:
     """max(t, 0) + slope min(t, 0): ReLU (slope 0), leaky ReLU, PReLU.
 
     Attributes:
