@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear, pull_lines
+from robcert.bounds.linear.fused import FusedConvReLUPool, Patches
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.pooled import Patches, Pooled
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.rows import Rows
 from robcert.bounds.linear.steps import Interval, Step
@@ -57,11 +57,11 @@ class Relaxation:
         """`Step.magnitude`, (n,)."""
         return self._of(step)[1]
 
-    def patches(self, step: Pooled) -> Patches:
+    def patches(self, step: FusedConvReLUPool) -> Patches:
         """The same for a convolution with ReLU and pooling in one."""
-        name = step.choice.node
+        name = step.order.node
         if name not in self._patches:
-            parts: tuple[Any, Any, Any] = (step.convolution, step.relu, step.choice)
+            parts: tuple[Any, Any, Any] = (step.convolution, step.relu, step.order)
             first, second, third = (self.magnitude(part) for part in parts)
             relaxed = self.lines(parts[1]), self.lines(parts[2])
             self._patches[name] = step.compose(*relaxed, (first, second, third))
@@ -115,10 +115,10 @@ def pull_back(
         node: the name of the value.
         rows: of the value, (n, rows, *shape).
         to_inputs: go back to the images; otherwise stop at nonlinear steps.
-        fused: take convolution, ReLU and pooling in one (`robcert.bounds.linear.pooled`), which pays for many
+        fused: take convolution, ReLU and pooling in one (`robcert.bounds.linear.fused`), which pays for many
             rows; not together with what follows.
-        slopes: (n, 1 or rows, *shape) between the slope below 0 and 1, by the name of a `PiecewiseLinear` step: other slopes of
-            lower lines.
+        slopes: (n, 1 or rows, *shape) between the slope below 0 and 1, by the name of a `PiecewiseLinear` step: other
+            slopes of lower lines.
         extra: coefficients (n, rows, *shape) that are added on the way, by the name of a value.
         watch: is told the coefficients of every nonlinear step.
     """
@@ -138,7 +138,7 @@ def pull_back(
         if not step.affine and not to_inputs:
             pending[step.node] = mine
             continue
-        whole = program.pooled.get(step.node) if fused else None
+        whole = program.fused.get(step.node) if fused else None
         if whole is not None and whole.entries <= ENTRIES:
             patches = found.patches(whole)
             heavy, pulled, sources = patches.magnitude, whole.pull(mine, patches), whole.sources

@@ -15,9 +15,9 @@ from torch import Tensor
 from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.affine import Diagonal, Moved
 from robcert.bounds.linear.backward import Relaxation, lower_bound
-from robcert.bounds.linear.choice import Choice
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.inputs import Region
+from robcert.bounds.linear.order_statistics import OrderStatistic
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.rows import Rows
 from robcert.bounds.linear.steps import Interval, Step
@@ -117,7 +117,7 @@ def _behind(found: Relaxation, step: PiecewiseLinear, value: Interval) -> Tensor
     if bool(step.below.any()):
         return torch.ones_like(crossing)
     alone = readers[0]
-    if len(readers) == 1 and isinstance(alone, Choice) and not bool(alone.rank.any()):
+    if len(readers) == 1 and isinstance(alone, OrderStatistic) and not bool(alone.rank.any()):
         out = step.interval([value], found.region)
         may, rival = alone.contenders(out.lower, out.upper)
         return may & (rival | crossing)

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from robcert.bounds.linear.domain import LinearDomain
-from robcert.bounds.linear.pooled import Pooled, pooled
+from robcert.bounds.linear.fused import FusedConvReLUPool, find_fused
 from robcert.bounds.linear.steps import Step
 from robcert.graph.fingerprint import fingerprint
 from robcert.graph.interpreter import Interpreter, decomposed_if_needed
@@ -33,7 +33,7 @@ class Program:
         shapes: of every value, one image.
         targets: values whose intervals are worth refining by linear bounds before they go on: a nonlinear step depends
             on them, and interval arithmetic loses something in them. In the order of execution.
-        pooled: convolutions with ReLU and pooling, by the name of the pooled value.
+        fused: convolutions with ReLU and pooling, by the name of the pooled value.
     """
 
     images: str
@@ -41,7 +41,7 @@ class Program:
     logits: str
     shapes: dict[str, tuple[int, ...]]
     targets: frozenset[str]
-    pooled: dict[str, Pooled]
+    fused: dict[str, FusedConvReLUPool]
 
     def until(self, node: str) -> tuple[Step, ...]:
         """The steps up to that value."""
@@ -85,7 +85,7 @@ def _compile(model: LoadedModel) -> Program:
         steps = _needed(domain.steps, found.name)
         names = {images, *(step.node for step in steps)}
         shapes = {name: shape for name, shape in domain.shapes.items() if name in names}
-        return Program(images, steps, found.name, shapes, _targets(steps, images), pooled(steps, found.name))
+        return Program(images, steps, found.name, shapes, _targets(steps, images), find_fused(steps, found.name))
 
     return decomposed_if_needed(compiled)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import Activation
-from robcert.bounds.linear.choice import Choice, Grid
 from robcert.bounds.linear.joined import Joined
+from robcert.bounds.linear.order_statistics import Grid, OrderStatistic
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.rules.activations import clamped
 from robcert.bounds.linear.rules.linear import each
@@ -81,8 +81,8 @@ def extreme(site: Site) -> Any:
     name, names = f"{site.node.name}/both", (one.name, two.name)
     both = Joined(name, site.layer, names, (2, *shape), 0, (None, None), (1, 1), True)
     index = torch.arange(2 * math.prod(shape)).view(2, -1).T.contiguous()
-    choice = Choice(site.node.name, site.layer, (both.node,), shape, index, _rank(index, smallest), both.shape)
-    return both, choice
+    order = OrderStatistic(site.node.name, site.layer, (both.node,), shape, index, _rank(index, smallest), both.shape)
+    return both, order
 
 
 @relaxation("sort", "msort", "topk")
@@ -102,7 +102,7 @@ def sort(site: Site) -> Any:
     rank = torch.arange(shape[axis]) if descending else size - 1 - torch.arange(shape[axis])
     ranks = rank.expand(index.shape[:-1])
     index = index.movedim(-2, axis).reshape(-1, size)
-    step = Choice(*site.head, index, ranks.movedim(-1, axis).reshape(-1).contiguous(), x.shape)
+    step = OrderStatistic(*site.head, index, ranks.movedim(-1, axis).reshape(-1).contiguous(), x.shape)
     return step if site.op == "msort" else [step, None]
 
 
@@ -128,8 +128,8 @@ def _pooled(
         index = torch.where(missing, -1, both).reshape(len(index) * len(start), -1)
     channels = torch.arange(math.prod(lead)).view(-1, 1, 1) * math.prod(sizes)
     index = torch.where(index < 0, -1, index + channels).reshape(-1, index.shape[1])
-    # Whether a choice takes windows depends on the layer, where the protocol speaks of the class.
-    return cast(Step, Choice(*site.head, index, _rank(index, smallest=False), x.shape, grid))
+    # Whether an order statistic takes windows depends on the layer, where the protocol speaks of the class.
+    return cast(Step, OrderStatistic(*site.head, index, _rank(index, smallest=False), x.shape, grid))
 
 
 def _along(site: Site, dims: list[int], smallest: bool) -> Step:
@@ -140,7 +140,7 @@ def _along(site: Site, dims: list[int], smallest: bool) -> Step:
     places = torch.arange(math.prod(x.shape)).view(x.shape)
     kept = [a for a in range(len(x.shape)) if a not in axes]
     index = places.permute(*kept, *axes).reshape(math.prod(x.shape[a] for a in kept), -1)
-    return cast(Step, Choice(*site.head, index, _rank(index, smallest), x.shape))
+    return cast(Step, OrderStatistic(*site.head, index, _rank(index, smallest), x.shape))
 
 
 def _rank(index: Tensor, smallest: bool) -> Tensor:

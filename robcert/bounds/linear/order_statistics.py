@@ -49,7 +49,7 @@ class Planes:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class OrderStatistic:
     """For every entry of the result, the entry of that rank among some entries of the source.
 
     Attributes:

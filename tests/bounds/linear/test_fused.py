@@ -41,12 +41,12 @@ def test_convolution_relu_and_pooling_in_one(
     kernel: int, stride: int, padding: int, slope: float, pool: nn.Module
 ) -> None:
     _, found = network(kernel, stride, padding, slope, pool)
-    assert len(found.pooled) == 2
+    assert len(found.fused) == 2
     x = torch.rand(3, 2, 11, 10)
     for norm, eps in BALLS:
         around = region(x, torch.full((3,), eps, dtype=torch.float64), norm, (0.0, 1.0))
         relaxed = relax(found, around, "crown-ibp")
-        for name in found.pooled:
+        for name in found.fused:
             channels, height, width = found.shapes[name]
             for window in (None, (0, 1, 0, 1), (height - 1, height, 0, width)):
                 y0, y1, x0, x1 = window or (0, height, 0, width)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear, Relaxed
-from robcert.bounds.linear.choice import Choice, Planes
 from robcert.bounds.linear.convolution import Convolution
+from robcert.bounds.linear.order_statistics import OrderStatistic, Planes
 from robcert.bounds.linear.rows import Rows
 from robcert.bounds.linear.steps import Pulled, Step
 
@@ -41,12 +41,12 @@ class Patches:
 
 
 @dataclass(frozen=True, eq=False)
-class Pooled:
+class FusedConvReLUPool:
     """The three steps; nothing else reads what is between them."""
 
     convolution: Convolution
     relu: PiecewiseLinear
-    choice: Choice
+    order: OrderStatistic
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -56,12 +56,12 @@ class Pooled:
     @property
     def roundings(self) -> int:
         """Of all three, and the products of slopes."""
-        return self.convolution.roundings + self.relu.roundings + self.choice.roundings + 8
+        return self.convolution.roundings + self.relu.roundings + self.order.roundings + 8
 
     @property
     def entries(self) -> int:
         """Coefficients of L and U of one image."""
-        return 2 * math.prod(self.choice.shape) * math.prod(self._patch) * self.convolution.in_shape[0]
+        return 2 * math.prod(self.order.shape) * math.prod(self._patch) * self.convolution.in_shape[0]
 
     def compose(self, relu: Relaxed, planes: Planes, magnitudes: tuple[Tensor, Tensor, Tensor]) -> Patches:
         """Write down L and U.
@@ -71,7 +71,7 @@ class Pooled:
             planes: of the maximum.
             magnitudes: (n,) of convolution, ReLU and pooling.
         """
-        channels, high, wide = self.choice.shape
+        channels, high, wide = self.order.shape
         n, inner, grid = len(planes.low_at), self.convolution.shape, self._grid
         lines: list[Tensor] = []
         shifts: list[Tensor] = []
@@ -85,18 +85,18 @@ class Pooled:
             y, x = at % (inner[1] * inner[2]) // inner[2], at % inner[2]
             rows = torch.arange(high).view(1, 1, -1, 1) * grid.stride[0] - grid.padding[0]
             columns = torch.arange(wide).view(1, 1, 1, -1) * grid.stride[1] - grid.padding[1]
-            step = (y.view(n, *self.choice.shape) - rows) * grid.kernel[1] + x.view(n, *self.choice.shape) - columns
+            step = (y.view(n, *self.order.shape) - rows) * grid.kernel[1] + x.view(n, *self.order.shape) - columns
             channel = torch.arange(channels).view(1, -1, 1, 1).expand_as(step)
             patch = self._placed[channel, step] * total.view(n, channels, high, wide, 1)
             lines.append(patch.permute(0, 2, 3, 1, 4))
-            shifts.append(constant.view(n, *self.choice.shape).permute(0, 2, 3, 1))
+            shifts.append(constant.view(n, *self.order.shape).permute(0, 2, 3, 1))
         steepest = max(1.0, float(relu.lower_slope.abs().max()), float(relu.upper_slope.abs().max()))
         magnitude = magnitudes[0] * steepest * 1.001 + magnitudes[1] + magnitudes[2]
         return Patches(torch.cat(lines, 3), torch.cat(shifts, 3), magnitude)
 
     def pull(self, rows: Rows, patches: Patches) -> Pulled:
         """Positive coefficients times L, negative ones times U, each added where its patch lies."""
-        y0, y1, x0, x1 = rows.window or (0, self.choice.shape[1], 0, self.choice.shape[2])
+        y0, y1, x0, x1 = rows.window or (0, self.order.shape[1], 0, self.order.shape[2])
         n, count = rows.a.shape[:2]
         high, wide = y1 - y0, x1 - x0
         lines, shifts = (t[:, y0:y1, x0:x1] for t in (patches.lines, patches.shifts))
@@ -122,8 +122,8 @@ class Pooled:
 
     @property
     def _grid(self):
-        assert self.choice.grid is not None
-        return self.choice.grid
+        assert self.order.grid is not None
+        return self.order.grid
 
     @property
     def _patch(self) -> tuple[int, int]:
@@ -144,27 +144,27 @@ class Pooled:
         return found.flatten(2)
 
 
-def pooled(steps: tuple[Step, ...], logits: str) -> dict[str, Pooled]:
+def find_fused(steps: tuple[Step, ...], logits: str) -> dict[str, FusedConvReLUPool]:
     """Where these three steps follow one another, by the name of the pooled value."""
     readers: dict[str, int] = {logits: 1}
     for step in steps:
         for source in step.sources:
             readers[source] = readers.get(source, 0) + 1
     by_name = {step.node: step for step in steps}
-    found: dict[str, Pooled] = {}
-    for choice in steps:
-        if not isinstance(choice, Choice) or choice.grid is None:
+    found: dict[str, FusedConvReLUPool] = {}
+    for order in steps:
+        if not isinstance(order, OrderStatistic) or order.grid is None:
             continue
-        relu = by_name.get(choice.sources[0])
+        relu = by_name.get(order.sources[0])
         if not isinstance(relu, PiecewiseLinear):
             continue
         convolution = by_name.get(relu.sources[0])
         if not isinstance(convolution, Convolution):
             continue
-        grid = choice.grid
-        apart = all(s >= k for s, k in zip(grid.stride, grid.kernel, strict=True)) and not bool(choice.rank.any())
+        grid = order.grid
+        apart = all(s >= k for s, k in zip(grid.stride, grid.kernel, strict=True)) and not bool(order.rank.any())
         plain = convolution.weight.dim() == 4 and convolution.groups == 1 and set(convolution.dilation) == {1}
         rising = bool((relu.below >= 0).all())  # no slope turns a sign
         if apart and plain and rising and readers[relu.node] == readers[convolution.node] == 1:
-            found[choice.node] = Pooled(convolution, relu, choice)
+            found[order.node] = FusedConvReLUPool(convolution, relu, order)
     return found
