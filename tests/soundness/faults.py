@@ -81,7 +81,7 @@ def _one_factor(patch: pytest.MonkeyPatch) -> None:
 
 def _one_clipped(patch: pytest.MonkeyPatch) -> None:
     def clipped_copies(call: Call, x: Value) -> Value:
-        return call.nonlinear(x, ONE, *x.forms)
+        return call.nonlinear(x, ONE, *x.patterns)
 
     patch.setattr(activations, "clipped_copies", clipped_copies)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.forms import Squares
 from robcert.bounds.lipschitz.norms import operator_norm
 from robcert.bounds.lipschitz.operators import LinearOperator
 from robcert.bounds.lipschitz.papers import paper_norms
+from robcert.bounds.lipschitz.patterns import Squares
 from robcert.bounds.lipschitz.rows import LayerRow
 from robcert.bounds.lipschitz.values import INFINITE, ONE, Bounds, Part, Value, product
 from robcert.graph.call import OpCall
@@ -66,17 +66,17 @@ class Call(OpCall[Value]):
 
     # What a rule may return.
 
-    def nonlinear(self, x: Value, gain: Bounds, *forms: Any, row: str | None = None, note: str = "") -> Value:
+    def nonlinear(self, x: Value, gain: Bounds, *patterns: Any, row: str | None = None, note: str = "") -> Value:
         """A function of ``x`` with the constants ``gain``; with ``row`` it is a layer of that name."""
         if row is not None:
             self.row(x, row, gain, note=note)
-        return self.domain.value(self, [(x, gain)], x.bounds.times(gain), forms, part=_then(x.part, gain))
+        return self.domain.value(self, [(x, gain)], x.bounds.times(gain), patterns, part=_then(x.part, gain))
 
     def linear(
         self,
         x: Value,
         gain: Bounds,
-        *forms: Any,
+        *patterns: Any,
         links: int = 1,
         row: str | None = None,
         roots: float | None = None,
@@ -86,7 +86,7 @@ class Call(OpCall[Value]):
         Args:
             x: what it reads.
             gain: the norms of its linear part.
-            forms: what the result is.
+            patterns: what the result is.
             links: 0 for an op that only moves entries.
             row: the name of the layer, where it is one.
             roots: max_i sum_o sqrt(A_oi), where neither the linear part A nor the constant has a negative
@@ -96,7 +96,7 @@ class Call(OpCall[Value]):
             self.row(x, row, gain, linear=True)
         squares = x.find(Squares)
         if squares is not None and roots is not None:
-            forms = (
+            patterns = (
                 Squares(
                     squares.of,
                     product(squares.rows, gain.linf),
@@ -109,7 +109,7 @@ class Call(OpCall[Value]):
             self,
             [(x, gain)],
             x.bounds.times(gain),
-            forms,
+            patterns,
             links=links,
             part=_then(x.part, gain),
         )
@@ -133,16 +133,18 @@ class Call(OpCall[Value]):
         )
         return self.linear(x, gain, roots=roots)
 
-    def moved(self, x: Value, *forms: Any) -> Value:
+    def moved(self, x: Value, *patterns: Any) -> Value:
         """The entries of ``x`` in another order or shape: norms stay, and so do squares."""
-        return self.linear(x, ONE, *forms, links=0, roots=1.0)
+        return self.linear(x, ONE, *patterns, links=0, roots=1.0)
 
-    def infinite(self, why: str, *forms: Any) -> Value:
+    def infinite(self, why: str, *patterns: Any) -> Value:
         """An op that has no finite constant: reported, with the reason."""
         reason = f"{self.layer}: {self.op} has no finite constant ({why})"
         inputs = self.operands
         self.row(inputs[0], self.op, INFINITE, note=why)
-        return self.domain.value(self, [(v, INFINITE) for v in inputs], INFINITE, forms, reasons=(reason,), keep=False)
+        return self.domain.value(
+            self, [(v, INFINITE) for v in inputs], INFINITE, patterns, reasons=(reason,), keep=False
+        )
 
     def jump(self) -> Value:
         """A second result that jumps, like the indices of a sort."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from robcert.bounds.lipschitz.forms import Complement, Extreme, Half
+from robcert.bounds.lipschitz.patterns import Complement, Extreme, Half
 from robcert.bounds.lipschitz.values import ZERO, Bounds, Part, Value, root_of_squares, same, total
 from robcert.math.rounding import up
 

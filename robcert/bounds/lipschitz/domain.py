@@ -95,7 +95,7 @@ class LipschitzDomain(Domain[Value, Call]):
         call: Call,
         sources: Sequence[tuple[Value, Bounds]],
         bounds: Bounds,
-        forms: tuple[Any, ...] = (),
+        patterns: tuple[Any, ...] = (),
         *,
         links: int | None = None,
         part: Part | None = None,
@@ -110,7 +110,7 @@ class LipschitzDomain(Domain[Value, Call]):
             call: the op.
             sources: what it is computed from, each with the constants of the op in that value alone.
             bounds: from the input to the result.
-            forms: what the result is.
+            patterns: what the result is.
             links: None for a nonlinear op; 1 for a linear one, 0 for one that only moves entries.
             part: what it reads, if that is a slice.
             reasons: why the bound is infinite.
@@ -134,7 +134,7 @@ class LipschitzDomain(Domain[Value, Call]):
             bounds,
             {name: 0} if links is None else _affine([source for source, _ in sources], links),
             part,
-            forms,
+            patterns,
             tuple(self._real(sources)),
             tuple(dict.fromkeys(reasons)),
         )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from robcert.bounds.lipschitz.call import Call
 from robcert.bounds.lipschitz.concatenation import concatenated
-from robcert.bounds.lipschitz.forms import Entrywise, Scaled, Slope
+from robcert.bounds.lipschitz.patterns import Entrywise, Scaled, Slope
 from robcert.bounds.lipschitz.values import ONE, Part, Value, product, root, same
 
 # Above the relative errors of the few roundings of a product, or of a sum of two squares, in float64.
@@ -44,18 +44,18 @@ def multiplied(call: Call, x: Value, factors: Tensor, value: Value) -> Value:
     low, high = float(own.low.min()), float(own.high.max())
     if before is not None:
         low, high = low - abs(low) * _SLACK, high + abs(high) * _SLACK
-    forms: list[Any] = [own, Scaled(x, factors.abs())]
+    patterns: list[Any] = [own, Scaled(x, factors.abs())]
     if base.shape == value.shape:
-        forms.append(Slope(base, low, high))
+        patterns.append(Slope(base, low, high))
     part = value.part
     if part is None or (part.weights is not None and part.root == base.node):
         part = Part(base.node, 1, 0, base.shape[1], ONE, own.largest)
     bounds = value.bounds.smallest(base.bounds.times(same(max(abs(low), abs(high)))))
-    return replace(value, bounds=bounds, forms=(*value.forms, *forms), part=part)
+    return replace(value, bounds=bounds, patterns=(*value.patterns, *patterns), part=part)
 
 
 def applied(x: Value, low: float, high: float) -> tuple[Entrywise, ...]:
-    """The form of an elementwise function of ``x`` with slopes between ``low`` and ``high``."""
+    """The pattern of an elementwise function of ``x`` with slopes between ``low`` and ``high``."""
     before = x.find(Entrywise)
     if before is None:
         return ()
@@ -63,7 +63,7 @@ def applied(x: Value, low: float, high: float) -> tuple[Entrywise, ...]:
 
 
 def padded(call: Call, x: Value, **changes: Any) -> tuple[Scaled, ...]:
-    """The form of ``x`` with zeros around it: entries that come from nowhere have the factor 0."""
+    """The pattern of ``x`` with zeros around it: entries that come from nowhere have the factor 0."""
     before = x.find(Scaled)
     if before is None:
         return ()

@@ -126,7 +126,7 @@ class Value:
         affine: the nodes in which it is affine (itself after a nonlinear op, earlier ones after a linear op),
             each with the number of linear ops in between that a single matrix may be smaller than.
         part: what it reads, if that is a slice.
-        forms: what it is, if a later op may want to know (`robcert.bounds.lipschitz.forms`).
+        patterns: what it is, if a later op may want to know (`robcert.bounds.lipschitz.patterns`).
         sources: the values that it is computed from, each with the constants of the op in that value alone.
         reasons: for each op that made the bound infinite: layer, op and why.
     """
@@ -136,7 +136,7 @@ class Value:
     bounds: Bounds
     affine: Mapping[str, int]
     part: Part | None = None
-    forms: tuple[Any, ...] = field(default=(), repr=False)
+    patterns: tuple[Any, ...] = field(default=(), repr=False)
     sources: tuple[tuple[str, Bounds], ...] = field(default=(), repr=False)
     reasons: tuple[str, ...] = ()
 
@@ -147,4 +147,4 @@ class Value:
 
     def find(self, kind: type[F]) -> F | None:
         """The description of one kind, if the value has it."""
-        return next((form for form in self.forms if isinstance(form, kind)), None)
+        return next((pattern for pattern in self.patterns if isinstance(pattern, kind)), None)

@@ -12,7 +12,7 @@ from torch import fx
 import robcert.bounds.rounding.rules as rules_package
 from robcert.bounds.lipschitz.call import Call
 from robcert.bounds.lipschitz.domain import LipschitzDomain
-from robcert.bounds.lipschitz.forms import Half
+from robcert.bounds.lipschitz.patterns import Half
 from robcert.bounds.lipschitz.values import Value, product, root, root_of_squares, total
 from robcert.bounds.rounding.rules import FLOAT32, FLOAT64, Layer, Local, Rule, Unit, rounding_rules
 from robcert.bounds.rounding.rules.functions import BOUNDED

@@ -11,7 +11,7 @@ import math
 
 from robcert.bounds.lipschitz.call import Call, scalar
 from robcert.bounds.lipschitz.entrywise import applied
-from robcert.bounds.lipschitz.forms import Absolute, Half, Mirror, Negation, Slope, Squares
+from robcert.bounds.lipschitz.patterns import Absolute, Half, Mirror, Negation, Slope, Squares
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import ONE, Value, copied, same
 from robcert.math.rounding import up
@@ -178,13 +178,13 @@ def positive_part(call: Call, x: Value) -> Value:
     return elementwise(call, x, 0.0, 1.0, half, row=True)
 
 
-def elementwise(call: Call, x: Value, low: float, high: float, *forms: object, row: bool = False) -> Value:
+def elementwise(call: Call, x: Value, low: float, high: float, *patterns: object, row: bool = False) -> Value:
     """A function with slopes between ``low`` and ``high``."""
     if x.size != math.prod(call.shape):
         call.refuse("it copies its input", "Write the copies with expand.")
     gain = same(max(abs(low), abs(high)))
-    forms = (slope(x, low, high), *applied(x, low, high), *forms)
-    return call.nonlinear(x, gain, *forms, row=call.op if row else None)
+    patterns = (slope(x, low, high), *applied(x, low, high), *patterns)
+    return call.nonlinear(x, gain, *patterns, row=call.op if row else None)
 
 
 def slope(x: Value, low: float, high: float) -> Slope:

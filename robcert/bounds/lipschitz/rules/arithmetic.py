@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robcert.bounds.lipschitz.call import Call, NotFinite, inverse, largest, scalar
 from robcert.bounds.lipschitz.entrywise import multiplied
-from robcert.bounds.lipschitz.forms import Absolute, Negation, Sign, Squares
+from robcert.bounds.lipschitz.patterns import Absolute, Negation, Sign, Squares
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.rules.activations import slope
 from robcert.bounds.lipschitz.values import Bounds, Value, product, root, same
@@ -93,7 +93,7 @@ def power(call: Call) -> Value:
 
 @rule("sqrt")
 def square_root(call: Call) -> Value:
-    """The root of sums of squares: norm-pooling and its relatives (see `robcert.bounds.lipschitz.forms.Squares`)."""
+    """The root of sums of squares: norm-pooling and its relatives (see `robcert.bounds.lipschitz.patterns.Squares`)."""
     squares = call.only().find(Squares)
     if squares is None:
         raise NotFinite("the slope of a root grows without end at 0")
@@ -114,13 +114,13 @@ def sign(call: Call) -> Value:
 def scaled(call: Call, x: Value, factor: float) -> Value:
     """``factor`` x."""
     size = scalar(factor)
-    forms: list[Any] = [slope(x, *sorted((factor, math.copysign(_float32(factor), factor))))]
+    patterns: list[Any] = [slope(x, *sorted((factor, math.copysign(_float32(factor), factor))))]
     if factor == -1:
-        forms.append(Negation(x))
+        patterns.append(Negation(x))
     return call.linear(
         x,
         same(size),
-        *forms,
+        *patterns,
         links=0,
         row=None if size == 1 else "scale",
         roots=root(size) if factor >= 0 else None,

@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.bounds.lipschitz.call import Call, scalar
 from robcert.bounds.lipschitz.concatenation import concatenated, concatenated_part, sum_part
 from robcert.bounds.lipschitz.entrywise import added
-from robcert.bounds.lipschitz.forms import Absolute, Complement, Extreme, Mean, Mirror, Negation, Slope, Squares
+from robcert.bounds.lipschitz.patterns import Absolute, Complement, Extreme, Mean, Mirror, Negation, Slope, Squares
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.rules.activations import elementwise
 from robcert.bounds.lipschitz.rules.arithmetic import scaled
@@ -26,13 +26,13 @@ def concatenate(call: Call) -> Value:
     values = call.operands
     call.ignore("dim")  # beside one another, wherever
     bounds = concatenated(call.domain, values)
-    forms: tuple[Any, ...] = ()
+    patterns: tuple[Any, ...] = ()
     if len(values) == len(call["tensors"]) == 2:
         one, other = values
         for a, b in ((one, other), (other, one)):
             negation = b.find(Negation)
             if negation is not None and negation.of.node == a.node:
-                forms = (Mirror(a),)
+                patterns = (Mirror(a),)
     paired = len(values) == 2 and _halves(values)
     if paired:
         call.row(_origin(values), "two-sided relu", ONE)
@@ -42,7 +42,7 @@ def concatenate(call: Call) -> Value:
         call,
         [(v, ONE) for v in values],
         bounds,
-        forms,
+        patterns,
         links=None if nonlinear else 0,
         part=concatenated_part(values),
     )
@@ -83,12 +83,12 @@ def extreme(call: Call) -> Value | list[Any]:
         return elementwise(call, x, 0.0, 1.0)
     first, second = (broadcast(call, v) for v in values)
     bounds = concatenated(call.domain, [first, second])
-    forms: tuple[Any, ...] = (Extreme((first, second), call.op in ("maximum", "max")),)
+    patterns: tuple[Any, ...] = (Extreme((first, second), call.op in ("maximum", "max")),)
     slope = _one_of(call, first, second)
     if slope is not None:
-        bounds, forms = bounds.smallest(_steepest(slope)), (*forms, slope)
+        bounds, patterns = bounds.smallest(_steepest(slope)), (*patterns, slope)
     return call.domain.value(
-        call, [(v, ONE) for v in (first, second)], bounds, forms, part=concatenated_part([first, second])
+        call, [(v, ONE) for v in (first, second)], bounds, patterns, part=concatenated_part([first, second])
     )
 
 
@@ -101,10 +101,10 @@ def where(call: Call) -> Value:
     copies = [broadcast(call, v) for v in values]
     bounds = concatenated(call.domain, copies)
     slope = _one_of(call, *copies) if len(copies) == 2 else None
-    forms = () if slope is None else (slope,)
+    patterns = () if slope is None else (slope,)
     if slope is not None:
         bounds = bounds.smallest(_steepest(slope))
-    return call.domain.value(call, [(v, ONE) for v in copies], bounds, forms, part=concatenated_part(copies))
+    return call.domain.value(call, [(v, ONE) for v in copies], bounds, patterns, part=concatenated_part(copies))
 
 
 @rule("expand_as", affine=True)
@@ -140,24 +140,24 @@ def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
         factor = sign * alpha
     x = broadcast(call, x)
     if abs(factor) != 1:
-        return scaled(call, replace(x, forms=()), factor)
-    forms: list[Any] = []
+        return scaled(call, replace(x, patterns=()), factor)
+    patterns: list[Any] = []
     slope = x.find(Slope)
     low, high = (slope.low, slope.high) if slope else (1.0, 1.0)
     of = slope.of if slope else x
-    forms.append(Slope(of, *((low, high) if factor > 0 else (-high, -low))))
+    patterns.append(Slope(of, *((low, high) if factor > 0 else (-high, -low))))
     nothing = not isinstance(constant, Tensor) and float(constant) == 0
     if factor < 0 and nothing:
-        forms.append(Negation(x))
+        patterns.append(Negation(x))
     smallest = float(constant.min()) if isinstance(constant, Tensor) else float(constant)
     # + e with e >= 0, and not - e or + alpha e
     positive = factor > 0 and call.op == "add" and alpha == 1 and smallest >= 0
     absolute, squares = x.find(Absolute), x.find(Squares)
     if positive and absolute and not isinstance(constant, Tensor):
-        forms.append(Absolute(absolute.of, absolute.offset + float(constant)))
+        patterns.append(Absolute(absolute.of, absolute.offset + float(constant)))
     if squares is not None and not positive:
         return call.domain.value(call, [(x, ONE)], x.bounds, links=0, part=x.part)
-    return call.linear(x, ONE, *forms, links=0, roots=1.0)
+    return call.linear(x, ONE, *patterns, links=0, roots=1.0)
 
 
 def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
@@ -222,15 +222,15 @@ def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: floa
         low, high = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
     base = call.domain.latest(one.of)
     gain = same(max(abs(low), abs(high)))
-    forms: tuple[Any, ...] = (Slope(base, low, high),)
+    patterns: tuple[Any, ...] = (Slope(base, low, high),)
     if sign < 0:
         for x, f in ((first, second), (second, first)):
             inner = f.find(Slope)
             if inner is not None and inner.of.node == x.node and inner.low >= 0 and inner.high <= 1:
-                forms = (*forms, Complement(x, f.node))
+                patterns = (*patterns, Complement(x, f.node))
     bounds = value.bounds.smallest(base.bounds.times(gain))
     return call.domain.value(
-        call, [(call.domain.latest(v), ONE) for v in (first, second)], bounds, forms,
+        call, [(call.domain.latest(v), ONE) for v in (first, second)], bounds, patterns,
         links=0, part=value.part,
     )  # fmt: skip
 
@@ -258,14 +258,14 @@ def _steepest(slope: Slope) -> Bounds:
 
 
 def _halves(values: Sequence[Value]) -> bool:
-    from robcert.bounds.lipschitz.forms import Half
+    from robcert.bounds.lipschitz.patterns import Half
 
     a, b = (v.find(Half) for v in values)
     return a is not None and b is not None and a.of.node == b.of.node and a.positive != b.positive
 
 
 def _origin(values: Sequence[Value]) -> Value:
-    from robcert.bounds.lipschitz.forms import Half
+    from robcert.bounds.lipschitz.patterns import Half
 
     half = values[0].find(Half)
     assert half is not None

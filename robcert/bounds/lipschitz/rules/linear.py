@@ -10,8 +10,8 @@ from torch import Tensor
 
 from robcert.bounds.lipschitz.call import Call, NotFinite
 from robcert.bounds.lipschitz.convolution import Conv, Mode, transposed
-from robcert.bounds.lipschitz.forms import Padded
 from robcert.bounds.lipschitz.operators import Dense, Diagonal
+from robcert.bounds.lipschitz.patterns import Padded
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import Value
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from robcert.bounds.lipschitz.call import Call, NotFinite
-from robcert.bounds.lipschitz.forms import Mean
+from robcert.bounds.lipschitz.patterns import Mean
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import ONE, Bounds, Value, root
 from robcert.math.rounding import up
@@ -25,8 +25,8 @@ def average(call: Call) -> Value:
     one = count <= 1
     gain = ONE if one else Bounds(up(1 / math.sqrt(n), 2), 1.0, up(1 / n))
     kept = len(call.shape) == len(x.shape)
-    forms: tuple[Any, ...] = (Mean(x, count),) if kept else ()
-    return call.linear(x, gain, *forms, row=None if one else "mean", roots=1.0 if one else up(1 / math.sqrt(n), 2))
+    patterns: tuple[Any, ...] = (Mean(x, count),) if kept else ()
+    return call.linear(x, gain, *patterns, row=None if one else "mean", roots=1.0 if one else up(1 / math.sqrt(n), 2))
 
 
 @rule("linalg_vector_norm", "norm")

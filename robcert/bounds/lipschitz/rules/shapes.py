@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robcert.bounds.lipschitz.call import Call, NotFinite
 from robcert.bounds.lipschitz.entrywise import padded
-from robcert.bounds.lipschitz.forms import Padded
+from robcert.bounds.lipschitz.patterns import Padded
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import ONE, Part, Value, copied
 from robcert.graph.call import WIDE
@@ -41,7 +41,7 @@ def move(call: Call) -> Value:
         "size", "shape", "sizes", "dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis0", "axis1", "other"
     )
     call.ignore("source", "destination", "k", "shifts", "upscale_factor", "downscale_factor", "groups")
-    return call.moved(x, *(x.forms if call.op in ("clone", "contiguous", "alias", "detach") else ()))
+    return call.moved(x, *(x.patterns if call.op in ("clone", "contiguous", "alias", "detach") else ()))
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout", "native_dropout", affine=True)
@@ -103,14 +103,14 @@ def pad(call: Call) -> Value:
     """
     mode = {"constant": "zeros"}.get(call.get("mode", "constant"), call.get("mode"))
     value = call.get("value") or 0
-    form: tuple[Any, ...] = ()
+    pattern: tuple[Any, ...] = ()
     given = [int(p) for p in call["pad"]]
     if (mode == "zeros" and value == 0) or (mode != "zeros" and min(given, default=0) >= 0):
         sides = tuple(zip(given[0::2], given[1::2], strict=True))[::-1]
-        form = (Padded(call.x, sides, str(mode)),)
+        pattern = (Padded(call.x, sides, str(mode)),)
     changes = {"value": 0.0} if "value" in call.given else {}
     scaled = padded(call, call.x, **changes) if mode == "zeros" and min(given, default=0) >= 0 else ()
-    return _selected(call, *form, *scaled, **changes)
+    return _selected(call, *pattern, *scaled, **changes)
 
 
 @rule("index", "index_select", "gather", "expand", "repeat", "tile", "unfold", affine=True)
@@ -134,14 +134,14 @@ def masked_fill(call: Call) -> Value:
     return _selected(call, value=torch.tensor(0.0) if isinstance(call["value"], Tensor) else 0.0)
 
 
-def _selected(call: Call, *forms: Any, **changes: Any) -> Value:
+def _selected(call: Call, *patterns: Any, **changes: Any) -> Value:
     """Runs the op on the numbers 1, 2, ... and counts how often each of them comes out."""
     x = call.x
     numbers = torch.arange(1, x.size + 1, dtype=torch.float64).reshape(x.shape)
     found = cast("Tensor", call.run(lambda _: numbers, **changes)).reshape(-1).long()
     found = found[found > 0]
     times = int(torch.bincount(found).max()) if found.numel() else 0
-    return call.linear(x, copied(times), *forms, roots=float(times))
+    return call.linear(x, copied(times), *patterns, roots=float(times))
 
 
 def _sliced(
@@ -168,6 +168,6 @@ def _sliced(
 
 def _kept(x: Value) -> list[Any]:
     """Squares of a slice are a slice of squares."""
-    from robcert.bounds.lipschitz.forms import Squares
+    from robcert.bounds.lipschitz.patterns import Squares
 
-    return [f for f in x.forms if isinstance(f, Squares)]
+    return [f for f in x.patterns if isinstance(f, Squares)]

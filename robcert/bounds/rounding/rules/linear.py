@@ -10,8 +10,8 @@ from torch import Tensor
 
 from robcert.bounds.lipschitz.affine import row_norms
 from robcert.bounds.lipschitz.call import Call
-from robcert.bounds.lipschitz.forms import Squares
 from robcert.bounds.lipschitz.operators import Conv, ConvTranspose, Dense, LinearOperator, Separable
+from robcert.bounds.lipschitz.patterns import Squares
 from robcert.bounds.lipschitz.rules import rules as graph_rules
 from robcert.bounds.lipschitz.values import Value, product, root, total
 from robcert.bounds.rounding.rules import Layer, Local, local
