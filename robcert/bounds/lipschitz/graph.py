@@ -15,8 +15,8 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from robcert.bounds.lipschitz.domain import LipschitzDomain
+from robcert.bounds.lipschitz.linear_head import LinearHead, linear_head
 from robcert.bounds.lipschitz.rows import LayerRow
-from robcert.bounds.lipschitz.tail import Tail, tail
 from robcert.bounds.lipschitz.values import ONE, Bounds, Value
 from robcert.errors import UsageError
 from robcert.graph.interpreter import decomposed_if_needed
@@ -47,7 +47,7 @@ class NetworkBound:
     Attributes:
         norm: of the input; logit vectors are measured in the same norm.
         whole: L with ||f(x) - f(y)|| <= L ||x - y||.
-        features: the same for the input of the last linear layers (in front of the linear tail).
+        features: the same for the input of the last linear layers (in front of the linear head).
         logits: (classes,) float64: |f_i(x) - f_i(y)| <= L_i ||x - y||.
         reasons: for each op without a finite constant: layer, op and why; empty if the bound is finite.
     """
@@ -57,7 +57,7 @@ class NetworkBound:
     features: float
     logits: Tensor
     reasons: tuple[str, ...]
-    tail: Tail = field(repr=False, compare=False)
+    head: LinearHead = field(repr=False, compare=False)
 
     @property
     def finite(self) -> bool:
@@ -67,7 +67,7 @@ class NetworkBound:
     @property
     def slope(self) -> float:
         """||e_i - e_j||_dual * whole: sqrt(2) L for l2, 2 L for l-infinity, L for l1 (paper A, lemma 1)."""
-        return self.tail.slope(self.norm)
+        return self.head.slope(self.norm)
 
     def pair_row(self, label: int) -> Tensor:
         """L_ij for i = ``label`` and all j: (classes,) float64, 0 at j = i.
@@ -76,11 +76,11 @@ class NetworkBound:
         ("rows"), L_i + L_j ("sum", paper A lemma 6) and the slope of the whole vector ("whole", lemma 1).
         Computed on the first call for a label and kept.
         """
-        return self.tail.pair_row(self.norm, label)[0]
+        return self.head.pair_row(self.norm, label)[0]
 
     def binding_row(self, label: int) -> Tensor:
         """Which constant is the smallest, beside `pair_row`: (classes,) int64, an index into `BINDINGS`."""
-        return self.tail.pair_row(self.norm, label)[1]
+        return self.head.pair_row(self.norm, label)[1]
 
     @property
     def pairs(self) -> Tensor:
@@ -170,7 +170,7 @@ def walked(
 
 def network_bounds(domain: LipschitzDomain, logits: Value) -> dict[BoundNorm, NetworkBound]:
     """The bounds of the network in all norms, from a walk that has been run."""
-    last = tail(domain, logits)
+    last = linear_head(domain, logits)
     return {
         norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)
         for norm in BOUND_NORMS

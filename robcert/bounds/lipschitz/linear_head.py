@@ -2,7 +2,7 @@
 
 The last ops of a classifier are linear: logits = T h + c with features h. What an attacker needs is to move a
 difference f_i - f_j, and that moves by at most ||w_i - w_j||_dual L_h ||dx||, with the rows w of T. The
-features can be cut anywhere in the linear tail; every cut gives sound constants, and the smallest counts.
+features can be cut anywhere in the linear head; every cut gives sound constants, and the smallest counts.
 
 Source: L2-Nonexpansive Neural Networks, lemma 1 (whole vector) and lemma 6 (one bound a logit).
 """
@@ -37,7 +37,7 @@ class Cut:
     bounds: tuple[Bounds, ...]
 
 
-class Tail:
+class LinearHead:
     """The constants of logits and of pairs of logits.
 
     Args:
@@ -119,8 +119,8 @@ def _scaled(lengths: Tensor, factor: float) -> Tensor:
     return torch.where(lengths == 0, torch.zeros_like(scaled), scaled)
 
 
-def tail(domain: LipschitzDomain, logits: Value) -> Tail:
-    """The linear tail in front of ``logits``, cut at every place where all of it passes through one tensor.
+def linear_head(domain: LipschitzDomain, logits: Value) -> LinearHead:
+    """The linear head in front of ``logits``, cut at every place where all of it passes through one tensor.
 
     Where there is none, the logits are their own features.
     """
@@ -142,11 +142,11 @@ def tail(domain: LipschitzDomain, logits: Value) -> Tail:
             cuts = found[:1] + cuts + found[1:] if found else cuts
             for cut in found:
                 whole = whole.smallest(_whole(cut, domain.tol))
-    return Tail(cuts, whole, domain.features, classes)
+    return LinearHead(cuts, whole, domain.features, classes)
 
 
 def _chain(domain: LipschitzDomain, logits: Value, stops: set[str]) -> list[str]:
-    """The nodes in front of the logits that all of the tail passes through, the last one first."""
+    """The nodes in front of the logits that all of the head passes through, the last one first."""
     found: list[str] = []
     value = logits
     while len(value.sources) == 1:
