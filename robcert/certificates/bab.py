@@ -15,14 +15,14 @@ from torch import Tensor
 
 from robcert.bounds.linear.backward import lower_bound
 from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import program
-from robcert.bounds.linear.rows import Rows
 from robcert.bounds.rounding.logits import logits64
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.bab_search import decide, splittable
 from robcert.certificates.margins import ITERATIONS, improved, pairs
-from robcert.certificates.search import Found, Trials, TrialsEvidence, certificates_of, clean
+from robcert.certificates.trials import Found, Trials, TrialsEvidence, certificates_of, clean
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
 from robcert.types import BoundNorm, LoadedModel

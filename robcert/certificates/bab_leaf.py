@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from robcert.bounds.linear.backward import Relaxation, lower_bound, pull_back
-from robcert.bounds.linear.rows import Rows
+from robcert.bounds.linear.coefficients import Rows
 
 _PENALTY = 1e4
 """Price of violating a condition, relative to the function: an empty subproblem has a large minimum instead of none."""

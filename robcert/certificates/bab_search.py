@@ -27,10 +27,10 @@ from torch import Tensor
 from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import ENTRIES, Relaxation, concretised, pull_back
 from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Interval, Step
+from robcert.bounds.linear.step import Interval, Step
 from robcert.certificates.bab_leaf import solve_leaf
 
 Status = Literal["certified", "broken", "open"]

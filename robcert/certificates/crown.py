@@ -17,7 +17,7 @@ from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import Program, program
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.margins import ITERATIONS, margins
-from robcert.certificates.search import Probe, Trials, TrialsEvidence, certificates_of, clean
+from robcert.certificates.trials import Probe, Trials, TrialsEvidence, certificates_of, clean
 from robcert.types import BoundNorm, LoadedModel
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.graph import BINDINGS, NetworkBound
+from robcert.bounds.lipschitz.network_bound import BINDINGS, NetworkBound
 from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
 from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, round_down
@@ -64,7 +64,7 @@ def certify_gap(
         is known, the radii of the network in real arithmetic stand alone, and ``refused`` says why.
 
     Raises:
-        EvaluationError: the graph of the network is not supported (see `robcert.bounds.lipschitz.graph.graph_bound`).
+        EvaluationError: the graph of the network is not supported (`robcert.bounds.lipschitz.network_bound`).
     """
     began = time.monotonic()
     bound = analyse(model)[0].lipschitz[norm]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.crown import certified
-from robcert.certificates.search import TrialsEvidence
+from robcert.certificates.trials import TrialsEvidence
 from robcert.types import BoundNorm, LoadedModel
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import Relaxation, lower_bound
 from robcert.bounds.linear.bounds import Mode, relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
-from robcert.bounds.linear.rows import Rows
 
 ITERATIONS = 20
 """Steps of alpha-CROWN."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from robcert.bounds.lipschitz.graph import lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 from robcert.data import load_dataset
 from robcert.math.binomial import interval
 from robcert.network import load_model, save_model

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from robcert.bounds.lipschitz.graph import lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 from robcert.data import load_dataset
 from robcert.reproductions import reproduction
 from robcert.reproductions._sweep import load_images

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robcert.accel.allocator import keep_memory
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.runs.records.norms import NormsRecord, norms_record
 from robcert.types import LoadedModel
 

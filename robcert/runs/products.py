@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 
 from robcert.bracket import Bracket
 from robcert.errors import EvaluationError
-from robcert.graph.known import graph_of
+from robcert.graph.cache import graph_of
 from robcert.network.export import export_pt2, exported_program
 from robcert.network.fold import copy_module
 from robcert.runs.files import explained

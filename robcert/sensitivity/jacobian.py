@@ -1,7 +1,8 @@
 """The gradients of a network over a data set, against the bound of its graph.
 
 The mean of a norm over the data is the total variation of paper E, its maximum a lower bound of the Lipschitz constant
-(eq. 2.3). The bound of the graph (`robcert.bounds.lipschitz.graph`) holds everywhere, so it is an upper bound of both.
+(eq. 2.3). The bound of the graph (`robcert.bounds.lipschitz.network_bound`) holds everywhere, so it is an upper bound
+of both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robcert.bounds.lipschitz.graph import NetworkBound, lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import NetworkBound, lipschitz_bound
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
 from robcert.network.graph_files import without_deprecations

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.graph import GraphBound, graph_bound
+from robcert.bounds.lipschitz.network_bound import GraphBound, graph_bound
 from robcert.bounds.rounding.logits import logit_rounding, network64
 from robcert.errors import EvaluationError
 from robcert.math.rounding import up

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import robcert
 from robcert.attacks import attacks
-from robcert.bounds.lipschitz.graph import lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 from robcert.bracket import Bracket, Certificate
 from robcert.certificates import Certificates, certificates
 from robcert.certificates.gap import radii
@@ -96,11 +96,11 @@ def test_without_a_rounding_bound_the_radii_of_real_arithmetic_stand() -> None:
 
 
 def test_the_graph_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from robcert.graph import known
+    from robcert.graph import cache
 
     calls: list[str] = []
-    read = known.read_graph
-    monkeypatch.setattr(known, "read_graph", lambda *given, **named: calls.append("") or read(*given, **named))
+    read = cache.read_graph
+    monkeypatch.setattr(cache, "read_graph", lambda *given, **named: calls.append("") or read(*given, **named))
     torch.manual_seed(0)
     model = from_module(nn.Linear(8, 3), (8,), 3)
     x = torch.rand(5, 8)

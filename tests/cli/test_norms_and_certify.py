@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.network import load_model
 from robcert.types import BOUND_NORMS
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcert.bounds.linear.program import program
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.bounds.rounding.logits import logit_rounding
 from robcert.errors import EvaluationError
-from robcert.graph import known
+from robcert.graph import cache
 from robcert.network import from_module, load_model
 from robcert.types import LoadedModel
 
@@ -148,7 +148,7 @@ def test_without_settings_in_the_fingerprint_a_bound_would_be_stale(monkeypatch:
     def tensors_alone(model: LoadedModel) -> tuple[object, ...]:
         return tuple((name, tensor._version) for name, tensor in model.module.state_dict().items())
 
-    monkeypatch.setattr(known, "fingerprint", tensors_alone)
+    monkeypatch.setattr(cache, "fingerprint", tensors_alone)
     model = from_module(Net(lambda x: x * 1.0), (4,))
     before = graph_bound(model).bounds["l2"].whole
     model.module.factor = 100.0  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import load_model
 from robcert.network.convert import export

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import robcert
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.certificates import certificates
 from robcert.reports.page.report import report
 from robcert.runs.records.certify import CertifyRecord, certified_model

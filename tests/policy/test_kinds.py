@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import robcert
-from robcert.bounds.lipschitz.graph import lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 from robcert.certificates import certificates
 from robcert.errors import EvaluationError
 from robcert.network import from_module

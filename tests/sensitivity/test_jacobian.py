@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from toys import exact_distance, random_linear
 
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.data import load_dataset
 from robcert.errors import EvaluationError
 from robcert.network import from_module, load_model, zoo_names

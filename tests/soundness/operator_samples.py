@@ -25,10 +25,10 @@ from torch import Tensor
 
 from robcert.bounds.linear.backward import lower_bound
 from robcert.bounds.linear.bounds import Mode, relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import program
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.lipschitz.graph import NetworkBound, graph_bound
+from robcert.bounds.lipschitz.network_bound import NetworkBound, graph_bound
 from robcert.bounds.rounding.logits import logit_rounding
 from robcert.errors import RobcertError
 from robcert.network import from_module

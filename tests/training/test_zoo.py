@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from robcert.bounds.lipschitz.graph import lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 from robcert.data import load_dataset
 from robcert.network import Card, load_model
 from robcert.network.card import read_toml

@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import SLACK, Interval, Pulled
+from robcert.bounds.linear.step import SLACK, Interval, Pulled
 
 _BISECTIONS = 26
 

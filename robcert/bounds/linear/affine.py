@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region, at_least
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Interval, Pulled, batch, widened
+from robcert.bounds.linear.step import Interval, Pulled, batch, widened
 from robcert.math.rounding import gamma
 
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear, pull_lines
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.fused import FusedConvReLUPool, Patches
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Interval, Step
+from robcert.bounds.linear.step import Interval, Step
 from robcert.math.rounding import gamma
 
 ENTRIES = 1 << 22

@@ -15,12 +15,12 @@ from torch import Tensor
 from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.affine import Diagonal, Moved
 from robcert.bounds.linear.backward import Relaxation, lower_bound
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.order_statistics import OrderStatistic
 from robcert.bounds.linear.program import Program
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Interval, Step
+from robcert.bounds.linear.step import Interval, Step
 
 Mode = Literal["ibp", "crown-ibp", "crown"]
 

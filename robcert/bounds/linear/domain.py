@@ -10,7 +10,7 @@ from torch import Tensor, fx
 import robcert.bounds.linear.rules as rules_package
 from robcert.bounds.linear.rules import Ref, Rule, Site, relaxations
 from robcert.bounds.linear.rules.refusals import REFUSALS
-from robcert.bounds.linear.steps import Step
+from robcert.bounds.linear.step import Step
 from robcert.graph.interpreter import Domain
 from robcert.graph.read import Graph
 

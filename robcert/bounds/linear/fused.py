@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear, Relaxed
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.order_statistics import OrderStatistic, Planes
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Pulled, Step
+from robcert.bounds.linear.step import Pulled, Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.rows import Rows
+from robcert.bounds.linear.coefficients import Rows
 from robcert.math.rounding import gamma
 from robcert.types import BoundNorm
 

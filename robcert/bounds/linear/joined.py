@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Interval, Pulled
+from robcert.bounds.linear.step import Interval, Pulled
 
 
 @dataclass(frozen=True, eq=False)

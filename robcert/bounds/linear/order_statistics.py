@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robcert.bounds.linear.coefficients import Rows, Window
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.rows import Rows, Window
-from robcert.bounds.linear.steps import SLACK, Interval, Pulled
+from robcert.bounds.linear.step import SLACK, Interval, Pulled
 
 
 @dataclass(frozen=True)

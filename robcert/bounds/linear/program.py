@@ -11,10 +11,10 @@ from torch import fx, nn
 
 from robcert.bounds.linear.domain import LinearDomain
 from robcert.bounds.linear.fused import FusedConvReLUPool, find_fused
-from robcert.bounds.linear.steps import Step
+from robcert.bounds.linear.step import Step
+from robcert.graph.cache import graph_of
 from robcert.graph.fingerprint import fingerprint
 from robcert.graph.interpreter import Interpreter, decomposed_if_needed
-from robcert.graph.known import graph_of
 from robcert.graph.read import node_label
 from robcert.types import LoadedModel
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import torch
 from torch import Tensor
 
+from robcert.bounds.lipschitz.layer_row import LayerRow
 from robcert.bounds.lipschitz.norms import operator_norm
 from robcert.bounds.lipschitz.operators import LinearOperator
 from robcert.bounds.lipschitz.papers import paper_norms
 from robcert.bounds.lipschitz.patterns import Squares
-from robcert.bounds.lipschitz.rows import LayerRow
 from robcert.bounds.lipschitz.values import INFINITE, ONE, Bounds, Part, Value, product
 from robcert.graph.call import OpCall
 from robcert.graph.export import IMAGES

@@ -13,7 +13,7 @@ from torch import fx
 import robcert.bounds.lipschitz.rules as rules_package
 from robcert.bounds.lipschitz.affine import Segment
 from robcert.bounds.lipschitz.call import Call, NotFinite
-from robcert.bounds.lipschitz.rows import LayerRow
+from robcert.bounds.lipschitz.layer_row import LayerRow
 from robcert.bounds.lipschitz.rules import Rule, rules
 from robcert.bounds.lipschitz.rules.infinite import REASONS
 from robcert.bounds.lipschitz.values import ONE, Bounds, Part, Value, product, root

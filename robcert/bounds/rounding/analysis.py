@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from robcert.bounds.lipschitz.call import Call
-from robcert.bounds.lipschitz.graph import NetworkBound, network_bounds, walked
+from robcert.bounds.lipschitz.network_bound import NetworkBound, network_bounds, walked
 from robcert.bounds.lipschitz.values import Value, product, total
 from robcert.bounds.rounding.constants import computed_constants
 from robcert.bounds.rounding.domain import RoundingDomain, largest_size
@@ -49,7 +49,7 @@ class Analysis:
         model: the network.
 
     Raises:
-        EvaluationError: as `robcert.bounds.lipschitz.graph.graph_bound`; an op without a rounding rule.
+        EvaluationError: as `robcert.bounds.lipschitz.network_bound.graph_bound`; an op without a rounding rule.
     """
 
     def __init__(self, model: LoadedModel) -> None:

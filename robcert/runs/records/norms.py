@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robcert.bounds.lipschitz.graph import GraphBound
+from robcert.bounds.lipschitz.network_bound import GraphBound
 from robcert.runs.record import Strict
 from robcert.runs.records import Record
 from robcert.types import LoadedModel

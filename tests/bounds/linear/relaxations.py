@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from robcert.bounds.linear.backward import lower_bound
 from robcert.bounds.linear.bounds import Mode, relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import Program, program
-from robcert.bounds.linear.rows import Rows
 from robcert.errors import EvaluationError
 from robcert.math.norms import l2_unit
 from robcert.network import from_module

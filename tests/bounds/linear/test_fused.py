@@ -8,10 +8,10 @@ from torch import nn
 
 from robcert.bounds.linear.backward import lower_bound
 from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import Program, program
-from robcert.bounds.linear.rows import Rows
 from robcert.certificates.margins import margins
 from robcert.network import from_module
 from tests.bounds.linear.relaxations import BALLS

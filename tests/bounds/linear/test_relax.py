@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from robcert.bounds.linear.backward import lower_bound
 from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import program
-from robcert.bounds.linear.rows import Rows
-from robcert.bounds.linear.steps import Interval
+from robcert.bounds.linear.step import Interval
 from robcert.certificates.margins import margins, pairs
 from robcert.errors import EvaluationError
 from robcert.network import from_module

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.nn.normalisation import LargestScaleNorm
 from robcert.nn.ranges import Ranged
 from robcert.types import BOUND_NORMS, BoundNorm

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.nn import architectures
 from robcert.nn.activations import ScaledSigmoid, TwoSided
 from robcert.nn.nonexpansive import constrain, fold

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robcert.bounds.lipschitz import graph
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz import network_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.bounds.lipschitz.rules import rules
 from robcert.bounds.lipschitz.rules.activations import SLOPES
 from robcert.bounds.lipschitz.values import Bounds, Value
@@ -365,7 +365,8 @@ def test_every_rule_that_is_too_small_is_caught(monkeypatch: pytest.MonkeyPatch)
         return call
 
     monkeypatch.setattr(rules, "_entries", {name: watch(name) for name in entries})
-    monkeypatch.setattr(graph, "read_graph", functools.cache(graph.read_graph))  # every network is walked many times
+    read_once = functools.cache(network_bound.read_graph)  # of every network, which is analysed many times
+    monkeypatch.setattr(network_bound, "read_graph", read_once)
     caught: set[str] = set()
     for net, x in cases():
         shape = tuple(x.shape[1:])

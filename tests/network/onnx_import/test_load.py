@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from robcert.bounds.lipschitz.graph import graph_bound
+from robcert.bounds.lipschitz.network_bound import graph_bound
 from robcert.errors import EvaluationError, RobcertError, UsageError
 from robcert.network import load_model, peek_card
 from robcert.network.onnx_import import limits

@@ -12,7 +12,7 @@ from torch.special import ndtr
 
 from robcert.bounds.linear.activations import Activation, PiecewiseLinear, Shape
 from robcert.bounds.linear.rules import Ref, Site, relaxation
-from robcert.bounds.linear.steps import SLACK, Step
+from robcert.bounds.linear.step import SLACK, Step
 
 _INVERSE = 1 / math.sqrt(2 * math.pi)
 

@@ -12,7 +12,7 @@ from robcert.bounds.linear.affine import Diagonal, Sum
 from robcert.bounds.linear.product import Product
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.rules.shapes import moved
-from robcert.bounds.linear.steps import SLACK, Step
+from robcert.bounds.linear.step import SLACK, Step
 from robcert.graph.call import by_name
 from robcert.graph.read import node_label
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from robcert.bounds.linear.affine import Dense, Diagonal
 from robcert.bounds.linear.convolution import Convolution, Transposed
 from robcert.bounds.linear.rules import Ref, Site, relaxation
-from robcert.bounds.linear.steps import Step
+from robcert.bounds.linear.step import Step
 
 
 @relaxation("linear")

@@ -14,7 +14,7 @@ from robcert.bounds.linear.order_statistics import Grid, OrderStatistic
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.rules.activations import clamped
 from robcert.bounds.linear.rules.linear import each
-from robcert.bounds.linear.steps import Step
+from robcert.bounds.linear.step import Step
 
 
 @relaxation("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",

@@ -11,7 +11,7 @@ from torch import Tensor
 from robcert.bounds.linear.affine import Diagonal, Moved, Sum
 from robcert.bounds.linear.joined import Joined
 from robcert.bounds.linear.rules import Ref, Site, number, relaxation
-from robcert.bounds.linear.steps import Step
+from robcert.bounds.linear.step import Step
 from robcert.bounds.lipschitz.pooling import adaptive_average, average
 from robcert.graph.call import WIDE
 

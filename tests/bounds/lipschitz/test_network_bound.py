@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robcert.bounds.lipschitz.graph import BINDINGS, GraphBound, graph_bound, lipschitz_bound
+from robcert.bounds.lipschitz.network_bound import BINDINGS, GraphBound, graph_bound, lipschitz_bound
 from robcert.errors import EvaluationError, UsageError
 from robcert.network.export import export_pt2
 from robcert.network.load import from_module, load_model

@@ -15,12 +15,12 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from robcert.bounds.lipschitz.domain import LipschitzDomain
+from robcert.bounds.lipschitz.layer_row import LayerRow
 from robcert.bounds.lipschitz.linear_head import LinearHead, linear_head
-from robcert.bounds.lipschitz.rows import LayerRow
 from robcert.bounds.lipschitz.values import ONE, Bounds, Value
 from robcert.errors import UsageError
+from robcert.graph.cache import graph_of
 from robcert.graph.interpreter import decomposed_if_needed
-from robcert.graph.known import graph_of
 from robcert.graph.read import read_graph
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.rows import Rows
 
 SLACK = 2.0**-46
 """Relative error that a function of one entry, evaluated in float64, is allowed (torch's are within a few ulp)."""
