@@ -1,8 +1,8 @@
-"""One walk over a graph for every analysis: it binds operators to calls, and the table of a domain answers them.
+"""One pass over a graph for every analysis: it binds operators to calls, and the table of a domain answers them.
 
 A domain is what an analysis knows about a value: how far it moves with the images, between which linear functions it
 lies, how far its executed entries are off. What an operator does to that is a rule of the domain, found by the name of
-the ATen operator. The walk is the same for all domains: constants are computed, every operator that reads an image is
+the ATen operator. The pass is the same for all domains: constants are computed, every operator that reads an image is
 bound to an `OpCall`, and a rule that has not accounted for all of its arguments is a refusal.
 """
 
@@ -39,7 +39,7 @@ class Domain(ABC, Generic[E, C]):
         advice: what to do about an operator without a rule; "{op}" stands for its name.
         element: the type of what is known about a value that depends on the images.
         graph: the network.
-        known: name of a node -> what is known about it: an element (a list of them where an operator has several
+        values: name of a node -> what is known about it: an element (a list of them where an operator has several
             results), or the value of a constant.
     """
 
@@ -51,7 +51,7 @@ class Domain(ABC, Generic[E, C]):
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.known: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
 
     @abstractmethod
     def images(self, node: fx.Node) -> E:
@@ -88,10 +88,10 @@ class Domain(ABC, Generic[E, C]):
 
 
 class Interpreter(Generic[E]):
-    """The walk over a graph from the images to the logits.
+    """The pass over a graph from the images to the logits.
 
     Args:
-        domain: what is asked about the values; the walk fills its ``known``.
+        domain: what is asked about the values; the pass fills its ``values``.
     """
 
     def __init__(self, domain: Domain[E, Any]) -> None:
@@ -109,13 +109,13 @@ class Interpreter(Generic[E]):
             EvaluationError: a rule does not know an argument, or this use of its operator; an answer would not be that
                 of one image alone; the logits do not depend on the images.
         """
-        known = self.domain.known
+        values = self.domain.values
         for node in self.graph.nodes:
             if node.op in ("placeholder", "call_function"):
-                known[node.name] = self._value(node)
+                values[node.name] = self._value(node)
             if node is until:
                 break
-        found = known[(until or self.graph.logits).name]
+        found = values[(until or self.graph.logits).name]
         if not isinstance(found, self.domain.element):
             raise EvaluationError("the logits do not depend on the input: the network is constant")
         return cast("E", found)
@@ -128,12 +128,12 @@ class Interpreter(Generic[E]):
             return graph.constant(node)
         if node.target is operator.getitem:
             source, index = cast("tuple[fx.Node, int]", node.args)
-            return domain.item(node, domain.known[source.name], index)
+            return domain.item(node, domain.values[source.name], index)
         op, layer = node_label(node), layer_path(node, graph.paths)
         if op not in domain.rules:
             return domain.missing(node, op, layer)
         rule = domain.rules.get(op)
-        call = domain.bind(node, op, layer, graph.arguments(node, domain.known))
+        call = domain.bind(node, op, layer, graph.arguments(node, domain.values))
         return ruled(call, lambda: domain.apply(call, rule))
 
 

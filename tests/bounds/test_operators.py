@@ -75,7 +75,7 @@ def test_constants_are_computed_once_for_all_domains() -> None:
     domains = LipschitzDomain(graph, 3, 0.01), LinearDomain(graph, (3,))
     for domain in domains:
         Interpreter[Any](domain).run()
-    assert domains[0].known[exp.name] is domains[1].known[exp.name]
+    assert domains[0].values[exp.name] is domains[1].values[exp.name]
 
 
 def test_all_domains_are_listed() -> None:

@@ -48,7 +48,7 @@ class LinearDomain(Domain[Ref, Site]):
     def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> Site:
         """Return an op with its constants in float64."""
         site = Site(node, op, layer, {name: _wide(value) for name, value in given.items()}, graph=self.graph)
-        if op != "mul" and any(isinstance(self.known[n.name], _Jump) for n in node.all_input_nodes):
+        if op != "mul" and any(isinstance(self.values[n.name], _Jump) for n in node.all_input_nodes):
             site.refuse("it reads indices, which jump")
         return site
 

@@ -53,8 +53,8 @@ class Matrix:
 class Segment:
     """The affine part of the graph between some values and a later one."""
 
-    def __init__(self, graph: Graph, known: dict[str, Any], value: Value, anchors: Sequence[Value]) -> None:
-        self.known = known
+    def __init__(self, graph: Graph, values: dict[str, Any], value: Value, anchors: Sequence[Value]) -> None:
+        self.values = values
         self.value = value
         self.anchors = anchors
         self.stops = {a.node for a in anchors}
@@ -69,7 +69,7 @@ class Segment:
             if name in wanted or name in self.stops:
                 continue
             wanted.add(name)
-            pending += [n.name for n in by_name[name].all_input_nodes if _is_computed(self.known[n.name])]
+            pending += [n.name for n in by_name[name].all_input_nodes if _is_computed(self.values[n.name])]
         return [node for node in graph.nodes if node.name in wanted]
 
     def bound(self, tol: float) -> Bounds | None:
@@ -97,7 +97,7 @@ class Segment:
         """
         count = self.value.size if rows is None else rows
         names = [*(a.node for a in self.anchors), *extra]
-        sizes = [cast("Value", self.known[n]).size for n in names]
+        sizes = [cast("Value", self.values[n]).size for n in names]
         kept = [n for n, size in zip(names, sizes, strict=True) if size * count <= limit]
         try:
             gradients = self._gradients(kept, count)
@@ -139,7 +139,7 @@ class Segment:
     def _read(self, node: fx.Node, environment: dict[str, Any]) -> Any:
         if node.name in environment:
             return environment[node.name]
-        found = concrete(self.known[node.name], IMAGES)
+        found = concrete(self.values[node.name], IMAGES)
         return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
 
     def _error(self, start: str) -> Bounds:
@@ -147,13 +147,13 @@ class Segment:
         reach: dict[str, Bounds] = {start: ONE}
         roundings = 4
         for node in self.nodes:
-            value = self.known[node.name]
+            value = self.values[node.name]
             if node.name == start or not isinstance(value, Value):
                 continue
             terms = [gain.times(reach[source]) for source, gain in value.sources if source in reach]
             if terms:
                 reach[node.name] = Bounds(*(total(*(t[n] for t in terms)) for n in ("l2", "linf", "l1")))
-                roundings += 8 + value.size + sum(self.known[s].size for s, _ in value.sources)
+                roundings += 8 + value.size + sum(self.values[s].size for s, _ in value.sources)
         whole = reach.get(self.value.node, ZERO)
         g = gamma(roundings)
         l1, linf = product(g, whole.l1), product(g, whole.linf)

@@ -37,7 +37,7 @@ def concatenated(domain: LipschitzDomain, values: Sequence[Value]) -> Bounds:
         if name is None:
             found.append(apart)
         else:
-            together = _overlapping([m.part for m in group if m.part]).times(domain.known[name].bounds)
+            together = _overlapping([m.part for m in group if m.part]).times(domain.values[name].bounds)
             found.append(together.smallest(apart))
     return plain.smallest(_plain(found))
 

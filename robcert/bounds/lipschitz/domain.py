@@ -87,7 +87,7 @@ class LipschitzDomain(Domain[Value, Call]):
 
     def latest(self, value: Value) -> Value:
         """The value as it is known by now: it may have been measured since."""
-        known = self.known.get(value.node)
+        known = self.values.get(value.node)
         return known if isinstance(known, Value) else value
 
     def value(
@@ -163,12 +163,12 @@ class LipschitzDomain(Domain[Value, Call]):
         if max(value.affine.values()) < 2 or value.node in self.measured or not value.bounds.finite:
             return self.latest(value)
         self.measured.add(value.node)
-        anchors = [self.known[name] for name in sorted(value.affine)]
-        found = Segment(self.graph, self.known, value, anchors).bound(self.tol)
+        anchors = [self.values[name] for name in sorted(value.affine)]
+        found = Segment(self.graph, self.values, value, anchors).bound(self.tol)
         if found is not None:
             bounds = _consistent(value.bounds.smallest(found), self.features, value.size)
             value = _with_bounds(value, bounds)
-            self.known[value.node] = value
+            self.values[value.node] = value
         return value
 
 

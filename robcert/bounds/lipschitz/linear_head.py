@@ -125,18 +125,18 @@ def linear_head(domain: LipschitzDomain, logits: Value) -> LinearHead:
     Where there is none, the logits are their own features.
     """
     classes = logits.shape[-1]
-    anchors = [domain.known[name] for name in sorted(logits.affine)]
+    anchors = [domain.values[name] for name in sorted(logits.affine)]
     eye = Matrix(torch.eye(classes, dtype=torch.float64), Bounds(0.0, 0.0, 0.0))
     cuts = [Cut((eye,), (logits.bounds,))]
     whole = logits.bounds
     if logits.node not in logits.affine:
-        segment = Segment(domain.graph, domain.known, logits, anchors)
+        segment = Segment(domain.graph, domain.values, logits, anchors)
         chain = _chain(domain, logits, segment.stops)
         matrices = segment.matrices(classes, chain, LIMIT)
         if matrices is not None:
             matrices = [Matrix(m.entries[:, m.entries.any(0)], m.error) for m in matrices]
             own, inner = matrices[: len(anchors)], matrices[len(anchors) :]
-            found = [Cut((m,), (domain.known[n].bounds,)) for n, m in zip(chain, inner, strict=True) if len(m.entries)]
+            found = [Cut((m,), (domain.values[n].bounds,)) for n, m in zip(chain, inner, strict=True) if len(m.entries)]
             if all(len(m.entries) for m in own):
                 found.append(Cut(tuple(own), tuple(a.bounds for a in anchors)))
             cuts = found[:1] + cuts + found[1:] if found else cuts
@@ -150,10 +150,10 @@ def _chain(domain: LipschitzDomain, logits: Value, stops: set[str]) -> list[str]
     found: list[str] = []
     value = logits
     while len(value.sources) == 1:
-        value = domain.known.get(value.sources[0][0])
+        value = domain.values.get(value.sources[0][0])
         if not isinstance(value, Value) or value.node in stops:
             break
-        if not found or value.size != domain.known[found[-1]].size:  # a reshape is no other cut
+        if not found or value.size != domain.values[found[-1]].size:  # a reshape is no other cut
             found.append(value.node)
     return found
 

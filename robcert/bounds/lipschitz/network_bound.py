@@ -1,6 +1,6 @@
 """The Lipschitz bound of a whole network: what `robcert norms` prints and certificates divide by.
 
-The graph that the network executes (`robcert.graph.read`) is walked once. Each op has a rule
+The graph that the network executes (`robcert.graph.read`) is passed through once. Each op has a rule
 (`robcert.bounds.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is
 an error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole
 input space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
@@ -36,7 +36,7 @@ __all__ = [
     "graph_bound",
     "lipschitz_bound",
     "network_bounds",
-    "walked",
+    "propagate",
 ]
 
 
@@ -96,14 +96,14 @@ BINDINGS = ("rows", "sum", "whole")
 
 @dataclass(frozen=True)
 class GraphBound:
-    """The layers of a network and its bounds in all norms, from one walk of its graph.
+    """The layers of a network and its bounds in all norms, from one pass over its graph.
 
     Attributes:
         rows: a row a layer, in the order of execution.
         bounds: the bound of the network per norm.
         product: per norm, the product over all rows (what papers report for sequential networks; not a bound
             of a network with branches).
-        seconds: what the walk took.
+        seconds: what the pass took.
     """
 
     rows: tuple[LayerRow, ...]
@@ -134,7 +134,7 @@ def graph_bound(
             infinite; a network whose answer to one image depends on others of the batch.
     """
     start = time.perf_counter()
-    domain, logits = walked(model, input_shape, tol=tol, papers=papers)
+    domain, logits = propagate(model, input_shape, tol=tol, papers=papers)
     bounds = network_bounds(domain, logits)
     rows = tuple(domain.rows.values())
     gains = [Bounds(row.l2_upper, row.linf, row.l1) for row in rows]
@@ -142,14 +142,14 @@ def graph_bound(
     return GraphBound(rows, bounds, {norm: every[norm] for norm in BOUND_NORMS}, time.perf_counter() - start)
 
 
-def walked(
+def propagate(
     model: LoadedModel | nn.Module,
     input_shape: tuple[int, ...] | None = None,
     *,
     tol: float = 0.01,
     papers: bool = False,
 ) -> tuple[LipschitzDomain, Value]:
-    """The domain behind `graph_bound` after the walk, and its value of the logits; the same arguments and errors."""
+    """The domain behind `graph_bound` after the propagation, and its value of the logits; the same arguments and errors."""
     if isinstance(model, LoadedModel):
         shape = model.input_shape
     elif input_shape is None:
@@ -169,7 +169,7 @@ def walked(
 
 
 def network_bounds(domain: LipschitzDomain, logits: Value) -> dict[BoundNorm, NetworkBound]:
-    """The bounds of the network in all norms, from a walk that has been run."""
+    """The bounds of the network in all norms, from a pass that has been run."""
     last = linear_head(domain, logits)
     return {
         norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)

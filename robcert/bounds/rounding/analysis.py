@@ -1,4 +1,4 @@
-"""What is known about the rounding of one network: sizes of its values, and walks over its graph for any region."""
+"""What is known about the rounding of one network: sizes of its values, and passes over its graph for any region."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from robcert.bounds.lipschitz.call import Call
-from robcert.bounds.lipschitz.network_bound import NetworkBound, network_bounds, walked
+from robcert.bounds.lipschitz.network_bound import NetworkBound, network_bounds, propagate
 from robcert.bounds.lipschitz.values import Value, product, total
 from robcert.bounds.rounding.constants import computed_constants
 from robcert.bounds.rounding.domain import RoundingDomain, largest_size
@@ -43,7 +43,7 @@ class RoundingBound:
 
 
 class Analysis:
-    """The graph of one network, walked once; bounds are read off as often as they are needed.
+    """The graph of one network, passed through once; bounds are read off as often as they are needed.
 
     Args:
         model: the network.
@@ -57,7 +57,7 @@ class Analysis:
         self.box = model.box
         self.shape = model.input_shape
         self.entries = math.prod(model.input_shape)
-        self.domain, self.logits = walked(model)
+        self.domain, self.logits = propagate(model)
         self.graph = self.domain.graph
         self.reasons: list[str] = []
         self.linear: dict[str, Layer] = {}
@@ -65,7 +65,7 @@ class Analysis:
         self.convolutions = any("conv" in self._call(n).op for n in self.nodes)
         self.sized = {n for n in self.graph.nodes if n.op == "call_function" and self._sized(n)}
         self.casts = any(self._call(n).op in ("_to_copy", "to", "type_as") for n in self.nodes)
-        self.computed = computed_constants(self.graph, self.domain.known)
+        self.computed = computed_constants(self.graph, self.domain.values)
 
     def bound(self) -> RoundingBound:
         """Over the whole box, its ends rounded outwards to float32."""
@@ -83,7 +83,7 @@ class Analysis:
 
     @cached_property
     def lipschitz(self) -> dict[BoundNorm, NetworkBound]:
-        """The Lipschitz bounds of the network, from the same walk."""
+        """The Lipschitz bounds of the network, from the same pass."""
         return network_bounds(self.domain, self.logits)
 
     def refusal(self) -> EvaluationError:
@@ -104,7 +104,7 @@ class Analysis:
     def _sizes(self, x: Tensor, radius: float) -> dict[str, float]:
         """A bound r of the size of every node, for all inputs within ``radius`` of x."""
         measured = self._measured(x)
-        off = self._walked(FLOAT64, measured=measured).errors
+        off = self._propagate(FLOAT64, measured=measured).errors
         sizes = {self.graph.images: total(measured[self.graph.images], radius)}
         for node in self.nodes:
             value = self._known(node)
@@ -119,10 +119,10 @@ class Analysis:
 
     def _error(self, unit: Unit, sizes: dict[str, float]) -> float:
         """A bound of the error of every logit, for values of such sizes."""
-        found = self._walked(unit, sizes=sizes)
+        found = self._propagate(unit, sizes=sizes)
         return min(found.errors[self.logits.node], found.largest)
 
-    def _walked(self, unit: Unit, **sizes: dict[str, float]) -> RoundingDomain:
+    def _propagate(self, unit: Unit, **sizes: dict[str, float]) -> RoundingDomain:
         domain = RoundingDomain(self.domain, self.logits.node, unit, self.linear, self.reasons, **sizes)
         Interpreter(domain).run()
         return domain
@@ -144,7 +144,7 @@ class Analysis:
         def read(node: fx.Node) -> Any:
             if node.name in environment:
                 return environment[node.name]
-            found = self.domain.known[node.name]
+            found = self.domain.values[node.name]
             return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
 
         with torch.no_grad():
@@ -170,7 +170,7 @@ class Analysis:
         return cast("Value", self._value(node))
 
     def _value(self, node: fx.Node) -> Value | None:
-        found = self.domain.known[node.name]
+        found = self.domain.values[node.name]
         return found if isinstance(found, Value) else None
 
     def _call(self, node: fx.Node) -> Call:

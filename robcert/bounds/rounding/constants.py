@@ -21,16 +21,16 @@ _ROUNDED_ALIKE = frozenset(
 """Ops on constants that IEEE 754 rounds in one way only, on every device and in every order."""
 
 
-def computed_constants(graph: Graph, known: dict[str, Any]) -> list[fx.Node]:
+def computed_constants(graph: Graph, values: dict[str, Any]) -> list[fx.Node]:
     """The nodes that compute a floating-point constant: they do more than move entries.
 
     Args:
         graph: of the network.
-        known: what the Lipschitz walk found of every node, by name; of a constant, its value.
+        values: what the Lipschitz pass found of every node, by name; of a constant, its value.
     """
 
     def computes(node: fx.Node) -> bool:
-        found = known[node.name]
+        found = values[node.name]
         floating = isinstance(found, Tensor) and found.is_floating_point()
         return floating and node_label(node) not in (*MOVES, "slice", "select", "expand", "expand_as", "zeros", "ones")
 

@@ -40,10 +40,10 @@ class RoundingDomain(Domain[Value, Call]):
     that is the element, and d stands beside it in ``errors``.
 
     Args:
-        lipschitz: the Lipschitz constants of the network, after their walk.
+        lipschitz: the Lipschitz constants of the network, after their propagation.
         logits: the name of the value of the logits.
         unit: the format of the execution.
-        linear: what is kept of linear layers between two walks.
+        linear: what is kept of linear layers between two passes.
         reasons: why an error has no bound; what is found is appended.
         measured: the norms of executed values, where they are known (one image).
         sizes: else bounds r of the exact ones.
@@ -83,7 +83,7 @@ class RoundingDomain(Domain[Value, Call]):
 
     def images(self, node: fx.Node) -> Value:
         """Return the images, which are float32 numbers."""
-        return cast("Value", self.lipschitz.known[node.name])
+        return cast("Value", self.lipschitz.values[node.name])
 
     def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> Call:
         """Return an op all of whose operands are accounted for by their sizes."""
@@ -95,11 +95,11 @@ class RoundingDomain(Domain[Value, Call]):
         """Bound the error of every result that is read."""
         for name in self._results(call.node):
             self._bound(name, call, rule)
-        return self.lipschitz.known[call.node.name]
+        return self.lipschitz.values[call.node.name]
 
     def item(self, node: fx.Node, results: Any, index: int) -> Any:
         """One result of an op with several goes by the name of the node that picks it."""
-        return self.lipschitz.known[node.name]
+        return self.lipschitz.values[node.name]
 
     def missing(self, node: fx.Node, op: str, layer: str) -> Any:
         """Bound the error of an operator without a rule: none in float32, where it is a reason; `_HALF` in float64."""
@@ -113,7 +113,7 @@ class RoundingDomain(Domain[Value, Call]):
                 else:
                     self.reasons.append(self.without_rule(node, op, layer).found)
             self.errors[name] = error
-        return self.lipschitz.known[node.name]
+        return self.lipschitz.values[node.name]
 
     def size(self, name: str) -> float:
         """Return a bound of the l2 norm of an executed value."""
@@ -124,10 +124,10 @@ class RoundingDomain(Domain[Value, Call]):
     def _results(self, node: fx.Node) -> list[str]:
         """The names of the results: that of the node, or those of the nodes that pick one of several."""
         picked = (user for user in node.users if user.target is operator.getitem)
-        return [n.name for n in (node, *picked) if isinstance(self.lipschitz.known[n.name], Value)]
+        return [n.name for n in (node, *picked) if isinstance(self.lipschitz.values[n.name], Value)]
 
     def _value(self, name: str) -> Value:
-        return cast("Value", self.lipschitz.known[name])
+        return cast("Value", self.lipschitz.values[name])
 
     def _moved(self, value: Value) -> float:
         """The error that comes from what an op reads."""

@@ -1,12 +1,12 @@
 r"""How far the executed float32 network can be from the network in real arithmetic, proven before it is run.
 
-The graph is walked once more. With x^ the executed and x the exact value of a node, d a bound of ||x^ - x||_2 and r
+The graph is passed through once more. With x^ the executed and x the exact value of a node, d a bound of ||x^ - x||_2 and r
 one of ||x||_2, for one image and every input in the box,
 
     d(node) <= sum over what it reads of gain d(input) + local rounding of ||x^|| <= r + d,
     r(node) <= ||h(c)||_2 + L(node) ||x - c||_2    (c the centre of the box, h(c) in float64),
 
-with the gains and constants L of the Lipschitz walk and the local rounding of `robcert.bounds.rounding.rules`.
+with the gains and constants L of the Lipschitz pass and the local rounding of `robcert.bounds.rounding.rules`.
 The proofs, and what is assumed of the kernels, are in docs/soundness.md, section 6.
 
 Source: the layer-by-layer form is that of Murray (arXiv 2603.13334); the constants are derived anew.
@@ -46,7 +46,7 @@ __all__ = [
 
 _CHUNK = 128
 _STEP = 2.0 ** (1 / 16)
-"""Distances from a centre are rounded up to a power of this, so that many images share one walk of the graph."""
+"""Distances from a centre are rounded up to a power of this, so that many images share one pass over the graph."""
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Analysis, RoundingBound]] = WeakKeyDictionary()
 
 
@@ -94,7 +94,7 @@ def logit_rounding_at(model: LoadedModel, x: Tensor, reach: float) -> Tensor:
 
 
 def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
-    """The same for many images at once, each with its own reach: coarser, at the price of a few walks for all.
+    """The same for many images at once, each with its own reach: coarser, at the price of a few passes for all.
 
     An image is placed by its distance from two centres, the picture of the lowest value of the box (black) and that of
     the middle one. What holds within a distance of a centre holds around every image that is nearer by its reach.

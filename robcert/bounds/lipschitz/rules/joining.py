@@ -201,7 +201,7 @@ def _difference(call: Call, first: Value, second: Value) -> Value | None:
 def _broadcast_mean(call: Call, value: Value) -> Mean | None:
     """The mean that a broadcast value was, if its axes line up."""
     name, _, rest = value.node.partition("/")
-    origin = call.domain.known.get(name) if rest else None
+    origin = call.domain.values.get(name) if rest else None
     if not isinstance(origin, Value):
         return None
     mean = origin.find(Mean)

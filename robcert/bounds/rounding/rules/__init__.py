@@ -72,7 +72,7 @@ class Local:
         size: node -> a bound of the l2 norm of its executed value, one image.
         out: a bound of ||op(x^)||_2, one image.
         calls: every op of the graph by the name of its node.
-        linear: what is kept of linear layers between two walks.
+        linear: what is kept of linear layers between two passes.
         reasons: a rule that has no finite bound appends why.
         placed: where the images lie in the result.
     """

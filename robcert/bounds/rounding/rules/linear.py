@@ -49,7 +49,7 @@ def layer_of(at: Local) -> Layer:
     name = at.call.node.name
     if name not in at.linear:
         at.linear[name] = _layer(at)
-    at.call.ignore(*at.call.given)  # the operator and its bias are in the layer, once and for all walks
+    at.call.ignore(*at.call.given)  # the operator and its bias are in the layer, once and for all passes
     return at.linear[name]
 
 
@@ -190,7 +190,7 @@ def square_root(at: Local) -> float:
     roundings, growth = 8, 1.0
     for name in squares.nodes:
         roundings += terms(at.calls[name])
-        gain = max((g.linf for _, g in at.call.domain.known[name].sources), default=1.0)
+        gain = max((g.linf for _, g in at.call.domain.values[name].sources), default=1.0)
         growth = product(growth, max(1.0, gain) if math.isfinite(gain) else 1.0)
     if product(growth, at.read) * at.read > _SQUARE:
         return math.inf
