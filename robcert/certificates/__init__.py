@@ -16,7 +16,7 @@ from robcert.types import BoundNorm, LoadedModel
 
 @dataclass(frozen=True)
 class Certificates:
-    """What a method proves about n images.
+    """The radii that a method proves of n images.
 
     Attributes:
         method: the name of the certificate.
@@ -54,7 +54,7 @@ class Certificates:
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked of methods that test one radius at a time.
+    """The question to methods that test one radius at a time.
 
     Attributes:
         eps: budgets that have to be decided, ascending; a radius is then above, or not above, each of them.
@@ -143,7 +143,7 @@ def certificate(
 
 
 def round_down(radius: Tensor) -> Tensor:
-    """The next smaller float64, and never below 0."""
+    """Return the next smaller float64, and never below 0."""
     return torch.nextafter(radius, torch.full_like(radius, -1.0)).clamp_min(0.0)
 
 

@@ -44,7 +44,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known about the smallest value of a linear function of the logits over a region.
+    """The smallest value of a linear function of the logits over a region, from below and from above.
 
     Attributes:
         status: certified (it is above what is needed), broken (a point is below), or open.
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def splittable(program: Program) -> bool:
-    """Whether all that is not linear in the network is ReLU."""
+    """Return whether all that is not linear in the network is ReLU."""
     return all(
         step.affine or (isinstance(step, PiecewiseLinear) and not bool(step.below.any())) for step in program.steps
     )
@@ -78,7 +78,7 @@ def decide(
     seconds: float = 10.0,
     root: Relaxation | None = None,
 ) -> Outcome:
-    """Whether a linear function of the logits stays above ``needed`` over a region.
+    """Decide whether a linear function of the logits stays above ``needed`` over a region.
 
     Args:
         program: a network for which `splittable` holds.

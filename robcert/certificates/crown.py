@@ -92,7 +92,7 @@ def prober(
     alpha: int,
     counts: dict[str, float],
 ) -> Probe:
-    """One trial: the smallest margin over a ball of that radius."""
+    """Return the function of one trial: the smallest margin over a ball of that radius."""
     images, labels = x.detach().cpu(), y.cpu()
 
     def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def prober(
 
 
 def batch_size(network: Program, mode: Mode) -> int:
-    """How many images at once: coefficients of all margins of all values have to fit."""
+    """Return the number of images at once: coefficients of all margins of all values have to fit."""
     classes = network.shapes[network.logits][0]
     most = ENTRIES // (classes * network.widest)
     return max(1, min(64 if mode != "crown" else 16, most))

@@ -1,4 +1,4 @@
-"""How far the label's logit stays above all others over a ball: lower bounds by intervals and linear bounds."""
+"""Lower bounds of the margins of the label's logit over a ball, by intervals and linear bounds."""
 
 from __future__ import annotations
 

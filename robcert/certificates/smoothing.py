@@ -124,14 +124,14 @@ def certify_smoothing(
 
 
 def radius_of(hits: int, samples: int, sigma: float, confidence: float) -> float:
-    """Sigma Phi^-1 of the Clopper-Pearson lower bound, rounded down a little; 0 where it is no more than 1/2."""
+    """Return sigma Phi^-1 of the Clopper-Pearson lower bound, rounded down a little; 0 where it is no more than 1/2."""
     p = lower_bound(hits, samples, confidence)
     return max(0.0, sigma * float(gaussian.ppf(p)) * (1 - 1e-12)) if p > 0.5 else 0.0
 
 
 @torch.no_grad()
 def counts(model: LoadedModel, x: Tensor, sigma: float, samples: int, generator: torch.Generator) -> Tensor:
-    """How often each class is the answer to x (*shape) under noise: (classes,) int64.
+    """Return the number of times that each class is the answer to x (*shape) under noise: (classes,) int64.
 
     The noise leaves the box: the smoothed classifier is defined on all of space.
     """

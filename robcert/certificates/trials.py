@@ -34,7 +34,7 @@ _DOUBLINGS = 12
 
 @dataclass(frozen=True)
 class TrialsEvidence(Evidence):
-    """How far logits are off, and what limited the search.
+    """The errors of logits, and what limited the search.
 
     Attributes:
         rounding_float32: of an executed logit anywhere in the box; None where no bound is known.
@@ -51,7 +51,7 @@ class TrialsEvidence(Evidence):
 
 @dataclass(frozen=True)
 class Clean:
-    """What is known about images without any perturbation.
+    """The answers to images without any perturbation, and bounds of their rounding.
 
     Attributes:
         correct: (n,) bool, in float64 and as executed.

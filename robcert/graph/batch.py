@@ -1,4 +1,4 @@
-"""Where the images of a batch lie in every value of a graph, and that none of them sees another.
+"""The axis of the images in every value of a graph, and the proof that none of them sees another.
 
 A certificate speaks of one image, so an operator must treat the images one by one. This is decided by looking at the
 operators (`robcert.graph.batch_rules` has a rule for every one), never by comparing answers: the number of images is a
@@ -236,6 +236,6 @@ def _is_tensors(value: Any) -> bool:
 
 
 def _idle(node: fx.Node) -> bool:
-    """Whether an operator that may draw does not, as dropout in eval mode."""
+    """Return whether an operator that may draw does not, as dropout in eval mode."""
     given = by_name(node.target, tuple(node.args), dict(node.kwargs))
     return any(given.get(name, True) == 0 for name in ("train", "training", "dropout_p"))

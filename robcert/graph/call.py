@@ -194,7 +194,7 @@ class OpCall(Generic[E]):
 
     @property
     def several(self) -> bool:
-        """Whether the operator has several results."""
+        """True where the operator has several results."""
         return isinstance(self.node.meta["val"], (list, tuple))
 
     def same_type(self, *names: str) -> None:

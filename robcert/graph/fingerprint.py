@@ -1,4 +1,4 @@
-"""Whether a network is still the one that something was computed for."""
+"""A fingerprint of a network: it changes when the network does."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _tensor(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _said(value: Any, deep: int) -> Iterator[Any]:
-    """What a setting says, down to its numbers; an object without any by its type and its place in memory."""
+    """Yield what a setting says, down to its numbers; an object without any by its type and its place in memory."""
     if isinstance(value, Tensor):
         yield from _tensor(value)
     elif isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | torch.device | None):

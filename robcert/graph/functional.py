@@ -80,13 +80,13 @@ def _region(node: fx.Node, owner: nn.Module) -> tuple[fx.Graph, list[fx.Node]] |
 
 
 def mutates(node: fx.Node) -> bool:
-    """Whether a node writes into one of its arguments."""
+    """Return whether a node writes into one of its arguments."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
 
 
 def is_random(node: fx.Node) -> bool:
-    """Whether a node draws from a random stream."""
+    """Return whether a node draws from a random stream."""
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 

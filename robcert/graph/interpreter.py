@@ -30,7 +30,7 @@ class NoRule(EvaluationError):
 
 
 class Domain(ABC, Generic[E, C]):
-    """What an analysis knows about the values of one graph, and its rules.
+    """The abstract domain of an analysis: what it knows about the values of one graph, and its rules.
 
     Attributes:
         rule: how messages call a rule of the domain ("Lipschitz rule").

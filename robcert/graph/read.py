@@ -42,7 +42,7 @@ _REGIONS = {
 
 @dataclass(frozen=True)
 class Unknown:
-    """Why it is not known that an answer is that of one image alone."""
+    """The reason for which an answer may not be that of one image alone."""
 
     reason: str
 
@@ -62,11 +62,11 @@ class BatchAxis:
 
     @property
     def plain(self) -> bool:
-        """Whether the images lie one by one along the first axis."""
+        """True where the images lie one by one along the first axis."""
         return (self.axis, self.outer, self.inner) == (0, 1, 1)
 
     def fits(self, other: BatchAxis) -> bool:
-        """Whether the same entries along the axis belong to the same images."""
+        """Return whether the same entries along the axis belong to the same images."""
         same = (self.outer, self.inner) == (other.outer, other.inner)
         return same or ((self.uniform or other.uniform) and self.outer * self.inner == other.outer * other.inner)
 
@@ -312,7 +312,7 @@ def _no_tensor(name: str, path: str) -> EvaluationError:
 
 
 def _check_same(graph: Graph, module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Whether the graph answers as the network does, for one image and for several."""
+    """Refuse a graph that does not answer as the network does, for one image and for several."""
     for count in (IMAGES, 1, 3):
         x = _images(count, input_shape)
         one = _answer(module, x, graph.name)

@@ -32,7 +32,7 @@ ENTRIES = 1 << 22
 
 @dataclass
 class Relaxation:
-    """What is known about every value of a network over a region.
+    """Intervals and relaxations of every value of a network over a region.
 
     Attributes:
         program: the network.
@@ -50,7 +50,7 @@ class Relaxation:
     _patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
 
     def lines(self, step: Step) -> Any:
-        """What the step needs to pull coefficients back; worked out when it is first asked for."""
+        """Return the relaxation by which the step pulls coefficients back; worked out when it is first asked for."""
         return self._of(step)[0]
 
     def magnitude(self, step: Step) -> Tensor:
@@ -68,7 +68,7 @@ class Relaxation:
         return self._patches[name]
 
     def image(self, k: int) -> Relaxation:
-        """What is known about one image."""
+        """Return the intervals of one image alone."""
         return Relaxation(
             self.program, self.region.image(k), {name: value.image(k) for name, value in self.intervals.items()}
         )
@@ -84,7 +84,7 @@ class Relaxation:
 
 @dataclass
 class Back:
-    """Where going back ended: rows . value >= sum of rows . value over ``rows``, plus constant, less error.
+    """The end of a way back: rows . value >= sum of rows . value over ``rows``, plus constant, less error.
 
     Attributes:
         rows: coefficients of the images (and of nonlinear values, where the way ended at them), by name of the value.
@@ -108,7 +108,7 @@ def pull_back(
     extra: dict[str, Tensor] | None = None,
     watch: Callable[[Step, Tensor], None] | None = None,
 ) -> Back:
-    """Linear lower bounds of linear functions of a value.
+    """Return linear lower bounds of linear functions of a value.
 
     Args:
         found: the intervals of everything before.
@@ -174,7 +174,7 @@ def lower_bound(
     slopes: dict[str, Tensor] | None = None,
     extra: dict[str, Tensor] | None = None,
 ) -> Tensor:
-    """A lower bound of rows . value over the region; the arguments are those of `pull_back`.
+    """Return a lower bound of rows . value over the region; the arguments are those of `pull_back`.
 
     Returns:
         (n, rows) float64; minus infinity where nothing is known.

@@ -31,7 +31,7 @@ _TILE = 2
 
 
 def relax(program: Program, region: Region, mode: Mode, *, fixed: dict[str, Interval] | None = None) -> Relaxation:
-    """Intervals of all values, in the order of execution.
+    """Return intervals of all values, in the order of execution.
 
     Args:
         program: the network.
@@ -125,13 +125,13 @@ def _behind(found: Relaxation, step: PiecewiseLinear, value: Interval) -> Tensor
 
 
 def _linear(program: Program, node: str) -> bool:
-    """Whether all that reads a value sums it up."""
+    """Return whether all that reads a value sums it up."""
     readers = [s for s in program.steps if node in s.sources]
     return all(s.affine and (not s.through or _linear(program, s.node)) for s in readers)
 
 
 def _in_order(step: Moved) -> bool:
-    """Whether a step keeps every entry in its place, like flatten."""
+    """Return whether a step keeps every entry in its place, like flatten."""
     count = math.prod(step.in_shape)
     if not step.injective or count != math.prod(step.shape) or bool(step.constant.any()):
         return False

@@ -125,7 +125,7 @@ class Convolution:
         return Pulled([Rows(cropped.unflatten(0, (n, count)))], constant)
 
     def unit_rows(self, place: Window, at: Tensor) -> Rows:
-        """What single results are made of: the kernel, where they read it; `pull` without any arithmetic or bias.
+        """Return the coefficients of single results: the kernel, where they read it; `pull` without arithmetic or bias.
 
         Args:
             place: rows and columns of the results.

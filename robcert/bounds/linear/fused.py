@@ -50,7 +50,7 @@ class FusedConvReLUPool:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What the convolution reads."""
+        """The sources of the convolution."""
         return self.convolution.sources
 
     @property
@@ -145,7 +145,7 @@ class FusedConvReLUPool:
 
 
 def find_fused(steps: tuple[Step, ...], logits: str) -> dict[str, FusedConvReLUPool]:
-    """Where these three steps follow one another, by the name of the pooled value."""
+    """Return the places where these three steps follow one another, by the name of the pooled value."""
     readers: dict[str, int] = {logits: 1}
     for step in steps:
         for source in step.sources:

@@ -102,7 +102,7 @@ class OrderStatistic:
 
     @functools.cached_property
     def _pooling(self) -> bool:
-        """Whether the windows have no holes, lie whole in the padded image, and it is the largest entry that counts."""
+        """True where the windows have no holes, lie whole in the padded image, and the largest entry counts."""
         grid = self.grid
         if grid is None or bool(self.rank.any()) or self.index.shape[1] != math.prod(grid.kernel):
             return False
@@ -196,7 +196,7 @@ class OrderStatistic:
         return values.gather(2, rank).squeeze(2), order.gather(2, rank).squeeze(2)
 
     def _target(self, window: Window | None):
-        """How to take the outputs of a window, the shape of what they read, and its window."""
+        """Return a function that takes the outputs of a window, the shape of what they read, and its window."""
         if window is None or self.grid is None:
             return (lambda t: t), self.in_shape, None
         y0, y1, x0, x1 = window

@@ -60,7 +60,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Program]] = WeakKeyD
 
 
 def program(model: LoadedModel) -> Program:
-    """The steps of a network, kept as long as it is unchanged.
+    """Return the steps of a network, kept as long as it is unchanged.
 
     Raises:
         EvaluationError: an op without a rule (named), or used in a way that has no relaxation; a graph that answers
@@ -101,7 +101,7 @@ def _needed(steps: list[Step], logits: str) -> tuple[Step, ...]:
 
 
 def _targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
-    """What nonlinear steps read, followed back to where interval arithmetic last lost something.
+    """Return what nonlinear steps read, followed back to where interval arithmetic last lost something.
 
     A value that one layer computes from the images alone has nothing to lose: its interval is exact (up to the corners
     of a ball that stick out of the box).

@@ -1,4 +1,4 @@
-"""The words of a relaxation: intervals, and what a step of the network can do."""
+"""Intervals, and the protocol of a step of the network: interval, relaxation, pull back."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Step(Protocol):
         ...
 
     def relax(self, given: list[Interval]) -> Any:
-        """What `pull` needs to know about these images; None for an affine step."""
+        """Return the relaxation for these images, which `pull` needs; None for an affine step."""
         ...
 
     def magnitude(self, given: list[Interval], relaxed: Any) -> Tensor:

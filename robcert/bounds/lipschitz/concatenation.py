@@ -1,4 +1,4 @@
-"""How fast several values move together: the bound of their concatenation."""
+"""The Lipschitz constant of a concatenation of values."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def common_part(values: Sequence[Value], gain: Bounds) -> Part | None:
 
 
 def concatenated_part(values: Sequence[Value]) -> Part | None:
-    """What a concatenation reads."""
+    """Return the slice that a concatenation reads."""
     known = [v.part for v in values if v.part is not None]
     return common_part(values, _overlapping(known)) if len(known) == len(values) else None
 
 
 def sum_part(values: Sequence[Value]) -> Part | None:
-    """What a sum reads."""
+    """Return the slice that a sum reads."""
     gain = ZERO
     for value in values:
         gain = gain.plus(value.part.gain if value.part else ZERO)
@@ -124,7 +124,7 @@ def _pairs_as_one(domain: LipschitzDomain, members: list[Value]) -> list[Value]:
 
 
 def _origin(one: Value, other: Value) -> tuple[Value, ...] | None:
-    """What two values were made of, if together they move no more than that in every l_p."""
+    """Return the values that two were made of, if together they move no more than those in every l_p."""
     a, b = one.find(Half), other.find(Half)
     if a and b and a.of.node == b.of.node and a.positive != b.positive:
         return (a.of,)

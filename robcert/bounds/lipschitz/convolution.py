@@ -71,7 +71,7 @@ class Conv:
 
     @property
     def axes(self) -> int:
-        """How many axes: 1, 2 or 3."""
+        """The number of axes: 1, 2 or 3."""
         return len(self.size)
 
     @cached_property
@@ -92,7 +92,7 @@ class Conv:
 
     @cached_property
     def reach(self) -> tuple[int, ...]:
-        """How many entries of the padded input are read, an axis: (T - 1) s + d (k - 1) + 1."""
+        """The number of entries of the padded input that are read, an axis: (T - 1) s + d (k - 1) + 1."""
         parts = zip(self.windows, self.kernel, self.stride, self.dilation, strict=True)
         return tuple((t - 1) * s + d * (k - 1) + 1 for t, k, s, d in parts)
 
@@ -110,7 +110,7 @@ class Conv:
         return float(size.flatten(1).sum(1).max()), float(per_input.max())
 
     def sources(self, axis: int) -> Tensor:
-        """Where every padded position of an axis is read from: (reach,) int64, -1 for nothing."""
+        """Return the source of every padded position of an axis: (reach,) int64, -1 for nothing."""
         n, low = self.size[axis], self.padding[axis][0]
         position = torch.arange(self.reach[axis]) - low
         if self.mode == "zeros":
@@ -123,7 +123,7 @@ class Conv:
         return torch.where(mirrored >= n, 2 * (n - 1) - mirrored, mirrored)
 
     def taps(self, axis: int) -> Tensor:
-        """Where tap k of window t is read from: (windows, kernel) int64, -1 for nothing."""
+        """Return the source of tap k of window t: (windows, kernel) int64, -1 for nothing."""
         starts = torch.arange(self.windows[axis]) * self.stride[axis]
         offsets = torch.arange(self.kernel[axis]) * self.dilation[axis]
         return self.sources(axis)[starts[:, None] + offsets]
@@ -175,7 +175,7 @@ class Conv:
         return Conv(weight, self.size, self.stride, tuple(padding), self.dilation, self.groups)
 
     def copies(self) -> int:
-        """How many padded positions hold one input entry at most: 1 for zeros."""
+        """Return the largest number of padded positions that hold one input entry: 1 for zeros."""
         most = 1
         for axis in range(self.axes):
             source = self.sources(axis)

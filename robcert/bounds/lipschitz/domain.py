@@ -1,4 +1,4 @@
-"""How far every value of a graph moves with the images: the domain of Lipschitz constants."""
+"""The domain of Lipschitz constants: how far every value of a graph moves with the images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robcert.graph.read import Graph
 
 
 class LipschitzDomain(Domain[Value, Call]):
-    """How far every value moves with the images, the ops that made them and the rows of all layers.
+    """The Lipschitz constants of all values, the ops that made them and the rows of all layers.
 
     Args:
         graph: of the network.
@@ -65,7 +65,7 @@ class LipschitzDomain(Domain[Value, Call]):
         return Call(node, op, layer, given, domain=self)
 
     def apply(self, call: Call, rule: Rule) -> Any:
-        """What the rule says; a use of the op without a finite constant is infinite."""
+        """Return the answer of the rule; a use of the op without a finite constant is infinite."""
         try:
             found = rule(call)
         except NotFinite as error:
@@ -77,7 +77,7 @@ class LipschitzDomain(Domain[Value, Call]):
         return found
 
     def item(self, node: fx.Node, results: Any, index: int) -> Any:
-        """One result of an op with several goes by the name of the node that picks it."""
+        """Return one of several results: it goes by the name of the node that picks it."""
         shape = specs(node)[0].sizes()
         found = replace(results, shape=shape) if isinstance(results, Value) else results[index]
         if not isinstance(found, Value):
@@ -186,7 +186,7 @@ def _affine(sources: Sequence[Value], links: int) -> dict[str, int]:
 
 
 def _consistent(bounds: Bounds, n: int, m: int) -> Bounds:
-    """What the three constants say about each other, for a map from n entries to m.
+    """Return the constants after each has been lowered by the others, for a map from n entries to m.
 
     ||J||_2 <= sqrt(||J||_1 ||J||_inf) for the Jacobian almost everywhere; ||x||_2 <= sqrt(n) ||x||_inf and
     ||x||_2 <= ||x||_1 for the input, likewise for the output.

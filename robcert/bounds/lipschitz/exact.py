@@ -5,9 +5,8 @@ of a convolution belongs to an output entry: along each axis its window reads so
 the same input entry (copies made by the padding) are added before the absolute value is taken. A column
 belongs to an input entry: along each axis it is read by some windows, by each through some set of taps. So
 along each axis a row or a column is a *pattern*, a list of groups of taps; the taps of a group are added, the
-absolute values of
-the groups are summed. There are few different patterns on an axis, and only those that no other dominates
-matter:
+absolute values of the groups are summed. There are few different patterns on an axis, and only those that no other
+dominates matter:
 
     norm = max over the patterns P_1 .. P_d and the kept channel a of
            sum over the other channel b and the groups p_1 of P_1, .. of

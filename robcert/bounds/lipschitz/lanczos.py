@@ -23,11 +23,10 @@ def start(op: LinearOperator) -> Tensor:
 
 
 def roundings(op: LinearOperator) -> tuple[int, float]:
-    """How A v is rounded: |fl(A v) - A v| <= gamma_m |A| |v|, and an upper bound of || |A| ||_2: (m, bound).
+    """Return m and an upper bound of || |A| ||_2, by which A v is rounded: |fl(A v) - A v| <= gamma_m |A| |v|.
 
-    m is the number of products that are summed into one entry, plus one a copy; || |A| ||_2 <= sqrt(|| |A|
-    ||_1
-    || |A| ||_inf).
+    m is the number of products that are summed into one entry, plus one a copy;
+    || |A| ||_2 <= sqrt(|| |A| ||_1 || |A| ||_inf).
     """
     if isinstance(op, ConvTranspose):
         return roundings(op.forward)
@@ -43,7 +42,7 @@ def roundings(op: LinearOperator) -> tuple[int, float]:
 
 
 def norm_lower_bound(op: LinearOperator, x: Tensor) -> float:
-    """A lower bound of the l2 norm: ||A x|| / ||x||, rounded down.
+    """Return a lower bound of the l2 norm: ||A x|| / ||x||, rounded down.
 
     With y = fl(A x): ||A x|| >= ||y|| - gamma_m || |A| ||_2 ||x|| (`roundings`), and a computed norm of a
     vector of n entries is off by at most gamma_{n+2}, relatively.
@@ -60,7 +59,7 @@ def norm_lower_bound(op: LinearOperator, x: Tensor) -> float:
 def top_singular_vector(
     op: LinearOperator, x: Tensor, *, goal: float = math.inf, steps: int = 40, rest: float = 1e-4
 ) -> Tensor:
-    """A vector that A stretches by almost its norm, by Golub-Kahan-Lanczos with full reorthogonalisation.
+    """Return a vector that A stretches by almost its norm, by Golub-Kahan-Lanczos with full reorthogonalisation.
 
     A V = U B, A^T U = V B^T + ..., with U and V orthonormal and B upper bidiagonal; the largest singular
     value of B grows towards that of A, and V times its right singular vector is the vector. Orthogonalised

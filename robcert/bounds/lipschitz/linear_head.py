@@ -87,7 +87,7 @@ class LinearHead:
         return self._rows[norm, label]
 
     def _moved(self, cut: Cut, label: int | None) -> dict[BoundNorm, Tensor]:
-        """How fast f_j moves (``label`` None), or f_label - f_j, for all j: (classes,) a norm."""
+        """Return the constants of f_j (``label`` None), or of f_label - f_j, for all j: (classes,) a norm."""
         moved: dict[BoundNorm, Tensor] = {norm: torch.zeros(self.classes, dtype=torch.float64) for norm in BOUND_NORMS}
         for matrix, bounds in zip(cut.matrices, cut.bounds, strict=True):
             rows, error = matrix.entries, matrix.row_error

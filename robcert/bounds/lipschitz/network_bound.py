@@ -1,6 +1,6 @@
-"""The Lipschitz bound of a whole network: what `robcert norms` prints and certificates divide by.
+"""The Lipschitz bound of a whole network, which `robcert norms` prints and certificates divide by.
 
-The graph that the network executes (`robcert.graph.read`) is passed through once. Each op has a rule
+The graph that the network executes (`robcert.graph.read`) is read in one pass. Each op has a rule
 (`robcert.bounds.lipschitz.rules`) that says what it does to distances in l1, l2 and l-infinity; an op without one is
 an error. The bounds hold in real arithmetic for the float32 weights of the executed network, on the whole
 input space, and are rounded outwards; the rounding of the executed logits is the business of the certificate.
@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class NetworkBound:
-    """How fast the logits can change with the input, for one norm of the input.
+    """The Lipschitz constants of the logits, for one norm of the input.
 
     Attributes:
         norm: of the input; logit vectors are measured in the same norm.
@@ -61,7 +61,7 @@ class NetworkBound:
 
     @property
     def finite(self) -> bool:
-        """Whether the whole logit vector has a finite constant."""
+        """True where the whole logit vector has a finite constant."""
         return math.isfinite(self.whole)
 
     @property
@@ -79,7 +79,7 @@ class NetworkBound:
         return self.head.pair_row(self.norm, label)[0]
 
     def binding_row(self, label: int) -> Tensor:
-        """Which constant is the smallest, beside `pair_row`: (classes,) int64, an index into `BINDINGS`."""
+        """The constant that is the smallest, beside `pair_row`: (classes,) int64, an index into `BINDINGS`."""
         return self.head.pair_row(self.norm, label)[1]
 
     @property
@@ -119,7 +119,7 @@ def graph_bound(
     tol: float = 0.01,
     papers: bool = False,
 ) -> GraphBound:
-    """The norms of every layer and the Lipschitz bounds of the network, from input to logits.
+    """Return the norms of every layer and the Lipschitz bounds of the network, from input to logits.
 
     Args:
         model: a loaded network, or a module in eval mode together with ``input_shape``.
@@ -149,7 +149,7 @@ def propagate(
     tol: float = 0.01,
     papers: bool = False,
 ) -> tuple[LipschitzDomain, Value]:
-    """The domain behind `graph_bound` after the propagation, and its value of the logits; the same arguments and errors."""
+    """Return the domain behind `graph_bound` and its value of the logits; the same arguments and errors."""
     if isinstance(model, LoadedModel):
         shape = model.input_shape
     elif input_shape is None:
@@ -169,7 +169,7 @@ def propagate(
 
 
 def network_bounds(domain: LipschitzDomain, logits: Value) -> dict[BoundNorm, NetworkBound]:
-    """The bounds of the network in all norms, from a pass that has been run."""
+    """Return the bounds of the network in all norms, from a domain that has been propagated."""
     last = linear_head(domain, logits)
     return {
         norm: NetworkBound(norm, last.whole[norm], last.features(norm), last.logits[norm], logits.reasons, last)
@@ -184,5 +184,5 @@ def lipschitz_bound(
     *,
     tol: float = 0.01,
 ) -> NetworkBound:
-    """`graph_bound` for one norm."""
+    """Return the bound of `graph_bound` for one norm."""
     return graph_bound(model, input_shape, tol=tol).bounds[norm]

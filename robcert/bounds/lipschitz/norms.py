@@ -35,7 +35,7 @@ _MEMORY = 2**30
 
 
 def operator_norm(op: LinearOperator, norm: BoundNorm, *, tol: float = 0.01, method: Method = "auto") -> Bound:
-    """The norm sup ||A x|| / ||x|| of a linear operator on its input size.
+    """Return the norm sup ||A x|| / ||x|| of a linear operator on its input size.
 
     l1 and l-inf are exact up to the stated rounding for every operator; l2 is a bracket: the upper end is
     proven (`robcert.bounds.lipschitz.circulant`, `dense`, `largest_eigenvalue`), the lower end is measured on a vector
@@ -46,8 +46,7 @@ def operator_norm(op: LinearOperator, norm: BoundNorm, *, tol: float = 0.01, met
         norm: of input and output.
         tol: refine l2 until (upper - lower) / lower <= tol, where that is possible: see ``Bound.gap``.
         method: the way to the upper bound of l2; "auto" goes on until ``tol`` is reached. "lanczos" finds the
-        lower
-            end only: its upper end is sqrt(l1 l-inf).
+            lower end only: its upper end is sqrt(l1 l-inf).
 
     Returns:
         Bound: lower <= norm <= upper in real arithmetic, rounded outwards.
@@ -155,9 +154,8 @@ def _embedded(op: Conv) -> tuple[Symbol, float, Conv]:
     """A circulant that bounds the convolution: its symbol, the factor on top, and what it embeds.
 
     Padding that cannot be embedded is taken apart: A = V S with V the convolution without padding on the
-    padded input and S the padding, a 0/1 matrix with one 1 a row, so that ||S||^2 is the largest number of
-    copies of an
-    entry: ||A|| <= ||V|| sqrt(copies).
+    padded input and S the padding, a 0/1 matrix with one 1 a row, so that ||S||^2 is the largest number of copies of
+    an entry: ||A|| <= ||V|| sqrt(copies).
     """
     found = symbol(op)
     if found is not None:

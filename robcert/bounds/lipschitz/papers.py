@@ -20,7 +20,7 @@ LARGE = 1 << 23
 
 @dataclass(frozen=True)
 class PaperNorm:
-    """What a paper computes for a layer.
+    """The number that a paper computes for a layer.
 
     Attributes:
         name: short, for a column of a table.

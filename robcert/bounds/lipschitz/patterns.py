@@ -1,4 +1,4 @@
-"""What a value is in terms of earlier ones, where a rule can use it.
+"""Patterns: a value in terms of earlier ones, where a rule can use it.
 
 Networks say in several ops what is one layer: two-sided ReLU is two ReLUs and a concatenation, norm-pooling a
 square, a sum and a root. Op by op the constant would be too large by sqrt 2, or infinite. The patterns remember

@@ -1,4 +1,4 @@
-"""What is known about a tensor of the graph: how far it moves when the input moves."""
+"""Lipschitz constants of a tensor of the graph: how far it moves when the input moves."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bounds:
 
     @property
     def finite(self) -> bool:
-        """Whether every constant is finite."""
+        """True where every constant is finite."""
         return all(math.isfinite(self[n]) for n in BOUND_NORMS)
 
 

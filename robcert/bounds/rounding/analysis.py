@@ -1,4 +1,4 @@
-"""What is known about the rounding of one network: sizes of its values, and passes over its graph for any region."""
+"""The rounding of one network: sizes of its values, and passes over its graph for any region."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class RoundingBound:
-    """How far computed logits are from those in real arithmetic, at every float32 input in the box.
+    """The errors of computed logits, at every float32 input in the box.
 
     Attributes:
         error: E with |f_i executed in float32 - f_i| <= E for every logit; infinite where none is known.
@@ -87,7 +87,7 @@ class Analysis:
         return network_bounds(self.domain, self.logits)
 
     def refusal(self) -> EvaluationError:
-        """Why there is no finite bound of the rounding error."""
+        """Return the reason for which there is no finite bound of the rounding error."""
         if self.logits.reasons:
             found = f"there is no finite Lipschitz bound of {self.name}: {'; '.join(self.logits.reasons)}"
             return EvaluationError(found, "robcert norms reports its other layers. Empirical attacks need no bound.")
@@ -162,7 +162,7 @@ class Analysis:
         return torch.cat(parts) if parts else torch.zeros(0, self.logits.shape[-1], dtype=torch.float64)
 
     def _sized(self, node: fx.Node) -> bool:
-        """Whether a node that reads no image has a number of images in it."""
+        """Return whether a node that reads no image has a number of images in it."""
         placed = self.graph.placements.get(node.name)
         return placed is None or (isinstance(placed, tuple) and any(one.at is not None for one in placed))
 

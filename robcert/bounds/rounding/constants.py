@@ -22,7 +22,7 @@ _ROUNDED_ALIKE = frozenset(
 
 
 def computed_constants(graph: Graph, values: dict[str, Any]) -> list[fx.Node]:
-    """The nodes that compute a floating-point constant: they do more than move entries.
+    """Return the nodes that compute a floating-point constant: they do more than move entries.
 
     Args:
         graph: of the network.
@@ -38,7 +38,7 @@ def computed_constants(graph: Graph, values: dict[str, Any]) -> list[fx.Node]:
 
 
 def check_constants(name: str, computed: list[fx.Node], graph: Graph) -> None:
-    """Refuses constants whose float32 value may depend on the order of summation.
+    """Refuse constants whose float32 value may depend on the order of summation.
 
     Args:
         name: of the network.

@@ -1,4 +1,4 @@
-"""How far executed values are off: the domain of rounding errors (see `robcert.bounds.rounding.logits`)."""
+"""The domain of rounding errors (see `robcert.bounds.rounding.logits`)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class RoundingDomain(Domain[Value, Call]):
         return self.lipschitz.values[call.node.name]
 
     def item(self, node: fx.Node, results: Any, index: int) -> Any:
-        """One result of an op with several goes by the name of the node that picks it."""
+        """Return one of several results: it goes by the name of the node that picks it."""
         return self.lipschitz.values[node.name]
 
     def missing(self, node: fx.Node, op: str, layer: str) -> Any:

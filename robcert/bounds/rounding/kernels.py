@@ -1,4 +1,4 @@
-"""Whether torch, as it is set up now, runs a network in the float32 arithmetic of `robcert.bounds.rounding.logits`.
+"""A check that torch, as it is set up now, runs a network in the arithmetic of `robcert.bounds.rounding.logits`.
 
 The bound speaks of sums of float32 products in any order, with or without fused multiply-add. TF32, bfloat16
 products, Winograd and FFT convolutions are something else.
@@ -18,7 +18,7 @@ _NAMED = "The claim for the network in real arithmetic does not need this."
 
 
 def check_kernels(device: torch.device, *, convolutions: bool, name: str) -> None:
-    """Refuses settings under which the rounding bound would not hold.
+    """Refuse settings under which the rounding bound would not hold.
 
     Args:
         device: where the network runs.
@@ -78,7 +78,7 @@ def _found(device: torch.device, convolutions: bool) -> tuple[str, str] | None:
 
 
 def _nnpack() -> bool:
-    """Whether NNPACK may be used: its switch can only be read by setting it."""
+    """Return whether NNPACK may be used: its switch can only be read by setting it."""
     before = torch.backends.nnpack.set_flags(False)[0]
     torch.backends.nnpack.set_flags(before)
     return bool(before)

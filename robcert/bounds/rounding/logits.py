@@ -1,7 +1,7 @@
-r"""How far the executed float32 network can be from the network in real arithmetic, proven before it is run.
+r"""A bound of the distance of the executed float32 network from that in real arithmetic, proven before it is run.
 
-The graph is passed through once more. With x^ the executed and x the exact value of a node, d a bound of ||x^ - x||_2 and r
-one of ||x||_2, for one image and every input in the box,
+One more pass over the graph: with x^ the executed and x the exact value of a node, d a bound of ||x^ - x||_2 and r one
+of ||x||_2, for one image and every input in the box,
 
     d(node) <= sum over what it reads of gain d(input) + local rounding of ||x^|| <= r + d,
     r(node) <= ||h(c)||_2 + L(node) ||x - c||_2    (c the centre of the box, h(c) in float64),
@@ -51,7 +51,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Analysis, RoundingBo
 
 
 def analyse(model: LoadedModel) -> tuple[Analysis, RoundingBound]:
-    """The analysis of a network and its bound over the whole box, kept as long as the network is unchanged."""
+    """Return the analysis of a network and its bound over the whole box, kept as long as the network is unchanged."""
     key = (model.name, *fingerprint(model))
     found = _KNOWN.get(model.module)
     if found is None or found[0] != key:
@@ -62,7 +62,7 @@ def analyse(model: LoadedModel) -> tuple[Analysis, RoundingBound]:
 
 
 def logit_rounding(model: LoadedModel) -> RoundingBound:
-    """How far the executed float32 logits can be from those in real arithmetic, for every input in the box.
+    """Return a bound of the error of the executed float32 logits, for every input in the box.
 
     Raises:
         EvaluationError: an op without a rounding rule (named), without a finite Lipschitz constant, a layer that may
@@ -125,12 +125,12 @@ def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
 
 
 def l2_reach(radius: Tensor, norm: BoundNorm, entries: int) -> Tensor:
-    """How far in l2 a ball of the given radii (n,) in a norm reaches, for images of so many entries; rounded up."""
+    """Return the l2 radii, rounded up, of balls with radii (n,) in a norm, for images of so many entries."""
     return radius * math.sqrt(entries) * (1 + 2.0**-40) if norm == "linf" else radius * (1 + 2.0**-40)
 
 
 def gap_error64(model: LoadedModel) -> float:
-    """How far a difference of two logits, evaluated in float64, can be from the one in real arithmetic.
+    """Return a bound of the error of a difference of two logits that is evaluated in float64.
 
     For logits from `logits64` (or the module in float64, where that is the same) at any input in the box: the errors
     of both logits and the rounding of the subtraction.
@@ -140,12 +140,12 @@ def gap_error64(model: LoadedModel) -> float:
 
 
 def logits64(model: LoadedModel, x: Tensor) -> Tensor:
-    """The logits in float64 of the network that the bounds speak of: (n, *input_shape) -> (n, classes), on the CPU."""
+    """Return the logits in float64 of the network that bounds speak of: (n, *input_shape) -> (n, classes), on the CPU."""
     return network64(model)(x)
 
 
 def network64(model: LoadedModel) -> Callable[[Tensor], Tensor]:
-    """What `logits64` calls, for many calls.
+    """Return the function that `logits64` calls, for many calls.
 
     A copy of the module in float64; but where the float32 network computes constants from its weights, or casts, its
     graph with these constants as float32 computes them, and without the casts.

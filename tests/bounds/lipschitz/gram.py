@@ -4,8 +4,7 @@ For a Hermitian positive semidefinite G, ||G^(2^k)||_F^(1 / 2^k) falls to lambda
 fast: it is at most n^(1 / 2^(k + 1)) times as large. It shares nothing with the Cholesky factorisations of robcert, so
 that each bound checks the other.
 
-Rounding. Let H_k be the stored matrix, X_k the one that it stands for, both divided by s_k, with ||H_k||_F <=
-1 and
+Rounding. Let H_k be the stored matrix, X_k the one that it stands for, both divided by s_k, with ||H_k||_F <= 1 and
 ||H_k - X_k||_F <= e_k. The product is off by at most gamma ||H_k||_F^2 <= gamma (gamma_{4 n} for complex
 matrices), so before the next division e_{k+1} <= 2 e_k + e_k^2 + gamma, and
 lambda_max(X_k)^(2^k) <= ||H_k||_F + e_k; the logarithms of the scales are added, their rounding is 2^-40 at

@@ -1,4 +1,4 @@
-"""How each op of an exported graph is relaxed; one file a family, one registered function a rule.
+"""Linear relaxations of single operators; one file a family, one registered function a rule.
 
 A rule takes a `Site` and returns a step (a list of them, or of None, for an op with several results). It is found by
 the name of the ATen op, without its overload::

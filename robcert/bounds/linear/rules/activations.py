@@ -1,4 +1,4 @@
-"""Functions of one entry: how they bend, and where."""
+"""Functions of one entry: their slopes, and where their convexity changes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def fixed(site: Site) -> Step:
 
 @relaxation("gelu")
 def gelu(site: Site) -> Step:
-    """X Phi(x), or its approximation by tanh."""
+    """x Phi(x), or its approximation by tanh."""
     return Activation(*site.head, SHAPES["gelu_tanh" if site["approximate"] == "tanh" else "gelu"])
 
 
@@ -130,7 +130,7 @@ def leaky_relu(site: Site) -> Step:
 
 @relaxation("elu", "celu")
 def elu(site: Site) -> Step:
-    """Scale x above 0, scale alpha (e^(s x) - 1) below."""
+    """scale x above 0, scale alpha (e^(s x) - 1) below."""
     alpha = float(site["alpha"])
     scale, inner = float(site.get("scale") or 1.0), float(site.get("input_scale") or 1.0)
     if site.op == "celu":
@@ -161,7 +161,7 @@ def softplus(site: Site) -> Step:
 
 @relaxation("softshrink")
 def softshrink(site: Site) -> Step:
-    """X moved towards 0 by lambda."""
+    """x moved towards 0 by lambda."""
     edge = float(site["lambd"])
     shape = Shape(lambda t: functional.softshrink(t, edge), torch.zeros_like, (-edge, edge), (0, 0, 0))
     return Activation(*site.head, shape)

@@ -131,7 +131,7 @@ def power(site: Site) -> Step:
 
 
 def scaled(site: Site, x: Ref, scale: Any, shift: Any, times: float = 1.0) -> Any:
-    """Scale x + times shift, both constants; what the constant copies is copied first."""
+    """scale x + times shift, both constants; what the constant copies is copied first."""
     shape = site.shape
     factor, constant = (
         site.for_image(torch.as_tensor(value, dtype=torch.float64), len(shape) + 1) for value in (scale, shift)

@@ -23,7 +23,7 @@ def linear(site: Site) -> Step:
 
 @relaxation("addmm", "mm", "matmul")
 def product(site: Site) -> Step:
-    """X W with a constant matrix W."""
+    """x W with a constant matrix W."""
     left, right = (site.get(n, site.get(m)) for n, m in (("mat1", "self"), ("mat2", "other")))
     if not isinstance(left, Ref) or isinstance(right, Ref) or right.dim() != 2:
         site.refuse("only the product of the input with a constant matrix is known")

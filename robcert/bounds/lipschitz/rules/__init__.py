@@ -1,4 +1,4 @@
-"""What each op of an exported graph does to distances; one file a family, one registered function a rule.
+"""Lipschitz constants of single operators; one file a family, one registered function a rule.
 
 A rule takes a `robcert.bounds.lipschitz.call.Call` and returns the `robcert.bounds.lipschitz.values.Value` of the op (a
 list of them for an op with several results). It is found by the name of the ATen op, without its overload::

@@ -62,7 +62,7 @@ def relu(call: Call) -> Value:
 
 @rule("gelu")
 def gelu(call: Call) -> Value:
-    """X Phi(x), or its approximation by tanh."""
+    """x Phi(x), or its approximation by tanh."""
     name = "gelu_tanh" if call["approximate"] == "tanh" else "gelu"
     return elementwise(call, call.x, *SLOPES[name], row=True)
 
@@ -106,7 +106,7 @@ def prelu(call: Call) -> Value:
 
 @rule("elu")
 def elu(call: Call) -> Value:
-    """Scale x above 0, scale alpha (e^(s x) - 1) below: slopes up to scale and scale alpha s."""
+    """scale x above 0, scale alpha (e^(s x) - 1) below: slopes up to scale and scale alpha s."""
     alpha, scale, inner = (float(call[n]) for n in ("alpha", "scale", "input_scale"))
     if inner < 0:
         return call.infinite("it grows exponentially below 0")
@@ -117,7 +117,7 @@ def elu(call: Call) -> Value:
 
 @rule("celu")
 def celu(call: Call) -> Value:
-    """X above 0, alpha (e^(x / alpha) - 1) below: slopes in [0, 1] for alpha > 0."""
+    """x above 0, alpha (e^(x / alpha) - 1) below: slopes in [0, 1] for alpha > 0."""
     if float(call["alpha"]) <= 0:
         return call.infinite("it grows exponentially below 0")
     return elementwise(call, call.x, 0.0, 1.0, row=True)
@@ -140,7 +140,7 @@ def softplus(call: Call) -> Value:
 
 @rule("threshold")
 def threshold(call: Call) -> Value:
-    """X above the threshold, a constant below: 1 if the two meet."""
+    """x above the threshold, a constant below: 1 if the two meet."""
     if float(call["threshold"]) != float(call["value"]):
         return call.infinite("it jumps at its threshold")
     if float(call["value"]) == 0:

@@ -27,7 +27,7 @@ def negate(call: Call) -> Value:
 
 @rule("mul")
 def multiply(call: Call) -> Value:
-    """C x: |c|, the largest over the entries of c; x x is a square."""
+    """c x: |c|, the largest over the entries of c; x x is a square."""
     values = call.operands
     if len(values) == 2:
         if values[0].node == values[1].node:
@@ -47,7 +47,7 @@ def multiply(call: Call) -> Value:
 
 @rule("div")
 def divide(call: Call) -> Value:
-    """X / c: the largest 1 / |c|. x / (|x| + c) is softsign: 1 / c."""
+    """x / c: the largest 1 / |c|. x / (|x| + c) is softsign: 1 / c."""
     if call.get("rounding_mode") is not None:
         raise NotFinite("it rounds")
     x, divisor = call["self"], call["other"]
@@ -152,7 +152,7 @@ def _float32(value: float) -> float:
 
 
 def _is_sign_of(one: Value, other: Value) -> bool:
-    """Whether ``one`` is the sign of what ``other`` is the absolute value of: squares, which have none."""
+    """Return whether ``one`` is the sign of what ``other`` is the absolute value of: squares, which have none."""
     sign, squares = one.find(Sign), other.find(Squares)
     origin = sign.of.find(Squares) if sign else None
     if origin is None or squares is None or origin.of.node != squares.of.node:

@@ -130,7 +130,7 @@ def broadcast(call: Call, x: Value) -> Value:
 
 
 def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
-    """X plus a constant, or a constant minus x."""
+    """x plus a constant, or a constant minus x."""
     this = call["self"] if isinstance(call["self"], Value) else call["other"]
     constant = call["other"] if this is call["self"] else call["self"]
     factor = 1.0
@@ -181,7 +181,7 @@ def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
 
 
 def _difference(call: Call, first: Value, second: Value) -> Value | None:
-    """X minus its mean: 1 in l2 (a projection), 2 - 2 / n in l1 and l-infinity."""
+    """x minus its mean: 1 in l2 (a projection), 2 - 2 / n in l1 and l-infinity."""
     mean = second.find(Mean) or _broadcast_mean(call, second)
     if mean is None or mean.of.node != first.node:
         return None
@@ -210,7 +210,7 @@ def _broadcast_mean(call: Call, value: Value) -> Mean | None:
 
 
 def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: float) -> Value:
-    """X and functions of x, added or subtracted: their slopes are."""
+    """x and functions of x, added or subtracted: their slopes are."""
     found = _same_base(first, second)
     if found is None or found[0].of.shape != value.shape:
         return value

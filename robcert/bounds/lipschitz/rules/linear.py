@@ -26,7 +26,7 @@ def linear(call: Call) -> Value:
 
 @rule("addmm", "mm", "matmul", "bmm", affine=True)
 def product(call: Call) -> Value:
-    """X W, or W x, with a constant W.
+    """x W, or W x, with a constant W.
 
     Axes in front of the two that are multiplied broadcast. Along those that ``x`` has, every part of it meets a matrix
     of its own, and the largest norm counts; along those that only W has, each part of ``x`` meets all of them, which is

@@ -41,13 +41,13 @@ def instance_norm(call: Call) -> Value:
 
 @rule("rms_norm")
 def rms_norm(call: Call) -> Value:
-    """X / sqrt(mean(x^2) + eps): the same constant."""
+    """x / sqrt(mean(x^2) + eps): the same constant."""
     n = math.prod(int(s) for s in call["normalized_shape"])
     return _normalised(call, n, 2.0**-23 if call["eps"] is None else float(call["eps"]))
 
 
 def _normalised(call: Call, n: int, eps: float | None = None) -> Value:
-    """Gamma (x - mean) / sqrt(variance + eps) over n entries.
+    """gamma (x - mean) / sqrt(variance + eps) over n entries.
 
     The Jacobian is gamma / sigma (P - u u^T / n) with sigma >= sqrt(eps), the projection P along the mean and
     u the normalised entries, ||u||^2 <= n: a symmetric matrix between 0 and P, so its l2 norm is at most 1. A

@@ -18,7 +18,7 @@ from robcert.math.rounding import gamma
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
       "max_pool1d_with_indices")  # fmt: skip
 def max_pool(call: Call) -> Any:
-    """Sqrt K, 1, K with K the largest number of windows that contain one entry.
+    """sqrt K, 1, K with K the largest number of windows that contain one entry.
 
     |max_w x - max_w y| is at most the largest |x_i - y_i| of the window, and so at most any l_p norm of the
     differences in it; an entry is in K windows at most. K is counted: stride, dilation, ceil_mode and padding

@@ -1,8 +1,8 @@
-"""What each op of a network rounds away on its own; one file a family, one registered function a rule.
+"""Rounding of single operators; one file a family, one registered function a rule.
 
 With x^ what the op reads when it is executed, a rule bounds ||op_executed(x^) - op(x^)||_2 for one image, where op
-is the exact function. It knows ||x^||_2 and ||op(x^)||_2 at most. An op without a rule is refused by name; the
-derivations are in docs/soundness.md, section 6.
+is the exact function. It knows ||x^||_2 and ||op(x^)||_2 at most. Where an op has no rule, only the radius in real
+arithmetic stands. The derivations are in docs/soundness.md, section 6.
 """
 
 from __future__ import annotations

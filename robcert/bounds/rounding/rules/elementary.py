@@ -1,4 +1,4 @@
-"""What ops round away that move, compare, add and scale entries."""
+"""Rounding of ops that move, compare, add and scale entries."""
 
 from __future__ import annotations
 

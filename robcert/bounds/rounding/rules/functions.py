@@ -1,4 +1,4 @@
-"""What elementwise functions, norms and softmax round away.
+"""Rounding of elementwise functions, norms and softmax.
 
 Assumed of the vectorised kernels: exp, expm1, log, log1p, tanh, erf, atan, asinh, sin and cos are within 4 ulp, a
 relative error of 8 u, in the whole range; every other step is one rounding. What follows for a compound function is
@@ -109,7 +109,7 @@ def vector_norm(at: Local) -> float:
 
 
 def _soft(at: Local) -> tuple[float, float]:
-    """How far the logarithm of a computed sum of exponentials is off, from x - max on; and log n.
+    """Return the error of the logarithm of a computed sum of exponentials, from x - max on; and log n.
 
     x_i - max is off by u times at most 2 ||x^||, so exp of it by a factor within exp(2 u ||x^||) (1 + 8 u), and a
     sum of n of them by gamma_n more.
@@ -136,7 +136,7 @@ def softmax(at: Local) -> float:
 
 @local("log_softmax", "_log_softmax", "logsumexp")
 def log_softmax(at: Local) -> float:
-    """X - max - log(sum): the logarithm is off by `_soft` and 8 u of its value, the sums by 4 u of their terms."""
+    """x - max - log(sum): the logarithm is off by `_soft` and 8 u of its value, the sums by 4 u of their terms."""
     factor, logarithm = _soft(at)
     entry = up(factor + at.unit.gamma(16) * (logarithm + 3 * at.read), 8)
     return product(root(at.entries), total(entry, 64 * at.entries * at.unit.tiny))

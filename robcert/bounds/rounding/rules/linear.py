@@ -1,4 +1,4 @@
-"""What layers with weights, averages and roots of sums of squares round away: dot products."""
+"""Rounding of dot products: layers with weights, averages and roots of sums of squares."""
 
 from __future__ import annotations
 

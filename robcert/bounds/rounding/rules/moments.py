@@ -1,4 +1,4 @@
-r"""What layers round away that normalise by the mean and the variance of one image.
+r"""Rounding of layers that normalise by the mean and the variance of one image.
 
 y = gamma (x - m) / sigma + beta over k entries, with m the mean, v the variance and sigma^2 = v + eps. Assumed: mean
 and variance are computed entry by entry or part by part, two parts merged at a time in any order (Welford; Chan et
@@ -92,7 +92,7 @@ def group_norm(at: Local) -> float:
 
 @local("rms_norm")
 def rms_norm(at: Local) -> float:
-    """X gamma / sqrt(mean(x^2) + eps): nothing cancels, so relative errors stay relative."""
+    """x gamma / sqrt(mean(x^2) + eps): nothing cancels, so relative errors stay relative."""
     if at.call["eps"] is None:
         return at.call.refuse("its eps is that of the number format, so it is another layer in float64", "Give it eps.")
     k, eps = count(at.call), float(at.call["eps"])
