@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcert.bounds.lipschitz.convolution import MODES, Conv, ConvTranspose, Mode, transposed
+from robcert.bounds.lipschitz.convolution import Conv, ConvTranspose, Mode, transposed
 from robcert.bounds.lipschitz.pooling import Separable, adaptive_average, average
-from robcert.errors import EvaluationError
 
 __all__ = [
     "Bound",
@@ -29,7 +28,6 @@ __all__ = [
     "Separable",
     "adaptive_average",
     "average",
-    "from_module",
     "transposed",
 ]
 
@@ -164,86 +162,3 @@ class Diagonal:
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y = A y."""
         return self.apply(y)
-
-
-def batch_norm(module: nn.modules.batchnorm._BatchNorm, in_shape: tuple[int, ...]) -> Diagonal:  # pyright: ignore[reportPrivateUsage]
-    """BatchNorm in eval mode: the factor gamma / sqrt(variance + eps) of each channel.
-
-    Three float64 roundings and a square root: within 4 u of the real value (5 u stated).
-    """
-    if module.running_var is None:
-        raise EvaluationError("BatchNorm without running statistics is no linear operator")
-    variance = module.running_var.detach().double()
-    scale = 1 / torch.sqrt(variance + module.eps)
-    if module.affine:
-        scale = module.weight.detach().double() / torch.sqrt(variance + module.eps)
-    _finite(scale)
-    return Diagonal(scale.view(-1, *([1] * (len(in_shape) - 1))), in_shape, 5 * 2.0**-53)
-
-
-def from_module(module: nn.Module, in_shape: tuple[int, ...]) -> LinearOperator | None:
-    """The operator of a layer in eval mode, or None for a layer that is not linear (or not known here).
-
-    Args:
-        module: Linear, Conv1d-3d, ConvTranspose1d-3d, BatchNorm1d-3d, AvgPool1d-3d, AdaptiveAvgPool1d-3d.
-        in_shape: the shape of its input, without the batch.
-
-    Raises:
-        EvaluationError: weights that are not finite; an input that the layer cannot take.
-    """
-    if isinstance(module, nn.Linear):
-        _expect(in_shape[-1] == module.in_features, module, in_shape)
-        return Dense(_finite(module.weight), in_shape[:-1])
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return _convolution(module, in_shape)
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        _expect(len(in_shape) == module.weight.dim() - 1 and in_shape[0] == module.in_channels, module, in_shape)
-        given = (module.stride, cast("tuple[int, ...]", module.padding), module.dilation)
-        return transposed(_finite(module.weight), in_shape[1:], *given, module.groups, module.output_padding)
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-        _expect(in_shape[0] == module.num_features, module, in_shape)
-        return batch_norm(module, in_shape)
-    for axes, pool in enumerate((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), start=1):
-        if isinstance(module, pool):
-            kernel = each(module.kernel_size, axes)
-            sides = each(module.stride, axes), each(module.padding, axes)
-            override = getattr(module, "divisor_override", None)
-            return average(in_shape, kernel, *sides, module.ceil_mode, module.count_include_pad, override)
-    for axes, pool in enumerate((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), start=1):
-        if isinstance(module, pool):
-            output = module.output_size
-            return adaptive_average(in_shape, output if isinstance(output, tuple) else (output,) * axes)
-    return None
-
-
-def _convolution(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, in_shape: tuple[int, ...]) -> Conv:
-    _expect(len(in_shape) == module.weight.dim() - 1 and in_shape[0] == module.in_channels, module, in_shape)
-    padding = module.padding
-    if padding == "valid":
-        sides = tuple((0, 0) for _ in module.kernel_size)
-    elif padding == "same":
-        total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        sides = tuple((t // 2, t - t // 2) for t in total)
-    else:
-        sides = tuple((int(p), int(p)) for p in cast("tuple[int, ...]", padding))
-    mode = module.padding_mode
-    if mode not in MODES:
-        raise EvaluationError(f"unknown padding mode {mode!r}", f"Known: {', '.join(MODES)}.")
-    weight = _finite(module.weight)
-    return Conv(weight, in_shape[1:], module.stride, sides, module.dilation, module.groups, mode)
-
-
-def each(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
-    """One number an axis, as torch's layers understand a single number."""
-    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
-
-
-def _expect(holds: bool, module: nn.Module, in_shape: tuple[int, ...]) -> None:
-    if not holds:
-        raise EvaluationError(f"{module} cannot take an input of shape {in_shape}")
-
-
-def _finite(weight: Tensor) -> Tensor:
-    if not bool(torch.isfinite(weight).all()):
-        raise EvaluationError("a weight is NaN or infinite", "Check the file: no norm can be computed from it.")
-    return weight.detach().double()

@@ -140,7 +140,7 @@ def gap_error64(model: LoadedModel) -> float:
 
 
 def logits64(model: LoadedModel, x: Tensor) -> Tensor:
-    """Return the logits in float64 of the network that bounds speak of: (n, *input_shape) -> (n, classes), on the CPU."""
+    """Return float64 logits of the network that bounds speak of: (n, *input_shape) -> (n, classes), on the CPU."""
     return network64(model)(x)
 
 
