@@ -36,16 +36,17 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[S], S]:
-        """Decorator that registers an object under ``name``; a second object of one name is an error.
+    def register(self, *names: str) -> Callable[[S], S]:
+        """Decorator that registers an object under each of ``names``; a second object of one name is an error.
 
         What it decorates keeps its own type, which is that of the registry or narrower.
         """
 
         def keep(item: S) -> S:
-            if name in self._entries and self._entries[name] is not item:
-                raise ValueError(f"two {self.kind}s are called {name!r}")
-            self._entries[name] = cast(T, item)
+            for name in names:
+                if name in self._entries and self._entries[name] is not item:
+                    raise ValueError(f"two {self.kind}s are called {name!r}")
+                self._entries[name] = cast(T, item)
             return item
 
         return keep

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor, fx
@@ -24,21 +24,12 @@ from robcert.graph.read import BatchAxis, Graph, Placed, Placement, Unknown, lay
 from robcert.registry import Registry
 
 Rule = Callable[["BatchCall"], "BatchAxis | list[BatchAxis | None] | None"]
-R = TypeVar("R", bound=Rule)
 
 batch_rules: Registry[Rule] = Registry("batch rule", "robcert.graph.batch_rules")
 """Name of an ATen operator -> what it does to the axis of the images."""
 
-
-def batch_rule(*names: str) -> Callable[[R], R]:
-    """Decorator that registers one rule for the named operators."""
-
-    def keep(function: R) -> R:
-        for name in names:
-            batch_rules.register(name)(function)
-        return function
-
-    return keep
+batch_rule = batch_rules.register
+"""Decorator that registers one rule for the named operators."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ what it knows by reading: whatever is left over, and not at its default, is a re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
@@ -114,6 +114,20 @@ def by_name(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[
     return given
 
 
+def per_axis(given: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """Return one number an axis, as torch understands a single one, or a list of one."""
+    sizes = [given] if isinstance(given, int) else list(given)
+    return tuple(int(s) for s in (sizes * axes if len(sizes) == 1 else sizes))
+
+
+def padding_sides(given: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the padding of a convolution in front of and behind each axis: from numbers, "same" or "valid"."""
+    if not isinstance(given, str):
+        return tuple((p, p) for p in per_axis(given, len(kernel)))
+    total = [0 if given == "valid" else d * (int(k) - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return tuple((t // 2, t - t // 2) for t in total)
+
+
 @dataclass(frozen=True)
 class OpCall(Generic[E]):
     """An operator whose operands are known.
@@ -160,6 +174,26 @@ class OpCall(Generic[E]):
                 self.read.add(name)
                 found += inside
         return found
+
+    @property
+    def x(self) -> E:
+        """The one argument that depends on the images, the operator's first.
+
+        Raises:
+            EvaluationError: it is another one, or there are several.
+        """
+        return self.only()
+
+    @property
+    def first(self) -> E:
+        """The operator's first argument; others may depend on the images too, where the rule ignores them.
+
+        Raises:
+            EvaluationError: it does not depend on the images.
+        """
+        name = next(iter(self.given))
+        found = self[name]
+        return found if isinstance(found, self.element) else self.unfit(f"its {name} does not depend on the input")
 
     def only(self, *names: str) -> E:
         """Return the one argument that depends on the images, which must be one of these (the first, if none is named).

@@ -40,26 +40,6 @@ class Call(OpCall[Value]):
         """The shape of the result (of its first tensor), for as many images as rules count with."""
         return self.results[0].sizes()
 
-    @property
-    def x(self) -> Value:
-        """The one argument that depends on the images, the op's first.
-
-        Raises:
-            NotFinite: it is another one, or there are several.
-        """
-        return self.only()
-
-    @property
-    def first(self) -> Value:
-        """The op's first argument, which depends on the images; others may do so too, where the rule ignores them.
-
-        Raises:
-            NotFinite: it does not depend on the images.
-        """
-        name = next(iter(self.given))
-        found = self[name]
-        return found if isinstance(found, Value) else self.unfit(f"its {name} does not depend on the input")
-
     def unfit(self, found: str) -> NoReturn:
         """Say that the op, used in this way, has no finite constant."""
         raise NotFinite(found)

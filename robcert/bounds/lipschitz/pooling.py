@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from robcert.errors import EvaluationError
+from robcert.graph.call import OpCall, per_axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,15 @@ def average(
     if divisor_override is not None:
         matrices[0] = matrices[0] / abs(divisor_override)
     return Separable(tuple(in_shape[:-count]), tuple(matrices))
+
+
+def averages(call: OpCall[Any], shape: tuple[int, ...]) -> Separable:
+    """Return the operator of a call of ``avg_pool1d`` to ``avg_pool3d`` on one image of that shape."""
+    axes = int(call.op[len("avg_pool")])
+    kernel = per_axis(call["kernel_size"], axes)
+    sizes = per_axis(call["stride"] or kernel, axes), per_axis(call["padding"], axes)
+    modes = bool(call["ceil_mode"]), bool(call["count_include_pad"])
+    return average(shape, kernel, *sizes, *modes, call.get("divisor_override"))
 
 
 def adaptive_average(in_shape: tuple[int, ...], output: tuple[int | None, ...]) -> Separable:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 
-import torch
 from torch import Tensor
 
 from robcert.errors import EvaluationError
 from robcert.graph.batch import Placed
-from robcert.graph.call import Extent, OpCall
+from robcert.graph.call import OpCall
 from robcert.graph.read import Graph
 from robcert.registry import Registry
 
@@ -40,23 +39,6 @@ class Site(OpCall[Ref]):
     graph: Graph = field(kw_only=True)
 
     @property
-    def refs(self) -> list[Ref]:
-        """All arguments that depend on the images."""
-        return self.operands
-
-    @property
-    def x(self) -> Ref:
-        """The one argument that depends on the images, the op's first."""
-        return self.only()
-
-    @property
-    def first(self) -> Ref:
-        """The op's first argument; others may depend on the images too, where the rule ignores them."""
-        name = next(iter(self.given))
-        found = self[name]
-        return found if isinstance(found, Ref) else self.refuse(f"its {name} does not depend on the input")
-
-    @property
     def shape(self) -> tuple[int, ...]:
         """Of the (first) result, one image."""
         return self.shapes[0]
@@ -76,7 +58,7 @@ class Site(OpCall[Ref]):
     @property
     def head(self) -> tuple[str, str, tuple[str, ...], tuple[int, ...]]:
         """The first four fields of a step."""
-        return self.node.name, self.layer, tuple(ref.name for ref in self.refs), self.shape
+        return self.node.name, self.layer, tuple(ref.name for ref in self.operands), self.shape
 
     def for_image(self, constant: Tensor, rank: int) -> Tensor:
         """A constant as it meets one image in a tensor of so many axes, the images included."""
@@ -98,26 +80,9 @@ class Site(OpCall[Ref]):
 
 
 Rule = Callable[[Site], Any]
-R = TypeVar("R", bound=Rule)
 
 relaxations: Registry[Rule] = Registry("relaxation", "robcert.bounds.linear.rules")
 """Name of an ATen op -> its rule."""
 
-
-def relaxation(*names: str) -> Callable[[R], R]:
-    """Decorator that registers one rule for the named ops."""
-
-    def keep(function: R) -> R:
-        for name in names:
-            relaxations.register(name)(function)
-        return function
-
-    return keep
-
-
-def number(value: Any) -> float:
-    """A Python number, or a tensor of one entry."""
-    return float(value.reshape(()) if isinstance(value, torch.Tensor) else value)
-
-
-__all__ = ["Extent", "Ref", "Rule", "Site", "number", "relaxation", "relaxations"]
+relaxation = relaxations.register
+"""Decorator that registers one rule for the named ops."""

@@ -12,6 +12,7 @@ from robcert.bounds.linear.affine import Dense, Diagonal
 from robcert.bounds.linear.convolution import Convolution, Transposed
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.step import Step
+from robcert.graph.call import padding_sides, per_axis
 
 
 @relaxation("linear")
@@ -40,16 +41,11 @@ def convolution(site: Site) -> Step:
     """Zero padding on both sides of each axis, as the op has it."""
     weight = cast("Tensor", site.constant("weight"))
     axes = weight.dim() - 2
-    dilation, padding = each(site["dilation"], axes), site["padding"]
-    if isinstance(padding, str):
-        reach = [d * (int(k) - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        total = [0] * axes if padding == "valid" else reach
-        sides = tuple((t // 2, t - t // 2) for t in total)
-    else:
-        sides = tuple((p, p) for p in each(padding, axes))
+    dilation = per_axis(site["dilation"], axes)
+    sides = padding_sides(site["padding"], weight.shape[2:], dilation)
     bias = _bias(site.constant("bias"), weight.shape[0])
     return Convolution(
-        *site.head, weight, bias, each(site["stride"], axes), sides, dilation, int(site["groups"]), site.x.shape
+        *site.head, weight, bias, per_axis(site["stride"], axes), sides, dilation, int(site["groups"]), site.x.shape
     )
 
 
@@ -60,7 +56,7 @@ def transposed(site: Site) -> Step:
     axes = weight.dim() - 2
     function = getattr(functional, site.op)
     names = ("stride", "padding", "output_padding", "groups", "dilation")
-    options = [int(site[n]) if n == "groups" else each(site[n], axes) for n in names]
+    options = [int(site[n]) if n == "groups" else per_axis(site[n], axes) for n in names]
 
     def apply(x: Tensor, kernel: Tensor) -> Tensor:
         return function(x, kernel, None, *options)
@@ -91,9 +87,3 @@ def batch_norm(site: Site) -> Any:
 
 def _bias(bias: Any, count: int) -> Tensor:
     return torch.zeros(count, dtype=torch.float64) if bias is None else cast("Tensor", bias).double()
-
-
-def each(given: Any, axes: int) -> tuple[int, ...]:
-    """One number an axis; a single one stands for all."""
-    sizes = [given] if isinstance(given, int) else list(cast("list[Any]", given))
-    return tuple(int(s) for s in (sizes * axes if len(sizes) == 1 else sizes))

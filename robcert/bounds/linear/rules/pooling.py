@@ -13,8 +13,8 @@ from robcert.bounds.linear.joined import Joined
 from robcert.bounds.linear.order_statistics import Grid, OrderStatistic
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.rules.activations import clamped
-from robcert.bounds.linear.rules.linear import each
 from robcert.bounds.linear.step import Step
+from robcert.graph.call import per_axis
 
 
 @relaxation("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",
@@ -23,9 +23,9 @@ def max_pool(site: Site) -> Any:
     """Windows may overlap, have holes, and hang over the edge."""
     x, axes = site.x, int(site.op[len("max_pool")])
     site.ignore("ceil_mode")  # the shape of the result says it
-    kernel = each(site["kernel_size"], axes)
-    stride, padding = each(site["stride"] or kernel, axes), each(site["padding"], axes)
-    dilation = each(site["dilation"], axes)
+    kernel = per_axis(site["kernel_size"], axes)
+    stride, padding = per_axis(site["stride"] or kernel, axes), per_axis(site["padding"], axes)
+    dilation = per_axis(site["dilation"], axes)
     starts = [[o * s - p for o in range(m)] for m, s, p in zip(site.shape[-axes:], stride, padding, strict=True)]
     taps = [[k * d for k in range(size)] for size, d in zip(kernel, dilation, strict=True)]
     grid = None
@@ -74,7 +74,7 @@ def extreme(site: Site) -> Any:
             site.refuse("one side is a constant of several entries")
         low, high = (-math.inf, float(bound)) if smallest else (float(bound), math.inf)
         return Activation(*site.head, clamped(low, high))
-    one, two = site.refs if len(site.refs) == 2 else (site["self"], other)
+    one, two = site.operands if len(site.operands) == 2 else (site["self"], other)
     shape = site.shape
     if one.shape != shape or two.shape != shape:
         site.refuse("it copies its input")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from robcert.bounds.linear.affine import Diagonal, Moved, Sum
 from robcert.bounds.linear.joined import Joined
-from robcert.bounds.linear.rules import Ref, Site, number, relaxation
+from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.step import Step
-from robcert.bounds.lipschitz.pooling import adaptive_average, average
+from robcert.bounds.lipschitz.pooling import adaptive_average, averages
 from robcert.graph.call import WIDE
 
 _RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "reshape_as",
@@ -90,18 +90,7 @@ def average_pool(site: Site) -> Step:
     """By the op itself; a negative divisor would turn the interval around."""
     if (site.get("divisor_override") or 1) < 0:
         site.refuse("its divisor is negative")
-    axes = int(site.op[len("avg_pool")])
-    kernel = _each(site["kernel_size"], axes)
-    op = average(
-        site.x.shape,
-        kernel,
-        _each(site["stride"] or kernel, axes),
-        _each(site["padding"], axes),
-        bool(site["ceil_mode"]),
-        bool(site["count_include_pad"]),
-        site.get("divisor_override"),
-    )
-    return moved(site, op.apply, through=False)
+    return moved(site, averages(site, site.x.shape).apply, through=False)
 
 
 @relaxation("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d")
@@ -192,11 +181,3 @@ def moved(
 
 def _numbers(scale: float, shift: float) -> tuple[Tensor, Tensor]:
     return torch.tensor(scale, dtype=torch.float64), torch.tensor(shift, dtype=torch.float64)
-
-
-def _each(given: Any, axes: int) -> tuple[int, ...]:
-    sizes = [given] if isinstance(given, int) else list(cast("list[Any]", given))
-    return tuple(int(s) for s in (sizes * axes if len(sizes) == 1 else sizes))
-
-
-__all__ = ["moved", "number"]

@@ -31,8 +31,6 @@ def rule(*names: str, affine: bool = False) -> Callable[[R], R]:
 
     def keep(function: R) -> R:
         function.affine = affine  # pyright: ignore[reportFunctionMemberAccess]
-        for name in names:
-            rules.register(name)(function)
-        return function
+        return rules.register(*names)(function)
 
     return keep

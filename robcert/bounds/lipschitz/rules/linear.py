@@ -14,6 +14,7 @@ from robcert.bounds.lipschitz.operators import Dense, Diagonal
 from robcert.bounds.lipschitz.patterns import Padded
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import Value
+from robcert.graph.call import padding_sides, per_axis
 
 
 @rule("linear", affine=True)
@@ -81,13 +82,8 @@ def convolution(call: Call) -> Value:
     call.constant("bias")  # it moves nothing
     call.ignore("output_padding")  # of a transposed convolution
     axes = weight.dim() - 2
-    stride, dilation = _each(call["stride"], axes), _each(call["dilation"], axes)
-    padding = call["padding"]
-    if isinstance(padding, str):
-        total = [0] * axes if padding == "valid" else _same(weight, dilation)
-        sides = tuple((t // 2, t - t // 2) for t in total)
-    else:
-        sides = tuple((p, p) for p in _each(padding, axes))
+    stride, dilation = per_axis(call["stride"], axes), per_axis(call["dilation"], axes)
+    sides = padding_sides(call["padding"], weight.shape[2:], dilation)
     mode: Mode = "zeros"
     padded = x.find(Padded)
     # A crop with zeros around it is no padding: what was cut off stays away.
@@ -107,7 +103,7 @@ def transposed_convolution(call: Call) -> Value:
     call.constant("bias")  # it moves nothing
     axes = weight.dim() - 2
     stride, padding, dilation, extra = (
-        _each(call[n], axes) for n in ("stride", "padding", "dilation", "output_padding")
+        per_axis(call[n], axes) for n in ("stride", "padding", "dilation", "output_padding")
     )
     size = tuple(x.shape[-axes:])
     op = transposed(weight.double(), size, stride, padding, dilation, int(call["groups"]), extra)
@@ -138,13 +134,3 @@ def batch_norm(call: Call) -> Any:
 
 def _lead(x: Value) -> tuple[int, ...]:
     return tuple(x.shape[1:-1]) if len(x.shape) > 1 else ()
-
-
-def _each(given: Any, axes: int) -> tuple[int, ...]:
-    """One number an axis; a single one stands for all."""
-    sizes = [given] if isinstance(given, int) else list(given)
-    return tuple(int(s) for s in (sizes * axes if len(sizes) == 1 else sizes))
-
-
-def _same(weight: Tensor, dilation: tuple[int, ...]) -> list[int]:
-    return [d * (int(k) - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]

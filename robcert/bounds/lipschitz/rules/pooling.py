@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from robcert.bounds.lipschitz.call import Call
-from robcert.bounds.lipschitz.operators import Separable, adaptive_average, average
+from robcert.bounds.lipschitz.operators import Separable, adaptive_average
+from robcert.bounds.lipschitz.pooling import averages
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import ONE, Bounds, Value, copied, product, root
+from robcert.graph.call import per_axis
 from robcert.math.rounding import gamma
 
 
@@ -26,9 +28,9 @@ def max_pool(call: Call) -> Any:
     """
     x = call.x
     axes = int(call.op[len("max_pool")])
-    kernel = _each(call["kernel_size"], axes)
-    stride = _each(call["stride"] or kernel, axes)
-    padding, dilation = _each(call["padding"], axes), _each(call["dilation"], axes)
+    kernel = per_axis(call["kernel_size"], axes)
+    stride = per_axis(call["stride"] or kernel, axes)
+    padding, dilation = per_axis(call["padding"], axes), per_axis(call["dilation"], axes)
     call.ignore("ceil_mode")  # the shape of the result says it
     times = 1
     for axis in range(axes):
@@ -55,21 +57,8 @@ def adaptive_max_pool(call: Call) -> Any:
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d", affine=True)
 def average_pool(call: Call) -> Value:
     """The exact norms of the matrix, a product over the axes."""
-    x = call.x
-    axes = int(call.op[len("avg_pool")])
-    kernel = _each(call["kernel_size"], axes)
-    stride = _each(call["stride"] or kernel, axes)
-    override = call.get("divisor_override")
-    op = average(
-        _image(x),
-        kernel,
-        stride,
-        _each(call["padding"], axes),
-        bool(call["ceil_mode"]),
-        bool(call["count_include_pad"]),
-        override,
-    )
-    return call.operator(x, op, roots=_roots(op) if override is None or override > 0 else None)
+    op, override = averages(call, _image(call.x)), call.get("divisor_override")
+    return call.operator(call.x, op, roots=_roots(op) if override is None or override > 0 else None)
 
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", affine=True)
@@ -117,12 +106,6 @@ def _roots(op: Separable) -> float:
 
 def _image(x: Value) -> tuple[int, ...]:
     return tuple(x.shape[1:])
-
-
-def _each(given: Any, axes: int) -> tuple[int, ...]:
-    """One number an axis; a single one stands for all."""
-    sizes = [given] if isinstance(given, int) else list(cast("list[Any]", given))
-    return tuple(int(s) for s in (sizes * axes if len(sizes) == 1 else sizes))
 
 
 @rule("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", affine=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from robcert.bounds.lipschitz.call import Call
 from robcert.bounds.lipschitz.values import Value, product, root, total
@@ -110,17 +109,8 @@ class Local:
 
 
 Rule = Callable[[Local], float]
-R = TypeVar("R", bound=Rule)
 rounding_rules: Registry[Rule] = Registry("rounding rule", "robcert.bounds.rounding.rules")
 """Name of an ATen op -> the bound of what it rounds away."""
 
-
-def local(*names: str) -> Callable[[R], R]:
-    """Decorator that registers a rule for the named ops."""
-
-    def keep(function: R) -> R:
-        for name in names:
-            rounding_rules.register(name)(function)
-        return function
-
-    return keep
+local = rounding_rules.register
+"""Decorator that registers a rule for the named ops."""
