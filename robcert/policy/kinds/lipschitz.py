@@ -22,7 +22,7 @@ class Lipschitz:
 
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
-        from robcert.bounds.lipschitz.graph import lipschitz_bound
+        from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 
         try:
             bound = lipschitz_bound(subject.model, bound_norm(requirement.norm or "l2"))
