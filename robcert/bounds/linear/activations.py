@@ -19,7 +19,7 @@ from torch import Tensor
 
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.step import SLACK, Interval, Pulled
+from robcert.bounds.linear.step import SLACK, Interval, Pulled, Step
 
 _BISECTIONS = 26
 
@@ -59,23 +59,14 @@ class Relaxed:
 
 
 @dataclass(frozen=True, eq=False)
-class Activation:
+class Activation(Step):
     """An elementwise function, given by its shape."""
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     function: Shape
 
     through: ClassVar[bool] = True
     windows: ClassVar[bool] = True
     affine: ClassVar[bool] = False
-
-    @property
-    def roundings(self) -> int:
-        """The constant is a sum over all entries."""
-        return math.prod(self.shape) + 16
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The range of g: a line of slope 0 on each side."""
@@ -159,27 +150,18 @@ def _intercept(g: Shape, low: Tensor, high: Tensor, slope: Tensor, sign: float) 
 
 
 @dataclass(frozen=True, eq=False)
-class PiecewiseLinear:
+class PiecewiseLinear(Step):
     """max(t, 0) + slope min(t, 0): ReLU (slope 0), leaky ReLU, PReLU.
 
     Attributes:
         below: the slope below 0: a tensor that broadcasts against the shape.
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     below: Tensor
 
     through: ClassVar[bool] = True
     windows: ClassVar[bool] = True
     affine: ClassVar[bool] = False
-
-    @property
-    def roundings(self) -> int:
-        """The constant is a sum over all entries."""
-        return math.prod(self.shape) + 16
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The values at the ends, and 0 if it lies between; one rounding of a product."""

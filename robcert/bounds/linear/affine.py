@@ -14,12 +14,11 @@ from torch.nn import functional
 
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region, at_least
-from robcert.bounds.linear.step import Interval, Pulled, batch, widened
-from robcert.math.rounding import gamma
+from robcert.bounds.linear.step import Interval, Pulled, Step, adjoint, batch, widened
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Step):
     """W x + b on the last axis.
 
     Attributes:
@@ -27,16 +26,8 @@ class Dense:
         bias: (out,) float64.
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     weight: Tensor
     bias: Tensor
-
-    through: ClassVar[bool] = False
-    windows: ClassVar[bool] = False
-    affine: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
@@ -58,10 +49,7 @@ class Dense:
                 length = at_least(torch.linalg.vector_norm(scaled, dim=1), length * scaled.shape[1] ** 0.5)
             here, reach = functional.linear(x.here, self.weight, self.bias), batch(region.eps, reach) * length
             lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
-        return widened(lower, upper, _error(self.roundings, self.magnitude(given, None)))
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
+        return widened(lower, upper, self.error(given))
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| max_o sum |W_o| + max |b|."""
@@ -84,7 +72,7 @@ class Dense:
 
 
 @dataclass(frozen=True, eq=False)
-class Diagonal:
+class Diagonal(Step):
     """Scale times x plus shift, entry by entry.
 
     Attributes:
@@ -94,17 +82,12 @@ class Diagonal:
         size: no |shift| is larger, nor any term of it.
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     scale: Tensor
     shift: Tensor
     size: float
 
     through: ClassVar[bool] = True
     windows: ClassVar[bool] = True
-    affine: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
@@ -118,10 +101,7 @@ class Diagonal:
         spread = None if x.spread is None else x.spread * self.scale.abs() * (1 + 2.0**-40)
         here = None if x.here is None else x.here * self.scale + self.shift
         lower, upper = torch.minimum(one, other) + self.shift, torch.maximum(one, other) + self.shift
-        return widened(lower, upper, _error(self.roundings, self.magnitude(given, None)), spread, here)
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
+        return widened(lower, upper, self.error(given), spread, here)
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| max |scale| + |shift|."""
@@ -135,30 +115,24 @@ class Diagonal:
 
 
 @dataclass(frozen=True, eq=False)
-class Moved:
-    """Entries moved, dropped, copied, averaged or summed: an affine map without negative coefficients.
+class Moved(Step):
+    """Entries moved, dropped or copied: every entry of the result is one entry of the source, or a constant.
 
     Attributes:
         function: (m, *in) float64 -> (m, *shape), for any m.
         in_shape: what it reads, one image.
-        through: every entry of the result is one entry of the source, or a constant.
-        injective: and no entry is read twice.
+        injective: no entry is read twice.
         gain: no sum of the coefficients of an entry is larger.
+        constant: (1, *shape), the result for zeros.
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     function: Callable[[Tensor], Tensor]
     in_shape: tuple[int, ...]
-    through: bool  # pyright: ignore[reportIncompatibleVariableOverride]
     injective: bool
     gain: float
     constant: Tensor
 
-    windows: ClassVar[bool] = False
-    affine: ClassVar[bool] = True
+    through: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
@@ -175,10 +149,7 @@ class Moved:
         lower, upper = self.function(x.lower), self.function(x.upper)
         if self.through:
             return Interval(lower, upper, spread, here)
-        return widened(lower, upper, _error(self.roundings, self.magnitude(given, None)))
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
+        return widened(lower, upper, self.error(given))
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| times the gain."""
@@ -187,35 +158,25 @@ class Moved:
 
     def pull(self, rows: Rows, relaxed: None) -> Pulled:
         """The adjoint, by automatic differentiation."""
-        n, count = rows.a.shape[:2]
-        with torch.enable_grad():
-            at = torch.zeros(n * count, *self.in_shape, dtype=torch.float64, requires_grad=True)
-            result = self.function(at)
-            create = rows.a.requires_grad
-            (found,) = torch.autograd.grad(result, at, rows.a.reshape(result.shape), create_graph=create)
         constant = rows.dot(self.constant) if bool(self.constant.any()) else 0.0
-        return Pulled([Rows(found.reshape(n, count, *self.in_shape))], constant)
+        return Pulled([adjoint(self.function, rows, self.in_shape)], constant)
 
 
 @dataclass(frozen=True, eq=False)
-class Sum:
+class Averaged(Moved):
+    """Entries averaged or summed: an affine map without negative coefficients."""
+
+    through: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Step):
     """A sum of several values with factors, each broadcast."""
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     factors: tuple[float, ...]
     shapes: tuple[tuple[int, ...], ...]
 
-    through: ClassVar[bool] = False
     windows: ClassVar[bool] = True
-    affine: ClassVar[bool] = True
-
-    @property
-    def roundings(self) -> int:
-        """Two or three terms, and the copies of a broadcast entry."""
-        return math.prod(self.shape) + 16
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The sum of the ends."""
@@ -224,10 +185,7 @@ class Sum:
         for x, factor, shape in zip(given, self.factors, self.shapes, strict=True):
             one, other = (_aligned(side, shape, self.shape) * factor for side in (x.lower, x.upper))
             lower, upper = lower + torch.minimum(one, other), upper + torch.maximum(one, other)
-        return widened(lower, upper, _error(self.roundings, self.magnitude(given, None)))
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
+        return widened(lower, upper, self.error(given))
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Sum of |factor| max |x|."""
@@ -249,8 +207,3 @@ class Sum:
 
 def _aligned(values: Tensor, shape: tuple[int, ...], into: tuple[int, ...]) -> Tensor:
     return values.reshape(len(values), *([1] * (len(into) - len(shape))), *shape)
-
-
-def _error(roundings: int, magnitude: Tensor) -> Tensor:
-    """Of an interval: the roundings of two products and what is added."""
-    return gamma(2 * roundings + 32) * 2 * magnitude + 2.0**-900

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from robcert.bounds.linear.coefficients import Rows, Window
 from robcert.bounds.linear.inputs import Region, at_least
-from robcert.bounds.linear.step import Interval, Pulled, batch, widened
-from robcert.math.rounding import gamma
+from robcert.bounds.linear.step import Interval, Pulled, Step, adjoint, batch, widened
 
 _FORWARD: dict[int, Callable[..., Tensor]] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _ADJOINT: dict[int, Callable[..., Tensor]] = {
@@ -26,7 +25,7 @@ _ADJOINT: dict[int, Callable[..., Tensor]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution:
+class Convolution(Step):
     """A convolution of an image that is first surrounded by zeros.
 
     Attributes:
@@ -36,10 +35,6 @@ class Convolution:
         in_shape: (channels, *sizes).
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     weight: Tensor
     bias: Tensor
     stride: tuple[int, ...]
@@ -48,9 +43,7 @@ class Convolution:
     groups: int
     in_shape: tuple[int, ...]
 
-    through: ClassVar[bool] = False
     windows: ClassVar[bool] = True
-    affine: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
@@ -68,8 +61,7 @@ class Convolution:
             here = self._apply(x.here, self.weight) + bias
             reach = batch(region.eps, reach) * self._length(x.spread, region)
             lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
-        error = gamma(2 * self.roundings + 32) * 2 * self.magnitude(given, None) + 2.0**-900
-        return widened(lower, upper, error)
+        return widened(lower, upper, self.error(given))
 
     def _length(self, spread: Tensor, region: Region) -> Tensor:
         """The dual norm of the coefficients of each result, where the ball has a radius ``spread`` in each entry."""
@@ -95,9 +87,6 @@ class Convolution:
     def _largest(self) -> tuple[Tensor, Tensor]:
         """The largest sum of absolute coefficients, and the largest bias."""
         return self._size.flatten(1).sum(1).amax() * 1.001, self.bias.abs().amax()
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| max_o sum |W_o| + max |b|."""
@@ -198,21 +187,13 @@ class Convolution:
 
 
 @dataclass(frozen=True, eq=False)
-class Transposed:
+class Transposed(Step):
     """A transposed convolution, as the adjoint of a convolution."""
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     weight: Tensor
     bias: Tensor
     function: Callable[[Tensor, Tensor], Tensor]
     in_shape: tuple[int, ...]
-
-    through: ClassVar[bool] = False
-    windows: ClassVar[bool] = False
-    affine: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
@@ -225,11 +206,7 @@ class Transposed:
         half = (x.upper - x.lower) / 2
         centre = self.function(x.lower + half, self.weight) + self._bias
         reach = self.function(half, self.weight.abs())
-        error = gamma(2 * self.roundings + 32) * 2 * self.magnitude(given, None) + 2.0**-900
-        return widened(centre - reach, centre + reach, error)
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
+        return widened(centre - reach, centre + reach, self.error(given))
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| times the sum of all |W| (an entry of the result reads no weight twice), and max |b|."""
@@ -237,14 +214,8 @@ class Transposed:
 
     def pull(self, rows: Rows, relaxed: None) -> Pulled:
         """The convolution, by automatic differentiation."""
-        n, count = rows.a.shape[:2]
-        with torch.enable_grad():
-            at = torch.zeros(n * count, *self.in_shape, dtype=torch.float64, requires_grad=True)
-            result = self.function(at, self.weight)
-            create = rows.a.requires_grad
-            (found,) = torch.autograd.grad(result, at, rows.a.reshape(result.shape), create_graph=create)
         constant = rows.dot(self._bias.expand(1, *self.shape)) if bool(self.bias.any()) else 0.0
-        return Pulled([Rows(found.reshape(n, count, *self.in_shape))], constant)
+        return Pulled([adjoint(lambda x: self.function(x, self.weight), rows, self.in_shape)], constant)
 
     @property
     def _bias(self) -> Tensor:

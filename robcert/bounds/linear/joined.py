@@ -11,11 +11,11 @@ from torch import Tensor
 
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.step import Interval, Pulled
+from robcert.bounds.linear.step import Interval, Pulled, Step
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class Joined(Step):
     """Values (and constants) one after the other along an axis, or along a new one.
 
     Attributes:
@@ -25,18 +25,12 @@ class Joined:
         new: a new axis (stack).
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     axis: int
     parts: tuple[Tensor | None, ...]
     sizes: tuple[int, ...]
     new: bool
 
     through: ClassVar[bool] = True
-    windows: ClassVar[bool] = False
-    affine: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
@@ -46,9 +40,6 @@ class Joined:
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """Both ends, joined."""
         return Interval(self._join([x.lower for x in given]), self._join([x.upper for x in given]))
-
-    def relax(self, given: list[Interval]) -> None:
-        """Nothing."""
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """The largest of all."""

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from robcert.bounds.linear.coefficients import Rows, Window
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.step import SLACK, Interval, Pulled
+from robcert.bounds.linear.step import SLACK, Interval, Pulled, Step
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Planes:
 
 
 @dataclass(frozen=True, eq=False)
-class OrderStatistic:
+class OrderStatistic(Step):
     """For every entry of the result, the entry of that rank among some entries of the source.
 
     Attributes:
@@ -59,10 +59,6 @@ class OrderStatistic:
         grid: where the windows are those of a pooling layer.
     """
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
     index: Tensor
     rank: Tensor
     in_shape: tuple[int, ...]
@@ -72,14 +68,9 @@ class OrderStatistic:
     affine: ClassVar[bool] = False
 
     @property
-    def windows(self) -> bool:
+    def windows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Rows with a window are understood where the windows are those of pooling."""
         return self.grid is not None
-
-    @property
-    def roundings(self) -> int:
-        """An entry is in no more windows than there are."""
-        return math.prod(self.shape) + 16
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The entry of that rank among the lower ends, and among the upper ends."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.step import SLACK, Interval, Pulled
+from robcert.bounds.linear.step import SLACK, Interval, Pulled, Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +26,11 @@ class Planes:
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
+class Product(Step):
     """Entry by entry, of two values of one shape."""
 
-    node: str
-    layer: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
-
-    through: ClassVar[bool] = False
     windows: ClassVar[bool] = True
     affine: ClassVar[bool] = False
-
-    @property
-    def roundings(self) -> int:
-        """The constant is a sum over all entries."""
-        return math.prod(self.shape) + 16
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The four products of ends."""

@@ -1,15 +1,19 @@
-"""Intervals, and the protocol of a step of the network: interval, relaxation, pull back."""
+"""Intervals, and the interface of a step of the network: interval, relaxation, pull back."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
+from robcert.math.rounding import gamma
 
 SLACK = 2.0**-46
 """Relative error that a function of one entry, evaluated in float64, is allowed (torch's are within a few ulp)."""
@@ -64,7 +68,8 @@ class Pulled:
     constant: Tensor | float = 0.0
 
 
-class Step(Protocol):
+@dataclass(frozen=True, eq=False)
+class Step(ABC):
     """One op of the network.
 
     Attributes:
@@ -76,55 +81,54 @@ class Step(Protocol):
             entry, or one of several entries.
         windows: `pull` takes rows with a window.
         affine: no relaxation is needed.
-        roundings: no sum in the step, forwards or backwards, has more terms.
     """
 
-    through: ClassVar[bool]
-    windows: ClassVar[bool]
-    affine: ClassVar[bool]
+    node: str
+    layer: str
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
 
-    @property
-    def node(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def layer(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """See above."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See above."""
-        ...
+    through: ClassVar[bool] = False
+    windows: ClassVar[bool] = False
+    affine: ClassVar[bool] = True
 
     @property
     def roundings(self) -> int:
-        """See above."""
-        ...
+        """No sum in the step, forwards or backwards, has more terms: the constant is a sum over all entries."""
+        return math.prod(self.shape) + 16
 
+    @abstractmethod
     def interval(self, given: list[Interval], region: Region) -> Interval:
-        """The interval of the result, rounded outwards."""
-        ...
+        """Return the interval of the result, rounded outwards."""
 
     def relax(self, given: list[Interval]) -> Any:
         """Return the relaxation for these images, which `pull` needs; None for an affine step."""
-        ...
+        return None
 
+    @abstractmethod
     def magnitude(self, given: list[Interval], relaxed: Any) -> Tensor:
-        """(n,): for every entry, the absolute values of all products and constants that `pull` adds up are at most
-        this, times the absolute value of the coefficient of the entry.
-        """
-        ...
+        """Return the largest sum of absolute values of products and constants that `pull` adds up for an entry: (n,).
 
+        Relative to the absolute value of the coefficient of the entry.
+        """
+
+    def error(self, given: list[Interval]) -> Tensor:
+        """Return the error of an interval of an affine step, (n,): roundings of two products and of what is added."""
+        return gamma(2 * self.roundings + 32) * 2 * self.magnitude(given, None) + 2.0**-900
+
+    @abstractmethod
     def pull(self, rows: Rows, relaxed: Any) -> Pulled:
-        """From coefficients of the result to those of what it reads."""
-        ...
+        """Return the coefficients of what it reads from those of the result."""
+
+
+def adjoint(function: Callable[[Tensor], Tensor], rows: Rows, in_shape: tuple[int, ...]) -> Rows:
+    """Return the coefficients of what a linear function (m, *in_shape) reads, by automatic differentiation."""
+    n, count = rows.a.shape[:2]
+    with torch.enable_grad():
+        at = torch.zeros(n * count, *in_shape, dtype=torch.float64, requires_grad=True)
+        result = function(at)
+        (found,) = torch.autograd.grad(result, at, rows.a.reshape(result.shape), create_graph=rows.a.requires_grad)
+    return Rows(found.reshape(n, count, *in_shape))
 
 
 def widened(

@@ -128,8 +128,7 @@ def _pooled(
         index = torch.where(missing, -1, both).reshape(len(index) * len(start), -1)
     channels = torch.arange(math.prod(lead)).view(-1, 1, 1) * math.prod(sizes)
     index = torch.where(index < 0, -1, index + channels).reshape(-1, index.shape[1])
-    # Whether an order statistic takes windows depends on the layer, where the protocol speaks of the class.
-    return cast(Step, OrderStatistic(*site.head, index, _rank(index, smallest=False), x.shape, grid))
+    return OrderStatistic(*site.head, index, _rank(index, smallest=False), x.shape, grid)
 
 
 def _along(site: Site, dims: list[int], smallest: bool) -> Step:
@@ -140,7 +139,7 @@ def _along(site: Site, dims: list[int], smallest: bool) -> Step:
     places = torch.arange(math.prod(x.shape)).view(x.shape)
     kept = [a for a in range(len(x.shape)) if a not in axes]
     index = places.permute(*kept, *axes).reshape(math.prod(x.shape[a] for a in kept), -1)
-    return cast(Step, OrderStatistic(*site.head, index, _rank(index, smallest), x.shape))
+    return OrderStatistic(*site.head, index, _rank(index, smallest), x.shape)
 
 
 def _rank(index: Tensor, smallest: bool) -> Tensor:

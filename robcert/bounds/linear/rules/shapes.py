@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.affine import Diagonal, Moved, Sum
+from robcert.bounds.linear.affine import Averaged, Diagonal, Moved, Sum
 from robcert.bounds.linear.joined import Joined
 from robcert.bounds.linear.rules import Ref, Site, relaxation
 from robcert.bounds.linear.step import Step
@@ -175,8 +175,8 @@ def moved(
         read = read[read > 0].long()
         injective = bool((torch.bincount(read) <= 1).all()) if read.numel() else True
     result = f"{site.node.name}{name}"
-    moved = Moved(result, site.layer, (x.name,), shape, function, x.shape, through, injective, gain, constant)
-    return cast(Step, moved)  # ``through`` is a matter of the op, where the protocol speaks of the class
+    kind = Moved if through else Averaged
+    return kind(result, site.layer, (x.name,), shape, function, x.shape, injective, gain, constant)
 
 
 def _numbers(scale: float, shift: float) -> tuple[Tensor, Tensor]:
