@@ -18,13 +18,11 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.network_bound import BINDINGS, NetworkBound
-from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near, logits64
+from robcert.bounds.rounding.logits import analyse, l2_reach, logit_rounding_near
 from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, round_down
-from robcert.errors import EvaluationError
+from robcert.certificates.trials import clean
 from robcert.types import BoundNorm, LoadedModel
-
-_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -68,42 +66,32 @@ def certify_gap(
     """
     began = time.monotonic()
     bound = analyse(model)[0].lipschitz[norm]
-    evaluated = gap_error64(model)
-    logits = logits64(model, x)
-    executed_answers = answers(model, x)
-    prediction = logits.argmax(dim=1)
-    ordered = logits.sort(dim=1, descending=True).values
-    correct = (prediction == y.cpu()) & (executed_answers == y.cpu())
-    real, which = radii(logits, y.cpu(), correct, bound, slack=evaluated)
-    reach = l2_reach(real, norm, math.prod(model.input_shape))
-    rounding, everywhere, refused = _executed(model, x, reach)
-    radius, _ = radii(logits, y.cpu(), correct, bound, slack=evaluated + 2 * rounding)
+    images = clean(model, x, y)
+    evaluated = images.evaluated
+    assert evaluated is not None, "the network has Lipschitz constants, by which it is bounded"
+    real, which = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated)
+    rounding: Tensor | float = math.inf
+    if not images.refused:
+        rounding = logit_rounding_near(model, x, l2_reach(real, norm, math.prod(model.input_shape)))
+    radius, _ = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated + 2 * rounding)
     return Certificates(
         method="gap",
         norm=norm,
         radius=radius,
         radius_real=real,
-        gap=ordered[:, 0] - ordered[:, 1],
-        prediction=executed_answers,
+        gap=images.gap,
+        prediction=images.prediction,
         binding=tuple(BINDINGS[k] if k >= 0 else "" for k in which.tolist()),
         seconds=time.monotonic() - began,
         evidence=GapEvidence(
             bound.whole,
             bound.features,
             float(bound.logits.max()),
-            None if refused else everywhere,
+            images.executed,
             evaluated,
         ),
-        refused=refused,
+        refused=images.refused,
     )
-
-
-def _executed(model: LoadedModel, x: Tensor, reach: Tensor) -> tuple[Tensor, float, str]:
-    """The bounds E of the rounding of a logit: for each image, and anywhere; infinite where there is none, and why."""
-    try:
-        return logit_rounding_near(model, x, reach), logit_rounding(model).error, ""
-    except EvaluationError as error:
-        return torch.full((len(x),), math.inf, dtype=torch.float64), math.inf, error.found
 
 
 def radii(
@@ -135,15 +123,3 @@ def radii(
         radius[rows] = round_down(nearest.values)
         which[rows] = kinds[nearest.indices]
     return radius, which
-
-
-def answers(model: LoadedModel, x: Tensor) -> Tensor:
-    """Return the answers of the executed network: (n,) int64, on the CPU."""
-    return logits32(model, x).argmax(dim=1)
-
-
-@torch.no_grad()
-def logits32(model: LoadedModel, x: Tensor) -> Tensor:
-    """Return the logits of the executed network: (n, classes) float32, on the CPU."""
-    parts = [model.module(chunk).cpu() for chunk in x.split(_CHUNK)]
-    return torch.cat(parts) if parts else torch.zeros(0, model.num_classes)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, certificate
-from robcert.certificates.gap import answers
+from robcert.certificates.trials import answers
 from robcert.errors import UsageError
 from robcert.math.binomial import lower_bound
 from robcert.types import BoundNorm, LoadedModel

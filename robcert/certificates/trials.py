@@ -20,7 +20,6 @@ from torch import Tensor
 from robcert.bounds.rounding.logits import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
 from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, round_down
-from robcert.certificates.gap import answers, logits32
 from robcert.errors import EvaluationError
 from robcert.graph.interpreter import NoRule
 from robcert.threats.kind import norm_of
@@ -30,6 +29,7 @@ Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (m,), eps (m,), margin that is enough (m,)) -> lower bounds of the smallest margin (m,)."""
 
 _DOUBLINGS = 12
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Clean:
     Attributes:
         correct: (n,) bool, in float64 and as executed.
         prediction: (n,) int64, executed.
+        logits: (n, classes) float64.
         gap: (n,) float64, the largest logit less the second largest.
         executed: the rounding of a float32 logit anywhere in the box; None where no bound is known.
         evaluated: that of a margin in float64; likewise.
@@ -64,6 +65,7 @@ class Clean:
 
     correct: Tensor
     prediction: Tensor
+    logits: Tensor
     gap: Tensor
     executed: float | None
     evaluated: float | None
@@ -90,7 +92,7 @@ def clean(model: LoadedModel, x: Tensor, y: Tensor) -> Clean:
     prediction = answers(model, x)
     ordered = logits.sort(dim=1, descending=True).values
     correct = (logits.argmax(dim=1) == y.cpu()) & (prediction == y.cpu())
-    return Clean(correct, prediction, ordered[:, 0] - ordered[:, 1], executed, evaluated, refused)
+    return Clean(correct, prediction, logits, ordered[:, 0] - ordered[:, 1], executed, evaluated, refused)
 
 
 @dataclass
@@ -105,6 +107,18 @@ class Found:
     def nothing(cls, n: int) -> Found:
         """Before the first trial."""
         return cls(torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64), torch.full((n,), math.inf))
+
+
+def answers(model: LoadedModel, x: Tensor) -> Tensor:
+    """Return the answers of the executed network: (n,) int64, on the CPU."""
+    return logits32(model, x).argmax(dim=1)
+
+
+@torch.no_grad()
+def logits32(model: LoadedModel, x: Tensor) -> Tensor:
+    """Return the logits of the executed network: (n, classes) float32, on the CPU."""
+    parts = [model.module(chunk).cpu() for chunk in x.split(_CHUNK)]
+    return torch.cat(parts) if parts else torch.zeros(0, model.num_classes)
 
 
 class Trials:

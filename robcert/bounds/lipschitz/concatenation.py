@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from robcert.bounds.lipschitz.patterns import Complement, Extreme, Half
+from robcert.bounds.lipschitz.patterns import Complement, Extreme, two_sided
 from robcert.bounds.lipschitz.values import ZERO, Bounds, Part, Value, root_of_squares, same, total
 from robcert.math.rounding import up
 
@@ -125,9 +125,9 @@ def _pairs_as_one(domain: LipschitzDomain, members: list[Value]) -> list[Value]:
 
 def _origin(one: Value, other: Value) -> tuple[Value, ...] | None:
     """Return the values that two were made of, if together they move no more than those in every l_p."""
-    a, b = one.find(Half), other.find(Half)
-    if a and b and a.of.node == b.of.node and a.positive != b.positive:
-        return (a.of,)
+    both = two_sided((one, other))
+    if both is not None:
+        return (both,)
     complement = one.find(Complement)
     if complement and complement.function == other.node:
         return (complement.of,)

@@ -7,6 +7,7 @@ enough to put such layers together again, whoever wrote the graph.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,3 +147,11 @@ class Squares:
     columns: float
     roots: float
     nodes: tuple[str, ...]
+
+
+def two_sided(values: Sequence[Value]) -> Value | None:
+    """Return x where there are two values, max(x, 0) and max(-x, 0); else None."""
+    halves = [half for value in values if (half := value.find(Half)) is not None]
+    if len(values) != 2 or len(halves) != 2 or halves[0].positive == halves[1].positive:
+        return None
+    return halves[0].of if halves[0].of.node == halves[1].of.node else None

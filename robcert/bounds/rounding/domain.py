@@ -12,7 +12,7 @@ from torch import fx
 import robcert.bounds.rounding.rules as rules_package
 from robcert.bounds.lipschitz.call import Call
 from robcert.bounds.lipschitz.domain import LipschitzDomain
-from robcert.bounds.lipschitz.patterns import Half
+from robcert.bounds.lipschitz.patterns import two_sided
 from robcert.bounds.lipschitz.values import Value, product, root, root_of_squares, total
 from robcert.bounds.rounding.rules import FLOAT32, FLOAT64, Layer, Local, Rule, Unit, rounding_rules
 from robcert.bounds.rounding.rules.functions import BOUNDED
@@ -170,12 +170,8 @@ class RoundingDomain(Domain[Value, Call]):
             return None
         names = [name for name, _ in value.sources]
         beside = root_of_squares(*(self.errors[name] for name in names))
-        halves = [self._value(name).find(Half) for name in names]
-        if len(halves) == 2:
-            a, b = halves
-            if a and b and a.of.node == b.of.node and a.positive != b.positive and a.of.node in self.errors:
-                return min(beside, self.errors[a.of.node])
-        return beside
+        both = two_sided([self._value(name) for name in names])
+        return beside if both is None else min(beside, self.errors.get(both.node, math.inf))
 
 
 def largest_size(call: Call, value: Value) -> float:

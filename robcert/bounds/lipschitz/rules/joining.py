@@ -12,7 +12,17 @@ from torch import Tensor
 from robcert.bounds.lipschitz.call import Call, scalar
 from robcert.bounds.lipschitz.concatenation import concatenated, concatenated_part, sum_part
 from robcert.bounds.lipschitz.entrywise import added
-from robcert.bounds.lipschitz.patterns import Absolute, Complement, Extreme, Mean, Mirror, Negation, Slope, Squares
+from robcert.bounds.lipschitz.patterns import (
+    Absolute,
+    Complement,
+    Extreme,
+    Mean,
+    Mirror,
+    Negation,
+    Slope,
+    Squares,
+    two_sided,
+)
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.rules.activations import elementwise
 from robcert.bounds.lipschitz.rules.arithmetic import scaled
@@ -33,11 +43,11 @@ def concatenate(call: Call) -> Value:
             negation = b.find(Negation)
             if negation is not None and negation.of.node == a.node:
                 patterns = (Mirror(a),)
-    paired = len(values) == 2 and _halves(values)
-    if paired:
-        call.row(_origin(values), "two-sided relu", ONE)
+    both = two_sided(values)
+    if both is not None:
+        call.row(both, "two-sided relu", ONE)
     # A pair that moves less than its members do is worth more as a value of its own.
-    nonlinear = paired or any(v.find(Extreme) or v.find(Complement) for v in values)
+    nonlinear = both is not None or any(v.find(Extreme) or v.find(Complement) for v in values)
     return call.domain.value(
         call,
         [(v, ONE) for v in values],
@@ -255,18 +265,3 @@ def _one_of(call: Call, first: Value, second: Value) -> Slope | None:
 
 def _steepest(slope: Slope) -> Bounds:
     return slope.of.bounds.times(same(max(abs(slope.low), abs(slope.high))))
-
-
-def _halves(values: Sequence[Value]) -> bool:
-    from robcert.bounds.lipschitz.patterns import Half
-
-    a, b = (v.find(Half) for v in values)
-    return a is not None and b is not None and a.of.node == b.of.node and a.positive != b.positive
-
-
-def _origin(values: Sequence[Value]) -> Value:
-    from robcert.bounds.lipschitz.patterns import Half
-
-    half = values[0].find(Half)
-    assert half is not None
-    return half.of
