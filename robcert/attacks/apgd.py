@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.common.options import COUNT, GAP, check_options
+from robcert.attacks.common.sparse import sparse_step
+from robcert.attacks.common.targets import aim
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.sparse import sparse_step
-from robcert.attacks.targets import aim
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
@@ -78,7 +78,7 @@ class APGD:
     ball of :math:`3\epsilon` and the next 30 % that of :math:`2\epsilon`.
 
     What differs: cross-entropy at the temperature of the image (`objectives.cross_entropy`), and with "minimize" the
-    budget is bisected (`robcert.attacks.budgets`), as for pgd. "alternate" forgets the best point where it changes the
+    budget is bisected (`robcert.attacks.common.budgets`), as for pgd. "alternate" forgets the best point where it changes the
     objective. And from the authors' code (AutoAttack): a climb starts uniformly in the ball and not on its surface;
     after a jump back there is no momentum, where theirs goes on from the point before the jump. In l1 they wait 4 % of
     the iterations of each of the three balls (at 100 iterations: one step), and begin each with that wait, with the

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.options import BETWEEN, check_options
+from robcert.attacks.common.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng

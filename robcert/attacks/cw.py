@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
+from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_options
+from robcert.attacks.common.tanh_space import adam, next_weight, start, step_on, to_box
+from robcert.attacks.common.targets import aim
 from robcert.attacks.objectives import towards_margin
-from robcert.attacks.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_options
 from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.tanh_space import adam, next_weight, start, step_on, to_box
-from robcert.attacks.targets import aim
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 

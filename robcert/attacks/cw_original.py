@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
+from robcert.attacks.common.tanh_space import from_box, step_on, tens
 from robcert.attacks.cw import CW, CWState
 from robcert.attacks.protocol import Problem
-from robcert.attacks.tanh_space import from_box, step_on, tens
 from robcert.types import ThreatNorm
 
 _INSIDE = 0.999999

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
+from robcert.attacks.common.options import BETWEEN, check_options
+from robcert.attacks.common.walks import fooled_at, start_of
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.options import BETWEEN, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.walks import fooled_at, start_of
 from robcert.math.norms import l2_norm, l2_unit, per_image
 from robcert.types import ThreatNorm
 

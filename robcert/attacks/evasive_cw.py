@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from robcert.attacks import attack
-from robcert.attacks.options import COUNT, POSITIVE, check_options
+from robcert.attacks.common.options import COUNT, POSITIVE, check_options
+from robcert.attacks.common.tanh_space import adam, next_weight, start, tens, to_box
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.attacks.tanh_space import adam, next_weight, start, tens, to_box
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 

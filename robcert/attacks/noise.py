@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
-from robcert.attacks.options import COUNT, GAP, check_options
+from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robcert.attacks.common.targets import pick
 from robcert.attacks.protocol import Objective
-from robcert.attacks.targets import pick
 from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED, margin
 from robcert.errors import UsageError, did_you_mean

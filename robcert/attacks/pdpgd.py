@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.options import POSITIVE, check_options
+from robcert.attacks.common.options import POSITIVE, check_options
+from robcert.attacks.common.walks import start_of
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.attacks.walks import start_of
 from robcert.math.norms import linf_norm, per_image
 from robcert.types import ThreatNorm
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.common.options import COUNT, GAP, check_options
+from robcert.attacks.common.targets import aim
 from robcert.attacks.objectives import check_objective, choose
-from robcert.attacks.options import COUNT, GAP, check_options
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
-from robcert.attacks.targets import aim
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS

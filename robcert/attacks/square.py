@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.budgets import BudgetState, end_search_steps, first_budget
-from robcert.attacks.options import COUNT, GAP, UP_TO_ONE, check_options
+from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
+from robcert.attacks.common.options import COUNT, GAP, UP_TO_ONE, check_options
+from robcert.attacks.common.windows import Window, bump, image_shape, window
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
-from robcert.attacks.windows import Window, bump, image_shape, window
 from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.options import AT_LEAST_ZERO, COUNT, check_options
+from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, check_options
+from robcert.attacks.common.walks import finite, start_of
 from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_looks
-from robcert.attacks.walks import finite, start_of
 from robcert.math.hyperplane import l2_step_to
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.targets import rank_rivals
+from robcert.attacks.common.targets import rank_rivals
 from robcert.network.batching import logits_of
 from robcert.types import Batch
 

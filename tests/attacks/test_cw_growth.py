@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import exact_distance, random_linear, run_leg, toy
 
-from robcert.attacks.tanh_space import next_weight, step_on, tens
+from robcert.attacks.common.tanh_space import next_weight, step_on, tens
 from robcert.types import LoadedModel, Threat
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from robcert.attacks.common.targets import pick, rank_rivals
 from robcert.attacks.objectives import (
     OBJECTIVES,
     TARGETED,
@@ -15,7 +16,6 @@ from robcert.attacks.objectives import (
     cross_entropy,
     difference_of_logits_ratio,
 )
-from robcert.attacks.targets import pick, rank_rivals
 from robcert.criteria.misclassified import margin, others_max
 from robcert.errors import UsageError
 

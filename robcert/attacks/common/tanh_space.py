@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robcert.attacks.common.walks import start_of
 from robcert.attacks.protocol import Problem
-from robcert.attacks.walks import start_of
 from robcert.math.norms import per_image
 
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-12
