@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robcert.attacks.protocol import Attack, Cost, Evaluation, Oracle, Problem
+from robcert.attacks.protocol import Attack, Cost, Evaluation, Objective, Oracle, Problem
 from robcert.registry import Registry
 
 attacks: Registry[type[Attack]] = Registry("attack", "robcert.attacks")
@@ -10,4 +10,4 @@ attacks: Registry[type[Attack]] = Registry("attack", "robcert.attacks")
 
 attack = attacks.register
 
-__all__ = ["Attack", "Cost", "Evaluation", "Oracle", "Problem", "attack", "attacks"]
+__all__ = ["Attack", "Cost", "Evaluation", "Objective", "Oracle", "Problem", "attack", "attacks"]

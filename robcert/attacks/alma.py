@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
-from robcert.attacks.objectives import difference_of_logits_ratio
+from robcert.attacks.losses.logit_difference_ratio import difference_of_logits_ratio
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm

@@ -13,8 +13,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.common.sparse import sparse_step
-from robcert.attacks.common.targets import aim
-from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.losses import losses, objective_of
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
@@ -77,17 +76,17 @@ class APGD:
     and starts anew at :math:`\epsilon`, from the best point, where it has not. The first 30 % of the iterations use the
     ball of :math:`3\epsilon` and the next 30 % that of :math:`2\epsilon`.
 
-    What differs: cross-entropy at the temperature of the image (`objectives.cross_entropy`), and with "minimize" the
-    budget is bisected (`robcert.attacks.common.budgets`), as for pgd. "alternate" forgets the best point where it changes the
-    objective. And from the authors' code (AutoAttack): a climb starts uniformly in the ball and not on its surface;
-    after a jump back there is no momentum, where theirs goes on from the point before the jump. In l1 they wait 4 % of
-    the iterations of each of the three balls (at 100 iterations: one step), and begin each with that wait, with the
-    longest step and at the sparsity of its start; here it is 4 % of all iterations, waits and sparsity go on from ball
-    to ball, and the first sparsity is 0.3 of the entries, of which 0.2 move.
+    What differs: cross-entropy at the temperature of the image (`robcert.attacks.losses.cross_entropy`), and with
+    "minimize" the budget is bisected (`robcert.attacks.common.budgets`), as for pgd. "alternate" forgets the best point
+    where it changes the objective. And from the authors' code (AutoAttack): a climb starts uniformly in the ball and
+    not on its surface; after a jump back there is no momentum, where theirs goes on from the point before the jump. In
+    l1 they wait 4 % of the iterations of each of the three balls (at 100 iterations: one step), and begin each with
+    that wait, with the longest step and at the sparsity of its start; here it is 4 % of all iterations, waits and
+    sparsity go on from ball to ball, and the first sparsity is 0.3 of the entries, of which 0.2 move.
 
     Attributes:
         iterations: gradient steps of one search step.
-        objective: "ce", "dlr", "margin" or "alternate".
+        objective: a loss (`robcert.attacks.losses`).
         targeted: aim at one class, restart r at the r-th most likely wrong one (`apgd-t`).
         search_steps: with "minimize", the most budgets that are tried.
         tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
@@ -104,7 +103,7 @@ class APGD:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
     def __post_init__(self) -> None:
-        check_objective(self.objective)
+        losses.get(self.objective)  # refuses a name that no loss has
         check_options(self, search_steps=COUNT, tolerance=GAP)
 
     @property
@@ -145,9 +144,7 @@ class APGD:
         low, high = threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         late = 2 * state.iteration >= self.iterations
-        evaluation = oracle.value_and_grad(
-            choose(self.objective, problem.restart, late, aim(problem, self.targeted), problem.criterion), x
-        )
+        evaluation = oracle.value_and_grad(objective_of(self.objective, problem, late, self.targeted), x)
         if self.objective == "alternate":
             state = self._forget(problem, state, late)
         better = evaluation.value > state.value

@@ -14,8 +14,8 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, POSITIVE, check_options
 from robcert.attacks.common.tanh_space import adam, next_weight, start, step_on, to_box
-from robcert.attacks.common.targets import aim
-from robcert.attacks.objectives import towards_margin
+from robcert.attacks.common.targets import target_of
+from robcert.attacks.losses.margin import towards_margin
 from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
@@ -147,7 +147,7 @@ class CW:
         scalar = torch.zeros((), dtype=tanh.dtype, device=tanh.device)
         x = torch.add(scalar + (low + half), tanh, alpha=half)
         infinity = problem.threat.norm == "linf"
-        target = aim(problem, self.targeted)
+        target = target_of(problem) if self.targeted else None
         objective = problem.criterion.margin if target is None else partial(towards_margin, target=target)
         evaluation = oracle.value_and_grad(objective, self._clamp(problem, state.tau, x) if infinity else x)
         gap = (self.confidence + evaluation.doubt - evaluation.value).clamp_min(0)

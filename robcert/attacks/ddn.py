@@ -13,7 +13,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, check_options
 from robcert.attacks.common.walks import fooled_at, start_of
-from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.losses import losses, objective_of
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.math.norms import l2_norm, l2_unit, per_image
 from robcert.types import ThreatNorm
@@ -45,12 +45,12 @@ class DDN:
     1 is the size of a perturbation of MNIST), alpha falls along half a cosine to a hundredth, and gamma with it to a
     thirtieth, so that the radius settles; gamma is larger in a run of few iterations, so that the radius can still fall
     to a twentieth of the budget; the cross-entropy is taken at the temperature of the image
-    (`objectives.cross_entropy`); and nothing is quantised to 8 bits.
+    (`robcert.attacks.losses.cross_entropy`); and nothing is quantised to 8 bits.
 
     Attributes:
         iterations: gradient steps.
         gamma: by what share the radius changes, at first (in a run of few iterations: at least 6 / iterations).
-        objective: "ce", "dlr", "margin" or "alternate".
+        objective: a loss (`robcert.attacks.losses`).
     """
 
     iterations: int = 1000
@@ -62,7 +62,7 @@ class DDN:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
     def __post_init__(self) -> None:
-        check_objective(self.objective)
+        losses.get(self.objective)  # refuses a name that no loss has
         check_options(self, gamma=BETWEEN)
 
     @property
@@ -84,9 +84,7 @@ class DDN:
         """One step along the gradient, one change of the radius."""
         low, high = problem.threat.box
         late = 2 * state.iteration >= self.iterations
-        evaluation = oracle.value_and_grad(
-            choose(self.objective, problem.restart, late, criterion=problem.criterion), problem.x + state.delta
-        )
+        evaluation = oracle.value_and_grad(objective_of(self.objective, problem, late), problem.x + state.delta)
         wave = 0.5 * (1 + torch.cos(math.pi * state.iteration / self.iterations))
         gamma = max(self.gamma, min(_REACH / self.iterations, 0.5)) * (1 + 29 * wave) / 30
         fooled = fooled_at(evaluation, problem)

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check_options
 from robcert.attacks.common.targets import target_of
 from robcert.attacks.common.walks import finite
-from robcert.attacks.objectives import towards_margin
+from robcert.attacks.losses.margin import towards_margin
 from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
 from robcert.math.hyperplane import l1_step_to, l2_step_to, linf_step_to
 from robcert.math.norms import per_image

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.attacks import attack
-from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.losses import losses, objective_of
 from robcert.attacks.protocol import Cost, Oracle, Problem
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
@@ -43,7 +43,7 @@ class FGSM:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
     def __post_init__(self) -> None:
-        check_objective(self.objective)
+        losses.get(self.objective)  # refuses a name that no loss has
 
     @property
     def period(self) -> int:
@@ -59,7 +59,7 @@ class FGSM:
         """Go to the surface of the ball, then inside the box; then look at that point, and stay."""
         threat = problem.threat
         gradient = oracle.value_and_grad(
-            choose(self.objective, problem.restart, torch.zeros_like(state.done), criterion=problem.criterion), state.x
+            objective_of(self.objective, problem, torch.zeros_like(state.done)), state.x
         ).gradient
         eps = torch.full_like(problem.best, threat.largest)
         delta = problem.project(threat.largest * problem.norm.steepest(gradient, problem.x, threat.box), eps)

@@ -13,8 +13,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
-from robcert.attacks.common.targets import aim
-from robcert.attacks.objectives import check_objective, choose
+from robcert.attacks.losses import losses, objective_of
 from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
@@ -54,7 +53,7 @@ class PGD:
         step_size: length of a step (``--step``) relative to the budget. By default it falls over the iterations from
             0.5 to 0.005 along half a cosine: long enough to cross the ball, short enough at the end to settle on a
             corner.
-        objective: "ce", "margin", or "alternate" (default): one, then the other (`objectives.alternate`).
+        objective: a loss (`robcert.attacks.losses`), by default "alternate".
         random_start: start uniformly in the ball (else at the clean image in restart 0).
         search_steps: with "minimize", the most budgets that are tried.
         tolerance: with "minimize", the relative gap between a failed and a successful budget at which to stop.
@@ -78,7 +77,7 @@ class PGD:
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
 
     def __post_init__(self) -> None:
-        check_objective(self.objective)
+        losses.get(self.objective)  # refuses a name that no loss has
         check_options(self, search_steps=COUNT, tolerance=GAP)
         if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
             raise UsageError(
@@ -112,7 +111,7 @@ class PGD:
         low, high = problem.threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         late = 2 * state.iteration >= self.iterations
-        objective = choose(self.objective, problem.restart, late, aim(problem, self.targeted), problem.criterion)
+        objective = objective_of(self.objective, problem, late, self.targeted)
         evaluation = oracle.value_and_grad(objective, x)
         gradient, top = (
             evaluation.gradient,

@@ -78,7 +78,7 @@ def attack(
     objective: Annotated[
         str | None,
         typer.Option(
-            help="pgd, apgd, ddn, fgsm: ce, dlr, margin or alternate (one after the other).",
+            help="The loss that pgd, apgd, ddn and fgsm climb: {robcert.attacks.losses:loss} (ce, then margin).",
             rich_help_panel=_ATTACK,
             show_default="by attack",
         ),

@@ -11,7 +11,7 @@ from toys import REGISTERED, WIDE, random_linear, run_leg, toy
 
 from robcert.attacks import attacks
 from robcert.attacks.fmn import FMN
-from robcert.attacks.objectives import OBJECTIVES
+from robcert.attacks.losses import losses
 from robcert.cli.main import run
 from robcert.errors import UsageError
 from robcert.runs.plan import LegPlan, build
@@ -96,7 +96,7 @@ def test_the_command_line_says_it_in_one_message(capsys: pytest.CaptureFixture[s
     assert said.err == "robcert: error: fmn.step_size is nan, but it is a positive number\n"
 
 
-@pytest.mark.parametrize("objective", ["alternate", *OBJECTIVES])
+@pytest.mark.parametrize("objective", losses.names())
 @pytest.mark.parametrize("name", ["pgd-t", "apgd-t"])
 def test_every_objective_has_a_targeted_form(name: str, objective: str) -> None:
     net, x, y = random_linear(64, 4, seed=3, n=8)

@@ -9,7 +9,7 @@ import pytest
 from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
-import margin, scatter, shrink, squares, stripes, tap, tiny
+import centred, margin, scatter, shrink, squares, stripes, tap, tiny
 import torch
 import robcert
 from robcert.network import from_module
@@ -22,6 +22,10 @@ model = from_module(tiny.tiny(num_classes=2), input_shape=data.shape, num_classe
 for norm, eps in (("l2", 0.5), ("linf", 0.1), ("l1", 2.0)):
     record = robcert.attack(model, data, robcert.Threat(norm, (eps,)), "scatter:20x2", certify="none")
     assert record.models[0].legs[0].forwards > 0
+for plan in ("pgd:20", "apgd-t:20"):
+    options = {plan.split(":")[0]: {"objective": "centred"}}
+    record = robcert.attack(model, data, robcert.Threat("l2", (0.5,)), plan, options=options, certify="none")
+    assert record.models[0].legs[0].backwards > 0
 assert "tap" in formats(GateRecord)
 
 import erfc_images, erfc_slopes
@@ -107,6 +111,7 @@ def test_additions_work(tmp_path: Path) -> None:
     files = blocks(ROOT / "docs" / "extending.md", "python")
     assert [block.title for block in files] == [
         "scatter.py",
+        "centred.py",
         "pixels.py",
         "brightness.py",
         "shift.py",

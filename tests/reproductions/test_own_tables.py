@@ -97,11 +97,12 @@ def test_the_order_of_two_columns() -> None:
 
 
 def test_the_plain_cross_entropy_is_blind_where_softmax_is_one() -> None:
-    from robcert.attacks.objectives import OBJECTIVES
+    from robcert.attacks.losses.cross_entropy import cross_entropy
+    from robcert.attacks.losses.plain_cross_entropy import plain_cross_entropy
 
     logits = torch.tensor([[300.0, 0.0, -5.0]], requires_grad=True)
     y = torch.tensor([0])
-    (blind,) = torch.autograd.grad(OBJECTIVES["ce-plain"](logits, y).sum(), logits)
-    (seeing,) = torch.autograd.grad(OBJECTIVES["ce"](logits, y).sum(), logits)
+    (blind,) = torch.autograd.grad(plain_cross_entropy(logits, y).sum(), logits)
+    (seeing,) = torch.autograd.grad(cross_entropy(logits, y).sum(), logits)
     assert float(blind.abs().max()) == 0
     assert float(seeing.abs().max()) > 0

@@ -12,6 +12,7 @@ from tape import HostRead, Refusing
 from toys import REGISTERED, oracle_over
 
 from robcert.attacks import attacks
+from robcert.attacks.losses import losses
 from robcert.attacks.protocol import Problem, Refining
 from robcert.types import Goal, LoadedModel, Threat, ThreatNorm
 
@@ -28,9 +29,6 @@ def on_device(norm: ThreatNorm, goal: Goal, n: int = 8, classes: int = 10) -> Pr
     )  # fmt: skip
 
 
-OBJECTIVES = ("ce", "margin", "dlr", "alternate")
-
-
 @pytest.mark.drawn(2)
 @pytest.mark.parametrize("coarse", [False, True], ids=["float32", "search"])
 @pytest.mark.parametrize("goal", GOALS)
@@ -42,7 +40,7 @@ def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: ThreatN
     search.doubt = 0.1  # type: ignore[assignment]
     options = [{}]
     if "objective" in {f.name for f in fields(kind)}:
-        options = [{"objective": objective} for objective in OBJECTIVES]
+        options = [{"objective": objective} for objective in losses.names()]
     problem = on_device(norm, goal)
     for extra in options:
         attack = kind(iterations=20, **extra)

@@ -28,11 +28,6 @@ def target_of(problem: Problem) -> Tensor:
     return problem.rivals.gather(1, at.view(-1, 1)).squeeze(1)
 
 
-def aim(problem: Problem, targeted: bool) -> Tensor | None:
-    """`target_of`, or None where the attack is not targeted."""
-    return target_of(problem) if targeted else None
-
-
 def pick(values: Tensor, classes: Tensor) -> Tensor:
     """(n,): the entry of every row of ``values`` (n, classes) at ``classes`` (n,)."""
     return torch.gather(values, 1, classes.view(-1, 1)).squeeze(1)

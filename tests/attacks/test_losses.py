@@ -1,4 +1,4 @@
-"""Objectives: their sign is the verdict, and scale, shift and outliers change nothing that they should not."""
+"""Losses: their sign is the verdict, and scale, shift and outliers change nothing that they should not."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from robcert.attacks.common.targets import pick, rank_rivals
-from robcert.attacks.objectives import (
-    OBJECTIVES,
-    TARGETED,
-    choose,
-    cross_entropy,
-    difference_of_logits_ratio,
-)
-from robcert.criteria.misclassified import margin, others_max
+from robcert.attacks.losses import Climb, losses
+from robcert.attacks.losses.cross_entropy import cross_entropy
+from robcert.attacks.losses.logit_difference_ratio import difference_of_logits_ratio
+from robcert.attacks.protocol import Objective
+from robcert.criteria.misclassified import MISCLASSIFIED, margin, others_max
 from robcert.errors import UsageError
 
 cases = st.tuples(st.integers(0, 10**6), st.sampled_from([2, 3, 10, 1000]), st.sampled_from([1e-6, 1.0, 1e6]))
@@ -29,13 +26,19 @@ def draw(case: tuple[int, int, float]) -> tuple[Tensor, Tensor]:
     return logits, torch.randint(0, classes, (16,), generator=generator)
 
 
+NAMES = [name for name in losses.names() if name != "alternate"]
 PLAIN = ["ce", "margin"]
 """The objectives whose scale the caller does not see; the ratio (dlr) has tests of its own."""
 
 
+def loss(name: str, target: Tensor | None = None, late: bool = False) -> Objective:
+    """The loss of that name on restart 0 of 16 images, in one half of their iterations."""
+    return losses.get(name)(Climb(torch.zeros(16), torch.full((16,), late), target, MISCLASSIFIED))
+
+
 def gradient(name: str, logits: Tensor, y: Tensor) -> Tensor:
     point = logits.clone().requires_grad_(True)
-    (found,) = torch.autograd.grad(OBJECTIVES[name](point, y).sum(), point)
+    (found,) = torch.autograd.grad(loss(name)(point, y).sum(), point)
     return found
 
 
@@ -68,11 +71,11 @@ def test_cross_entropy_is_free_of_scale(case: tuple[int, int, float], power: int
     assert torch.allclose(weights, scaled, rtol=1e-4, atol=1e-6 * float(weights.abs().max()))
 
 
-@given(case=cases, shift=st.sampled_from([-100.0, 100.0]), name=st.sampled_from(sorted(OBJECTIVES)))
+@given(case=cases, shift=st.sampled_from([-100.0, 100.0]), name=st.sampled_from(NAMES))
 def test_a_constant_added_to_every_logit_changes_nothing(case: tuple[int, int, float], shift: float, name: str) -> None:
     logits, y = draw((case[0], case[1], 1.0))
     logits = (logits * 2**10).round() / 2**10  # so that adding 100 is exact
-    before, after = OBJECTIVES[name](logits, y), OBJECTIVES[name](logits + shift, y)
+    before, after = loss(name)(logits, y), loss(name)(logits + shift, y)
     assert torch.allclose(before, after, rtol=1e-5, atol=1e-5)
     assert torch.allclose(gradient(name, logits, y), gradient(name, logits + shift, y), rtol=1e-4, atol=1e-5)
 
@@ -106,7 +109,7 @@ def test_no_saturation_at_any_scale(scale: float, classes: int) -> None:
 
 def test_equal_logits_are_finite() -> None:
     logits = torch.zeros(2, 5)
-    for name in OBJECTIVES:
+    for name in NAMES:
         assert bool(gradient(name, logits, torch.tensor([0, 3])).isfinite().all())
 
 
@@ -140,13 +143,13 @@ def test_targeted_objectives_climb_to_their_target(case: tuple[int, int, float])
     for rank in range(min(3, logits.shape[1] - 1)):
         target = rank_rivals(logits, y)[:, rank]
         assert bool((target != y).all())
-        assert bool((TARGETED["margin"](logits, y, target) <= margin(logits, y)).all())
-        for name in TARGETED:
+        assert bool((loss("margin", target)(logits, y) <= margin(logits, y)).all())
+        for name in losses.names():
             point = logits.clone().requires_grad_(True)
-            value = choose(name, torch.zeros(16), torch.zeros(16) > 1, target)(point, y)
+            value = loss(name, target)(point, y)
             (slope,) = torch.autograd.grad(value.sum(), point)
             if name == "dlr":  # it also moves the logits that it is divided by: what counts is its sign
-                assert torch.equal(value > 0, TARGETED["margin"](logits, y, target) > 0)
+                assert torch.equal(value > 0, loss("margin", target)(logits, y) > 0)
                 continue
             # The plain one stands still where the target already has all of the probability.
             least = 0 if name == "ce-plain" else torch.finfo(slope.dtype).tiny
@@ -157,3 +160,19 @@ def test_targeted_objectives_climb_to_their_target(case: tuple[int, int, float])
 def test_rivals_are_in_the_order_of_the_logits() -> None:
     logits, y = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 0.0, 5.0, 1.0]]), torch.tensor([2, 2])
     assert rank_rivals(logits, y).tolist() == [[0, 1, 3], [3, 0, 1]]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", losses.names())
+def test_every_loss_rises_towards_success(name: str, late: bool) -> None:
+    """A small step along the gradient lowers no value and raises most, untargeted and towards a target."""
+    logits, y = draw((0, 10, 1.0))
+    for target in (None, rank_rivals(logits, y)[:, 1]):
+        climbed = loss(name, target, late)
+        point = logits.clone().requires_grad_(True)
+        before = climbed(point, y)
+        (slope,) = torch.autograd.grad(before.sum(), point)
+        assert before.shape == (16,)
+        after = climbed(logits + 1e-3 * slope.sign(), y)
+        assert bool((after >= before).all()), "dlr is 1 where the label is the third class, and stays it"
+        assert float((after > before).float().mean()) > 0.8
