@@ -41,7 +41,7 @@ from torch import nn
 import robcert
 from robcert.accel import layout, precision, rewrites
 from robcert.accel.allocator import keep_memory
-from robcert.accel.batch_size import wide_enough
+from robcert.accel.batch_size import tune_batch_size
 from robcert.accel.layers.first_convolution import ReadPicture
 from robcert.accel.layers.norm_pooling import PoolNorms
 from robcert.accel.layout import ChannelsLast
@@ -168,7 +168,7 @@ def images_at_once(name: str, task: Task, rounds: int, steps: int) -> Row:
     """More images in a batch than the task has, where robcert takes more."""
     label, count = "images at once", len(task.x)
     with by_cpu_time():
-        width = wide_enough(task.search or task.layout or task.model.module, task.x, count)
+        width = tune_batch_size(task.search or task.layout or task.model.module, task.x, count)
     if width == count:
         return Row(label, name, precision_of(task), [], f"no more than {count}")
     wide = replace(task, x=task.x.repeat(width // count, 1, 1, 1), y=task.y.repeat(width // count))

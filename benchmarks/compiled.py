@@ -16,7 +16,7 @@ from task import make_task
 from torch import nn
 
 from robcert.accel.allocator import keep_memory
-from robcert.accel.benchmark import fastest
+from robcert.accel.benchmark import benchmark
 from robcert.accel.layout import faster_layout
 from robcert.accel.precision import search_network
 
@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
     for name, form in forms.items():
         compiled = torch.compile(form, dynamic=False)
         began = time.perf_counter()
-        fastest([compiled], x, 0.0)
+        benchmark([compiled], x, 0.0)
         spent = time.perf_counter() - began
-        eager, other = fastest([form, compiled], x, 3.0)
+        eager, other = benchmark([form, compiled], x, 3.0)
         print(
             f"{name}: {spent:.0f} s to compile; {1e3 * other:.1f} ms a step, {1e3 * eager:.1f} without "
             f"({other / eager:.2f})"

@@ -65,7 +65,7 @@ class Counted(nn.Module):
 
         watched = nn.Sequential(other)
         watched.register_forward_pre_hook(count)
-        watched.doubt = getattr(other, "doubt", 0.0)
+        watched.margin_error = getattr(other, "margin_error", 0.0)
         return watched
 
     def _tick(self, x: Tensor) -> None:

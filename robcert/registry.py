@@ -98,9 +98,10 @@ def written_names(package: str, decorator: str) -> list[str]:
         decorator: the function that registers, whose first argument is a name as it is written ("gap").
     """
     found = {point.name for point in entry_points(group=package)}
-    spec = importlib.util.find_spec(package)
+    top, *inner = package.split(".")  # only the spec of the top package is found without an import
+    spec = importlib.util.find_spec(top)
     for place in (spec.submodule_search_locations or ()) if spec else ():
-        for path in sorted(Path(place).rglob("*.py")):
+        for path in sorted(Path(place, *inner).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 for call in getattr(node, "decorator_list", ()):
                     if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robcert.accel.benchmark import GLANCE, fastest
+from robcert.accel.benchmark import GLANCE, benchmark
 
 _BUSY = {"cpu": 25e-3, "cuda": 2e-3}
 """Seconds: a pass that takes so long hides what of a step does not grow with the batch, a few milliseconds of Python on
@@ -12,7 +12,7 @@ a CPU and a few tenths of kernels in a graph."""
 _MOST = 512
 
 
-def wide_enough(network: nn.Module, x: Tensor, slots: int) -> int:
+def tune_batch_size(network: nn.Module, x: Tensor, slots: int) -> int:
     """``slots``, or two or four times as many where their pass forward and backward is still short.
 
     Restarts of one image may then run at once, of which those are in vain that run when another has broken it; on a
@@ -26,7 +26,7 @@ def wide_enough(network: nn.Module, x: Tensor, slots: int) -> int:
     busy = _BUSY.get(x.device.type, 0.0)
     if not busy or not len(x) or 2 * slots > _MOST:
         return slots
-    each = fastest([network], x, GLANCE)[0] / len(x)
+    each = benchmark([network], x, GLANCE)[0] / len(x)
     while 2 * slots <= _MOST and 2 * slots * each <= busy:
         slots *= 2
     return slots

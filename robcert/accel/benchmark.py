@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from robcert.accel.capture import Work, replayed
-from robcert.network.batching import SMALLEST, bucket
+from robcert.network.batching import SMALLEST, power_of_two
 
 GLANCE = 0.02
 """Seconds: about how long to see whether a step is fast or slow at all."""
 
 
-def fastest(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
+def benchmark(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
     """The least seconds of a pass forward and (where there is one) backward to ``x``, for each network, in turns.
 
     On a GPU it is replayed, as the steps of an attack are. Where a pass would take a large part of ``seconds``, it is
@@ -44,7 +44,7 @@ def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
         work()
         _wait(x.device)
         taken = time.monotonic() - began
-    return bucket(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
+    return power_of_two(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
 
 
 def _pass(network: nn.Module, x: Tensor) -> Work:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.accel.precision import Lowered
-from robcert.network.batching import eights, padded
+from robcert.network.batching import multiple_of_eight, padded
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Forward:
 
     def __init__(self, networks: Networks, low: Tensor) -> None:
         self.exact, self._low = networks.exact, networks.low
-        self.margin_error = 0.0 if networks.low is None else networks.low.doubt
+        self.margin_error = 0.0 if networks.low is None else networks.low.margin_error
         self.low = low
         self.asked: nn.Module | None = self.exact
         self.deferred = False
@@ -82,4 +82,4 @@ class Forward:
 
 
 def _some(network: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
-    return network(padded(x[rows], eights(len(rows), len(x))))[: len(rows)]
+    return network(padded(x[rows], multiple_of_eight(len(rows), len(x))))[: len(rows)]

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robcert.accel.benchmark import GLANCE, fastest
-from robcert.accel.rewrites import pass_faster, pool_before_relu
+from robcert.accel.benchmark import GLANCE, benchmark
+from robcert.accel.rewrites import pool_before_relu, use_faster_layers
 
 Layout = Literal["channels_first", "channels_last", "rewritten"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -40,7 +40,7 @@ class ChannelsLast(nn.Module):
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.requires_grad_(False).eval()
         if example is not None:
-            pass_faster(self.network, example)
+            use_faster_layers(self.network, example)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes)."""
@@ -64,9 +64,9 @@ def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, s
         if layout is not None:
             return ChannelsLast(network, x if layout == "rewritten" else None)
         forms = [network, ChannelsLast(network)]
-        if fastest([network], x, GLANCE)[0] >= _LARGE:
+        if benchmark([network], x, GLANCE)[0] >= _LARGE:
             forms.append(ChannelsLast(network, x))
-        as_it_is, *others = fastest(forms, x, seconds / 2 * len(forms))
+        as_it_is, *others = benchmark(forms, x, seconds / 2 * len(forms))
     except Exception:  # a network that calls .view, say, and any other that does not take it
         return network
     least = min(others)

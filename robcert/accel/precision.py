@@ -13,9 +13,9 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from robcert.accel.benchmark import GLANCE, fastest
+from robcert.accel.benchmark import GLANCE, benchmark
 from robcert.accel.layers.first_convolution import ReadPicture
-from robcert.accel.rewrites import pass_faster, pool_before_relu
+from robcert.accel.rewrites import pool_before_relu, use_faster_layers
 from robcert.criteria.misclassified import margin
 from robcert.errors import UsageError, did_you_mean
 
@@ -41,8 +41,8 @@ class Lowered(nn.Module):
         example: (n, *shape), images on which the two are compared.
 
     Attributes:
-        doubt: by how much a margin is off: nine of ten examples are within. A search that took every point at which
-            this network errs for a success would lower its aim, and miss what it was sent for.
+        margin_error: by how much a margin is off: nine of ten examples are within. A search that took every point at
+            which this network errs for a success would lower its aim, and miss what it was sent for.
 
     Raises:
         RuntimeError, TypeError, ...: whatever the network does that bfloat16 cannot follow, when it is called.
@@ -71,11 +71,11 @@ class Lowered(nn.Module):
         if example.dim() == 4:
             self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             if example.is_cpu:
-                pass_faster(self.network, example.bfloat16() if self.cast else example)
-        self.doubt = self._doubt(network, example)
+                use_faster_layers(self.network, example.bfloat16() if self.cast else example)
+        self.margin_error = self._error(network, example)
 
     @torch.no_grad()
-    def _doubt(self, network: nn.Module, example: Tensor) -> float:
+    def _error(self, network: nn.Module, example: Tensor) -> float:
         exact = network(example)
         answer = exact.argmax(dim=1)
         error = (margin(self(example), answer) - margin(exact, answer)).abs()
@@ -141,7 +141,7 @@ def search_network(
     if precision == "float32" or not len(x):
         return None
     rival = network if rival is None else rival
-    if precision == "auto" and fastest([rival], x, GLANCE)[0] < _SMALL.get(x.device.type, 0.0):
+    if precision == "auto" and benchmark([rival], x, GLANCE)[0] < _SMALL.get(x.device.type, 0.0):
         return None
     try:
         lowered = Lowered(network, x)
@@ -160,7 +160,7 @@ def search_network(
     if not bool(answers.isfinite().all()) or float(same) < _AGREE:
         return None
     forms = [rival, lowered]
-    wide, narrow = fastest(forms, x, seconds / 10)
+    wide, narrow = benchmark(forms, x, seconds / 10)
     if _GAIN / _CLEAR < narrow / wide < _GAIN * _CLEAR:
-        wide, narrow = fastest(forms, x, seconds)
+        wide, narrow = benchmark(forms, x, seconds)
     return lowered if narrow <= _GAIN * wide else None

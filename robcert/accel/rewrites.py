@@ -32,7 +32,7 @@ def pool_before_relu(network: nn.Module) -> None:
                 setattr(module, second, nn.ReLU())
 
 
-def pass_faster(network: nn.Module, example: Tensor) -> None:
+def use_faster_layers(network: nn.Module, example: Tensor) -> None:
     """In place: the layers that have a faster form on a CPU (`robcert.accel.layers`).
 
     Args:

@@ -17,7 +17,7 @@ from robcert.accel.capture import Recorder, Work, recorder_for
 from robcert.accel.forward import Forward, Networks
 from robcert.accel.fusion import Compiler, Fused, compiler_for, fuse
 from robcert.attacks.protocol import Attack, Oracle, Problem, Refining
-from robcert.network.batching import bucket, eights
+from robcert.network.batching import multiple_of_eight, power_of_two
 
 __all__ = ["Forward", "Networks", "SteppedOracle", "Stepper", "stepper_for"]
 
@@ -114,7 +114,7 @@ class Stepper:
 
     def slots_for(self, work: int, most: int) -> int:
         """How many slots so much work gets, of at most so many; where steps are recorded, few sizes are used."""
-        return (eights if self.recorder is None else bucket)(work, most)
+        return (multiple_of_eight if self.recorder is None else power_of_two)(work, most)
 
     def __call__(self, oracle: SteppedOracle, state: Any) -> Any:
         """The state after ``attack.period`` steps; its tensors may change in place at the next call."""
@@ -241,7 +241,7 @@ class Stepper:
         """Whether no busy slot needs float32 before the next synchronisation (an idle one has a negative best)."""
         if self.refining is None:
             return False
-        exact = self.refining.fine(problem, state, self.attack.period)
+        exact = self.refining.needs_float32(problem, state, self.attack.period)
         return not bool((exact & (problem.best >= 0)).any())
 
     def _straight(self, oracle: SteppedOracle, state: Any) -> Any:
@@ -258,7 +258,7 @@ class Stepper:
         problem = oracle.problem
         for _ in range(self.attack.period):
             busy = problem.best >= 0
-            low = ~self.refining.fine(problem, state) & busy
+            low = ~self.refining.needs_float32(problem, state) & busy
             oracle.forward.choose(low | (low.any() & ~busy))  # an idle slot is no reason to ask both networks
             state = self.attack.step(oracle, problem, state)
         return state

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from robcert.accel.benchmark import fastest
+from robcert.accel.benchmark import benchmark
 
 
 def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.1) -> int:
@@ -26,7 +26,7 @@ def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.1) -> int:
     for _ in range(2):  # in turns: another process may be there for a moment
         for count in best:
             with threads(count):
-                best[count] = min(best[count], fastest([module], x, seconds / 4)[0])
+                best[count] = min(best[count], benchmark([module], x, seconds / 4)[0])
     return min(best, key=lambda count: best[count])
 
 

@@ -13,7 +13,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
 from robcert.attacks.losses.logit_difference_ratio import difference_of_logits_ratio
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -88,7 +88,7 @@ class ALMA:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> ALMAState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -14,7 +14,7 @@ from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.common.sparse import sparse_step
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
@@ -109,7 +109,7 @@ class APGD:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> APGDState:
         """A random point of the ball."""
@@ -189,7 +189,7 @@ class APGD:
         moved = delta + share * (ahead - delta) + (1 - share) * (delta - before)
         return replace(state, previous=delta, delta=problem.project(moved, eps))
 
-    def fine(self, problem: Problem, state: APGDState, steps: int = 1) -> Tensor:
+    def needs_float32(self, problem: Problem, state: APGDState, steps: int = 1) -> Tensor:
         """The last of the iterations, whose steps are small."""
         return among_the_last(state.iteration, steps, self.iterations)
 

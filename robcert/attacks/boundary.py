@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, check_options
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
 from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm
@@ -89,7 +89,7 @@ class Boundary:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> BoundaryState:
         """Nothing misclassified is known."""

@@ -16,7 +16,7 @@ from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, POSITIVE, check
 from robcert.attacks.common.tanh_space import adam, next_weight, start, step_on, to_box
 from robcert.attacks.common.targets import target_of
 from robcert.attacks.losses.margin import towards_margin
-from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_looks
+from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -111,7 +111,7 @@ class CW:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> CWState:
         """At the clean image; a restart begins at a random point of the ball."""
@@ -150,7 +150,7 @@ class CW:
         target = target_of(problem) if self.targeted else None
         objective = problem.criterion.margin if target is None else partial(towards_margin, target=target)
         evaluation = oracle.value_and_grad(objective, self._clamp(problem, state.tau, x) if infinity else x)
-        gap = (self.confidence + evaluation.doubt - evaluation.value).clamp_min(0)
+        gap = (self.confidence + evaluation.margin_error - evaluation.value).clamp_min(0)
         fooled = gap <= 0
         first = state.c <= 0
         c, reach = state.c, state.reach
@@ -182,7 +182,7 @@ class CW:
             hit=state.hit | fooled,
         )
 
-    def fine(self, problem: Problem, state: CWState, steps: int = 1) -> Tensor:
+    def needs_float32(self, problem: Problem, state: CWState, steps: int = 1) -> Tensor:
         """In l2 the last constant, whose search starts anew; in linf the end of every search step.
 
         In l2 also an image that is to be decided and whose closest example is all but within the budget: a constant

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, check_options
 from robcert.attacks.common.walks import fooled_at, start_of
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
 from robcert.math.norms import l2_norm, l2_unit, per_image
 from robcert.types import ThreatNorm
 
@@ -68,7 +68,7 @@ class DDN:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> DDNState:
         """At the clean image; a restart begins at a random point of the ball."""
@@ -96,7 +96,7 @@ class DDN:
         delta = (problem.x + delta).clamp_(low, high) - problem.x
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)
 
-    def fine(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
+    def needs_float32(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
         """The last of the iterations, in which the radius settles."""
         return among_the_last(state.iteration, steps, self.iterations)
 

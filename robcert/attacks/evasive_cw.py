@@ -14,7 +14,7 @@ from torch.nn import functional
 from robcert.attacks import attack
 from robcert.attacks.common.options import COUNT, POSITIVE, check_options
 from robcert.attacks.common.tanh_space import adam, next_weight, start, tens, to_box
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -99,7 +99,7 @@ class EvasiveCW:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> EvasiveState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -15,7 +15,7 @@ from robcert.attacks.common.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check
 from robcert.attacks.common.targets import target_of
 from robcert.attacks.common.walks import finite
 from robcert.attacks.losses.margin import towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
 from robcert.math.hyperplane import l1_step_to, l2_step_to, linf_step_to
 from robcert.math.norms import per_image
 from robcert.types import ThreatNorm
@@ -71,13 +71,17 @@ class FAB:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> FABState:
         """At the clean image for the first try at every class, then at random points."""
         unit = problem.norm.sample(problem.rng, problem.shape)
         largest = torch.full_like(problem.best, problem.threat.largest)
-        eps = 0.5 * torch.minimum(largest, problem.best.clamp_min(0)) * (problem.restart >= problem.rivals.shape[1])
+        eps = (
+            0.5
+            * torch.minimum(largest, problem.best.clamp_min(0))
+            * (problem.restart >= problem.target_classes.shape[1])
+        )
         length = problem.norm.norm(unit).clamp_min(1e-12)
         start = problem.project(unit * per_image(eps / length, unit), eps)
         return FABState(
@@ -125,4 +129,4 @@ class FABOriginal(FAB):
     """
 
     paper: ClassVar[str] = "Croce & Hein 2020 (FAB, as in AutoAttack)"
-    last_chance: ClassVar[bool] = False
+    climb_near_misses: ClassVar[bool] = False

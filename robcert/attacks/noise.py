@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
@@ -55,7 +55,7 @@ class Noise:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> NoiseState:
         """No point has been tried."""

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
@@ -88,7 +88,7 @@ class PGD:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> PGDState:
         """A random point of the ball (of the largest budget, or of 0.7 of the best distance known)."""
@@ -125,7 +125,7 @@ class PGD:
         delta = state.delta + per_image(length, x) * problem.norm.steepest(gradient, x, (low, high))
         return replace(state, delta=problem.project(delta, state.eps), top=top, iteration=state.iteration + 1)
 
-    def fine(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
+    def needs_float32(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
         """The last of the iterations, whose steps are small."""
         return among_the_last(state.iteration, steps, self.iterations)
 

@@ -48,7 +48,7 @@ class Problem:
         index: (n,) int64, the index of each image in its data set.
         restart: (n,) int64, which restart this is; 0 starts at the clean image where an attack can.
         best: (n,) float32, distance of the closest success found so far by anyone (inf: none).
-        rivals: (n, classes - 1) int64, the wrong classes of the clean image, the most likely first; filled for
+        target_classes: (n, classes - 1) int64, the wrong classes of the clean image, the most likely first; filled for
             attacks that say ``targeted``, else 0.
         threat: norm, budgets and box; a budget above the diameter of the box is that diameter here, where squares
             cannot overflow.
@@ -62,7 +62,7 @@ class Problem:
     index: Tensor
     restart: Tensor
     best: Tensor
-    rivals: Tensor
+    target_classes: Tensor
     threat: Threat
     goal: Goal
     seed: int
@@ -108,14 +108,14 @@ class Evaluation:
         logits: (n, classes).
         value: (n,), of the objective.
         gradient: (n, *shape).
-        doubt: (n,), by how much the margin may be off: 0, but for rows that were searched in low precision. A point
-            fools for sure where its margin is above that.
+        margin_error: (n,), by how much the margin may be off: 0, but for rows that were searched in low precision. A
+            point fools for sure where its margin is above that.
     """
 
     logits: Tensor
     value: Tensor
     gradient: Tensor
-    doubt: Tensor
+    margin_error: Tensor
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ class Attack(Protocol):
         paper: where it comes from.
         cost: of one step.
         iterations: its budget; for an attack that searches over a constant, of one search step.
-        targeted (optional): whether it wants `Problem.rivals`, at one more forward an image.
-        last_chance (optional): False where its near misses stay what they are (`robcert.search.near_miss_pgd`).
+        targeted (optional): whether it wants `Problem.target_classes`, at one more forward an image.
+        climb_near_misses (optional): False where its near misses stay what they are (`robcert.search.near_miss_pgd`).
     """
 
     norms: ClassVar[Set[ThreatNorm]]
@@ -225,7 +225,7 @@ class Attack(Protocol):
 class Refining(Protocol):
     """An attack that may be searched in low precision, up to where it refines what it has."""
 
-    def fine(self, problem: Problem, state: Any, steps: int = 1) -> Tensor:
+    def needs_float32(self, problem: Problem, state: Any, steps: int = 1) -> Tensor:
         """(n,) bool: the images of which one of the next ``steps`` needs the precision of the network itself."""
         ...
 
@@ -253,7 +253,7 @@ def take(state: S, rows: Tensor) -> S:
     return replace(state, **{f.name: getattr(state, f.name)[rows] for f in fields(state)})
 
 
-def steps_between_looks(iterations: int, most: int = 10) -> int:
+def steps_between_synchronisations(iterations: int, most: int = 10) -> int:
     """The largest divisor of the budget that is at most ``most`` and at most a tenth of it.
 
     An image that is decided leaves at a look, so a short attack looks more often.

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, UP_TO_ONE, check_options
 from robcert.attacks.common.windows import Window, bump, image_shape, window
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
 from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm
@@ -80,7 +80,7 @@ class Square:
     @property
     def period(self) -> int:
         """A tenth of the iterations, and at most ten, between two looks."""
-        return steps_between_looks(self.iterations)
+        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> SquareState:
         """Before the first answer."""

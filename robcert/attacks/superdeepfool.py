@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, check_options
 from robcert.attacks.common.walks import finite, start_of
-from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_looks
+from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_synchronisations
 from robcert.math.hyperplane import l2_step_to
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
@@ -64,7 +64,7 @@ class SuperDeepFool:
     @property
     def period(self) -> int:
         """At most five steps between two looks: a few are often enough."""
-        return steps_between_looks(self.iterations, 5)
+        return steps_between_synchronisations(self.iterations, 5)
 
     def init(self, problem: Problem) -> SuperDeepFoolState:
         """At the clean image; a restart begins at a random point of half the ball."""
@@ -78,7 +78,7 @@ class SuperDeepFool:
         """To the nearest boundary, or where the point is beyond one, to the foot of its normal."""
         low, high = problem.threat.box
         x = (problem.x + state.delta).clamp_(low, high)
-        rows = torch.cat([problem.y.view(-1, 1), problem.rivals[:, : self.classes]], dim=1)
+        rows = torch.cat([problem.y.view(-1, 1), problem.target_classes[:, : self.classes]], dim=1)
         found = oracle.gradients(rows, x)
         gap, normal = nearest_face(found, rows)
         beyond = gap > 0

@@ -9,7 +9,6 @@ import typer
 
 from robcert.cli.notes import note_source
 
-
 _MODEL, _DATA, _RUN = "Model", "Data", "Run and output"
 
 # Model

@@ -17,10 +17,10 @@ _ENTRIES = 128 * 3 * 32 * 32  # a batch of 128 CIFAR images; larger images get s
 
 def default_slots(entries: int, limit: int = 128) -> int:
     """Return the number of images that an attack holds at once, for inputs of so many entries."""
-    return bucket(max(1, min(limit, _ENTRIES // max(entries, 1))), limit)
+    return power_of_two(max(1, min(limit, _ENTRIES // max(entries, 1))), limit)
 
 
-def bucket(count: int, limit: int) -> int:
+def power_of_two(count: int, limit: int) -> int:
     """Return the smallest of 8, 16, 32, ... that holds ``count`` images, at most the largest such up to ``limit``."""
     size = SMALLEST
     while size < count and size * 2 <= max(limit, SMALLEST):
@@ -28,7 +28,7 @@ def bucket(count: int, limit: int) -> int:
     return size
 
 
-def eights(count: int, limit: int) -> int:
+def multiple_of_eight(count: int, limit: int) -> int:
     """Return the smallest multiple of 8 that holds ``count`` images, at most the largest such up to ``limit``."""
     return max(SMALLEST, min(-(-count // SMALLEST), limit // SMALLEST) * SMALLEST)
 
@@ -44,6 +44,6 @@ def logits_of(module: nn.Module, x: Tensor, slots: int) -> Tensor:
     """Logits (n, classes) of any number of images, in padded batches of at most ``slots``."""
     parts: list[Tensor] = []
     for chunk in x.split(slots) if len(x) else ():
-        rows = eights(chunk.shape[0], slots)
+        rows = multiple_of_eight(chunk.shape[0], slots)
         parts.append(module(padded(chunk, rows))[: chunk.shape[0]])
     return torch.cat(parts) if parts else module(torch.zeros(SMALLEST, *x.shape[1:], device=x.device))[:0]

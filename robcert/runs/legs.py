@@ -9,7 +9,7 @@ from robcert.attacks import Attack
 from robcert.bracket import Bracket
 from robcert.runs.plan import LegPlan
 from robcert.runs.reporter import Reporter
-from robcert.runs.stages import Done, StagePlan, bring_closer, last_chance, stages
+from robcert.runs.stages import Done, StagePlan, bring_closer, climb_near_misses, stages
 from robcert.search.snapshot import Snapshot, check_format
 from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.types import Batch, Goal, LoadedModel, Threat
@@ -88,7 +88,7 @@ class StagedLeg:
             near = stage.within_reach(self.bracket)
             self.done.begin(near)
             self.done.pay(
-                last_chance(model, self.attack, self.plan.attack, stage.threat, images, bracket, near, self.width)
+                climb_near_misses(model, self.attack, self.plan.attack, stage.threat, images, bracket, near, self.width)
             )
         still = stage.within_reach(self.bracket)
         if still or snapshot is not None:

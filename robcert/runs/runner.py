@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from robcert.accel.batch_size import wide_enough
+from robcert.accel.batch_size import tune_batch_size
 from robcert.accel.layout import LAYOUTS, faster_layout, layout_of
 from robcert.accel.precision import PRECISIONS, Lowered, search_network
 from robcert.accel.stepper import Networks
@@ -241,7 +241,7 @@ class Runner:
             return self.slots
         place = f"slots {number}"
         known = self.store.setting(place, None) if self.store else None
-        width = int(known) if known else wide_enough(searched, self.data.x[: self.slots], self.slots)
+        width = int(known) if known else tune_batch_size(searched, self.data.x[: self.slots], self.slots)
         if self.store:
             self.store.setting(place, str(width))
         return width

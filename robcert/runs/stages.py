@@ -16,9 +16,9 @@ from typing import Any
 from robcert.attacks.protocol import NEAR, Attack
 from robcert.bracket import Bracket, Provenance
 from robcert.search.expectation import draws_of
-from robcert.search.finalisation import has_last_chance
+from robcert.search.finalisation import climbs_near_misses
 from robcert.search.line_search import towards_clean
-from robcert.search.near_miss_pgd import draw_inside
+from robcert.search.near_miss_pgd import near_miss_pgd
 from robcert.search.snapshot import Snapshot, Spent
 from robcert.search.stage import Stage
 from robcert.search.verifier import Verifier
@@ -128,11 +128,11 @@ class Done:
         return {**{name: sorted(found) for name, found in self.signs.items()}, "broke": sorted(broke)}
 
 
-def last_chance(
+def climb_near_misses(
     model: LoadedModel, attack: Attack, name: str, threat: Threat, images: Batch, bracket: Bracket,
     positions: list[int], slots: int,
 ) -> Spent:  # fmt: skip
-    """Draw near misses of a run into the ball of the one budget of ``threat`` (`robcert.search.near_miss_pgd`).
+    """Climb from near misses of a run in the ball of the one budget of ``threat`` (`robcert.search.near_miss_pgd`).
 
     Args:
         model: the network.
@@ -149,18 +149,20 @@ def last_chance(
     """
     began, spent = time.monotonic(), Spent()
     near = [p for p in positions if float(bracket.distance[p]) <= NEAR * threat.largest]
-    if not has_last_chance(attack):
+    if not climbs_near_misses(attack):
         return spent
     verifier, draws = Verifier(model, threat, slots), draws_of(model.module)
     for some in _chunks(near, slots):
         x, y = images.x[some], images.y[some]
         start = bracket.points(some).to(x.device)
-        drawn = draw_inside(model.module, start, x, y, threat, verifier.criterion, model.rounding, attack.iterations)
-        tried = verifier(drawn.x, x, y)
+        climbed = near_miss_pgd(
+            model.module, start, x, y, threat, verifier.criterion, model.rounding, attack.iterations
+        )
+        tried = verifier(climbed.x, x, y)
         for row, position in enumerate(some):
-            tried.offer(row, bracket, position, Provenance(name, attack.iterations, drawn.steps, 0))
-        spent.forwards += drawn.steps * draws * len(some)
-        spent.backwards += drawn.steps * draws * len(some)
+            tried.offer(row, bracket, position, Provenance(name, attack.iterations, climbed.steps, 0))
+        spent.forwards += climbed.steps * draws * len(some)
+        spent.backwards += climbed.steps * draws * len(some)
     spent.forwards += verifier.forwards
     spent.seconds = time.monotonic() - began
     return spent

@@ -12,16 +12,16 @@ from torch import Tensor
 from robcert.attacks.protocol import NEAR, Attack, Problem
 from robcert.math.norms import per_image
 from robcert.search.line_search import RESOLUTION, towards_clean
-from robcert.search.near_miss_pgd import draw_inside
+from robcert.search.near_miss_pgd import near_miss_pgd
 from robcert.search.oracle import ModelOracle
 from robcert.search.verifier import Verified, Verifier
 from robcert.threats.kind import Norm
 from robcert.types import LoadedModel
 
 
-def has_last_chance(attack: Attack) -> bool:
-    """Whether near misses of the attack are drawn into the ball: it takes gradients, and does not say otherwise."""
-    return attack.cost.backwards > 0 and bool(getattr(attack, "last_chance", True))
+def climbs_near_misses(attack: Attack) -> bool:
+    """Whether near misses of the attack are climbed into the ball: it takes gradients, and does not say otherwise."""
+    return attack.cost.backwards > 0 and bool(getattr(attack, "climb_near_misses", True))
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Ending:
+class Finalisation:
     """Asks the verifier about what an oracle has noted and what an attack proposes."""
 
     model: LoadedModel
     attack: Attack
     verifier: Verifier
 
-    def so_far(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
+    def current(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
         """What is noted of some slots (m,) int64 whose search goes on."""
         x, y = problem.x[at], problem.y[at]
         verified = Verified.nothing(x)
@@ -54,11 +54,11 @@ class Ending:
             verified = verified.put(seen, self.verifier(oracle.nearest[at[seen]], x[seen], y[seen]))
         return Outcome(verified, oracle.found_at[at])
 
-    def closest(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
+    def final(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
         """The best that can be made of some slots (m,) int64 whose search has ended."""
         x, y = problem.x[at], problem.y[at]
         minimize = problem.goal == "minimize"
-        outcome = self.so_far(oracle, problem, state, at)
+        outcome = self.current(oracle, problem, state, at)
         verified, iteration = outcome.verified, outcome.iteration
         if minimize:
             seen = (iteration > 0).nonzero().flatten()
@@ -69,30 +69,30 @@ class Ending:
             iteration = torch.where(closer, when, iteration)
         if minimize:
             return Outcome(towards_clean(self.verifier, verified, x, y), iteration)
-        verified, calls = self._draw_inside(verified, problem, x, y)
+        verified, calls = self._climb_near_misses(verified, problem, x, y)
         return Outcome(verified, iteration, calls * oracle.draws)
 
     def _untried(
         self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Points that the float32 network has not been asked about, and their evaluations."""
-        known = oracle.hint_distance[at].isfinite()
+        known = oracle.unconfirmed_distance[at].isfinite()
         if bool(known.any()):
-            hint = oracle.hint[at]
-            yield torch.where(per_image(known, hint), hint, float("nan")), oracle.hint_at[at]
+            points = oracle.unconfirmed[at]
+            yield torch.where(per_image(known, points), points, float("nan")), oracle.unconfirmed_at[at]
         yield self.attack.proposal(problem, state)[at], oracle.evaluations[at]
 
-    def _draw_inside(self, verified: Verified, problem: Problem, x: Tensor, y: Tensor) -> tuple[Verified, int]:
+    def _climb_near_misses(self, verified: Verified, problem: Problem, x: Tensor, y: Tensor) -> tuple[Verified, int]:
         """Climb from near misses (`robcert.search.near_miss_pgd`); return what they became and the number of calls."""
         threat, largest = problem.threat, problem.threat.largest
         missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
         rows = missed.nonzero().flatten()
-        able = has_last_chance(self.attack) and isinstance(threat.kind, Norm)
+        able = climbs_near_misses(self.attack) and isinstance(threat.kind, Norm)
         if not len(rows) or not able or self.verifier.guard is not None:
             return verified, 0
         module, most = self.model.module, self.attack.iterations
-        drawn = draw_inside(
+        climbed = near_miss_pgd(
             module, verified.x[rows], x[rows], y[rows], threat, problem.criterion, self.model.rounding, most
         )
-        tried = self.verifier(drawn.x, x[rows], y[rows])
-        return verified.put(rows[tried.accepted], tried.take(tried.accepted)), drawn.steps * len(rows)
+        tried = self.verifier(climbed.x, x[rows], y[rows])
+        return verified.put(rows[tried.accepted], tried.take(tried.accepted)), climbed.steps * len(rows)

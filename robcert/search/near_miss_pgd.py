@@ -1,4 +1,4 @@
-"""Near misses, drawn into the ball: the last thing that is tried for an image that is to be decided.
+"""Near misses, climbed into the ball: the last thing that is tried for an image that is to be decided.
 
 An attack that minimises a distance stops where the network changes its answer, now and then a thousandth outside the
 budget. Whether the ball holds an example is another question than how close the closest is, and a better one to climb
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robcert.criteria import Criterion
 from robcert.math.norms import per_image
-from robcert.network.batching import eights, padded
+from robcert.network.batching import multiple_of_eight, padded
 from robcert.threats.kind import norm_of
 from robcert.types import Threat
 
@@ -25,14 +25,14 @@ _LENGTH = (0.1, 0.001)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Climbed:
     """Where it led: points (n, *shape) inside the ball; ``steps``: of which network calls, each for all n images."""
 
     x: Tensor
     steps: int
 
 
-def draw_inside(
+def near_miss_pgd(
     module: nn.Module,
     near: Tensor,
     x: Tensor,
@@ -41,7 +41,7 @@ def draw_inside(
     criterion: Criterion,
     rounding: float,
     steps: int,
-) -> Drawn:
+) -> Climbed:
     """The points of largest margin that an ascent from the near misses passes.
 
     Args:
@@ -55,7 +55,7 @@ def draw_inside(
     """
     norm = norm_of(threat.norm)
     n, steps = len(x), min(steps, _STEPS)
-    rows = eights(n, max(n, 8) + 7)
+    rows = multiple_of_eight(n, max(n, 8) + 7)
     near, x, y = padded(near, rows), padded(x, rows), padded(y, rows)
     eps = torch.full((rows,), threat.largest, dtype=x.dtype, device=x.device)
     point = x + norm.project_in_box(near - x, x, eps, threat.box)
@@ -77,4 +77,4 @@ def draw_inside(
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
         delta = point - x + per_image(length, x) * norm.steepest(gradient, point, threat.box)
         point = x + norm.project_in_box(delta, x, eps, threat.box)
-    return Drawn(best[:n], taken)
+    return Climbed(best[:n], taken)

@@ -18,12 +18,14 @@ from robcert.accel.stepper import Forward
 from robcert.attacks.protocol import Curvature, Evaluation, Jacobian, Objective, Problem, S
 from robcert.math.norms import linf_norm, per_image
 
-_PROBLEM = ("x", "y", "index", "restart", "best", "rivals")
-_NOTES = ("nearest", "found_at", "hint", "hint_at", "hint_distance", "evaluations", "zero_gradients", "non_finite")
+_PROBLEM = ("x", "y", "index", "restart", "best", "target_classes")
+_UNCONFIRMED = ("unconfirmed", "unconfirmed_at", "unconfirmed_distance")
+_NOTES = ("nearest", "found_at", *_UNCONFIRMED, "evaluations", "zero_gradients", "non_finite")
 
 _EVERY = 50
-"""A coarse minimisation confirms the first point that fools; of the later ones it keeps the closest and confirms it at
-every fiftieth evaluation, since that costs a forward in float32. What is left at the end the verifier looks at."""
+"""A minimisation in low precision confirms the first point that fools; of the later ones it keeps the closest and
+confirms it at every fiftieth evaluation, since that costs a forward in float32. What is left at the end goes to the
+verifier."""
 
 Guard = Callable[[Tensor], Tensor]
 """A detector that an example has to get past: points (n, *shape) to (n,) bool, True where it lets them pass."""
@@ -36,8 +38,9 @@ class ModelOracle:
         nearest: (n, *shape), the closest misclassified point seen since the slot was filled; its distance is
             ``problem.best``.
         found_at: (n,) int64, the evaluation at which it was seen, counted from 1.
-        hint, hint_at: the same of the closest point, nearer than that, which fools the search network beyond doubt and
-            which nobody has confirmed; ``hint_distance`` (n,) is how far it is, inf where there is none.
+        unconfirmed, unconfirmed_at: the same of the closest point, nearer than that, which fools the network in low
+            precision by more than its margin error and which float32 has not confirmed; ``unconfirmed_distance`` (n,)
+            is how far it is, inf where there is none.
         evaluations: (n,) int64, evaluations since the slot was filled.
         zero_gradients, non_finite: (n,) int64, how many of them had a gradient of exactly zero, and how many had
             a logit or a gradient that is not finite.
@@ -55,8 +58,8 @@ class ModelOracle:
         self.on_host = problem.x.device.type == "cpu"
         self.nearest = problem.x.clone()
         self.found_at = torch.zeros_like(problem.y)
-        self.hint, self.hint_at = self.nearest.clone(), self.found_at.clone()
-        self.hint_distance = torch.full_like(problem.best, float("inf"))
+        self.unconfirmed, self.unconfirmed_at = self.nearest.clone(), self.found_at.clone()
+        self.unconfirmed_distance = torch.full_like(problem.best, float("inf"))
         self.evaluations = torch.zeros_like(problem.y)
         self.zero_gradients = torch.zeros_like(problem.y)
         self.non_finite = torch.zeros_like(problem.y)
@@ -90,12 +93,14 @@ class ModelOracle:
 
     @torch.no_grad()
     def confirm(self) -> None:
-        """Ask the float32 network about the hint of every slot: what fools it too is noted, and no hint stays."""
+        """Ask the float32 network about the unconfirmed point of every slot; keep what fools it, forget the others."""
         problem = self.problem
         self.forwards += self.draws
-        closer = (self.hint_distance < problem.best) & self._fools(self.forward.exact(self.hint), problem.y)
-        self._found(closer, self.hint, self.hint_distance, self.hint_at)
-        self.hint_distance.fill_(float("inf"))
+        closer = (self.unconfirmed_distance < problem.best) & self._fools(
+            self.forward.exact(self.unconfirmed), problem.y
+        )
+        self._found(closer, self.unconfirmed, self.unconfirmed_distance, self.unconfirmed_at)
+        self.unconfirmed_distance.fill_(float("inf"))
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
         """See `robcert.attacks.protocol.Oracle`. A gradient entry that is not finite becomes 0 (and is counted)."""
@@ -117,9 +122,8 @@ class ModelOracle:
         self.non_finite += ~(finite & _finite(size))
         if not self._nowhere(~finite):
             gradient = torch.where(per_image(finite, gradient), gradient, torch.zeros_like(gradient))
-        return Evaluation(
-            logits=logits, value=value.detach(), gradient=gradient, doubt=self.forward.low * self.forward.margin_error
-        )
+        error = self.forward.low * self.forward.margin_error
+        return Evaluation(logits=logits, value=value.detach(), gradient=gradient, margin_error=error)
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -188,7 +192,7 @@ class ModelOracle:
     def forget(self, rows: Tensor, best: Tensor) -> None:
         """Begin anew in the given rows (n,) int64, where only points closer than ``best`` count."""
         self.problem.best[rows] = best
-        self.hint_distance[rows] = float("inf")
+        self.unconfirmed_distance[rows] = float("inf")
         for counter in (self.found_at, self.evaluations, self.zero_gradients, self.non_finite):
             counter[rows] = 0
 
@@ -207,17 +211,20 @@ class ModelOracle:
         if self.guard is not None:
             closer = self._passing(x, closer)
         if self.forward.deferred:
-            self._keep(closer & (gap > self.forward.margin_error) & (distance < self.hint_distance), x, distance)
+            self._keep(closer & (gap > self.forward.margin_error) & (distance < self.unconfirmed_distance), x, distance)
             return
         if due is not None:
             late = closer & self.forward.low & (self.found_at > 0)
-            self._keep(late & (gap > self.forward.margin_error) & (distance < self.hint_distance), x, distance)
+            self._keep(late & (gap > self.forward.margin_error) & (distance < self.unconfirmed_distance), x, distance)
             closer = (closer & ~late) | due
             if self._nowhere(closer):
                 return
-            x = torch.where(per_image(due, x), self.hint, x)
-            distance, at = torch.where(due, self.hint_distance, distance), torch.where(due, self.hint_at, at)
-            self.hint_distance.masked_fill_(due, float("inf"))
+            x = torch.where(per_image(due, x), self.unconfirmed, x)
+            distance, at = (
+                torch.where(due, self.unconfirmed_distance, distance),
+                torch.where(due, self.unconfirmed_at, at),
+            )
+            self.unconfirmed_distance.masked_fill_(due, float("inf"))
         if self._nowhere(closer):
             return
         if self.forward.lowered:
@@ -231,17 +238,17 @@ class ModelOracle:
         torch.where(per_image(rows, x), x, self.nearest, out=self.nearest)
 
     def _due(self) -> Tensor:
-        """The coarse slots (n,) bool whose hint is to be confirmed now."""
-        closer = self.forward.low & (self.hint_distance < self.problem.best)
+        """Return the slots (n,) bool in low precision whose unconfirmed point is to be confirmed now."""
+        closer = self.forward.low & (self.unconfirmed_distance < self.problem.best)
         return closer & (self.evaluations % _EVERY == 0)
 
     def _keep(self, rows: Tensor, x: Tensor, distance: Tensor) -> None:
-        """Take points for the hint of some slots (n,) bool."""
+        """Take points for the unconfirmed ones of some slots (n,) bool."""
         if self._nowhere(rows):
             return
-        torch.where(rows, distance, self.hint_distance, out=self.hint_distance)
-        torch.where(rows, self.evaluations, self.hint_at, out=self.hint_at)
-        torch.where(per_image(rows, x), x, self.hint, out=self.hint)
+        torch.where(rows, distance, self.unconfirmed_distance, out=self.unconfirmed_distance)
+        torch.where(rows, self.evaluations, self.unconfirmed_at, out=self.unconfirmed_at)
+        torch.where(per_image(rows, x), x, self.unconfirmed, out=self.unconfirmed)
 
     def _passing(self, x: Tensor, candidates: Tensor) -> Tensor:
         """The candidates (n,) bool that the guard lets pass; on a CPU it is asked about these alone."""

@@ -140,10 +140,10 @@ def _confront(verdict: Plateau, later: list[Outcome], settled: set[str], flat: f
     seen = Others(names, others[0].entered, sum(outcome.broken for outcome in others))
     verdict = replace(verdict, others=seen)
     unsettled = sum(outcome.broken for outcome in others if outcome.attack not in settled)
-    doubt, interval = judge(seen.entered, unsettled, flat)
-    if verdict.shape != "flat" or not unsettled or doubt == "flat":
+    dispute, interval = judge(seen.entered, unsettled, flat)
+    if verdict.shape != "flat" or not unsettled or dispute == "flat":
         return verdict
-    if doubt == "falling":
+    if dispute == "falling":
         return replace(verdict, shape="disputed", interval=interval)
     return replace(
         verdict, shape="undecided", interval=interval, needed=images_that_decide(seen.entered, unsettled, flat)

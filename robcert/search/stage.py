@@ -21,11 +21,11 @@ from robcert.criteria import Criterion
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.network.adapt import check_gradient
 from robcert.search.expectation import draws_of
-from robcert.search.finalisation import Ending
+from robcert.search.finalisation import Finalisation
 from robcert.search.oracle import Guard, ModelOracle
 from robcert.search.slots import IDLE, Slots
 from robcert.search.snapshot import FORMAT, Snapshot, Spent
-from robcert.search.target_classes import Rivals
+from robcert.search.target_classes import TargetClasses
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Goal, LoadedModel, Threat
 
@@ -93,7 +93,7 @@ class Stage:
         self.attack, self.bracket = stepper.attack, search.bracket
         check_gradient(search.model.module, self.attack.cost.backwards)
         self.verifier = Verifier(search.model, search.threat, work.slots, search.guard, search.criterion)
-        self.ending = Ending(search.model, self.attack, self.verifier)
+        self.finalisation = Finalisation(search.model, self.attack, self.verifier)
         self.spent = Spent()
         self.entered = len(work.entrants)
         self.left = 0
@@ -106,7 +106,7 @@ class Stage:
         self.slots = Slots.fresh(queue, self.slots_for(len(queue)))
         self.targeted = bool(getattr(self.attack, "targeted", False))
         self.draws = draws_of(search.model.module)
-        self.rivals = Rivals(stepper.networks.exact, search.images, self.draws)
+        self.target_classes = TargetClasses(stepper.networks.exact, search.images, self.draws)
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = self.attack.init(self.problem)
@@ -168,7 +168,7 @@ class Stage:
             "position": list(self.slots.position),
             "restart": list(self.slots.restart),
             "spent": dict(vars(self.spent)),
-            "ranked": sorted(self.rivals.counted),
+            "ranked": sorted(self.target_classes.counted),
             "stepper": self.stepper.progress(),
             **{name: getattr(self, name) for name in _COUNTS},
             **{name: sorted(getattr(self, name)) for name in _SIGNS},
@@ -181,7 +181,7 @@ class Stage:
         self.slots = Slots.fresh(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
-        self.rivals.counted = set(meta["ranked"])
+        self.target_classes.counted = set(meta["ranked"])
         self.stepper.resume(meta["stepper"])
         for name in _COUNTS:
             setattr(self, name, meta[name])
@@ -213,7 +213,7 @@ class Stage:
             index=zeros.clone(),
             restart=zeros.clone(),
             best=torch.full((count,), -1.0, device=x.device),  # nothing is closer: an idle slot notes nothing
-            rivals=torch.zeros(count, search.model.num_classes - 1, dtype=torch.int64, device=x.device),
+            target_classes=torch.zeros(count, search.model.num_classes - 1, dtype=torch.int64, device=x.device),
             threat=search.threat,
             goal=search.goal,
             seed=search.seed,
@@ -230,7 +230,7 @@ class Stage:
         problem.x[at], problem.y[at] = images.x[positions], images.y[positions]
         problem.index[at] = images.index[positions]
         if self.targeted:
-            problem.rivals[at], forwards = self.rivals(positions.tolist(), self.slots.count)
+            problem.target_classes[at], forwards = self.target_classes(positions.tolist(), self.slots.count)
             self.spent.forwards += forwards
         problem.restart[at] = torch.tensor([self.slots.restart[row] for row in rows], device=problem.y.device)
         known = self.bracket.distance[positions.cpu()].float().to(problem.best.device)
@@ -275,7 +275,9 @@ class Stage:
     def _verify(self, rows: list[int], last: bool) -> None:
         """Offer what the search of each slot has come to; ``last``: the attack has ended there."""
         at = torch.tensor(rows, device=self.problem.y.device)
-        outcome = (self.ending.closest if last else self.ending.so_far)(self.oracle, self.problem, self.state, at)
+        outcome = (self.finalisation.final if last else self.finalisation.current)(
+            self.oracle, self.problem, self.state, at
+        )
         self.spent.forwards += outcome.calls
         self.spent.backwards += outcome.calls
         largest = self.search.threat.largest

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robcert.attacks.common.targets import rank_rivals
+from robcert.attacks.common.targets import rank_target_classes
 from robcert.network.batching import logits_of
 from robcert.types import Batch
 
 
-class Rivals:
+class TargetClasses:
     """Ranked when an image is first asked for.
 
     Args:
@@ -32,7 +32,7 @@ class Rivals:
         new = sorted(set(positions) - set(self._ranks))
         if new:
             logits = logits_of(self.module, self.images.x[new], slots)
-            self._ranks |= dict(zip(new, rank_rivals(logits, self.images.y[new]), strict=True))
+            self._ranks |= dict(zip(new, rank_target_classes(logits, self.images.y[new]), strict=True))
         forwards = self.draws * len(set(new) - self.counted)
         self.counted |= set(new)
         return torch.stack([self._ranks[position] for position in positions]), forwards

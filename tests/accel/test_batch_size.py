@@ -8,7 +8,7 @@ from toys import run_leg
 
 from robcert import attack
 from robcert.accel import batch_size
-from robcert.accel.batch_size import wide_enough
+from robcert.accel.batch_size import tune_batch_size
 from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.runs import runner
@@ -30,22 +30,22 @@ from robcert.types import Threat
 def test_short_passes_take_more_images(
     milliseconds: float, images: int, slots: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_size, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
-    assert wide_enough(torch.nn.Identity(), torch.rand(images, 1, 8, 8), slots) == expected
+    monkeypatch.setattr(batch_size, "benchmark", lambda networks, x, seconds: [milliseconds * 1e-3])
+    assert tune_batch_size(torch.nn.Identity(), torch.rand(images, 1, 8, 8), slots) == expected
 
 
 @pytest.mark.parametrize(("milliseconds", "expected"), [(0.4, 512), (0.9, 256), (1.5, 128)])
 def test_every_kind_of_device_has_its_own_bound(
     milliseconds: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_size, "fastest", lambda networks, x, seconds: [milliseconds * 1e-3])
+    monkeypatch.setattr(batch_size, "benchmark", lambda networks, x, seconds: [milliseconds * 1e-3])
     monkeypatch.setitem(batch_size._BUSY, "cpu", batch_size._BUSY["cuda"])  # pyright: ignore[reportPrivateUsage]
-    assert wide_enough(torch.nn.Identity(), torch.rand(128, 1, 8, 8), 128) == expected
-    assert wide_enough(torch.nn.Identity(), torch.rand(128, 1, 8, 8, device="meta"), 128) == 128
+    assert tune_batch_size(torch.nn.Identity(), torch.rand(128, 1, 8, 8), 128) == expected
+    assert tune_batch_size(torch.nn.Identity(), torch.rand(128, 1, 8, 8, device="meta"), 128) == 128
 
 
 def test_there_is_nothing_to_measure_without_images() -> None:
-    assert wide_enough(torch.nn.Identity(), torch.rand(0, 1, 8, 8), 128) == 128
+    assert tune_batch_size(torch.nn.Identity(), torch.rand(0, 1, 8, 8), 128) == 128
 
 
 @pytest.mark.parametrize("name", ["pgd", "cw"])
@@ -64,7 +64,7 @@ def test_the_same_verdicts_in_wide_batches(name: str) -> None:
 
 def test_who_waits_for_an_early_end_and_who_names_a_size_get_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(runner, "wide_enough", lambda network, x, slots: asked.append(slots) or slots)
+    monkeypatch.setattr(runner, "tune_batch_size", lambda network, x, slots: asked.append(slots) or slots)
     model, data, threat = load_model("digits-plain"), load_dataset("digits", n=8), Threat("linf", (0.05,))
     attack(model, data, threat, "pgd:5", certify="none", cpu_threads=1, batch_size=16)
     attack(model, data, threat, "pgd:5", certify="none", cpu_threads=1, enough=lambda standing: None)

@@ -50,13 +50,13 @@ def test_the_clock_decides(
 ) -> None:
     net, x = load_model("digits-plain").module, torch.rand(8, 1, 8, 8)
     times = [as_it_is, moved, rewritten]
-    monkeypatch.setattr(layout, "fastest", lambda networks, x, seconds: times[: len(networks)])
+    monkeypatch.setattr(layout, "benchmark", lambda networks, x, seconds: times[: len(networks)])
     assert layout_of(faster_layout(net, x)) == expected
 
 
 def test_what_a_run_has_found_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = load_model("digits-plain").module, torch.rand(8, 1, 8, 8)
-    monkeypatch.setattr(layout, "fastest", lambda *_: pytest.fail("the clock was asked"))
+    monkeypatch.setattr(layout, "benchmark", lambda *_: pytest.fail("the clock was asked"))
     assert faster_layout(net, x, "channels_first") is net
     assert layout_of(faster_layout(net, x, "channels_last")) == "channels_last"
     assert layout_of(faster_layout(net, x, "rewritten")) == "rewritten"

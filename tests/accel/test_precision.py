@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toys import oracle_over, run_leg
 
 from robcert.accel import precision
-from robcert.accel.benchmark import fastest
+from robcert.accel.benchmark import benchmark
 from robcert.accel.precision import Lowered, search_network
 from robcert.accel.stepper import Forward, Stepper
 from robcert.attacks.protocol import Problem
@@ -38,7 +38,7 @@ def problem(x: Tensor, y: Tensor) -> Problem:
         index=zeros,
         restart=zeros,
         best=torch.full((len(y),), float("inf")),
-        rivals=zeros[:, None],
+        target_classes=zeros[:, None],
         threat=Threat("l2", (10.0,)),
         goal="minimize",
         seed=0,
@@ -89,7 +89,7 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
     y = net(x).argmax(1)
 
     class Other(nn.Module):
-        doubt = 0.25
+        margin_error = 0.25
 
         def forward(self, x: Tensor) -> Tensor:
             return 2 * net(x) + 1
@@ -99,7 +99,9 @@ def test_each_slot_is_answered_by_the_network_it_asks_for() -> None:
     found = oracle.value_and_grad(margin, x)
     expected = torch.where(oracle.forward.low[:, None], 2 * net(x) + 1, net(x))
     assert torch.allclose(found.logits, expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(found.doubt, torch.where(oracle.forward.low, 0.25, 0.0)), "only the other network may be off"
+    assert torch.equal(found.margin_error, torch.where(oracle.forward.low, 0.25, 0.0)), (
+        "only the other network may be off"
+    )
     plain = oracle_over(net, problem(x, y)).value_and_grad(margin, x)
     factor = torch.where(oracle.forward.low, 2.0, 1.0)[:, None, None, None]
     assert torch.allclose(found.gradient, factor * plain.gradient, rtol=1e-4, atol=1e-6)
@@ -110,7 +112,7 @@ def test_a_point_that_only_fools_the_search_network_is_not_noted() -> None:
     y = net(x).argmax(1)
 
     class Liar(nn.Module):
-        doubt = 0.0
+        margin_error = 0.0
 
         def forward(self, x: Tensor) -> Tensor:
             return -net(x)
@@ -129,8 +131,8 @@ def test_how_far_the_margins_are_off() -> None:
     with torch.no_grad():
         y = net(x).argmax(1)
         off = (margin(low(x), y) - margin(net(x), y)).abs()
-    assert float((off <= low.doubt * (1 + 1e-6)).double().mean()) == pytest.approx(0.9, abs=0.01)
-    assert 0 < low.doubt < float(off.max())
+    assert float((off <= low.margin_error * (1 + 1e-6)).double().mean()) == pytest.approx(0.9, abs=0.01)
+    assert 0 < low.margin_error < float(off.max())
 
 
 ATTACKS = [*((name, norm) for name in ("pgd", "cw", "apgd") for norm in ("l2", "linf")), ("ddn", "l2")]
@@ -181,7 +183,7 @@ def test_what_a_minimisation_reaches() -> None:
     ("wide", "narrow", "lowered"), [(3e-3, 1e-3, False), (9e-3, 8e-3, False), (9e-3, 5e-3, True), (9e-3, 1.0, False)]
 )
 def test_auto_asks_the_clock(wide: float, narrow: float, lowered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "fastest", lambda networks, x, seconds: [wide, narrow][: len(networks)])
+    monkeypatch.setattr(precision, "benchmark", lambda networks, x, seconds: [wide, narrow][: len(networks)])
     chosen = search_network(small(), torch.rand(8, 1, 8, 8), "auto")
     assert (chosen is not None) == lowered, "clearly faster, and not a step that is mostly overhead"
 
@@ -197,13 +199,13 @@ def test_only_a_close_race_is_timed_for_long(
             seen.append(seconds)
         return [10e-3, narrow][: len(networks)]
 
-    monkeypatch.setattr(precision, "fastest", clock)
+    monkeypatch.setattr(precision, "benchmark", clock)
     search_network(small(), torch.rand(8, 1, 8, 8), "auto")
     assert seen == pytest.approx(asked)
 
 
 def test_the_clock_runs_every_network() -> None:
-    first, second = fastest([small(), small(1)], torch.rand(8, 1, 8, 8), 0.0)
+    first, second = benchmark([small(), small(1)], torch.rand(8, 1, 8, 8), 0.0)
     assert 0 < first < float("inf")
     assert 0 < second < float("inf")
 
@@ -237,7 +239,7 @@ def test_a_network_that_bfloat16_spoils_keeps_float32(monkeypatch: pytest.Monkey
         def forward(self, x: Tensor) -> Tensor:
             return self.last(self.linear(x) + 1000.0 - 1000.0)
 
-    monkeypatch.setattr(precision, "fastest", lambda networks, x, seconds: [1.0, 0.1][: len(networks)])
+    monkeypatch.setattr(precision, "benchmark", lambda networks, x, seconds: [1.0, 0.1][: len(networks)])
     assert search_network(Fine().eval(), torch.randn(64, 4), "auto") is None
 
 
@@ -259,9 +261,9 @@ class Timed(nn.Module):
 def test_a_slow_network_is_timed_on_fewer_images() -> None:
     x = torch.rand(128, 4)
     quick, slow = Timed(0.0), Timed(2e-3)
-    fastest([quick], x, 1.0)
+    benchmark([quick], x, 1.0)
     assert quick.asked[-1] == 128
-    (taken,) = fastest([slow], x, 0.02)
+    (taken,) = benchmark([slow], x, 0.02)
     assert slow.asked[-1] <= 16
     assert taken >= 128 * 2e-3, "extrapolated to all of them"
 
@@ -269,7 +271,7 @@ def test_a_slow_network_is_timed_on_fewer_images() -> None:
 class Fooled(nn.Module):
     """Always another class than 0."""
 
-    doubt = 0.0
+    margin_error = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, 2) of points (n, 4)."""
@@ -288,12 +290,12 @@ def test_a_minimisation_confirms_the_closest_point_every_fiftieth_time(goal: Goa
     seen = 60 if goal == "decide" else 50
     assert oracle.found_at.tolist() == [seen] * 8
     assert torch.allclose(oracle.problem.best, torch.tensor(2 * (61 - seen) / 100)), "the fiftieth counts for both"
-    assert bool(oracle.hint_distance.isfinite().all()) is (goal == "minimize")
+    assert bool(oracle.unconfirmed_distance.isfinite().all()) is (goal == "minimize")
     oracle.forward.choose(torch.zeros(8, dtype=torch.bool))
     oracle.logits(torch.full((8, 4), 5e-3))
     assert torch.allclose(oracle.problem.best, torch.tensor(0.01)), "a fine step counts whenever it comes"
     oracle.forget(torch.arange(8), torch.full((8,), float("inf")))
-    assert bool(oracle.hint_distance.isinf().all())
+    assert bool(oracle.unconfirmed_distance.isinf().all())
 
 
 @pytest.mark.parametrize("goal", ["decide", "minimize"])
@@ -308,7 +310,7 @@ def test_what_recorded_steps_find_waits_for_one_confirmation(goal: Goal) -> None
             return torch.stack([0.5 - x.norm(dim=1), x.norm(dim=1) - 0.5], dim=1)
 
     class Surer(nn.Module):
-        doubt = 0.1
+        margin_error = 0.1
 
         def forward(self, x: Tensor) -> Tensor:
             size = x.norm(dim=1)
@@ -329,7 +331,7 @@ def test_what_recorded_steps_find_waits_for_one_confirmation(goal: Goal) -> None
     assert start.best.tolist() == pytest.approx([0.6, float("inf"), float("inf"), 0.55])
     assert oracle.found_at.tolist() == [2, 0, 0, 0]
     assert torch.allclose(oracle.nearest[0], direction[0] * 0.6)
-    assert bool(oracle.hint_distance.isinf().all()), "a lie is forgotten"
+    assert bool(oracle.unconfirmed_distance.isinf().all()), "a lie is forgotten"
     oracle.forward.choose_all(False)
     oracle.logits(direction * 0.52)
     assert start.best.tolist() == pytest.approx([0.52] * 4), "a fine step counts at once"
@@ -351,7 +353,7 @@ def test_of_the_points_that_wait_the_closest_is_confirmed_and_a_lie_forgotten() 
         oracle.logits(direction * size[:, None])
     assert oracle.problem.best.tolist() == pytest.approx([0.6, 1.0])
     assert oracle.found_at.tolist() == [17, 1]
-    assert bool(oracle.hint_distance.isinf().all()), "both were looked into"
+    assert bool(oracle.unconfirmed_distance.isinf().all()), "both were looked into"
 
 
 def test_a_point_that_waits_to_the_end_is_verified() -> None:

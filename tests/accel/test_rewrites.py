@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robcert.accel.rewrites import pass_faster, pool_before_relu
+from robcert.accel.rewrites import pool_before_relu, use_faster_layers
 from robcert.nn.l2nnn import l2nnn
 
 
@@ -59,7 +59,7 @@ def test_the_faster_layers_answer_alike() -> None:
     torch.manual_seed(0)
     net, x = Skipping().double(), torch.randn(7, 1, 24, 24, dtype=torch.float64, requires_grad=True)
     other = copy.deepcopy(net).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pass_faster(other, x.detach())
+    use_faster_layers(other, x.detach())
     replaced = [type(layer).__name__ for layer in other.modules() if ".passes." in type(layer).__module__]
     assert replaced == ["ReadPicture", "FlattenPixels"]
     assert type(list(other.head)[3]) is nn.Flatten, "nothing lies behind it by pixels"
@@ -74,7 +74,7 @@ def test_the_layers_of_a_nonexpansive_network_answer_alike() -> None:
     net = l2nnn((1, 28, 28), 10, channels=[16], kernel=4, stride=2, hidden=[24], label_hidden=[8, 8]).double()
     x = torch.rand(5, 1, 28, 28, dtype=torch.float64, requires_grad=True)
     other = copy.deepcopy(net).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pass_faster(other, x.detach())
+    use_faster_layers(other, x.detach())
     replaced = [type(layer).__name__ for layer in other.modules() if ".passes." in type(layer).__module__]
     assert replaced == ["ReadPicture", "PoolNorms", "FlattenPixels"]
     weights = torch.randn(5, 10, dtype=torch.float64)
@@ -86,7 +86,7 @@ def test_the_layers_of_a_nonexpansive_network_answer_alike() -> None:
 def test_a_layer_that_somebody_watches_stays() -> None:
     net, seen = Skipping(), []
     net.first[0].register_forward_hook(lambda module, given, result: seen.append(type(module)))
-    pass_faster(net, torch.randn(2, 1, 24, 24))
+    use_faster_layers(net, torch.randn(2, 1, 24, 24))
     seen.clear()
     net(torch.randn(2, 1, 24, 24))
     assert seen == [nn.Conv2d]

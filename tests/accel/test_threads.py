@@ -29,13 +29,13 @@ def test_the_faster_number_is_taken(
         busy = 5.0 if len(asked) <= 2 else 0.0  # somebody else works during the first turn
         return [busy + (alone if asked[-1] == 1 else together)]
 
-    monkeypatch.setattr(module, "fastest", clock)
+    monkeypatch.setattr(module, "benchmark", clock)
     assert fastest_threads(nn.Linear(2, 2), torch.rand(8, 2)) == expected
     assert asked == [1, 4, 1, 4]
     assert torch.get_num_threads() == 4
 
 
 def test_one_thread_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "fastest", lambda *_: pytest.fail("the clock was asked"))
+    monkeypatch.setattr(module, "benchmark", lambda *_: pytest.fail("the clock was asked"))
     with threads(1):
         assert fastest_threads(nn.Linear(2, 2), torch.rand(8, 2)) == 1

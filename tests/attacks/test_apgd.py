@@ -25,7 +25,7 @@ def problem_over(x: Tensor, y: Tensor, restart: int, norm: ThreatNorm, classes: 
         index=torch.arange(n),
         restart=torch.full((n,), restart),
         best=torch.full((n,), float("inf")),
-        rivals=rivals,
+        target_classes=rivals,
         threat=Threat(norm, (1e-3,), WIDE),
         goal="decide",
         seed=0,
@@ -53,7 +53,7 @@ def test_the_best_margin_is_the_best_of_the_margins(attack: type[APGD], restart:
     logits = net(x + state.top)
     values = margin(logits, y)
     if climb.targeted:
-        target = problem.rivals[:, restart]
+        target = problem.target_classes[:, restart]
         values = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
     assert torch.allclose(state.value, values, atol=1e-5)
     assert bool((state.last <= state.value).all())

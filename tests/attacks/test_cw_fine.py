@@ -24,13 +24,13 @@ def fine(goal: Goal, search_step: int, steps: int = 9) -> list[bool]:
         index=zeros,
         restart=zeros,
         best=BEST,
-        rivals=zeros[:, None],
+        target_classes=zeros[:, None],
         threat=Threat("l2", (2.0,)),
         goal=goal,
         seed=0,
     )
     attack = CW(iterations=10, search_steps=steps)
-    return attack.fine(problem, replace(attack.init(problem), search_step=zeros + search_step)).tolist()
+    return attack.needs_float32(problem, replace(attack.init(problem), search_step=zeros + search_step)).tolist()
 
 
 @pytest.mark.parametrize("goal", ["decide", "minimize"])

@@ -31,7 +31,7 @@ def test_it_falls_to_a_twentieth(iterations: int) -> None:
         index=zeros,
         restart=zeros,
         best=torch.full((4,), float("inf")),
-        rivals=zeros[:, None],
+        target_classes=zeros[:, None],
         threat=Threat("l2", (0.4,)),
         goal="minimize",
         seed=0,

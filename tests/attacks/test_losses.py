@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from robcert.attacks.common.targets import pick, rank_rivals
+from robcert.attacks.common.targets import pick, rank_target_classes
 from robcert.attacks.losses import Climb, losses
 from robcert.attacks.losses.cross_entropy import cross_entropy
 from robcert.attacks.losses.logit_difference_ratio import difference_of_logits_ratio
@@ -141,7 +141,7 @@ def test_the_ratio_is_free_of_scale_and_has_the_sign_of_the_margin(case: tuple[i
 def test_targeted_objectives_climb_to_their_target(case: tuple[int, int, float]) -> None:
     logits, y = draw(case)
     for rank in range(min(3, logits.shape[1] - 1)):
-        target = rank_rivals(logits, y)[:, rank]
+        target = rank_target_classes(logits, y)[:, rank]
         assert bool((target != y).all())
         assert bool((loss("margin", target)(logits, y) <= margin(logits, y)).all())
         for name in losses.names():
@@ -159,7 +159,7 @@ def test_targeted_objectives_climb_to_their_target(case: tuple[int, int, float])
 
 def test_rivals_are_in_the_order_of_the_logits() -> None:
     logits, y = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 0.0, 5.0, 1.0]]), torch.tensor([2, 2])
-    assert rank_rivals(logits, y).tolist() == [[0, 1, 3], [3, 0, 1]]
+    assert rank_target_classes(logits, y).tolist() == [[0, 1, 3], [3, 0, 1]]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -167,7 +167,7 @@ def test_rivals_are_in_the_order_of_the_logits() -> None:
 def test_every_loss_rises_towards_success(name: str, late: bool) -> None:
     """A small step along the gradient lowers no value and raises most, untargeted and towards a target."""
     logits, y = draw((0, 10, 1.0))
-    for target in (None, rank_rivals(logits, y)[:, 1]):
+    for target in (None, rank_target_classes(logits, y)[:, 1]):
         climbed = loss(name, target, late)
         point = logits.clone().requires_grad_(True)
         before = climbed(point, y)

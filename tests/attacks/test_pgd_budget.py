@@ -23,7 +23,7 @@ def search(norm: ThreatNorm, eps: float, best: float) -> tuple[int, float]:
         index=zeros,
         restart=zeros,
         best=torch.tensor([best]),
-        rivals=zeros[:, None],
+        target_classes=zeros[:, None],
         threat=Threat(norm, (eps,)),
         goal="minimize",
         seed=0,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robcert.accel.benchmark import fastest
+from robcert.accel.benchmark import benchmark
 from robcert.cli.main import _run
 from robcert.errors import EvaluationError, network_fault, raised_by_network
 from robcert.network import from_module
@@ -134,7 +134,7 @@ def test_without_a_gradient_nothing_asks_for_one() -> None:
     model = from_module(network, SHAPE)
     assert isinstance(model.module, WithoutGradient)
     assert not model.module(torch.rand(2, *SHAPE).requires_grad_()).requires_grad
-    assert fastest([model.module], torch.rand(8, *SHAPE), 0.01)[0] > 0
+    assert benchmark([model.module], torch.rand(8, *SHAPE), 0.01)[0] > 0
     record = attack(model, images(network), Threat("linf", (0.5,)))
     (found,) = record.models
     assert [leg.attack for leg in found.legs] == ["noise", "square", "square"]
@@ -192,9 +192,9 @@ def test_a_network_that_raises_is_told_so(
 
 def test_an_error_of_robcert_is_none_of_the_network() -> None:
     with pytest.raises(RuntimeError) as theirs:
-        fastest([Net()], torch.rand(8, 5), 0.01)
+        benchmark([Net()], torch.rand(8, 5), 0.01)
     assert raised_by_network(theirs.value)
     assert "in test_adapt.py:" in network_fault(theirs.value).found
     with pytest.raises(TypeError) as own:
-        fastest(None, torch.rand(8, 5), 0.01)  # type: ignore[arg-type]
+        benchmark(None, torch.rand(8, 5), 0.01)  # type: ignore[arg-type]
     assert not raised_by_network(own.value)

@@ -111,7 +111,7 @@ def test_one_budget_has_one_stage() -> None:
 
 
 def test_near_misses_are_moved_by_attacks_that_may() -> None:
-    """`robcert.runs.stages.last_chance` keeps verified examples alone, and only of attacks that take gradients."""
+    """`stages.climb_near_misses` keeps verified examples alone, and only of attacks that take gradients."""
     model, data = load_model("digits-plain"), load_dataset("digits", n=40)
     images = Batch(data.x, data.y, data.index)
     record = robcert.attack(model, data, Threat("linf", (0.1,)), "pgd:20", goal="minimize", **FIXED).models[0]
@@ -123,12 +123,12 @@ def test_near_misses_are_moved_by_attacks_that_may() -> None:
         point = (data.x[p] + 0.103 * direction[p]).clamp(0, 1)
         bracket.update(p, Example(point, 0.103, 0, Provenance("toy", 1, 1, 0)))
     threat = Threat("linf", (0.1,))
-    spent = stages.last_chance(model, away, "pgd", threat, images, bracket, rows, 16)
+    spent = stages.climb_near_misses(model, away, "pgd", threat, images, bracket, rows, 16)
     found = [p for p in rows if float(bracket.distance[p]) <= 0.1]
     assert found
     at = torch.tensor(found)
     again = Verifier(model, threat, 16)(bracket.points(found), data.x[at], data.y[at])
     assert bool(again.accepted.all())
     assert spent.backwards > 0
-    nothing = stages.last_chance(model, Square(iterations=9), "square", threat, images, bracket, rows, 16)
+    nothing = stages.climb_near_misses(model, Square(iterations=9), "square", threat, images, bracket, rows, 16)
     assert (nothing.forwards, nothing.backwards) == (0, 0)

@@ -28,7 +28,7 @@ def test_float32_asks_no_clock(model: LoadedModel, data: Dataset, monkeypatch: p
         return [float(len(networks) - k) for k in range(len(networks))]
 
     for module in (layout, precision, benchmark, batch_size):
-        monkeypatch.setattr(module, "fastest", last_wins)
+        monkeypatch.setattr(module, "benchmark", last_wins)
     second = attack("float32")
     assert not asked
     assert [image.distance for image in second.models[0].images] == [image.distance for image in first.models[0].images]

@@ -166,7 +166,7 @@ def test_the_network_is_not_called_in_a_replay(plain: LoadedModel, digits: Batch
 class Louder(nn.Module):
     """A search network of other logits and of mostly the same answers."""
 
-    doubt = 0.01
+    margin_error = 0.01
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -218,11 +218,11 @@ def test_fine_looks_as_far_ahead_as_it_is_asked_to(plain: LoadedModel, digits: B
                    if name != "ddn" else build(name, 20))  # fmt: skip
     attack: Any = leg.attack
     at = [replace(leg.state, iteration=torch.full_like(leg.state.iteration, float(k))) for k in range(20)]
-    fine = [bool(attack.fine(leg.problem, state).all()) for state in at]
+    fine = [bool(attack.needs_float32(leg.problem, state).all()) for state in at]
     assert fine[0] is False
     assert fine[-1] is True
     for k in (0, 8, 10, 15):
-        assert bool(attack.fine(leg.problem, at[k], 5).all()) == any(fine[k : k + 5])
+        assert bool(attack.needs_float32(leg.problem, at[k], 5).all()) == any(fine[k : k + 5])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def on_device(norm: ThreatNorm, goal: Goal, n: int = 8, classes: int = 10) -> Pr
     zeros = torch.zeros(n, dtype=torch.int64, device="meta")
     return Problem(
         x=torch.rand(n, 1, 8, 8, device="meta"), y=zeros, index=zeros.clone(), restart=zeros.clone(),
-        best=torch.ones(n, device="meta"), rivals=torch.zeros(n, classes - 1, dtype=torch.int64, device="meta"),
+        best=torch.ones(n, device="meta"), target_classes=torch.zeros(n, classes - 1, dtype=torch.int64, device="meta"),
         threat=Threat(norm, (0.5,)), goal=goal, seed=0,
     )  # fmt: skip
 
@@ -37,7 +37,7 @@ def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: ThreatN
     """Nothing is read, nothing moved from or to the host, and no shape follows values: in attack, oracle, objective."""
     kind: Any = attacks.get(name)
     module, search = (copy.deepcopy(plain.module).to("meta") for _ in range(2))
-    search.doubt = 0.1  # type: ignore[assignment]
+    search.margin_error = 0.1  # type: ignore[assignment]
     options = [{}]
     if "objective" in {f.name for f in fields(kind)}:
         options = [{"objective": objective} for objective in losses.names()]
@@ -50,7 +50,7 @@ def test_no_step_waits_for_a_device(plain: LoadedModel, name: str, norm: ThreatN
             oracle.forward.choose_all(coarse)
             after = attack.step(oracle, problem, state)
             if isinstance(attack, Refining):
-                attack.fine(problem, after, 10)
+                attack.needs_float32(problem, after, 10)
             if coarse:
                 oracle.confirm()
         assert oracle.forwards + oracle.backwards >= attack.cost.forwards + attack.cost.backwards + coarse

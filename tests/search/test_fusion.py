@@ -229,7 +229,7 @@ def test_fusing_changes_nothing(plain: LoadedModel, few: Batch) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in leg.snapshot().tensors.items())
     assert (leg.oracle.forwards, leg.oracle.backwards) == counts
     assert (fused.forwards, fused.backwards) == (1, 1)
-    assert not {"problem.x", "problem.y", "oracle.hint"} & set(fused.changed), "what stays is not copied"
+    assert not {"problem.x", "problem.y", "oracle.unconfirmed"} & set(fused.changed), "what stays is not copied"
     assert {"state.w", "oracle.nearest", "problem.best"} <= set(fused.changed)
 
 

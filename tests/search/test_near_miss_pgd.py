@@ -1,4 +1,4 @@
-"""Near misses are drawn into the ball: as far as a linear network allows, and only where an attack may."""
+"""Near misses are climbed into the ball: as far as a linear network allows, and only where an attack may."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robcert.attacks import attacks
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.data import load_dataset
 from robcert.search import finalisation
-from robcert.search.near_miss_pgd import draw_inside
+from robcert.search.near_miss_pgd import near_miss_pgd
 from robcert.search.stage import Stage
 from robcert.threats.kind import norm_of
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
@@ -33,14 +33,14 @@ def test_a_linear_network_has_its_largest_margin(norm: ThreatNorm, n: int) -> No
     threat = Threat(norm, (0.7,), (-9.0, 9.0))
     most = clean + 0.7 * norm_of(norm).dual(difference)
     near = x + 1.03 * 0.7 * torch.nn.functional.normalize(torch.randn(n, 12, generator=generator), dim=1)
-    drawn = draw_inside(
+    climbed = near_miss_pgd(
         layer, near, x, y, threat, MISCLASSIFIED, float("inf"), 300
     )  # no margin is enough, so it goes to the end
-    assert drawn.steps == 300
-    assert drawn.x.shape == x.shape
-    logits = layer(drawn.x)
+    assert climbed.steps == 300
+    assert climbed.x.shape == x.shape
+    logits = layer(climbed.x)
     margin = (logits.gather(1, (1 - y)[:, None]) - logits.gather(1, y[:, None]))[:, 0]
-    assert bool((norm_of(norm).norm(drawn.x - x) <= 0.7 * (1 + 1e-5)).all())
+    assert bool((norm_of(norm).norm(climbed.x - x) <= 0.7 * (1 + 1e-5)).all())
     assert torch.allclose(margin, most, atol=2e-3)
 
 
@@ -65,14 +65,14 @@ def test_a_short_search_breaks_more_and_pays_for_it(
     without, other = run(plain, images, "cw", **options)
     assert without < with_it
     assert leg.spent.backwards > other.spent.backwards
-    assert leg.broke == with_it, "an image that was drawn in was broken by the leg"
+    assert leg.broke == with_it, "an image that was climbed in was broken by the leg"
 
 
 def test_fab_original_gets_none(plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """With near misses that `fab` pays for."""
     monkeypatch.setattr(finalisation, "NEAR", 1.3)
     with_it, leg = run(plain, images, "fab", iterations=10)
-    monkeypatch.setattr(finalisation, "draw_inside", lambda *_: pytest.fail("it drew a near miss in"))
+    monkeypatch.setattr(finalisation, "near_miss_pgd", lambda *_: pytest.fail("it drew a near miss in"))
     without, other = run(plain, images, "fab-original", iterations=10)
     assert without
     assert without <= with_it
@@ -82,7 +82,7 @@ def test_fab_original_gets_none(plain: LoadedModel, images: Batch, monkeypatch: 
 def test_an_attack_without_gradients_gets_none(
     plain: LoadedModel, images: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finalisation, "draw_inside", lambda *_: pytest.fail("it took a gradient"))
+    monkeypatch.setattr(finalisation, "near_miss_pgd", lambda *_: pytest.fail("it took a gradient"))
     monkeypatch.setattr(finalisation, "NEAR", 1e9)
     broken, leg = run(plain, images, "square", iterations=30)
     assert broken

@@ -21,7 +21,7 @@ def oracle_over(module: nn.Module, x: torch.Tensor) -> ModelOracle:
         index=torch.arange(n),
         restart=torch.zeros(n, dtype=torch.int64),
         best=torch.full((n,), float("inf")),
-        rivals=torch.zeros(n, 4, dtype=torch.int64),
+        target_classes=torch.zeros(n, 4, dtype=torch.int64),
         threat=Threat("l2", (1.0,)),
         goal="minimize",
         seed=0,

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from robcert.network.batching import bucket, default_slots, eights
+from robcert.network.batching import default_slots, multiple_of_eight, power_of_two
 from robcert.search.slots import IDLE, Slots
 
 
@@ -58,7 +58,7 @@ class Bookkeeping(RuleBasedStateMachine):
     def resize(self, spare: int) -> None:
         before = self.running()
         old = [(self.slots.position[row], self.slots.restart[row]) for row in range(self.slots.count)]
-        count = bucket(len(before), self.slots.count) + spare
+        count = power_of_two(len(before), self.slots.count) + spare
         kept = self.slots.resize(count)
         assert self.slots.count == len(kept) == count
         assert sorted(before.values()) == sorted(self.running().values())
@@ -93,11 +93,20 @@ def test_busy_slots_are_never_thrown_away() -> None:
 
 
 def test_buckets() -> None:
-    assert [bucket(n, 128) for n in (0, 1, 8, 9, 64, 65, 128, 500)] == [8, 8, 8, 16, 64, 128, 128, 128]
-    assert bucket(100, 1) == 8
-    assert bucket(100, 100) == 64, "a limit between two sizes takes the smaller"
-    assert [eights(n, 128) for n in (0, 1, 8, 9, 64, 65, 128, 500)] == [8, 8, 8, 16, 64, 72, 128, 128]
-    assert eights(100, 1) == 8
-    assert eights(100, 100) == 96, "a limit between two sizes takes the smaller"
+    assert [power_of_two(n, 128) for n in (0, 1, 8, 9, 64, 65, 128, 500)] == [
+        8,
+        8,
+        8,
+        16,
+        64,
+        128,
+        128,
+        128,
+    ]
+    assert power_of_two(100, 1) == 8
+    assert power_of_two(100, 100) == 64, "a limit between two sizes takes the smaller"
+    assert [multiple_of_eight(n, 128) for n in (0, 1, 8, 9, 64, 65, 128, 500)] == [8, 8, 8, 16, 64, 72, 128, 128]
+    assert multiple_of_eight(100, 1) == 8
+    assert multiple_of_eight(100, 100) == 96, "a limit between two sizes takes the smaller"
     for entries in (1, 64, 784, 3072, 150_528, 10**9):
         assert default_slots(entries) in (8, 16, 32, 64, 128)

@@ -139,31 +139,6 @@ def test_a_snapshot_at_any_look_continues_to_the_same_end(
         assert (resumed.entered, resumed.left, resumed.work) == (whole.entered, whole.left, whole.work)
 
 
-def test_a_snapshot_of_an_older_version_goes_on(plain: LoadedModel, digits: Batch) -> None:
-    """One without hints ends where the whole leg does: a search in float32 keeps none."""
-    images = Batch(digits.x[:12], digits.y[:12], digits.index[:12])
-    arguments: dict[str, Any] = {
-        "model": plain, "attack": attacks.get("ddn")(iterations=11), "name": "ddn", "images": images,
-        "threat": Threat("l2", (0.5,)), "goal": "minimize", "seed": 0, "entrants": list(range(12)), "restarts": 1,
-        "slots": 8,
-    }  # fmt: skip
-    kept: list[tuple[Snapshot, Bracket]] = []
-
-    def look(leg: Stage) -> None:
-        if not kept and leg.left == 0:
-            snapshot = leg.snapshot()
-            older = {key: tensor.clone() for key, tensor in snapshot.tensors.items() if ".hint" not in key}
-            assert len(older) == len(snapshot.tensors) - 3
-            kept.append((Snapshot(older, json.loads(json.dumps(snapshot.meta))), copy.deepcopy(leg.bracket)))
-
-    whole = stage_over(**arguments)
-    whole.run(look)
-    (snapshot, bracket), *_ = kept
-    resumed = stage_over(bracket=bracket, snapshot=snapshot, **arguments)
-    resumed.run()
-    assert known(whole.bracket) == known(resumed.bracket)
-
-
 class Busy(nn.Module):
     """Everything that an attack could disturb: parameters, running statistics, dropout, a frozen part."""
 

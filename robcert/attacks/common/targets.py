@@ -8,7 +8,7 @@ from torch import Tensor
 from robcert.attacks.protocol import Problem
 
 
-def rank_rivals(logits: Tensor, y: Tensor) -> Tensor:
+def rank_target_classes(logits: Tensor, y: Tensor) -> Tensor:
     """The wrong classes of every image, the most likely first.
 
     Args:
@@ -24,8 +24,8 @@ def rank_rivals(logits: Tensor, y: Tensor) -> Tensor:
 
 def target_of(problem: Problem) -> Tensor:
     """(n,) int64: the class that each slot aims at; after the least likely class it begins anew."""
-    at = problem.restart % problem.rivals.shape[1]
-    return problem.rivals.gather(1, at.view(-1, 1)).squeeze(1)
+    at = problem.restart % problem.target_classes.shape[1]
+    return problem.target_classes.gather(1, at.view(-1, 1)).squeeze(1)
 
 
 def pick(values: Tensor, classes: Tensor) -> Tensor:

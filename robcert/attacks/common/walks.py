@@ -16,7 +16,7 @@ def start_of(problem: Problem, share: float = 1.0) -> Tensor:
 
 def fooled_at(evaluation: Evaluation, problem: Problem) -> Tensor:
     """(n,) bool: the answer is a success, whatever a search in low precision may be off by."""
-    return problem.criterion.margin(evaluation.logits, problem.y) > evaluation.doubt
+    return problem.criterion.margin(evaluation.logits, problem.y) > evaluation.margin_error
 
 
 def finite(delta: Tensor) -> Tensor:
