@@ -1,1 +1,1 @@
-"""What makes a search faster and changes none of its answers: precision, memory format, CUDA graphs, fusion, timing."""
+"""Acceleration of a search, which changes no answer: precision, memory format, CUDA graphs, fusion, timing."""

@@ -1,4 +1,4 @@
-"""How many images at once: more of them where a step is mostly what surrounds the network."""
+"""Batch-size tuning: more images at once where a step is mostly what surrounds the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 512
 
 
 def tune_batch_size(network: nn.Module, x: Tensor, slots: int) -> int:
-    """``slots``, or two or four times as many where their pass forward and backward is still short.
+    """Return ``slots``, or two or four times as many where their forward and backward are still short.
 
     Restarts of one image may then run at once, of which those are in vain that run when another has broken it; on a
     network so small that costs less than half-filled batches do.

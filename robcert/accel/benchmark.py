@@ -1,4 +1,4 @@
-"""How long a pass takes: the choices of precision, layout and threads are made by the clock."""
+"""Benchmarks of a forward and backward: precision, layout, threads and batch size are chosen by the clock."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ GLANCE = 0.02
 
 
 def benchmark(networks: list[nn.Module], x: Tensor, seconds: float) -> list[float]:
-    """The least seconds of a pass forward and (where there is one) backward to ``x``, for each network, in turns.
+    """Return the least seconds of a forward and (where there is one) a backward to ``x``, for each network, in turns.
 
-    On a GPU it is replayed, as the steps of an attack are. Where a pass would take a large part of ``seconds``, it is
-    one of fewer images, from which that of all is extrapolated.
+    On a GPU it is replayed, as the steps of an attack are. Where it would take a large part of ``seconds``, fewer
+    images are taken, and the time of all is extrapolated.
     """
     few = x[: _rows(networks[0], x, max(seconds / 4, GLANCE))]
-    passes = [replayed(_pass(network, few), x.device) for network in networks]
+    works = [replayed(_work(network, few), x.device) for network in networks]
     best = [float("inf")] * len(networks)
     end = time.monotonic() + seconds
     while True:
-        for k, work in enumerate(passes):
+        for k, work in enumerate(works):
             _wait(x.device)
             began = time.monotonic()
             work()
@@ -36,8 +36,8 @@ def benchmark(networks: list[nn.Module], x: Tensor, seconds: float) -> list[floa
 
 
 def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
-    """How many of the images (n, *shape) a pass takes about so many seconds for: 8, 16, 32, ... or all."""
-    work, taken = _pass(network, x[:SMALLEST]), 0.0
+    """Return the number of images (n, *shape) that take about so many seconds: 8, 16, 32, ... or all."""
+    work, taken = _work(network, x[:SMALLEST]), 0.0
     for _ in range(2):  # the first one prepares what the others find
         _wait(x.device)
         began = time.monotonic()
@@ -47,7 +47,7 @@ def _rows(network: nn.Module, x: Tensor, seconds: float) -> int:
     return power_of_two(int(SMALLEST * seconds / taken), len(x)) if SMALLEST * seconds < taken * len(x) else len(x)
 
 
-def _pass(network: nn.Module, x: Tensor) -> Work:
+def _work(network: nn.Module, x: Tensor) -> Work:
     def work() -> None:
         point = x.detach().requires_grad_(True)
         answer = network(point).logsumexp(dim=1).sum()

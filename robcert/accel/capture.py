@@ -23,7 +23,7 @@ class Recorder(Protocol):
     """Makes of a piece of work something that can be replayed without its Python code."""
 
     def rehearse(self, work: Work) -> str | None:
-        """Do the work. What in it cannot be recorded, or None if it can."""
+        """Do the work, and return what in it cannot be recorded, or None if it can."""
         ...
 
     def record(self, work: Work) -> Work:
@@ -35,7 +35,7 @@ class Recorder(Protocol):
         ...
 
     def seconds(self, work: Work) -> float:
-        """Do the work, and wait for it: what it took."""
+        """Do the work, wait for it, and return the seconds."""
         ...
 
 
@@ -109,12 +109,12 @@ class CudaGraphs:
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """How steps are recorded on this device; None where they run as they are."""
+    """Return what records steps on this device; None where they run as they are."""
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
 def replayed(work: Work, device: torch.device) -> Work:
-    """The work as it is recorded on this device; where nothing can be recorded, the work itself."""
+    """Return the work as it is recorded on this device; where nothing can be recorded, the work itself."""
     recorder = recorder_for(device)
     if recorder is None or recorder.rehearse(work) is not None:
         return work

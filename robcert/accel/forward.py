@@ -49,7 +49,7 @@ class Forward:
 
     @property
     def lowered(self) -> bool:
-        """Whether any slot is answered in low precision."""
+        """True where any slot is answered in low precision."""
         return self.asked is not self.exact
 
     def choose(self, low: Tensor) -> None:
@@ -62,7 +62,7 @@ class Forward:
         self.deferred = False
 
     def choose_all(self, low: bool) -> None:
-        """Answer all slots in one precision, without a look at a device; what low precision finds waits."""
+        """Answer all slots in one precision, without waiting for a device; what low precision finds waits."""
         self.low.fill_(low)
         self.asked = self._low if low else self.exact
         self.deferred = low

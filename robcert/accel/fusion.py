@@ -33,7 +33,7 @@ _OTHERS = 0.1
 
 
 class Unfused(Exception):
-    """Why a step cannot be fused."""
+    """The reason that a step cannot be fused."""
 
 
 class Compiler(Protocol):
@@ -57,7 +57,7 @@ def inductor(graph: GraphModule, given: list[Tensor]) -> Kernels:
 
 
 def compiler_for(device: torch.device) -> Compiler | None:
-    """What fuses steps on this device: on a CPU the layers take the time, and it does worse with them."""
+    """Return the compiler of steps for this device; None on a CPU, where layers take the time."""
     return inductor if device.type == "cuda" else None
 
 

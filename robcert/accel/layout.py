@@ -1,4 +1,4 @@
-"""The form in which a network is passed faster: channels last, for many convolutional networks on a CPU.
+"""The memory format in which a network is faster: channels last, for many convolutional networks on a CPU.
 
 The numbers are the same but for the order in which sums are formed. The search takes the faster form; what it finds is
 verified by the network as it was loaded.
@@ -48,7 +48,7 @@ class ChannelsLast(nn.Module):
 
 
 def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, seconds: float = 0.06) -> nn.Module:
-    """The network itself, or the fastest of its copies with channels last where that is clearly faster here.
+    """Return the network itself, or the fastest of its copies with channels last where that is clearly faster here.
 
     Args:
         network: the float32 network.
@@ -76,7 +76,7 @@ def faster_layout(network: nn.Module, x: Tensor, layout: Layout | None = None, s
 
 
 def layout_of(network: nn.Module) -> Layout:
-    """Which of them it is."""
+    """Return the layout of a network."""
     if not isinstance(network, ChannelsLast):
         return "channels_first"
     return "rewritten" if network.rewritten else "channels_last"

@@ -1,6 +1,6 @@
 """A copy of a network in bfloat16 for the search, where this processor or GPU is faster with it.
 
-A processor with bfloat16 instructions passes a convolutional network forward and backward about three times as fast
+A processor with bfloat16 instructions runs a convolutional network forward and backward about three times as fast
 as in float32, and a search does not need more: what it finds is confirmed by the float32 network before it counts
 (`robcert.search.oracle`), and the last part of every search runs in float32 (`robcert.attacks.protocol.Refining`).
 """

@@ -109,15 +109,15 @@ class Stepper:
         self._before: dict[bool, tuple[_Recording, float]] = {}
 
     def forward(self, slots: int, device: torch.device) -> Forward:
-        """The network as an oracle of so many slots asks it."""
+        """Return the network as an oracle of so many slots asks it."""
         return Forward(self.networks, torch.zeros(slots, dtype=torch.bool, device=device))
 
     def slots_for(self, work: int, most: int) -> int:
-        """How many slots so much work gets, of at most so many; where steps are recorded, few sizes are used."""
+        """Return the number of slots for so much work, at most ``most``; where steps are recorded, one of few sizes."""
         return (multiple_of_eight if self.recorder is None else power_of_two)(work, most)
 
     def __call__(self, oracle: SteppedOracle, state: Any) -> Any:
-        """The state after ``attack.period`` steps; its tensors may change in place at the next call."""
+        """Return the state after ``attack.period`` steps; its tensors may change in place at the next call."""
         if self.recorder is None:
             return self._as_they_are(oracle, state)
         if oracle is not self._oracle:
@@ -140,7 +140,7 @@ class Stepper:
         return self._buffers
 
     def progress(self) -> dict[str, Any]:
-        """What `resume` needs, as JSON has it."""
+        """Return what `resume` needs, as JSON has it."""
         return {"taken": list(self.taken), "unfused": self.unfused}
 
     def resume(self, progress: dict[str, Any]) -> None:
@@ -238,7 +238,7 @@ class Stepper:
         oracle.on_host = oracle.problem.x.device.type == "cpu"
 
     def _low(self, problem: Problem, state: Any) -> bool:
-        """Whether no busy slot needs float32 before the next synchronisation (an idle one has a negative best)."""
+        """Return whether no busy slot needs float32 before the next synchronisation (idle: a negative best)."""
         if self.refining is None:
             return False
         exact = self.refining.needs_float32(problem, state, self.attack.period)
@@ -265,7 +265,7 @@ class Stepper:
 
 
 def stepper_for(attack: Attack, networks: Networks, device: torch.device) -> Stepper:
-    """The stepper of an attack on a device: as they are on a CPU, recorded and in the end fused on a GPU."""
+    """Return the stepper of an attack on a device: eager on a CPU, recorded and in the end fused on a GPU."""
     return Stepper(attack, networks, recorder_for(device), compiler_for(device))
 
 

@@ -1,4 +1,4 @@
-"""How many CPU threads: one is faster for a small network, and several times faster on a machine that is busy."""
+"""The number of CPU threads: one is faster for a small network, several times on a machine that is busy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robcert.accel.benchmark import benchmark
 
 
 def fastest_threads(module: nn.Module, x: Tensor, seconds: float = 0.1) -> int:
-    """One thread or as many as torch would use, whichever passes ``x`` (n, *shape) forward and backward faster.
+    """Return one thread or as many as torch would use, whichever is faster forward and backward with ``x`` (n, *shape).
 
     Args:
         module: the network.

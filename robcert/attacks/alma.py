@@ -34,7 +34,7 @@ class ALMAState:
         square: (n,), the running mean of the squared norm of the gradient.
         spread: (n,), with two classes: how far the logits have been apart, at most.
         multiplier, penalty: (n,), mu and rho.
-        mark: (n,), the constraint at the last look at rho; ``hit``: (n,) bool, misclassified since.
+        mark: (n,), the constraint at the last update of rho; ``hit``: (n,) bool, misclassified since.
         iteration: (n,) float32.
         done: (n,) bool.
     """
@@ -87,7 +87,7 @@ class ALMA:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> ALMAState:
@@ -153,7 +153,7 @@ class ALMA:
         return replace(state, done=state.iteration >= self.iterations)
 
     def proposal(self, problem: Problem, state: ALMAState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta
 
 

@@ -33,7 +33,7 @@ _WIDE = ((0.3, 3.0), (0.6, 2.0))
 
 @dataclass(frozen=True)
 class APGDState(BudgetState):
-    """Where the climb is, where it was best, and when it looks up next.
+    """The current point of the climb, its best point, and the next checkpoint.
 
     Attributes:
         delta, previous: (n, *shape), the perturbation to evaluate, and the one before it.
@@ -108,7 +108,7 @@ class APGD:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> APGDState:
@@ -199,7 +199,7 @@ class APGD:
         return self._begin(problem, state, ended) if bool(ended.any()) else state
 
     def proposal(self, problem: Problem, state: APGDState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta
 
     def _forget(self, problem: Problem, state: APGDState, late: Tensor) -> APGDState:

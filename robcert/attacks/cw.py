@@ -110,7 +110,7 @@ class CW:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> CWState:
@@ -215,7 +215,7 @@ class CW:
         )
 
     def proposal(self, problem: Problem, state: CWState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         x = to_box(state.w, problem.threat.box)
         return self._clamp(problem, state.tau, x) if problem.threat.norm == "linf" else x
 

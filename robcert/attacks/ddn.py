@@ -67,7 +67,7 @@ class DDN:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> DDNState:
@@ -105,5 +105,5 @@ class DDN:
         return replace(state, done=state.iteration >= self.iterations)
 
     def proposal(self, problem: Problem, state: DDNState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta

@@ -98,7 +98,7 @@ class EvasiveCW:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> EvasiveState:
@@ -200,7 +200,7 @@ class EvasiveCW:
         )
 
     def proposal(self, problem: Problem, state: EvasiveState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return to_box(state.w, problem.threat.box)
 
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -70,7 +70,7 @@ class FAB:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> FABState:
@@ -115,7 +115,7 @@ class FAB:
         return replace(state, done=state.iteration >= self.iterations)
 
     def proposal(self, problem: Problem, state: FABState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta
 
 

@@ -32,7 +32,7 @@ class FGSM:
     """Goodfellow, Shlens & Szegedy 2015; in l2 the gradient over its norm (paper E, eq. 3.2 and 3.4).
 
     The first step takes the gradient at the clean image, the second evaluates the point that it points to, so it
-    has two iterations whatever is asked for. With the goal "minimize" it still looks at the largest budget only.
+    has two iterations whatever is asked for. With the goal "minimize" it still tries the largest budget only.
     """
 
     iterations: int = 2
@@ -47,7 +47,7 @@ class FGSM:
 
     @property
     def period(self) -> int:
-        """A look after each of the two steps."""
+        """A synchronisation after each of the two steps."""
         return 1
 
     def init(self, problem: Problem) -> FGSMState:
@@ -56,7 +56,7 @@ class FGSM:
         return FGSMState(x=problem.x.clone(), moved=no, done=no.clone())
 
     def step(self, oracle: Oracle, problem: Problem, state: FGSMState) -> FGSMState:
-        """Go to the surface of the ball, then inside the box; then look at that point, and stay."""
+        """Go to the surface of the ball, then inside the box; then evaluate that point, and stay."""
         threat = problem.threat
         gradient = oracle.value_and_grad(
             objective_of(self.objective, problem, torch.zeros_like(state.done)), state.x

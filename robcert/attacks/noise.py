@@ -28,7 +28,7 @@ class NoiseState(BudgetState):
 @attack("noise")
 @dataclass(frozen=True)
 class Noise:
-    """Points of the surface, without a look at the model: it takes no gradient and follows no answer.
+    """Points of the surface, without asking the model: it takes no gradient and follows no answer.
 
     Even iterations draw a direction uniformly (l2: from the sphere; linf and l1: from the surface of the ball), odd
     ones a corner or an edge: in linf every entry moves by eps, in l1 a tenth of the entries move, in l2 a tenth of
@@ -54,7 +54,7 @@ class Noise:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> NoiseState:

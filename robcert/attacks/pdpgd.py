@@ -60,7 +60,7 @@ class PDPGD:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> PDPGDState:
@@ -96,5 +96,5 @@ class PDPGD:
         return replace(state, done=state.iteration >= self.iterations)
 
     def proposal(self, problem: Problem, state: PDPGDState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta

@@ -32,7 +32,7 @@ class PGDState(BudgetState):
 
     Attributes:
         delta: (n, *shape), the perturbation that is evaluated next.
-        top, mark: (n,), the largest margin of this search step, now and at the last look for progress.
+        top, mark: (n,), the largest margin of this search step, now and at the last check of progress.
     """
 
     delta: Tensor
@@ -87,7 +87,7 @@ class PGD:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> PGDState:
@@ -162,7 +162,7 @@ class PGD:
         )
 
     def proposal(self, problem: Problem, state: PGDState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta
 
     def _start(self, problem: Problem, state: PGDState) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an attack is: a state and a step. The engine owns the loop.
+"""The protocol of attacks: a state and a step. The engine owns the loop.
 
 An attack never sees the model: it asks the oracle, which counts, watches for failures and remembers the closest
 misclassified point of every image. An attack never decides success either: the engine's verifier does.
@@ -102,7 +102,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one forward and one backward gave.
+    """The result of one forward and one backward.
 
     Attributes:
         logits: (n, classes).
@@ -120,7 +120,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Jacobian:
-    """What one forward and k backwards gave: logits (n, classes), gradients (n, k, *shape)."""
+    """The result of one forward and k backwards: logits (n, classes), gradients (n, k, *shape)."""
 
     logits: Tensor
     gradients: Tensor
@@ -167,7 +167,7 @@ class Oracle(Protocol):
 
 
 class State(Protocol):
-    """What an attack remembers between two steps: a dataclass of tensors, batch first.
+    """The memory of an attack between two steps: a dataclass of tensors, batch first.
 
     Attributes:
         done: (n,) bool, True where the attack has used its budget for that image.
@@ -213,7 +213,7 @@ class Attack(Protocol):
         ...
 
     def phase(self, problem: Problem, state: Any) -> Any:
-        """What happens every ``period`` steps: stages end, ``done`` is set."""
+        """Do what happens every ``period`` steps: stages end, ``done`` is set."""
         ...
 
     def proposal(self, problem: Problem, state: Any) -> Tensor:
@@ -256,6 +256,6 @@ def take(state: S, rows: Tensor) -> S:
 def steps_between_synchronisations(iterations: int, most: int = 10) -> int:
     """The largest divisor of the budget that is at most ``most`` and at most a tenth of it.
 
-    An image that is decided leaves at a look, so a short attack looks more often.
+    An image that is decided leaves at a synchronisation, so a short attack synchronises more often.
     """
     return next(d for d in range(max(1, min(most, iterations // 10)), 0, -1) if iterations % d == 0)

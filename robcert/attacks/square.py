@@ -79,7 +79,7 @@ class Square:
 
     @property
     def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two looks."""
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> SquareState:

@@ -45,7 +45,7 @@ class SuperDeepFool:
 
     Attributes:
         iterations: steps.
-        classes: the most likely wrong classes that are looked at, each at one backward.
+        classes: the most likely wrong classes that are considered, each at one backward.
         overshoot: by how much steps are longer, relative to their length, so that they end beyond the boundary.
     """
 
@@ -63,7 +63,7 @@ class SuperDeepFool:
 
     @property
     def period(self) -> int:
-        """At most five steps between two looks: a few are often enough."""
+        """At most five steps between two synchronisations: a few are often enough."""
         return steps_between_synchronisations(self.iterations, 5)
 
     def init(self, problem: Problem) -> SuperDeepFoolState:
@@ -96,7 +96,7 @@ class SuperDeepFool:
         return replace(state, done=state.iteration >= self.iterations)
 
     def proposal(self, problem: Problem, state: SuperDeepFoolState) -> Tensor:
-        """Where the last step led."""
+        """Return the point that the last step led to."""
         return problem.x + state.delta
 
 

@@ -28,7 +28,7 @@ def averaged(model: LoadedModel, draws: int) -> LoadedModel:
 
 
 def draws_of(module: nn.Module) -> int:
-    """How many calls of the network one call of the module is."""
+    """Return the number of calls of the network in one call of the module."""
     return module.draws if isinstance(module, Averaged) else 1
 
 

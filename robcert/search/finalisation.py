@@ -1,4 +1,4 @@
-"""What the search of an image has come to: its closest point, verified, and at its end what is left to try."""
+"""Candidates of a search, verified: the closest point so far, and at the end of the search all that is left to try."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robcert.types import LoadedModel
 
 
 def climbs_near_misses(attack: Attack) -> bool:
-    """Whether near misses of the attack are climbed into the ball: it takes gradients, and does not say otherwise."""
+    """Return whether near misses of the attack are starts of PGD: it takes gradients, and does not say otherwise."""
     return attack.cost.backwards > 0 and bool(getattr(attack, "climb_near_misses", True))
 
 
@@ -45,7 +45,7 @@ class Finalisation:
     verifier: Verifier
 
     def current(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
-        """What is noted of some slots (m,) int64 whose search goes on."""
+        """Verify what is noted of some slots (m,) int64 whose search goes on."""
         x, y = problem.x[at], problem.y[at]
         verified = Verified.nothing(x)
         # A point that the oracle did not note since the slot was filled belongs to nobody.
@@ -55,7 +55,7 @@ class Finalisation:
         return Outcome(verified, oracle.found_at[at])
 
     def final(self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor) -> Outcome:
-        """The best that can be made of some slots (m,) int64 whose search has ended."""
+        """Verify the best that can be made of some slots (m,) int64 whose search has ended."""
         x, y = problem.x[at], problem.y[at]
         minimize = problem.goal == "minimize"
         outcome = self.current(oracle, problem, state, at)
@@ -64,7 +64,7 @@ class Finalisation:
             seen = (iteration > 0).nonzero().flatten()
             verified = verified.put(seen, self.verifier.beyond(verified.take(seen), x[seen], y[seen]))
         for candidate, when in self._untried(oracle, problem, state, at):
-            # What the way back to the clean image resolves is not worth a look.
+            # A gain below the resolution of the line search is not worth a forward.
             verified, closer = self.verifier.closer(verified, candidate, x, y, RESOLUTION if minimize else 0.0)
             iteration = torch.where(closer, when, iteration)
         if minimize:
@@ -75,7 +75,7 @@ class Finalisation:
     def _untried(
         self, oracle: ModelOracle, problem: Problem, state: Any, at: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Points that the float32 network has not been asked about, and their evaluations."""
+        """Yield points that the float32 network has not been asked about, and their evaluations."""
         known = oracle.unconfirmed_distance[at].isfinite()
         if bool(known.any()):
             points = oracle.unconfirmed[at]

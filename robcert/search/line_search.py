@@ -1,4 +1,4 @@
-"""From a verified example back towards its clean image, as far as the answer stays wrong."""
+"""Line search from a verified example towards its clean image, as far as the answer stays wrong."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ RESOLUTION = 2.0**-8
 _TRIES = 16
 
 
-class _Line:
-    """Of n ways from clean images (share 0) to examples (share 1): two points each, with their excess (`Verified`).
+class _RegulaFalsi:
+    """The method of false position on n segments from clean images (share 0) to examples (share 1).
+
+    Two points of each segment are kept, with their excess (`Verified`).
 
     Attributes:
         far, over: (n,) float64, the least share that fools, and its excess.
@@ -31,7 +33,7 @@ class _Line:
         self.root = torch.full_like(self.far, float("inf"))
 
     def note(self, rows: Tensor, share: Tensor, excess: Tensor, fooled: Tensor) -> None:
-        """What was seen at one share of each of some ways (m,)."""
+        """Note the excess at one share of each of some segments (m,)."""
         within = self.bracketed[rows]
         again, behind, right = rows[fooled & within], rows[fooled & ~within], rows[~fooled]
         self.other[behind], self.beside[behind] = self.far[behind], self.over[behind]
@@ -41,7 +43,7 @@ class _Line:
         self.bracketed[right] = True
 
     def next(self, least: float) -> tuple[Tensor, Tensor]:
-        """Whether to go on (n,) bool, and the share to look at (n,)."""
+        """Return the segments (n,) bool to go on with, and the share (n,) to evaluate next."""
         far, known = self.far, self.bracketed
         near = torch.where(known, self.other, torch.zeros_like(far))
         before, self.root = self.root, far - self.over * (far - self.other) / (self.over - self.beside)
@@ -73,7 +75,7 @@ def towards_clean(verifier: Verifier, found: Verified, x: Tensor, y: Tensor, lea
         least: how close to come, as a share of the way.
     """
     best = found
-    line, active = _Line(found.excess), found.accepted.clone()
+    line, active = _RegulaFalsi(found.excess), found.accepted.clone()
     share = line.far - 4 * least
     for _ in range(_TRIES):
         rows = active.nonzero().flatten()

@@ -1,4 +1,4 @@
-"""Near misses, climbed into the ball: the last thing that is tried for an image that is to be decided.
+"""Projected gradient descent from near misses, the last thing that is tried for an image that is to be decided.
 
 An attack that minimises a distance stops where the network changes its answer, now and then a thousandth outside the
 budget. Whether the ball holds an example is another question than how close the closest is, and a better one to climb
@@ -26,7 +26,12 @@ _LENGTH = (0.1, 0.001)
 
 @dataclass(frozen=True)
 class Climbed:
-    """Where it led: points (n, *shape) inside the ball; ``steps``: of which network calls, each for all n images."""
+    """The result of the ascent.
+
+    Attributes:
+        x: (n, *shape), points inside the ball.
+        steps: forwards and backwards that were taken, each for all n images.
+    """
 
     x: Tensor
     steps: int
@@ -42,7 +47,7 @@ def near_miss_pgd(
     rounding: float,
     steps: int,
 ) -> Climbed:
-    """The points of largest margin that an ascent from the near misses passes.
+    """Return the points of largest margin on an ascent from the near misses.
 
     Args:
         module: the float32 network.

@@ -68,7 +68,7 @@ class ModelOracle:
         self.confirmed = 0
 
     def rows(self, state: Any) -> dict[str, Tensor]:
-        """The tensors with a row for every slot, of the problem, the oracle and a state, by name, as they are."""
+        """Return the tensors with a row a slot, of the problem, the oracle and a state, by name, as they are."""
         found = {f"state.{f.name}": getattr(state, f.name) for f in fields(state)}
         found |= {f"problem.{name}": getattr(self.problem, name) for name in _PROBLEM}
         found |= {f"oracle.{name}": getattr(self, name) for name in _NOTES}
@@ -82,7 +82,7 @@ class ModelOracle:
         return type(state)(**{name: tensor.to(self.problem.x.device) for name, tensor in _of(rows, "state").items()})
 
     def over(self, rows: dict[str, Tensor], state: S) -> tuple[ModelOracle, S]:
-        """An oracle and a state like these that read and write other tensors; its calls are counted from 0."""
+        """Return an oracle and a state like these that read and write other tensors; its calls are counted from 0."""
         other = copy.copy(self)
         other.problem, other.forward = replace(self.problem, **_of(rows, "problem")), copy.copy(self.forward)
         other.forward.low = rows["forward.low"]
@@ -136,7 +136,7 @@ class ModelOracle:
         return logits
 
     def _confirm(self, x: Tensor, closer: Tensor) -> Tensor:
-        """Those rows of ``closer`` (n,) bool that fool the float32 network too; off the host it is asked about all."""
+        """Return the rows of ``closer`` (n,) bool that fool the float32 network too; off the host all are asked."""
         low = self.forward.low
         if not self.on_host:
             self.forwards += self.draws
@@ -251,7 +251,7 @@ class ModelOracle:
         torch.where(per_image(rows, x), x, self.unconfirmed, out=self.unconfirmed)
 
     def _passing(self, x: Tensor, candidates: Tensor) -> Tensor:
-        """The candidates (n,) bool that the guard lets pass; on a CPU it is asked about these alone."""
+        """Return the candidates (n,) bool that the guard lets pass; on a CPU it is asked about these alone."""
         assert self.guard is not None
         if not self.on_host:
             return candidates & self.guard(x)
@@ -262,7 +262,7 @@ class ModelOracle:
         return passing
 
     def _nowhere(self, mask: Tensor) -> bool:
-        """Whether a masked write may be left out because the mask is False everywhere.
+        """Return whether a masked write may be left out because the mask is False everywhere.
 
         Only a CPU may look: on an accelerator the host would wait for the device, and a captured step has no branch.
         """
@@ -274,5 +274,5 @@ def _of(rows: dict[str, Tensor], owner: str) -> dict[str, Tensor]:
 
 
 def _finite(size: Tensor) -> Tensor:
-    """Where a largest size is finite (NaN is not less than anything): one operator, and isfinite is four."""
+    """Return the rows (n,) bool whose largest size is finite (NaN is not less than anything): one operator for four."""
     return size < float("inf")

@@ -19,7 +19,7 @@ ENOUGH = 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished leg at one budget: images that were open when it began, and how many of them it broke."""
+    """A finished leg at one budget: the number of images that were open when it began, and of those that it broke."""
 
     attack: str
     iterations: int
@@ -30,7 +30,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Others:
-    """What other attacks did to the images that a sweep left open: who, how many images, how many they broke."""
+    """Other attacks on the images that a sweep left open: their names, how many images, how many broke."""
 
     attacks: tuple[str, ...]
     entered: int
@@ -39,7 +39,7 @@ class Others:
 
 @dataclass(frozen=True)
 class Plateau:
-    """What a sweep says.
+    """The verdict on a sweep.
 
     Attributes:
         shape: "flat" (more iterations no longer help, and no other attack disagrees), "disputed" (more iterations of
@@ -67,7 +67,7 @@ class Plateau:
 
 
 def judge(entered: int, broken: int, flat: float = FLAT) -> tuple[Shape, tuple[float, float]]:
-    """Flat, falling or undecided, with the one-sided exact 95 % bounds on the share that broke."""
+    """Return flat, falling or undecided, with the one-sided exact 95 % bounds on the share that broke."""
     if entered == 0:
         return "flat", (0.0, 0.0)
     low, high = lower_bound(broken, entered), upper_bound(broken, entered)
@@ -77,7 +77,7 @@ def judge(entered: int, broken: int, flat: float = FLAT) -> tuple[Shape, tuple[f
 
 
 def images_that_decide(entered: int, broken: int, flat: float = FLAT, most: int = 10_000_000) -> int | None:
-    """How many open images would decide if the share that broke stays as it is; None if no number would."""
+    """Return the number of open images that would decide, if the share that broke stays; None if no number would."""
     if broken == 0:
         return ENOUGH
     lower, upper = 1, 2
@@ -93,7 +93,7 @@ def images_that_decide(entered: int, broken: int, flat: float = FLAT, most: int 
 
 
 def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
-    """The verdict on a sweep; None if no attack was run twice with at least ten times the iterations.
+    """Return the verdict on a sweep; None if no attack was run twice with at least ten times the iterations.
 
     Every attack is judged on its last comparison; where attacks disagree, the least settled verdict counts. A plateau
     is not an optimum: a flat sweep is disputed where other attacks, after it, broke more of what it left than ten times
@@ -132,7 +132,7 @@ def plateau(outcomes: list[Outcome], flat: float = FLAT) -> Plateau | None:
 
 
 def _confront(verdict: Plateau, later: list[Outcome], settled: set[str], flat: float) -> Plateau:
-    """The verdict of a sweep in the light of the legs of other attacks after it."""
+    """Return the verdict of a sweep in the light of the other attacks after it."""
     others = [outcome for outcome in later if outcome.attack != verdict.attack]
     if not others:
         return verdict

@@ -1,4 +1,4 @@
-"""The slots of a running leg: which image is in which, and the queue behind them."""
+"""The slots of a running stage, the images in them, and the queue behind them."""
 
 from __future__ import annotations
 

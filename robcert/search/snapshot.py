@@ -1,4 +1,4 @@
-"""What a leg leaves behind to be taken up again, and what it has cost."""
+"""The saved state of a running stage, and its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = 2
 
 @dataclass
 class Spent:
-    """What a leg has cost so far: forwards and backwards in images, wall seconds."""
+    """The cost of a stage so far: forwards and backwards in images, wall seconds."""
 
     forwards: int = 0
     backwards: int = 0
@@ -24,7 +24,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a leg needs to go on: tensors by name, and the rest as JSON."""
+    """All that a stage needs to go on: tensors by name, and the rest as JSON."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]

@@ -35,7 +35,7 @@ _SIGNS = ("zero_gradient", "non_finite", "unconfirmed", "broke")
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """What is searched for, and where.
+    """A network, images, and what counts as success there.
 
     Attributes:
         model: the network; the verifier calls it as it was loaded.
@@ -58,7 +58,7 @@ class SearchProblem:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage does.
+    """The work of a stage.
 
     Attributes:
         attack: what a table calls the attack.
@@ -79,8 +79,8 @@ class Stage:
     """One attack over some images of a run.
 
     Args:
-        search: what is searched for.
-        work: which images, how often, how many at once.
+        search: the network, the images and what counts as success.
+        work: the images to attack, how often, and how many at once.
         stepper: takes the steps of the attack; ``stepper.attack.iterations`` is the budget.
         snapshot: where to go on, or None.
 
@@ -141,7 +141,7 @@ class Stage:
 
     @property
     def remaining(self) -> int:
-        """How many attacks run or wait."""
+        """The number of attacks that run or wait."""
         return self.slots.remaining
 
     @property
@@ -152,7 +152,7 @@ class Stage:
 
     @property
     def running(self) -> float:
-        """What runs, in attacks: each by the share of a search step that it has spent."""
+        """The attacks that run, each counted by the share of a search step that it has spent."""
         busy = self.slots.busy
         if not busy:
             return 0.0
@@ -196,7 +196,7 @@ class Stage:
         self.state = self.oracle.put(rows, self.state)
 
     def slots_for(self, work: int) -> int:
-        """How many slots so much work gets."""
+        """Return the number of slots for so much work."""
         return self.stepper.slots_for(work, self.plan.slots)
 
     def _oracle(self) -> ModelOracle:

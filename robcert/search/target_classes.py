@@ -1,4 +1,4 @@
-"""What a targeted attack aims at: the wrong classes of an image, by how likely the network holds them."""
+"""The classes that targeted attacks aim at: the wrong ones of an image, the most likely first."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from robcert.types import LoadedModel, Threat
 
 @dataclass(frozen=True)
 class Verified:
-    """What the verifier says of n candidates.
+    """The verdicts on n candidates.
 
     Attributes:
         x: (n, *shape) float32, the candidates inside the box (and pulled inside a budget they all but met).
@@ -42,13 +42,13 @@ class Verified:
 
     @classmethod
     def nothing(cls, x: Tensor) -> Verified:
-        """Of images (n, *shape): no candidate, so none that is accepted."""
+        """Return the verdicts on images (n, *shape) without a candidate: none is accepted."""
         nowhere = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
         nobody = torch.zeros_like(nowhere, dtype=torch.int64)
         return cls(x, nowhere, nobody, nobody.bool(), nobody.to(x.dtype))
 
     def take(self, rows: Tensor) -> Verified:
-        """Some rows of them, (m,) int64 or a mask (n,) bool."""
+        """Return some rows, (m,) int64 or a mask (n,) bool."""
         return Verified(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def offer(self, row: int, bracket: Bracket, position: int, provenance: Provenance) -> None:
@@ -59,7 +59,7 @@ class Verified:
             bracket.update(position, Example(point, distance, int(self.label[row]), provenance))
 
     def put(self, rows: Tensor, other: Verified) -> Verified:
-        """All of them, with others in the given rows (m,) int64."""
+        """Return all rows, with others in the given ones (m,) int64."""
         return Verified(
             *(getattr(self, field.name).index_put((rows,), getattr(other, field.name)) for field in fields(self))
         )
@@ -114,7 +114,7 @@ class Verifier:
     def closer(
         self, found: Verified, candidate: Tensor, x: Tensor, y: Tensor, by: float = 0.0
     ) -> tuple[Verified, Tensor]:
-        """What was found, with the candidates (n, *shape) that are closer and hold; and which (n,) bool they are.
+        """Return what was found, candidates (n, *shape) that are closer and hold put in, and their mask (n,) bool.
 
         Candidates that are closer by less than a share ``by`` are not worth a forward.
         """

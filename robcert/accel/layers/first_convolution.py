@@ -45,7 +45,7 @@ class ReadPicture(nn.Module):
 
     @staticmethod
     def fits(layer: nn.Module) -> bool:
-        """Whether a layer is a convolution of pictures that can be replaced, and gains by it."""
+        """Return whether a layer is a convolution of pictures that can be replaced, and gains by it."""
         return (
             type(layer) is nn.Conv2d
             and layer.groups == 1

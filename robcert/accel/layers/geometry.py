@@ -1,4 +1,4 @@
-"""Where the taps of a convolution lie, and how pictures lie in memory."""
+"""The positions of the taps of a convolution, and the memory format of pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a convolution's taps lie: stride, padding and dilation, each for rows and columns."""
+    """The stride, padding and dilation of a convolution, each for rows and columns."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]

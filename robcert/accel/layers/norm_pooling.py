@@ -27,7 +27,7 @@ class PoolNorms(nn.Module):
 
     @staticmethod
     def fits(first: nn.Module, second: nn.Module) -> bool:
-        """Whether two layers, one behind the other, are such a pair."""
+        """Return whether two layers, one behind the other, are such a pair."""
         return type(first) is TwoSidedReLU and type(second) is NormPool2d and second.kernel == second.stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class PoolNorms(nn.Module):
 
 
 def _sides(x: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """What is above 0 and what is below, of the pixels (n, h', k, w', k, c) of pictures (n, c, h, w)."""
+    """Return the parts above and below 0 of the pixels (n, h', k, w', k, c) of pictures (n, c, h, w)."""
     n, c, h, w = x.shape
     windows = x.permute(0, 2, 3, 1).view(n, h // side, side, w // side, side, c)
     above = torch.relu(windows)
@@ -45,7 +45,7 @@ def _sides(x: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def _add_up(squares: Tensor, out: Tensor) -> None:
-    """The sums over windows (n, h', k, w', k, c) of squares, into (n, h', w', c)."""
+    """Write the sums over windows (n, h', k, w', k, c) of squares into (n, h', w', c)."""
     rows = squares[:, :, 0]
     for k in range(1, squares.shape[2]):
         rows = rows + squares[:, :, k]

@@ -1,1 +1,1 @@
-"""What several attacks share; no attacks."""
+"""Parts that several attacks share; no attacks."""

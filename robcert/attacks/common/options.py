@@ -1,4 +1,4 @@
-"""What the options of an attack may be: out of range, an attack finds nothing, and that looks like robustness."""
+"""Limits on options of attacks: out of range, an attack finds nothing, and that looks like robustness."""
 
 from __future__ import annotations
 

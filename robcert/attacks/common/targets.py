@@ -1,4 +1,4 @@
-"""Which class a targeted attack aims at: restart r aims at the r-th most likely wrong class of the clean image."""
+"""The class that a targeted attack aims at: restart r at the r-th most likely wrong class of the clean image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What attacks that look for the least perturbation share: how they start, and when an answer is wrong."""
+"""Shared by attacks that search for the least perturbation: their starts, and the test for a wrong answer."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from robcert.math.rng import SampleRng
 
 @dataclass(frozen=True)
 class Window:
-    """Where a square lies.
+    """The place and the size of a square.
 
     Attributes:
         inside: (n, 1, height, width) bool.

@@ -21,7 +21,7 @@ from robcert.registry import Registry
 
 @dataclass(frozen=True)
 class Climb:
-    """Where each of n searches is, for a loss that depends on it.
+    """The progress and the aim of each of n searches, for a loss that depends on them.
 
     Attributes:
         restart: (n,) int64, the restart of each image.
