@@ -127,3 +127,21 @@ class Tape:
         """What the next work is to have taken; 0 where nobody said."""
         work()
         return next(self.took, 0.0)
+
+
+class Launched:
+    """Records nothing: a replay does the work anew, launched from Python. What recorded work is compared with."""
+
+    def rehearse(self, work: Work) -> str | None:
+        """Do the work."""
+        work()
+        return None
+
+    def record(self, work: Work) -> Work:
+        """The work itself."""
+        return work
+
+    def seconds(self, work: Work) -> float:
+        """Do the work; nobody asks what it took."""
+        work()
+        return 0.0

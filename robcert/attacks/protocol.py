@@ -248,11 +248,6 @@ def select(mask: Tensor, new: S, old: S) -> S:
     return replace(old, **chosen)
 
 
-def take(state: S, rows: Tensor) -> S:
-    """The state that has only the given rows."""
-    return replace(state, **{f.name: getattr(state, f.name)[rows] for f in fields(state)})
-
-
 def steps_between_synchronisations(iterations: int, most: int = 10) -> int:
     """The largest divisor of the budget that is at most ``most`` and at most a tenth of it.
 

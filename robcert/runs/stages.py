@@ -155,14 +155,11 @@ def climb_near_misses(
     for some in _chunks(near, slots):
         x, y = images.x[some], images.y[some]
         start = bracket.points(some).to(x.device)
-        climbed = near_miss_pgd(
-            model.module, start, x, y, threat, verifier.criterion, model.rounding, attack.iterations
-        )
-        tried = verifier(climbed.x, x, y)
+        tried, steps = near_miss_pgd(verifier, start, x, y, attack.iterations)
         for row, position in enumerate(some):
-            tried.offer(row, bracket, position, Provenance(name, attack.iterations, climbed.steps, 0))
-        spent.forwards += climbed.steps * draws * len(some)
-        spent.backwards += climbed.steps * draws * len(some)
+            tried.offer(row, bracket, position, Provenance(name, attack.iterations, steps, 0))
+        spent.forwards += steps * draws * len(some)
+        spent.backwards += steps * draws * len(some)
     spent.forwards += verifier.forwards
     spent.seconds = time.monotonic() - began
     return spent

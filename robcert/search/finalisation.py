@@ -16,7 +16,6 @@ from robcert.search.near_miss_pgd import near_miss_pgd
 from robcert.search.oracle import ModelOracle
 from robcert.search.verifier import Verified, Verifier
 from robcert.threats.kind import Norm
-from robcert.types import LoadedModel
 
 
 def climbs_near_misses(attack: Attack) -> bool:
@@ -40,7 +39,6 @@ class Outcome:
 class Finalisation:
     """Asks the verifier about what an oracle has noted and what an attack proposes."""
 
-    model: LoadedModel
     attack: Attack
     verifier: Verifier
 
@@ -69,7 +67,7 @@ class Finalisation:
             iteration = torch.where(closer, when, iteration)
         if minimize:
             return Outcome(towards_clean(self.verifier, verified, x, y), iteration)
-        verified, calls = self._climb_near_misses(verified, problem, x, y)
+        verified, calls = self._climb_near_misses(verified, x, y)
         return Outcome(verified, iteration, calls * oracle.draws)
 
     def _untried(
@@ -82,17 +80,13 @@ class Finalisation:
             yield torch.where(per_image(known, points), points, float("nan")), oracle.unconfirmed_at[at]
         yield self.attack.proposal(problem, state)[at], oracle.evaluations[at]
 
-    def _climb_near_misses(self, verified: Verified, problem: Problem, x: Tensor, y: Tensor) -> tuple[Verified, int]:
+    def _climb_near_misses(self, verified: Verified, x: Tensor, y: Tensor) -> tuple[Verified, int]:
         """Climb from near misses (`robcert.search.near_miss_pgd`); return what they became and the number of calls."""
-        threat, largest = problem.threat, problem.threat.largest
+        largest = self.verifier.threat.largest
         missed = (verified.distance > largest) & (verified.distance <= NEAR * largest)
         rows = missed.nonzero().flatten()
-        able = climbs_near_misses(self.attack) and isinstance(threat.kind, Norm)
+        able = climbs_near_misses(self.attack) and isinstance(self.verifier.threat.kind, Norm)
         if not len(rows) or not able or self.verifier.guard is not None:
             return verified, 0
-        module, most = self.model.module, self.attack.iterations
-        climbed = near_miss_pgd(
-            module, verified.x[rows], x[rows], y[rows], threat, problem.criterion, self.model.rounding, most
-        )
-        tried = self.verifier(climbed.x, x[rows], y[rows])
-        return verified.put(rows[tried.accepted], tried.take(tried.accepted)), climbed.steps * len(rows)
+        tried, steps = near_miss_pgd(self.verifier, verified.x[rows], x[rows], y[rows], self.attack.iterations)
+        return verified.put(rows[tried.accepted], tried.take(tried.accepted)), steps * len(rows)

@@ -8,58 +8,34 @@ et al. 2018, but with a start that is all but a success).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcert.criteria import Criterion
 from robcert.math.norms import per_image
 from robcert.network.batching import multiple_of_eight, padded
+from robcert.search.verifier import Verified, Verifier
 from robcert.threats.kind import norm_of
-from robcert.types import Threat
 
 _STEPS = 300
 _LENGTH = (0.1, 0.001)
 """Of the first and of the last step, relative to the budget."""
 
 
-@dataclass(frozen=True)
-class Climbed:
-    """The result of the ascent.
-
-    Attributes:
-        x: (n, *shape), points inside the ball.
-        steps: forwards and backwards that were taken, each for all n images.
-    """
-
-    x: Tensor
-    steps: int
-
-
-def near_miss_pgd(
-    module: nn.Module,
-    near: Tensor,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    criterion: Criterion,
-    rounding: float,
-    steps: int,
-) -> Climbed:
-    """Return the points of largest margin on an ascent from the near misses.
+def near_miss_pgd(verifier: Verifier, near: Tensor, x: Tensor, y: Tensor, steps: int) -> tuple[Verified, int]:
+    """Climb the margin in the ball, from near misses.
 
     Args:
-        module: the float32 network.
-        near: (n, *shape), misclassified points just outside the largest budget of ``threat``.
+        verifier: of the network, the threat, whose largest budget is the radius, and the criterion.
+        near: (n, *shape), misclassified points just outside the ball.
         x, y: (n, *shape), (n,), the clean images and their labels.
-        threat: norm, budget and box.
-        criterion: what counts as success; its margin is climbed.
-        rounding: a margin counts from this share of the largest logit (`robcert.types.LoadedModel`).
         steps: the budget of the attack; so many are taken, at most 300, and none after all images have fallen.
+
+    Returns:
+        The verdicts on the points of largest margin, and the number of steps: forwards and backwards of all n images.
     """
+    model, threat, criterion = verifier.model, verifier.threat, verifier.criterion
     norm = norm_of(threat.norm)
-    n, steps = len(x), min(steps, _STEPS)
+    n, steps, clean, labels = len(x), min(steps, _STEPS), x, y
     rows = multiple_of_eight(n, max(n, 8) + 7)
     near, x, y = padded(near, rows), padded(x, rows), padded(y, rows)
     eps = torch.full((rows,), threat.largest, dtype=x.dtype, device=x.device)
@@ -69,17 +45,17 @@ def near_miss_pgd(
     while taken < steps:
         asked = point.detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = module(asked)
+            logits = model.module(asked)
             value = criterion.margin(logits, y)
             (gradient,) = torch.autograd.grad(value.sum(), asked)
         taken += 1
         value = value.detach().nan_to_num(-float("inf"), -float("inf"), -float("inf"))
         best = torch.where(per_image(value > top, point), point, best)
         top = torch.maximum(top, value)
-        if bool((top > rounding * logits.detach().abs().amax(dim=1)).all()):
+        if bool((top > model.rounding * logits.detach().abs().amax(dim=1)).all()):
             break
         length = eps * _LENGTH[0] * (_LENGTH[1] / _LENGTH[0]) ** (taken / steps)
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
         delta = point - x + per_image(length, x) * norm.steepest(gradient, point, threat.box)
         point = x + norm.project_in_box(delta, x, eps, threat.box)
-    return Climbed(best[:n], taken)
+    return verifier(best[:n], clean, labels), taken

@@ -93,7 +93,7 @@ class Stage:
         self.attack, self.bracket = stepper.attack, search.bracket
         check_gradient(search.model.module, self.attack.cost.backwards)
         self.verifier = Verifier(search.model, search.threat, work.slots, search.guard, search.criterion)
-        self.finalisation = Finalisation(search.model, self.attack, self.verifier)
+        self.finalisation = Finalisation(self.attack, self.verifier)
         self.spent = Spent()
         self.entered = len(work.entrants)
         self.left = 0

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tape import Tape
+from tape import Launched, Tape
 from torch import Tensor, nn
 from toys import REGISTERED, known, stage_over
 
-from robcert.accel.capture import Launched
 from robcert.accel.stepper import Networks, Stepper, write
 from robcert.attacks import attacks
 from robcert.attacks.protocol import Refining

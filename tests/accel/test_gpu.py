@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from tape import Launched
 from test_capture import EPS, GOALS, build, same
 from toys import REGISTERED, known, stage_over
 
-from robcert.accel.capture import Launched
 from robcert.accel.precision import search_network
 from robcert.criteria.misclassified import margin
 from robcert.data import load_dataset

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from toys import stage_over
+from toys import stage_over, toy
 
 from robcert.attacks import attacks
-from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.data import load_dataset
 from robcert.search import finalisation
 from robcert.search.near_miss_pgd import near_miss_pgd
 from robcert.search.stage import Stage
+from robcert.search.verifier import Verifier
 from robcert.threats.kind import norm_of
 from robcert.types import Batch, LoadedModel, Threat, ThreatNorm
 
@@ -33,10 +33,9 @@ def test_a_linear_network_has_its_largest_margin(norm: ThreatNorm, n: int) -> No
     threat = Threat(norm, (0.7,), (-9.0, 9.0))
     most = clean + 0.7 * norm_of(norm).dual(difference)
     near = x + 1.03 * 0.7 * torch.nn.functional.normalize(torch.randn(n, 12, generator=generator), dim=1)
-    climbed = near_miss_pgd(
-        layer, near, x, y, threat, MISCLASSIFIED, float("inf"), 300
-    )  # no margin is enough, so it goes to the end
-    assert climbed.steps == 300
+    model = toy(layer, (12,), 2, threat.box, rounding=float("inf"))  # no margin is enough, so it goes to the end
+    climbed, steps = near_miss_pgd(Verifier(model, threat, 16), near, x, y, 300)
+    assert steps == 300
     assert climbed.x.shape == x.shape
     logits = layer(climbed.x)
     margin = (logits.gather(1, (1 - y)[:, None]) - logits.gather(1, y[:, None]))[:, 0]
