@@ -13,7 +13,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
 from robcert.attacks.losses.logit_difference_ratio import difference_of_logits_ratio
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -53,7 +53,7 @@ class ALMAState:
 
 @attack("alma")
 @dataclass(frozen=True)
-class ALMA:
+class ALMA(Periodic):
     r"""Rony, Granger, Pedersoli & Ben Ayed 2021: min D subject to c < 0, algorithm 1, in l2.
 
     c is the ratio of logit differences with the label's logit in front (positive while the answer is right). Each
@@ -84,11 +84,6 @@ class ALMA:
 
     def __post_init__(self) -> None:
         check_options(self, step_size=POSITIVE)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> ALMAState:
         """At the clean image; a restart begins at a random point of the ball."""

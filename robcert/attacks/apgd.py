@@ -14,7 +14,7 @@ from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.common.sparse import sparse_step
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem, among_the_last
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
@@ -62,7 +62,7 @@ class APGDState(BudgetState):
 
 @attack("apgd")
 @dataclass(frozen=True)
-class APGD:
+class APGD(Periodic):
     r"""Croce & Hein 2020 (algorithm 1); in l1 Croce & Hein 2021, "Mind the box" (algorithm 1).
 
     A step is :math:`z = P(x_k + \eta_k\, d(\nabla f(x_k)))`, :math:`x_{k+1} = P(x_k + \alpha (z - x_k) +
@@ -105,11 +105,6 @@ class APGD:
     def __post_init__(self) -> None:
         losses.get(self.objective)  # refuses a name that no loss has
         check_options(self, search_steps=COUNT, tolerance=GAP)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> APGDState:
         """A random point of the ball."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, check_options
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm
@@ -54,7 +54,7 @@ class BoundaryState:
 
 @attack("boundary")
 @dataclass(frozen=True)
-class Boundary:
+class Boundary(Periodic):
     r"""Brendel, Rauber & Bethge 2018, section 2: no gradients and no logits, only whether the answer is wrong.
 
     From a misclassified point (noise, brought to the boundary by bisection) each iteration proposes a step along the
@@ -85,11 +85,6 @@ class Boundary:
 
     def __post_init__(self) -> None:
         check_options(self, around=BETWEEN, towards=BETWEEN)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> BoundaryState:
         """Nothing misclassified is known."""

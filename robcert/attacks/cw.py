@@ -16,7 +16,7 @@ from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, POSITIVE, check
 from robcert.attacks.common.tanh_space import adam, next_weight, start, step_on, to_box
 from robcert.attacks.common.targets import target_of
 from robcert.attacks.losses.margin import towards_margin
-from robcert.attacks.protocol import NEAR, Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
+from robcert.attacks.protocol import NEAR, Cost, Oracle, Periodic, Problem, among_the_last
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -63,7 +63,7 @@ class CWState:
 
 @attack("cw")
 @dataclass(frozen=True)
-class CW:
+class CW(Periodic):
     r"""Carlini & Wagner 2017, sections V and VI.
 
     l2: minimise :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - \max_{j \ne y} z_j + \kappa, 0)` over w, where
@@ -107,11 +107,6 @@ class CW:
         # A negative confidence would call a near miss a success, and end a search before there is one.
         rules = {"confidence": AT_LEAST_ZERO, "learning_rate": POSITIVE, "initial_c": POSITIVE}
         check_options(self, search_steps=COUNT, **rules)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> CWState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, check_options
 from robcert.attacks.common.walks import fooled_at, start_of
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem, among_the_last
 from robcert.math.norms import l2_norm, l2_unit, per_image
 from robcert.types import ThreatNorm
 
@@ -34,7 +34,7 @@ class DDNState:
 
 @attack("ddn")
 @dataclass(frozen=True)
-class DDN:
+class DDN(Periodic):
     r"""Rony et al. 2019, algorithm 1.
 
     :math:`\delta \leftarrow \delta + \alpha_k\, g / \|g\|_2`, then :math:`\epsilon \leftarrow (1 - \gamma)\epsilon`
@@ -64,11 +64,6 @@ class DDN:
     def __post_init__(self) -> None:
         losses.get(self.objective)  # refuses a name that no loss has
         check_options(self, gamma=BETWEEN)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> DDNState:
         """At the clean image; a restart begins at a random point of the ball."""

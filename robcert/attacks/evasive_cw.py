@@ -14,7 +14,7 @@ from torch.nn import functional
 from robcert.attacks import attack
 from robcert.attacks.common.options import COUNT, POSITIVE, check_options
 from robcert.attacks.common.tanh_space import adam, next_weight, start, tens, to_box
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -60,7 +60,7 @@ class EvasiveState:
 
 @attack("evasive-cw")
 @dataclass(frozen=True)
-class EvasiveCW:
+class EvasiveCW(Periodic):
     r"""Paper E, section 7: an adaptive attack on detectors that reject images with a large gradient.
 
     It minimises :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - z_t, 0) + \lambda\,\|\nabla\ell_t(x(w))\|_2^2` over w, where
@@ -95,11 +95,6 @@ class EvasiveCW:
 
     def __post_init__(self) -> None:
         check_options(self, search_steps=COUNT, initial_c=POSITIVE, initial_penalty=POSITIVE)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> EvasiveState:
         """At the clean image; a restart begins at a random point of the ball."""

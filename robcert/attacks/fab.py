@@ -15,7 +15,7 @@ from robcert.attacks.common.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check
 from robcert.attacks.common.targets import target_of
 from robcert.attacks.common.walks import finite
 from robcert.attacks.losses.margin import towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.hyperplane import l1_step_to, l2_step_to, linf_step_to
 from robcert.math.norms import per_image
 from robcert.types import ThreatNorm
@@ -34,7 +34,7 @@ class FABState:
 
 @attack("fab")
 @dataclass(frozen=True)
-class FAB:
+class FAB(Periodic):
     r"""Croce & Hein 2020, "Minimally distorted adversarial examples", algorithm 1, with the targets of AutoAttack.
 
     At x the boundary to the target t is the hyperplane :math:`m(x) + \langle w, z - x\rangle = 0` with
@@ -67,11 +67,6 @@ class FAB:
 
     def __post_init__(self) -> None:
         check_options(self, alpha_max=SHARE, eta=AT_LEAST_ONE, beta=UP_TO_ONE)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> FABState:
         """At the clean image for the first try at every class, then at random points."""

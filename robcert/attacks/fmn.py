@@ -13,7 +13,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import l2_unit, per_image
 from robcert.types import ThreatNorm
 
@@ -39,7 +39,7 @@ class FMNState:
 
 @attack("fmn")
 @dataclass(frozen=True)
-class FMN:
+class FMN(Periodic):
     r"""Pintor et al. 2021, algorithm 1, in l1, l2 and linf.
 
     The radius: while nothing is misclassified, :math:`\|\delta\|_p + |m| / \|\nabla m\|_q`, where the linearised
@@ -67,11 +67,6 @@ class FMN:
 
     def __post_init__(self) -> None:
         check_options(self, step_size=POSITIVE, gamma=BETWEEN)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> FMNState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
@@ -27,7 +27,7 @@ class NoiseState(BudgetState):
 
 @attack("noise")
 @dataclass(frozen=True)
-class Noise:
+class Noise(Periodic):
     """Points of the surface, without asking the model: it takes no gradient and follows no answer.
 
     Even iterations draw a direction uniformly (l2: from the sphere; linf and l1: from the surface of the ball), odd
@@ -51,11 +51,6 @@ class Noise:
 
     def __post_init__(self) -> None:
         check_options(self, search_steps=COUNT, tolerance=GAP)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> NoiseState:
         """No point has been tried."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import linf_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -30,7 +30,7 @@ class PDPGDState:
 
 @attack("pdpgd")
 @dataclass(frozen=True)
-class PDPGD:
+class PDPGD(Periodic):
     r"""Matyasko & Chau 2021: :math:`\min_\delta \max_{\lambda \ge 0} \|\delta\|_1 + \lambda\, c(\delta)`, in l1.
 
     The primal step is proximal: a gradient step on :math:`\lambda c` and then the proximal operator of the norm, which
@@ -57,11 +57,6 @@ class PDPGD:
 
     def __post_init__(self) -> None:
         check_options(self, step_size=POSITIVE, dual_step=POSITIVE)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> PDPGDState:
         """At the clean image; a restart begins at a random point of the ball."""

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Problem, among_the_last, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem, among_the_last
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
@@ -42,7 +42,7 @@ class PGDState(BudgetState):
 
 @attack("pgd")
 @dataclass(frozen=True)
-class PGD:
+class PGD(Periodic):
     """Madry et al. 2018; without random start it is I-FGSM (Kurakin et al. 2017; paper E, section 3).
 
     With the goal "decide" it searches the ball of the one budget. With "minimize" it bisects the budget of every
@@ -84,11 +84,6 @@ class PGD:
                 f"the step is {self.step_size:g}, but it is a positive number relative to eps",
                 "Example: --step 0.1 moves a tenth of the budget in one iteration",
             )
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> PGDState:
         """A random point of the ball (of the largest budget, or of 0.7 of the best distance known)."""

@@ -254,3 +254,17 @@ def steps_between_synchronisations(iterations: int, most: int = 10) -> int:
     An image that is decided leaves at a synchronisation, so a short attack synchronises more often.
     """
     return next(d for d in range(max(1, min(most, iterations // 10)), 0, -1) if iterations % d == 0)
+
+
+class _Counted(Protocol):
+    @property
+    def iterations(self) -> int: ...
+
+
+class Periodic:
+    """An attack of the usual period."""
+
+    @property
+    def period(self: _Counted) -> int:
+        """A tenth of the iterations, and at most ten, between two synchronisations."""
+        return steps_between_synchronisations(self.iterations)

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, UP_TO_ONE, check_options
 from robcert.attacks.common.windows import Window, bump, image_shape, window
-from robcert.attacks.protocol import Cost, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
 from robcert.math.norms import l2_norm, per_image
 from robcert.math.rng import SampleRng
 from robcert.types import ThreatNorm
@@ -46,7 +46,7 @@ class SquareState(BudgetState):
 
 @attack("square")
 @dataclass(frozen=True)
-class Square:
+class Square(Periodic):
     r"""Andriushchenko, Croce, Flammarion & Hein 2020, algorithms 1 to 3: no gradients, only logits.
 
     linf: it starts at vertical stripes of :math:`\pm\epsilon` and proposes a square whose channels are each set to
@@ -76,11 +76,6 @@ class Square:
 
     def __post_init__(self) -> None:
         check_options(self, share=UP_TO_ONE, search_steps=COUNT, tolerance=GAP)
-
-    @property
-    def period(self) -> int:
-        """A tenth of the iterations, and at most ten, between two synchronisations."""
-        return steps_between_synchronisations(self.iterations)
 
     def init(self, problem: Problem) -> SquareState:
         """Before the first answer."""
