@@ -13,7 +13,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
 from robcert.attacks.losses.logit_difference_ratio import difference_of_logits_ratio
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -53,7 +53,7 @@ class ALMAState:
 
 @attack("alma")
 @dataclass(frozen=True)
-class ALMA(Periodic):
+class ALMA(Perturbing):
     r"""Rony, Granger, Pedersoli & Ben Ayed 2021: min D subject to c < 0, algorithm 1, in l2.
 
     c is the ratio of logit differences with the label's logit in front (positive while the answer is right). Each
@@ -142,14 +142,6 @@ class ALMA(Periodic):
             hit=hit & ~looking,
             iteration=iteration,
         )
-
-    def phase(self, problem: Problem, state: ALMAState) -> ALMAState:
-        """Done after all iterations."""
-        return replace(state, done=state.iteration >= self.iterations)
-
-    def proposal(self, problem: Problem, state: ALMAState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta
 
 
 def relative(value: Tensor, slope: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.common.sparse import sparse_step
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem, among_the_last
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem, among_the_last
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
 from robcert.types import ThreatNorm
@@ -62,7 +62,7 @@ class APGDState(BudgetState):
 
 @attack("apgd")
 @dataclass(frozen=True)
-class APGD(Periodic):
+class APGD(Perturbing):
     r"""Croce & Hein 2020 (algorithm 1); in l1 Croce & Hein 2021, "Mind the box" (algorithm 1).
 
     A step is :math:`z = P(x_k + \eta_k\, d(\nabla f(x_k)))`, :math:`x_{k+1} = P(x_k + \alpha (z - x_k) +
@@ -192,10 +192,6 @@ class APGD(Periodic):
         """End search steps: with "minimize", go to the next budget of the bisection."""
         state, ended = end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)
         return self._begin(problem, state, ended) if bool(ended.any()) else state
-
-    def proposal(self, problem: Problem, state: APGDState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta
 
     def _forget(self, problem: Problem, state: APGDState, late: Tensor) -> APGDState:
         """No best value where the objective changes, as ``late`` (n,) bool begins: two objectives do not compare."""

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, check_options
 from robcert.attacks.common.walks import fooled_at, start_of
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem, among_the_last
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem, among_the_last
 from robcert.math.norms import l2_norm, l2_unit, per_image
 from robcert.types import ThreatNorm
 
@@ -34,7 +34,7 @@ class DDNState:
 
 @attack("ddn")
 @dataclass(frozen=True)
-class DDN(Periodic):
+class DDN(Perturbing):
     r"""Rony et al. 2019, algorithm 1.
 
     :math:`\delta \leftarrow \delta + \alpha_k\, g / \|g\|_2`, then :math:`\epsilon \leftarrow (1 - \gamma)\epsilon`
@@ -94,11 +94,3 @@ class DDN(Periodic):
     def needs_float32(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
         """The last of the iterations, in which the radius settles."""
         return among_the_last(state.iteration, steps, self.iterations)
-
-    def phase(self, problem: Problem, state: DDNState) -> DDNState:
-        """Done after all iterations."""
-        return replace(state, done=state.iteration >= self.iterations)
-
-    def proposal(self, problem: Problem, state: DDNState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta

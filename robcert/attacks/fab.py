@@ -15,7 +15,7 @@ from robcert.attacks.common.options import AT_LEAST_ONE, SHARE, UP_TO_ONE, check
 from robcert.attacks.common.targets import target_of
 from robcert.attacks.common.walks import finite
 from robcert.attacks.losses.margin import towards_margin
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem
 from robcert.math.hyperplane import l1_step_to, l2_step_to, linf_step_to
 from robcert.math.norms import per_image
 from robcert.types import ThreatNorm
@@ -34,7 +34,7 @@ class FABState:
 
 @attack("fab")
 @dataclass(frozen=True)
-class FAB(Periodic):
+class FAB(Perturbing):
     r"""Croce & Hein 2020, "Minimally distorted adversarial examples", algorithm 1, with the targets of AutoAttack.
 
     At x the boundary to the target t is the hyperplane :math:`m(x) + \langle w, z - x\rangle = 0` with
@@ -104,14 +104,6 @@ class FAB(Periodic):
         delta = after - problem.x
         delta = torch.where(per_image(fooled, x), self.beta * delta, delta)
         return replace(state, delta=delta, iteration=state.iteration + 1)
-
-    def phase(self, problem: Problem, state: FABState) -> FABState:
-        """Done after all iterations."""
-        return replace(state, done=state.iteration >= self.iterations)
-
-    def proposal(self, problem: Problem, state: FABState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta
 
 
 @attack("fab-original")

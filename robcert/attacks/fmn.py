@@ -13,7 +13,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import BETWEEN, POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem
 from robcert.math.norms import l2_unit, per_image
 from robcert.types import ThreatNorm
 
@@ -39,7 +39,7 @@ class FMNState:
 
 @attack("fmn")
 @dataclass(frozen=True)
-class FMN(Periodic):
+class FMN(Perturbing):
     r"""Pintor et al. 2021, algorithm 1, in l1, l2 and linf.
 
     The radius: while nothing is misclassified, :math:`\|\delta\|_p + |m| / \|\nabla m\|_q`, where the linearised
@@ -104,11 +104,3 @@ class FMN(Periodic):
         direction = gradient.sign() if threat.norm == "linf" else l2_unit(gradient)
         delta = problem.project(state.delta + per_image(length, state.delta) * direction, radius)
         return replace(state, delta=delta, radius=radius, nearest=nearest, iteration=state.iteration + 1)
-
-    def phase(self, problem: Problem, state: FMNState) -> FMNState:
-        """Done after all iterations."""
-        return replace(state, done=state.iteration >= self.iterations)
-
-    def proposal(self, problem: Problem, state: FMNState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta

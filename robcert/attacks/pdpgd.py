@@ -13,7 +13,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import POSITIVE, check_options
 from robcert.attacks.common.walks import start_of
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem
 from robcert.math.norms import linf_norm, per_image
 from robcert.types import ThreatNorm
 
@@ -30,7 +30,7 @@ class PDPGDState:
 
 @attack("pdpgd")
 @dataclass(frozen=True)
-class PDPGD(Periodic):
+class PDPGD(Perturbing):
     r"""Matyasko & Chau 2021: :math:`\min_\delta \max_{\lambda \ge 0} \|\delta\|_1 + \lambda\, c(\delta)`, in l1.
 
     The primal step is proximal: a gradient step on :math:`\lambda c` and then the proximal operator of the norm, which
@@ -85,11 +85,3 @@ class PDPGD(Periodic):
         change = self.dual_step * (0.05 + 0.95 * wave)
         dual = state.dual + torch.where(evaluation.value > 0, -change, change)
         return replace(state, delta=delta, dual=dual.clamp(-10.0, 10.0), iteration=state.iteration + 1)
-
-    def phase(self, problem: Problem, state: PDPGDState) -> PDPGDState:
-        """Done after all iterations."""
-        return replace(state, done=state.iteration >= self.iterations)
-
-    def proposal(self, problem: Problem, state: PDPGDState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta

@@ -14,7 +14,7 @@ from robcert.attacks import attack
 from robcert.attacks.common.budgets import BudgetState, end_search_steps, first_budget
 from robcert.attacks.common.options import COUNT, GAP, check_options
 from robcert.attacks.losses import losses, objective_of
-from robcert.attacks.protocol import Cost, Oracle, Periodic, Problem, among_the_last
+from robcert.attacks.protocol import Cost, Oracle, Perturbing, Problem, among_the_last
 from robcert.errors import UsageError
 from robcert.math.norms import per_image
 from robcert.threats.kind import NORMS
@@ -42,7 +42,7 @@ class PGDState(BudgetState):
 
 @attack("pgd")
 @dataclass(frozen=True)
-class PGD(Periodic):
+class PGD(Perturbing):
     """Madry et al. 2018; without random start it is I-FGSM (Kurakin et al. 2017; paper E, section 3).
 
     With the goal "decide" it searches the ball of the one budget. With "minimize" it bisects the budget of every
@@ -155,10 +155,6 @@ class PGD(Periodic):
             mark=torch.where(looking, state.top, state.mark),
             iteration=torch.where(hopeless, ahead, state.iteration),
         )
-
-    def proposal(self, problem: Problem, state: PGDState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta
 
     def _start(self, problem: Problem, state: PGDState) -> Tensor:
         start = problem.random_start(state.eps)

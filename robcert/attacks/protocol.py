@@ -268,3 +268,15 @@ class Periodic:
     def period(self: _Counted) -> int:
         """A tenth of the iterations, and at most ten, between two synchronisations."""
         return steps_between_synchronisations(self.iterations)
+
+
+class Perturbing(Periodic):
+    """An attack that moves a perturbation, the ``delta`` of its state, until all iterations are taken."""
+
+    def phase(self: _Counted, problem: Problem, state: Any) -> Any:
+        """Done after all iterations."""
+        return replace(state, done=state.iteration >= self.iterations)
+
+    def proposal(self, problem: Problem, state: Any) -> Tensor:
+        """Return the point that the last step led to."""
+        return problem.x + state.delta

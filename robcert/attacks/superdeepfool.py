@@ -12,7 +12,7 @@ from torch import Tensor
 from robcert.attacks import attack
 from robcert.attacks.common.options import AT_LEAST_ZERO, COUNT, check_options
 from robcert.attacks.common.walks import finite, start_of
-from robcert.attacks.protocol import Cost, Jacobian, Oracle, Problem, steps_between_synchronisations
+from robcert.attacks.protocol import Cost, Jacobian, Oracle, Perturbing, Problem, steps_between_synchronisations
 from robcert.math.hyperplane import l2_step_to
 from robcert.math.norms import l2_norm, per_image
 from robcert.types import ThreatNorm
@@ -29,7 +29,7 @@ class SuperDeepFoolState:
 
 @attack("superdeepfool")
 @dataclass(frozen=True)
-class SuperDeepFool:
+class SuperDeepFool(Perturbing):
     r"""Abdollahpour, Moosavi-Dezfooli & Frossard 2024: SDF, algorithm 2; DeepFool: Moosavi-Dezfooli et al. 2016.
 
     DeepFool's step goes from x to the nearest of the hyperplanes :math:`m_j(x) + \langle w_j, \delta\rangle = 0`,
@@ -90,14 +90,6 @@ class SuperDeepFool:
         delta = torch.where(per_image(beyond, x), turned, closer) * (1 + self.overshoot)
         delta = (problem.x + finite(delta)).clamp_(low, high) - problem.x
         return replace(state, delta=delta, iteration=state.iteration + 1)
-
-    def phase(self, problem: Problem, state: SuperDeepFoolState) -> SuperDeepFoolState:
-        """Done after all iterations."""
-        return replace(state, done=state.iteration >= self.iterations)
-
-    def proposal(self, problem: Problem, state: SuperDeepFoolState) -> Tensor:
-        """Return the point that the last step led to."""
-        return problem.x + state.delta
 
 
 def nearest_face(found: Jacobian, rows: Tensor) -> tuple[Tensor, Tensor]:
