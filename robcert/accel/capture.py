@@ -52,17 +52,17 @@ class CudaGraphs:
     def rehearse(self, work: Work) -> str | None:
         """Do the work on a stream beside, where libraries set themselves up, and watch whether it waits."""
         with torch.cuda.device(self.device):
-            here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
             before = torch.cuda.get_sync_debug_mode()
-            beside.wait_stream(here)
-            with warnings.catch_warnings(record=True) as seen, torch.cuda.stream(beside):
+            side.wait_stream(current)
+            with warnings.catch_warnings(record=True) as seen, torch.cuda.stream(side):
                 warnings.simplefilter("always")
                 torch.cuda.set_sync_debug_mode("warn")
                 try:
                     work()
                 finally:
                     torch.cuda.set_sync_debug_mode(before)
-            here.wait_stream(beside)
+            current.wait_stream(side)
         for warning in seen:
             if "called a synchronizing CUDA operation" in str(warning.message):
                 return f"{Path(warning.filename).name}:{warning.lineno} waits for the device"
@@ -71,13 +71,13 @@ class CudaGraphs:
     def record(self, work: Work) -> Work:
         """Capture a graph with memory of its own."""
         with torch.cuda.device(self.device):
-            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+            graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
             try:
                 # Without a stream of its own it would take one of the device that captured first.
                 with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
                     work()
             except BaseException:
-                torch.cuda.set_stream(here)  # torch stays on the other where a capture cannot be ended
+                torch.cuda.set_stream(current)  # torch stays on the other where a capture cannot be ended
                 raise
         return graph.replay
 

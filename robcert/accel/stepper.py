@@ -276,13 +276,13 @@ def _said(error: BaseException) -> str:
 def write(state: Any, buffers: Any) -> None:
     """Copy a state into the tensors of another, of which some may be its own, or each other's."""
     into = {f.name: getattr(buffers, f.name) for f in fields(buffers)}
-    there = {_address(tensor) for tensor in into.values()}
+    addresses = {_address(tensor) for tensor in into.values()}
     values: dict[str, Tensor] = {}
     for name, buffer in into.items():
         value: Tensor = getattr(state, name)
         if value is not buffer:
             # What lies in a buffer itself may be overwritten before it is read.
-            values[name] = value.clone() if _address(value) in there else value
+            values[name] = value.clone() if _address(value) in addresses else value
     for name, value in values.items():
         into[name].copy_(value)
 

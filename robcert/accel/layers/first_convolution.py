@@ -78,16 +78,16 @@ class _Read(torch.autograd.Function):
         geometry, (rows, columns) = layer.geometry, gradient.shape[2:]
         if torch.is_grad_enabled() or not gradient.is_cpu:  # it will be differentiated itself, or there are other ways
             options = (geometry.stride, geometry.padding, geometry.dilation)
-            back = conv2d_input(ctx.shape, layer.plain, gradient, *options)  # pyright: ignore[reportArgumentType]
-            return back.to(ctx.dtype), None, None
+            by_input = conv2d_input(ctx.shape, layer.plain, gradient, *options)  # pyright: ignore[reportArgumentType]
+            return by_input.to(ctx.dtype), None, None
         out, _, high, wide = layer.plain.shape
         pixels = gradient.permute(0, 2, 3, 1).reshape(-1, out)
         taps = layer.plain.permute(1, 2, 3, 0).reshape(-1, out)
         planes = (taps @ pixels.t()).to(ctx.dtype).view(channels, high, wide, n, rows, columns)
-        back = torch.zeros(channels, n, height, width, dtype=ctx.dtype, device=gradient.device)
+        by_input = torch.zeros(channels, n, height, width, dtype=ctx.dtype, device=gradient.device)
         for i in range(high):
             results, seen = geometry.seen(i, 0, height, rows)
             for j in range(wide):
                 across, beside = geometry.seen(j, 1, width, columns)
-                back[:, :, seen, beside] += planes[:, i, j, :, results, across]
-        return back.transpose(0, 1).contiguous(), None, None
+                by_input[:, :, seen, beside] += planes[:, i, j, :, results, across]
+        return by_input.transpose(0, 1).contiguous(), None, None

@@ -72,8 +72,8 @@ class _Norms(torch.autograd.Function):
         x, norms = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():  # it will be differentiated itself
-            (back,) = torch.autograd.grad(ctx.layer.apart(x), x, gradient, create_graph=True)
-            return back, None
+            (by_input,) = torch.autograd.grad(ctx.layer.apart(x), x, gradient, create_graph=True)
+            return by_input, None
         above, below = _sides(x, ctx.layer.side)
         c = x.shape[1]
         # d norm / d x = x / norm, where x is on the side of 0 that the norm is of.
