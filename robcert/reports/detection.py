@@ -90,10 +90,10 @@ def draw_detection(found: Detection, output: Path) -> None:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     groups = {"clean": found.clean.tolist()}
-    groups |= {one.name: one.values.tolist() for one in found.caught if one.found}
+    groups |= {one.name: one.values.tolist() for one in found.results if one.found}
     outlines(left, STATISTICS[found.threshold.statistic], groups, found.threshold.value)
     left.legend(fontsize=8)
-    for one in found.caught:
+    for one in found.results:
         if one.area is not None:
             right.plot(*roc(found.clean, one.values), label=f"{one.name} (AUC {one.area:.3f})")
     right.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")

@@ -72,7 +72,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Caught:
+class DetectionResult:
     """What one attack found, and what the detector says to it.
 
     Attributes:
@@ -116,7 +116,7 @@ class Detection:
     clean: Tensor
     rejected: int
     right: int
-    caught: tuple[Caught, ...]
+    results: tuple[DetectionResult, ...]
 
 
 def divide(data: Dataset, calibration: int, n: int | None, seed: int) -> tuple[Dataset, Dataset]:
@@ -215,7 +215,7 @@ def detect(
     rows = right[:attacked]
     images = Batch(test.x[rows], test.y[rows], test.index[rows])
     threat = Threat("l2", (scale(model, images),), test.box) if len(rows) else None
-    caught: list[Caught] = []
+    results: list[DetectionResult] = []
     for number, trial in enumerate(trials):
         assert threat is not None
         parts: list[dict[str, Tensor]] = []
@@ -231,8 +231,8 @@ def detect(
             attack = partial(_attack, model, trial, detector, images, some, threat, seed, slots, look)
             parts.append(part(f"{number} {at}", attack))
             advance(max(0, len(some) - ended))
-        caught.append(_caught(trial, detector, clean, parts))
-    return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(caught))
+        results.append(_result(trial, detector, clean, parts))
+    return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(results))
 
 
 def screen(
@@ -314,12 +314,12 @@ def _attack(
     }
 
 
-def _caught(trial: Trial, detector: Detector, clean: Tensor, parts: list[dict[str, Tensor]]) -> Caught:
+def _result(trial: Trial, detector: Detector, clean: Tensor, parts: list[dict[str, Tensor]]) -> DetectionResult:
     distance, values = (torch.cat([part[name] for part in parts]) for name in ("distance", "values"))
     false, true = roc(clean, values) if len(values) else ([], [])
     forwards, backwards = torch.stack([part["spent"] for part in parts]).sum(dim=0).tolist()
     rejected = int(detector.rejects(values).sum())
-    return Caught(
+    return DetectionResult(
         name=trial.name,
         adaptive=trial.adaptive,
         attacked=len(distance),

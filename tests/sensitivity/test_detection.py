@@ -39,14 +39,14 @@ def test_a_blank_image_is_rejected_and_the_rest_detected() -> None:
     threshold = fix_threshold(model, data)
     found = detect(model, data, threshold, [Trial("pgd", attacks.get("pgd")(iterations=3))], attacked=4)  # type: ignore[call-arg]
     assert int(found.clean.isnan().sum()) == 1 and found.rejected >= 1
-    (caught,) = found.caught
-    assert caught.found and caught.area is not None
-    false, true = roc(found.clean, caught.values)
+    (result,) = found.results
+    assert result.found and result.area is not None
+    false, true = roc(found.clean, result.values)
     area = sum((b - a) * (c + d) / 2 for a, b, c, d in zip(false, false[1:], true, true[1:], strict=False))
-    assert area == pytest.approx(caught.area)
+    assert area == pytest.approx(result.area)
     as_large = found.clean.nan_to_num(nan=1e9)
-    labels = [0] * 60 + [1] * len(caught.values)
-    assert caught.area == pytest.approx(roc_auc_score(labels, torch.cat([as_large, caught.values]).numpy()))
+    labels = [0] * 60 + [1] * len(result.values)
+    assert result.area == pytest.approx(roc_auc_score(labels, torch.cat([as_large, result.values]).numpy()))
 
 
 def test_too_many_blank_images_fix_no_threshold() -> None:

@@ -17,7 +17,7 @@ from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Share, judge, overall
 
 if TYPE_CHECKING:
-    from robcert.sensitivity.detection import Caught, Detection
+    from robcert.sensitivity.detection import Detection, DetectionResult
 
 _STATISTIC = "probability"
 
@@ -55,14 +55,14 @@ class DetectionRate:
             return Measurement("inconclusive", math.nan, note=end.reason)
         return replace(
             _judged(found, requirement, len(test)),
-            forwards=sum(one.forwards for one in found.caught),
-            backwards=sum(one.backwards for one in found.caught),
+            forwards=sum(one.forwards for one in found.results),
+            backwards=sum(one.backwards for one in found.results),
         )
 
 
 def _judged(found: Detection, requirement: Requirement, clean: int) -> Measurement:
     """The attack that is detected least decides."""
-    tested = [one for one in found.caught if one.tried]
+    tested = [one for one in found.results if one.tried]
     false = f"{found.rejected} of {clean} other clean images are rejected too"
     if not tested:
         return Measurement("inconclusive", math.nan, note=f"no attack found an example; {false}")
@@ -75,14 +75,14 @@ def _judged(found: Detection, requirement: Requirement, clean: int) -> Measureme
     return Measurement(grade, worst.detected / worst.tried, bounds, confidence=requirement.confidence, note=note)
 
 
-def _grade(caught: Caught, requirement: Requirement) -> Grade:
-    question = Share(caught.tried, requirement.limit, requirement.confidence)
+def _grade(result: DetectionResult, requirement: Requirement) -> Grade:
+    question = Share(result.tried, requirement.limit, requirement.confidence)
     # Nothing is certified about a detector.
-    return judge(question, np.zeros(caught.tried, dtype=np.bool_), _mask(caught), finished=True).grade
+    return judge(question, np.zeros(result.tried, dtype=np.bool_), _mask(result), finished=True).grade
 
 
-def _mask(caught: Caught) -> Mask:
-    return np.arange(caught.tried) < caught.detected
+def _mask(result: DetectionResult) -> Mask:
+    return np.arange(result.tried) < result.detected
 
 
 requirement("detection_rate")(DetectionRate())

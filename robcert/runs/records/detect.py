@@ -11,7 +11,7 @@ from robcert.math.binomial import interval
 from robcert.runs.record import DataRecord, Interval, Strict
 from robcert.runs.records import Record
 from robcert.runs.spec import data_record
-from robcert.sensitivity.detection import Caught, Detection, roc
+from robcert.sensitivity.detection import Detection, DetectionResult, roc
 from robcert.sensitivity.threshold import Threshold
 from robcert.types import Dataset, LoadedModel
 
@@ -93,8 +93,8 @@ def detect_record(model: LoadedModel, test: Dataset, found: Detection) -> Detect
             predicted=found.threshold.false_positives(n),
             right=found.right,
         ),
-        attacks=[_caught(one, found) for one in found.caught],
-        adaptive=any(one.adaptive for one in found.caught),
+        attacks=[_result(one, found) for one in found.results],
+        adaptive=any(one.adaptive for one in found.results),
     )
 
 
@@ -115,7 +115,7 @@ def screen_record(
     )
 
 
-def _caught(one: Caught, found: Detection) -> CaughtRecord:
+def _result(one: DetectionResult, found: Detection) -> CaughtRecord:
     ordered = one.distance.sort().values
     # The lower of two middle ones: the mean with infinity would say nothing.
     median = float(ordered[(len(ordered) - 1) // 2])
