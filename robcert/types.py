@@ -69,7 +69,7 @@ def budget(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Threat:
-    """What an adversary may do, and the budgets at which it is judged.
+    """An adversary: what it may do to an image, and the budgets at which it is judged.
 
     Attributes:
         norm: the name of what measures a perturbation, over all entries of one image.

@@ -146,7 +146,7 @@ def check_labels(y: Tensor, count: int, classes: int | None, name: str) -> Tenso
 
 
 def one_hot(y: Tensor) -> bool:
-    """Whether every row of ``y`` has a single 1, and 0 elsewhere."""
+    """Return whether every row of ``y`` has a single 1, and 0 elsewhere."""
     if y.ndim != 2 or y.shape[1] < 2 or not len(y):
         return False
     ones = y == 1

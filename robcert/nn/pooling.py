@@ -43,5 +43,5 @@ class NormPool2d(nn.Module):
         return self.factor * torch.sqrt(squares + SMOOTH)
 
     def extra_repr(self) -> str:
-        """What the module prints about itself."""
+        """Return the options that the module prints."""
         return f"kernel={self.kernel}, stride={self.stride}"

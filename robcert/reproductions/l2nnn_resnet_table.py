@@ -70,7 +70,7 @@ RESNET = (
 
 @dataclass(frozen=True)
 class Attacked:
-    """What is left under FGSM and PGD, with the plain cross-entropy and with objectives that know no scale."""
+    """The accuracy left under FGSM and PGD, with the plain cross-entropy and with objectives that know no scale."""
 
     fgsm: float
     pgd: float

@@ -73,7 +73,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """What one attack found, and what the detector says to it.
+    """The examples that one attack found, and the detector's answers to them.
 
     Attributes:
         name: of the attack.

@@ -1,4 +1,4 @@
-"""Kinds of threats, one file a kind: what an adversary may do to an image, and the distance that it went.
+"""Kinds of threats, one file a kind: the changes that an adversary may make to an image, and their distance.
 
 Nothing heavy is imported here: the names of the kinds are looked up before torch is.
 """

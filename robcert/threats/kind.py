@@ -1,4 +1,4 @@
-"""What a kind of threat states: a distance, and where that is a norm, what attacks climb and project with."""
+"""The interface of a kind of threat: a distance, and where that is a norm, the operations that attacks need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Budget = TypeVar("Budget", Tensor, float)
 
 
 class ThreatKind(ABC):
-    """What an adversary may do to an image; a budget bounds how far it goes.
+    """A kind of change that an adversary may make to an image; a budget bounds its distance.
 
     Every method is a fixed sequence of tensor operations (no branch on values), so that it can be captured.
     """

@@ -25,7 +25,7 @@ _Regulariser = Annotated[SerializeAsAny[RegulariserTable], BeforeValidator(by_na
 
 
 class Architecture(Table):
-    """Which network: a registered name, and the options of its factory."""
+    """The network: a registered name, and the options of its factory."""
 
     name: str
     options: dict[str, Any] = {}

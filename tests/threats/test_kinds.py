@@ -30,7 +30,7 @@ class L0(ThreatKind):
 
 @pytest.fixture
 def l0(monkeypatch: pytest.MonkeyPatch) -> Threat:
-    assert len(NORMS) == 3
+    threats.names()  # all of them, before one more
     monkeypatch.setitem(threats._entries, "l0", L0)  # pyright: ignore[reportPrivateUsage]
     return Threat("l0", (3.0,))
 
@@ -57,7 +57,7 @@ def test_a_certificate_refuses_a_threat_without_constants(l0: Threat, model: Loa
 def test_what_needs_a_norm_refuses_a_threat_that_is_none(l0: Threat, model: LoadedModel, data: Dataset) -> None:
     assert "l0" not in NORMS
     assert not [name for name, kind in attacks.items() if "l0" in kind.norms]
-    with pytest.raises(UsageError, match="the attack 'pgd' works in l1, l2, linf, not in l0"):
+    with pytest.raises(UsageError, match="the attack 'pgd' works in .*, not in l0"):
         robcert.attack(model, data, l0, "pgd:10")
     with pytest.raises(UsageError, match="the plan 'strong' is for l2, linf, l1, not for l0"):
         robcert.attack(model, data, l0, "strong")
