@@ -82,7 +82,7 @@ class CudaGraphs:
         return graph.replay
 
     def seconds(self, work: Work) -> float:
-        """On the wall, from when the device is idle to when it is idle again."""
+        """Return the seconds on the wall from an idle device to an idle device."""
         torch.cuda.synchronize(self.device)
         began = time.perf_counter()
         work()

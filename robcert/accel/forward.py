@@ -68,7 +68,7 @@ class Forward:
         self.deferred = low
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) of points (n, *shape)."""
+        """Return logits (n, classes) of points (n, *shape)."""
         if self.asked is not None:
             return self.asked(x)
         assert self._low is not None
@@ -77,7 +77,7 @@ class Forward:
         return torch.cat(parts)[torch.cat([low, high]).argsort()]
 
     def exact_rows(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Float32 logits (m, classes) of some rows (m,) int64 of points (n, *shape)."""
+        """Return float32 logits (m, classes) of some rows (m,) int64 of points (n, *shape)."""
         return _some(self.exact, x, rows)
 
 

@@ -43,7 +43,7 @@ class Compiler(Protocol):
 
 
 def inductor(graph: GraphModule, given: list[Tensor]) -> Kernels:
-    """TorchInductor, the compiler behind ``torch.compile``: pointwise operators and sums become Triton kernels.
+    """Compile with TorchInductor, as ``torch.compile`` does: pointwise operators and sums become Triton kernels.
 
     Raises:
         Exception: of any kind, where there is no compiler or it fails.

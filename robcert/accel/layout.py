@@ -43,7 +43,7 @@ class ChannelsLast(nn.Module):
             use_faster_layers(self.network, example)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes)."""
+        """Return logits (n, classes)."""
         return self.network(x.contiguous(memory_format=torch.channels_last))
 
 

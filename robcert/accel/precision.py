@@ -82,7 +82,7 @@ class Lowered(nn.Module):
         return float(torch.quantile(error.nan_to_num(0.0, 0.0), 0.9))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, classes) float32."""
+        """Return logits (n, classes) float32."""
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.network(x.bfloat16() if self.cast else x).float()
@@ -93,7 +93,7 @@ def _narrow(module: nn.Module, given: object, result: Tensor) -> Tensor:
 
 
 def _first_layers(network: nn.Module, example: Tensor) -> list[str]:
-    """The modules with numbers of their own, up to the first convolution or linear layer, as they are executed.
+    """Return the modules with numbers of their own, up to the first convolution or linear layer, as they are executed.
 
     Empty where that cannot be seen: no such module, or one that is executed more than once.
     """
@@ -122,7 +122,7 @@ def _first_layers(network: nn.Module, example: Tensor) -> list[str]:
 def search_network(
     network: nn.Module, x: Tensor, precision: SearchPrecision, rival: nn.Module | None = None, seconds: float = 1.0
 ) -> Lowered | None:
-    """The bfloat16 copy to search with, or None where a float32 network is the better choice.
+    """Return the bfloat16 copy to search with, or None where a float32 network is the better choice.
 
     Args:
         network: the float32 network.

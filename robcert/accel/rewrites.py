@@ -18,7 +18,7 @@ from robcert.nn.pooling import NormPool2d
 
 
 def pool_before_relu(network: nn.Module) -> None:
-    """In place: a max-pooling that follows a ReLU goes before it, so that the ReLU sees fewer entries.
+    """Put a max-pooling that follows a ReLU before it, in place, so that the ReLU sees fewer entries.
 
     max(relu(x)) = relu(max(x)), and where that is 0 no gradient passes either way. A step takes 0.89 to 0.92 of the
     time that it takes without it (docs/speed.md).
@@ -33,7 +33,7 @@ def pool_before_relu(network: nn.Module) -> None:
 
 
 def use_faster_layers(network: nn.Module, example: Tensor) -> None:
-    """In place: the layers that have a faster form on a CPU (`robcert.accel.layers`).
+    """Replace the layers that have a faster form on a CPU (`robcert.accel.layers`), in place.
 
     Args:
         network: the copy, in any floating type, with channels last.
@@ -53,7 +53,7 @@ def _watched(module: nn.Module) -> bool:
 
 
 def _pool_norms(network: nn.Module) -> None:
-    """In place: a two-sided ReLU and the norm-pooling behind it."""
+    """Replace a two-sided ReLU and the norm-pooling behind it, in place."""
     for module in list(network.modules()):
         if type(module) is not nn.Sequential:
             continue
@@ -83,7 +83,7 @@ def _given(network: nn.Module, example: Tensor) -> dict[nn.Module, tuple[int, in
 
 
 def _flatten_pixels(network: nn.Module, given: dict[nn.Module, tuple[int, int, int]]) -> None:
-    """In place: a flattening and the linear layer behind it, for pictures."""
+    """Replace a flattening and the linear layer behind it, for pictures, in place."""
     for module in network.modules():
         if type(module) is not nn.Sequential:
             continue

@@ -45,11 +45,11 @@ class SteppedOracle(Oracle, Protocol):
         ...
 
     def rows(self, state: Any) -> dict[str, Tensor]:
-        """The tensors with a row for every slot, of the problem, the oracle and the state, by name, as they are."""
+        """Return the tensors with a row a slot, of the problem, the oracle and the state, by name, as they are."""
         ...
 
     def over(self, rows: dict[str, Tensor], state: Any) -> tuple[SteppedOracle, Any]:
-        """An oracle and a state like these that read and write other tensors; its calls are counted from 0."""
+        """Return an oracle and a state like these that read and write other tensors; its calls are counted from 0."""
         ...
 
 
@@ -252,7 +252,7 @@ class Stepper:
         return state
 
     def _as_they_are(self, oracle: SteppedOracle, state: Any) -> Any:
-        """Each slot in the precision that it needs at each step."""
+        """Take the steps eagerly, each slot in the precision that it needs at each step."""
         if self.refining is None:
             return self._straight(oracle, state)
         problem = oracle.problem

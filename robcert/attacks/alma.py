@@ -86,7 +86,7 @@ class ALMA(Perturbing):
         check_options(self, step_size=POSITIVE)
 
     def init(self, problem: Problem) -> ALMAState:
-        """At the clean image; a restart begins at a random point of the ball."""
+        """Begin at the clean image; a restart begins at a random point of the ball."""
         start = start_of(problem)
         zeros = torch.zeros_like(problem.best)
         return ALMAState(
@@ -145,14 +145,17 @@ class ALMA(Perturbing):
 
 
 def relative(value: Tensor, slope: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A margin (n,) and its gradient (n, *shape) over the largest margin so far (n,), which is brought forward."""
+    """Return a margin (n,) and its gradient (n, *shape) over the largest margin so far (n,), which comes with it."""
     spread = torch.fmax(spread, value.abs().where(value.isfinite(), 0))
     safe = torch.where(spread > 0, spread, torch.ones_like(spread))
     return value / safe, slope / per_image(safe, slope), spread
 
 
 def penalty_slope(y: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
-    r""":math:`\partial P / \partial y`: :math:`\mu + 2\mu\rho y + \rho^2 y^2 / 2` and :math:`\mu / (1 - \rho y)^2`."""
+    r"""Return :math:`\partial P / \partial y`.
+
+    It is :math:`\mu + 2\mu\rho y + \rho^2 y^2 / 2`, and :math:`\mu / (1 - \rho y)^2`.
+    """
     above = y.clamp_min(0)
     below = y.clamp_max(0)
     return torch.where(y >= 0, mu + 2 * mu * rho * above + 0.5 * (rho * above) ** 2, mu / (1 - rho * below) ** 2)

@@ -107,7 +107,7 @@ class APGD(Perturbing):
         check_options(self, search_steps=COUNT, tolerance=GAP)
 
     def init(self, problem: Problem) -> APGDState:
-        """A random point of the ball."""
+        """Begin at a random point of the ball."""
         eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         blank = torch.zeros_like(problem.x)
@@ -185,7 +185,7 @@ class APGD(Perturbing):
         return replace(state, previous=delta, delta=problem.project(moved, eps))
 
     def needs_float32(self, problem: Problem, state: APGDState, steps: int = 1) -> Tensor:
-        """The last of the iterations, whose steps are small."""
+        """Return the slots in the last of the iterations, whose steps are small."""
         return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: APGDState) -> APGDState:
@@ -194,7 +194,7 @@ class APGD(Perturbing):
         return self._begin(problem, state, ended) if bool(ended.any()) else state
 
     def _forget(self, problem: Problem, state: APGDState, late: Tensor) -> APGDState:
-        """No best value where the objective changes, as ``late`` (n,) bool begins: two objectives do not compare."""
+        """Forget the best value where the objective changes, as ``late`` (n,) bool begins: two do not compare."""
         changed = late & (2 * (state.iteration - 1) < self.iterations)
         if not self.targeted:
             changed = changed & (problem.restart % 2 == 0)  # odd restarts climb the margin from the start
@@ -207,7 +207,7 @@ class APGD(Perturbing):
         )
 
     def _look(self, problem: Problem, state: APGDState) -> tuple[APGDState, Tensor]:
-        """At checkpoints: new step lengths, and (n,) bool where the climb goes back to its best point."""
+        """Return new step lengths at checkpoints, and (n,) bool where the climb goes back to its best point."""
         at = state.iteration >= state.checkpoint
         total = float(self.iterations)
         if problem.threat.norm == "l1":
@@ -238,7 +238,7 @@ class APGD(Perturbing):
         return state, back
 
     def _begin(self, problem: Problem, state: APGDState, mask: Tensor) -> APGDState:
-        """A fresh search step in the rows of ``mask``."""
+        """Return a fresh search step in the rows of ``mask``."""
         sparse = problem.threat.norm == "l1"
         first = max(1.0, float(round((_SPARSE_WAIT if sparse else _FIRST) * self.iterations)))
         worst = -float("inf")
@@ -268,7 +268,7 @@ class APGD(Perturbing):
 
 
 def _factor(progress: Tensor) -> Tensor:
-    """l1: how many times larger the ball is at this share of the iterations (n,)."""
+    """Return how many times larger the l1 ball is at this share of the iterations (n,)."""
     factor = torch.ones_like(progress)
     for until, times in reversed(_WIDE):
         factor = torch.where(progress < until, torch.full_like(factor, times), factor)

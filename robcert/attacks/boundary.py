@@ -87,7 +87,7 @@ class Boundary(Periodic):
         check_options(self, around=BETWEEN, towards=BETWEEN)
 
     def init(self, problem: Problem) -> BoundaryState:
-        """Nothing misclassified is known."""
+        """Begin where nothing misclassified is known."""
         zero = torch.zeros_like(problem.best)
         no = torch.zeros_like(problem.y, dtype=torch.bool)
         return BoundaryState(
@@ -158,11 +158,11 @@ class Boundary(Periodic):
         return replace(state, done=state.done | spent | stuck)
 
     def proposal(self, problem: Problem, state: BoundaryState) -> Tensor:
-        """The point of the walk."""
+        """Return the point of the walk."""
         return state.point
 
     def _proposals(self, problem: Problem, state: BoundaryState) -> tuple[Tensor, Tensor]:
-        """A point on the sphere through the current one, and that point moved towards the image; inside the box."""
+        """Return a point on the sphere through the current one, and it moved towards the image; inside the box."""
         low, high = problem.threat.box
         back = state.point - problem.x
         distance = l2_norm(back)
@@ -178,13 +178,13 @@ class Boundary(Periodic):
 
 
 def _stream(problem: Problem, iteration: Tensor) -> SampleRng:
-    """One stream an image and iteration; two restarts share none of 2^31 iterations."""
+    """Return one stream an image and iteration; two restarts share none of 2^31 iterations."""
     restart = problem.restart * (1 << 32) + (2 * iteration).long() + 1
     return SampleRng(problem.seed, problem.index, restart)
 
 
 def _noise(problem: Problem, iteration: Tensor) -> Tensor:
-    """Another draw an iteration: grey noise, black and white noise, a plain image, the image under noise, in turn."""
+    """Return another draw an iteration, in turn: grey, black and white noise, a plain image, the image under noise."""
     low, high = problem.threat.box
     stream = _stream(problem, iteration)
     shape = tuple(problem.x.shape[1:])

@@ -109,7 +109,7 @@ class CW(Periodic):
         check_options(self, search_steps=COUNT, **rules)
 
     def init(self, problem: Problem) -> CWState:
-        """At the clean image; a restart begins at a random point of the ball."""
+        """Begin at the clean image; a restart begins at a random point of the ball."""
         number = torch.zeros_like(problem.best)
         infinite = torch.full_like(number, float("inf"))
         begin = self._start(problem)
@@ -135,7 +135,7 @@ class CW(Periodic):
         )
 
     def step(self, oracle: Oracle, problem: Problem, state: CWState) -> CWState:
-        """One Adam step in w."""
+        """Take one Adam step in w."""
         low, high = problem.threat.box
         half = (high - low) / 2
         tanh = torch.tanh(state.w)
@@ -178,7 +178,7 @@ class CW(Periodic):
         )
 
     def needs_float32(self, problem: Problem, state: CWState, steps: int = 1) -> Tensor:
-        """In l2 the last constant, whose search starts anew; in linf the end of every search step.
+        """Return the slots in the last constant (l2), whose search starts anew, or at the end of a search step (linf).
 
         In l2 also an image that is to be decided and whose closest example is all but within the budget: a constant
         that is chosen with doubt would leave it there.
@@ -263,7 +263,7 @@ class CW(Periodic):
         )
 
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """The reach and the first c, both (n,): see `CWState`. Without a gradient: the budget, and 1."""
+        """Return the reach and the first c, both (n,): see `CWState`. Without a gradient: the budget, and 1."""
         norm, budget = problem.threat.norm, torch.full_like(gap, problem.threat.largest)
         slope = problem.norm.dual(gradient)
         safe = slope.clamp_min(torch.finfo(slope.dtype).tiny)
@@ -276,7 +276,7 @@ class CW(Periodic):
         return reach, torch.where(slope > 0, self.initial_c * threshold, torch.ones_like(slope))
 
     def _rate(self, problem: Problem, reach: Tensor, iteration: Tensor) -> Tensor:
-        """Adam's rate in x (n,): from several times a typical entry of the perturbation down to a hundredth of it.
+        """Return Adam's rate in x (n,), from several times a typical entry of the perturbation to a hundredth of it.
 
         The entries of a perturbation of norm r are about r / sqrt(d) in l2 and r in linf.
         """

@@ -49,7 +49,7 @@ class CWOriginal(CW):
         return torch.full_like(gap, problem.threat.largest), torch.full_like(gap, self.initial_c)
 
     def _rate(self, problem: Problem, reach: Tensor, iteration: Tensor) -> Tensor:
-        """No bound in x: what is left is ``learning_rate``, the bound in w."""
+        """Return no bound in x: what is left is ``learning_rate``, the bound in w."""
         del problem, iteration
         return torch.full_like(reach, math.inf)
 

@@ -66,7 +66,7 @@ class DDN(Perturbing):
         check_options(self, gamma=BETWEEN)
 
     def init(self, problem: Problem) -> DDNState:
-        """At the clean image; a restart begins at a random point of the ball."""
+        """Begin at the clean image; a restart begins at a random point of the ball."""
         largest = torch.full_like(problem.best, problem.threat.largest)
         return DDNState(
             delta=start_of(problem),
@@ -76,7 +76,7 @@ class DDN(Perturbing):
         )
 
     def step(self, oracle: Oracle, problem: Problem, state: DDNState) -> DDNState:
-        """One step along the gradient, one change of the radius."""
+        """Take one step along the gradient, and change the radius once."""
         low, high = problem.threat.box
         late = 2 * state.iteration >= self.iterations
         evaluation = oracle.value_and_grad(objective_of(self.objective, problem, late), problem.x + state.delta)
@@ -92,5 +92,5 @@ class DDN(Perturbing):
         return replace(state, delta=delta, radius=radius, iteration=state.iteration + 1)
 
     def needs_float32(self, problem: Problem, state: DDNState, steps: int = 1) -> Tensor:
-        """The last of the iterations, in which the radius settles."""
+        """Return the slots in the last of the iterations, in which the radius settles."""
         return among_the_last(state.iteration, steps, self.iterations)

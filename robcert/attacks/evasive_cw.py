@@ -97,7 +97,7 @@ class EvasiveCW(Periodic):
         check_options(self, search_steps=COUNT, initial_c=POSITIVE, initial_penalty=POSITIVE)
 
     def init(self, problem: Problem) -> EvasiveState:
-        """At the clean image; a restart begins at a random point of the ball."""
+        """Begin at the clean image; a restart begins at a random point of the ball."""
         number = torch.zeros_like(problem.best)
         infinite = torch.full_like(number, float("inf"))
         begin = start(problem)
@@ -121,7 +121,7 @@ class EvasiveCW(Periodic):
         )
 
     def step(self, oracle: Oracle, problem: Problem, state: EvasiveState) -> EvasiveState:
-        """One Adam step in w."""
+        """Take one Adam step in w."""
         low, high = problem.threat.box
         half = (high - low) / 2
         tanh = torch.tanh(state.w)
@@ -199,7 +199,7 @@ class EvasiveCW(Periodic):
         return to_box(state.w, problem.threat.box)
 
     def _first(self, problem: Problem, gap: Tensor, gradient: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The reach, c and the first penalty, (n,) each. Without a gradient: the budget, 1 and 1."""
+        """Return the reach, c and the first penalty, (n,) each. Without a gradient: the budget, 1 and 1."""
         budget = torch.full_like(gap, problem.threat.largest)
         tiny = torch.finfo(gap.dtype).tiny
         slope = l2_norm(gradient)
@@ -211,6 +211,6 @@ class EvasiveCW(Periodic):
 
 
 def answer_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy (n,) of the largest logit but that of the label: of the answer, where the model is fooled."""
+    """Return cross-entropy (n,) of the largest logit but that of the label: of the answer, once it is wrong."""
     answer = logits.detach().scatter(1, y.view(-1, 1), float("-inf")).argmax(dim=1)
     return functional.cross_entropy(logits, answer, reduction="none")

@@ -69,7 +69,7 @@ class FAB(Perturbing):
         check_options(self, alpha_max=SHARE, eta=AT_LEAST_ONE, beta=UP_TO_ONE)
 
     def init(self, problem: Problem) -> FABState:
-        """At the clean image for the first try at every class, then at random points."""
+        """Begin at the clean image for the first try at every class, then at random points."""
         unit = problem.norm.sample(problem.rng, problem.shape)
         largest = torch.full_like(problem.best, problem.threat.largest)
         eps = (

@@ -68,9 +68,9 @@ class FGSM:
         return replace(state, x=x, moved=torch.ones_like(state.moved), done=state.moved)
 
     def phase(self, problem: Problem, state: FGSMState) -> FGSMState:
-        """Nothing is left to do."""
+        """Do nothing: nothing is left."""
         return state
 
     def proposal(self, problem: Problem, state: FGSMState) -> Tensor:
-        """The point on the surface."""
+        """Return the point on the surface."""
         return state.x

@@ -69,7 +69,7 @@ class FMN(Perturbing):
         check_options(self, step_size=POSITIVE, gamma=BETWEEN)
 
     def init(self, problem: Problem) -> FMNState:
-        """At the clean image; a restart begins at a random point of the ball."""
+        """Begin at the clean image; a restart begins at a random point of the ball."""
         infinite = torch.full_like(problem.best, float("inf"))
         return FMNState(
             delta=start_of(problem),
@@ -80,7 +80,7 @@ class FMN(Perturbing):
         )
 
     def step(self, oracle: Oracle, problem: Problem, state: FMNState) -> FMNState:
-        """One change of the radius, one step along the gradient of the margin."""
+        """Change the radius once, and take one step along the gradient of the margin."""
         threat = problem.threat
         low, high = threat.box
         evaluation = oracle.value_and_grad(problem.criterion.margin, (problem.x + state.delta).clamp_(low, high))

@@ -53,7 +53,7 @@ class Noise(Periodic):
         check_options(self, search_steps=COUNT, tolerance=GAP)
 
     def init(self, problem: Problem) -> NoiseState:
-        """No point has been tried."""
+        """Begin where no point has been tried."""
         eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         return NoiseState(
@@ -76,7 +76,7 @@ class Noise(Periodic):
         return end_search_steps(problem, state, self.iterations, self.search_steps, self.tolerance)[0]
 
     def proposal(self, problem: Problem, state: NoiseState) -> Tensor:
-        """The point that the next step tries."""
+        """Return the point that the next step tries."""
         rng, shape, norm = problem.rng.at(state.draw), problem.shape, problem.norm
         ball = norm.sample(rng, shape)
         few = rng.uniform(shape, tag=7) < 0.1

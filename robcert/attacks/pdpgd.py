@@ -59,7 +59,7 @@ class PDPGD(Perturbing):
         check_options(self, step_size=POSITIVE, dual_step=POSITIVE)
 
     def init(self, problem: Problem) -> PDPGDState:
-        """At the clean image; a restart begins at a random point of the ball."""
+        """Begin at the clean image; a restart begins at a random point of the ball."""
         return PDPGDState(
             delta=start_of(problem),
             dual=torch.full_like(problem.best, math.log(2.0)),
@@ -68,7 +68,7 @@ class PDPGD(Perturbing):
         )
 
     def step(self, oracle: Oracle, problem: Problem, state: PDPGDState) -> PDPGDState:
-        """One proximal step, one dual step."""
+        """Take one proximal step and one dual step."""
         low, high = problem.threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         evaluation = oracle.value_and_grad(problem.criterion.margin, x)

@@ -86,7 +86,7 @@ class PGD(Perturbing):
             )
 
     def init(self, problem: Problem) -> PGDState:
-        """A random point of the ball (of the largest budget, or of 0.7 of the best distance known)."""
+        """Begin at a random point of the ball (of the largest budget, or of 0.7 of the best distance known)."""
         eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         state = PGDState(
@@ -121,7 +121,7 @@ class PGD(Perturbing):
         return replace(state, delta=problem.project(delta, state.eps), top=top, iteration=state.iteration + 1)
 
     def needs_float32(self, problem: Problem, state: PGDState, steps: int = 1) -> Tensor:
-        """The last of the iterations, whose steps are small."""
+        """Return the slots in the last of the iterations, whose steps are small."""
         return among_the_last(state.iteration, steps, self.iterations)
 
     def phase(self, problem: Problem, state: PGDState) -> PGDState:
@@ -140,7 +140,7 @@ class PGD(Perturbing):
         )
 
     def _look(self, problem: Problem, state: PGDState) -> PGDState:
-        """Every tenth of the iterations, or every few: those without hope end, or go on to the margin at once."""
+        """End those without hope, or let them go on to the margin at once: every tenth of the iterations or so."""
         window = max(max(self.iterations // 10, _WINDOW) // self.period, 1) * self.period
         looking = state.iteration % window == 0
         half = math.ceil(0.5 * self.iterations / window) * window

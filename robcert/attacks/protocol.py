@@ -146,19 +146,19 @@ class Oracle(Protocol):
     on_host: bool
 
     def value_and_grad(self, objective: Objective, x: Tensor) -> Evaluation:
-        """One forward and one backward at ``x`` (n, *shape) inside the box; every row belongs to its slot."""
+        """Take one forward and one backward at ``x`` (n, *shape) inside the box; every row belongs to its slot."""
         ...
 
     def logits(self, x: Tensor) -> Tensor:
-        """One forward at ``x``: (n, classes)."""
+        """Return the logits (n, classes) of one forward at ``x``."""
         ...
 
     def gradients(self, rows: Tensor, x: Tensor) -> Jacobian:
-        """Rows of the Jacobian at ``x``: the gradients of the logits ``rows`` (n, k) int64, k backwards."""
+        """Return rows of the Jacobian at ``x``: the gradients of the logits ``rows`` (n, k) int64, k backwards."""
         ...
 
     def hvp(self, objective: Objective, x: Tensor, direction: Callable[[Tensor], Tensor]) -> Curvature:
-        """The Hessian of the objective at ``x`` times a direction that is chosen by the gradient there.
+        """Return the Hessian of the objective at ``x`` times a direction that is chosen by the gradient there.
 
         With ``direction`` the gradient of a function of g, it is the gradient by x of that function. The point is not
         noted as a candidate: it is the one that another call has evaluated.
@@ -205,11 +205,11 @@ class Attack(Protocol):
         ...
 
     def init(self, problem: Problem) -> Any:
-        """The first state of every slot. Rows depend on their own image only."""
+        """Return the first state of every slot. Rows depend on their own image only."""
         ...
 
     def step(self, oracle: Oracle, problem: Problem, state: Any) -> Any:
-        """One iteration of every slot."""
+        """Take one iteration of every slot."""
         ...
 
     def phase(self, problem: Problem, state: Any) -> Any:
@@ -217,7 +217,7 @@ class Attack(Protocol):
         ...
 
     def proposal(self, problem: Problem, state: Any) -> Tensor:
-        """The point (n, *shape) that the next step would evaluate; the engine tries it before it lets go."""
+        """Return the point (n, *shape) that the next step would evaluate; the engine tries it before it lets go."""
         ...
 
 
@@ -226,12 +226,12 @@ class Refining(Protocol):
     """An attack that may be searched in low precision, up to where it refines what it has."""
 
     def needs_float32(self, problem: Problem, state: Any, steps: int = 1) -> Tensor:
-        """(n,) bool: the images of which one of the next ``steps`` needs the precision of the network itself."""
+        """Return (n,) bool: one of the next ``steps`` of the image needs the precision of the network itself."""
         ...
 
 
 def among_the_last(iteration: Tensor, steps: int, iterations: int) -> Tensor:
-    """(n,) bool: whether one of the next steps is in the last twentieth of all iterations, at least their last one.
+    """Return (n,) bool: one of the next steps is in the last twentieth of all iterations, at least their last one.
 
     That is what most attacks leave to the precision of the network itself, where a step costs two to three times as
     much as in bfloat16.
@@ -240,7 +240,7 @@ def among_the_last(iteration: Tensor, steps: int, iterations: int) -> Tensor:
 
 
 def select(mask: Tensor, new: S, old: S) -> S:
-    """The state that has the rows of ``new`` where ``mask`` (n,) is True and those of ``old`` elsewhere."""
+    """Return the state that has the rows of ``new`` where ``mask`` (n,) is True and those of ``old`` elsewhere."""
     chosen = {
         f.name: torch.where(per_image(mask, getattr(old, f.name)), getattr(new, f.name), getattr(old, f.name))
         for f in fields(old)
@@ -249,7 +249,7 @@ def select(mask: Tensor, new: S, old: S) -> S:
 
 
 def steps_between_synchronisations(iterations: int, most: int = 10) -> int:
-    """The largest divisor of the budget that is at most ``most`` and at most a tenth of it.
+    """Return the largest divisor of the budget that is at most ``most`` and at most a tenth of it.
 
     An image that is decided leaves at a synchronisation, so a short attack synchronises more often.
     """

@@ -78,7 +78,7 @@ class Square(Periodic):
         check_options(self, share=UP_TO_ONE, search_steps=COUNT, tolerance=GAP)
 
     def init(self, problem: Problem) -> SquareState:
-        """Before the first answer."""
+        """Begin before the first answer."""
         eps = first_budget(problem)
         zeros = torch.zeros_like(eps)
         return SquareState(
@@ -112,11 +112,11 @@ class Square(Periodic):
         return replace(state, value=torch.where(ended, torch.full_like(state.value, -float("inf")), state.value))
 
     def proposal(self, problem: Problem, state: SquareState) -> Tensor:
-        """The point that the next step tries."""
+        """Return the point that the next step tries."""
         return problem.x + self._propose(problem, state)
 
     def _propose(self, problem: Problem, state: SquareState) -> Tensor:
-        """The perturbation (n, *shape) to try; the first of a search step is a start."""
+        """Return the perturbation (n, *shape) to try; the first of a search step is a start."""
         shape = image_shape(problem.x)
         rng = problem.rng.at(state.draw)
         delta = state.delta.view(-1, *shape)
@@ -134,7 +134,7 @@ class Square(Periodic):
         return problem.project(tried, state.eps)
 
     def _side(self, iteration: Tensor, shape: tuple[int, int, int], norm: ThreatNorm) -> Tensor:
-        """(n,) int64: the side of the square, or for a single row its length."""
+        """Return (n,) int64: the side of the square, or for a single row its length."""
         at = iteration * (10_000 / self.iterations)
         halved = torch.stack([at > bound for bound in _HALVINGS[norm]]).sum(dim=0)
         area = self.share * 0.5**halved * (shape[1] * shape[2])
@@ -147,18 +147,18 @@ def _signs(rng: SampleRng, shape: tuple[int, ...], tag: int) -> Tensor:
 
 
 def _stripes(rng: SampleRng, shape: tuple[int, int, int]) -> Tensor:
-    """Vertical stripes of -1 and 1, one pixel wide: (n, channels, height, width)."""
+    """Return vertical stripes of -1 and 1, one pixel wide: (n, channels, height, width)."""
     return _signs(rng, (shape[0], 1, shape[2]), 0).expand(-1, *shape)
 
 
 def _recolour(rng: SampleRng, delta: Tensor, side: Tensor, eps: Tensor) -> Tensor:
-    """The perturbation with one square set to plus or minus eps, channel by channel."""
+    """Return the perturbation with one square set to plus or minus eps, channel by channel."""
     colour = _signs(rng, (delta.shape[1], 1, 1), 1) * per_image(eps, delta)
     return torch.where(window(rng, delta, side, 2).inside, colour, delta)
 
 
 def _grid(rng: SampleRng, shape: tuple[int, int, int]) -> Tensor:
-    """Bumps of random signs on a grid of about five by five: (n, channels, height, width)."""
+    """Return bumps of random signs on a grid of about five by five: (n, channels, height, width)."""
     cells = [max(1, math.ceil(size / 5)) for size in shape[1:]]
     signs = _signs(rng, (shape[0], math.ceil(shape[1] / cells[0]), math.ceil(shape[2] / cells[1])), 0)
     signs = signs.repeat_interleave(cells[0], dim=2).repeat_interleave(cells[1], dim=3)
@@ -168,7 +168,7 @@ def _grid(rng: SampleRng, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _move_mass(rng: SampleRng, delta: Tensor, side: Tensor, eps: Tensor) -> Tensor:
-    """Algorithm 3: the length of one square, and what is left of eps, go into a bump in another."""
+    """Move the length of one square, and what is left of eps, into a bump in another (algorithm 3)."""
     into, out_of = window(rng, delta, side, 2), window(rng, delta, side, 4)
     channels = delta.shape[1]
 

@@ -67,7 +67,7 @@ class SuperDeepFool(Perturbing):
         return steps_between_synchronisations(self.iterations, 5)
 
     def init(self, problem: Problem) -> SuperDeepFoolState:
-        """At the clean image; a restart begins at a random point of half the ball."""
+        """Begin at the clean image; a restart begins at a random point of half the ball."""
         return SuperDeepFoolState(
             delta=start_of(problem, 0.5),
             iteration=torch.zeros_like(problem.best),
@@ -75,7 +75,7 @@ class SuperDeepFool(Perturbing):
         )
 
     def step(self, oracle: Oracle, problem: Problem, state: SuperDeepFoolState) -> SuperDeepFoolState:
-        """To the nearest boundary, or where the point is beyond one, to the foot of its normal."""
+        """Step to the nearest boundary, or where the point is beyond one, to the foot of its normal."""
         low, high = problem.threat.box
         x = (problem.x + state.delta).clamp_(low, high)
         rows = torch.cat([problem.y.view(-1, 1), problem.target_classes[:, : self.classes]], dim=1)
@@ -93,7 +93,7 @@ class SuperDeepFool(Perturbing):
 
 
 def nearest_face(found: Jacobian, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the boundaries to the classes of ``rows`` (the label first), the nearest; beyond one, that of the answer.
+    """Return the nearest boundary to the classes of ``rows`` (the label first); beyond one, that of the answer.
 
     Returns:
         The margin (n,) of that class over the label, and its gradient (n, *shape).

@@ -34,14 +34,14 @@ def multiple_of_eight(count: int, limit: int) -> int:
 
 
 def padded(x: Tensor, rows: int) -> Tensor:
-    """``x`` (n, *shape) followed by copies of its last row, up to ``rows`` rows."""
+    """Return ``x`` (n, *shape) followed by copies of its last row, up to ``rows`` rows."""
     missing = rows - x.shape[0]
     return x if missing <= 0 else torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
 
 
 @torch.no_grad()
 def logits_of(module: nn.Module, x: Tensor, slots: int) -> Tensor:
-    """Logits (n, classes) of any number of images, in padded batches of at most ``slots``."""
+    """Return logits (n, classes) of any number of images, in padded batches of at most ``slots``."""
     parts: list[Tensor] = []
     for chunk in x.split(slots) if len(x) else ():
         rows = multiple_of_eight(chunk.shape[0], slots)

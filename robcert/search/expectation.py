@@ -18,12 +18,12 @@ class Averaged(nn.Module):
         self.module, self.draws = module, draws
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n, classes)."""
+        """Return logits (n, classes) of points (n, *shape)."""
         return torch.stack([self.module(x) for _ in range(self.draws)]).mean(dim=0)
 
 
 def averaged(model: LoadedModel, draws: int) -> LoadedModel:
-    """The model, or for more than one draw the mean over them: search and verification both see that network."""
+    """Return the model, or for more than one draw the mean over them: search and verification both see that network."""
     return model if draws == 1 else replace(model, module=Averaged(model.module, draws).eval())
 
 
@@ -33,5 +33,5 @@ def draws_of(module: nn.Module) -> int:
 
 
 def single_draw(model: LoadedModel) -> LoadedModel:
-    """The model under an average, as it was loaded."""
+    """Return the model under an average, as it was loaded."""
     return replace(model, module=model.module.module) if isinstance(model.module, Averaged) else model

@@ -60,7 +60,7 @@ class _RegulaFalsi:
 
 @torch.no_grad()
 def towards_clean(verifier: Verifier, found: Verified, x: Tensor, y: Tensor, least: float = RESOLUTION) -> Verified:
-    """The closest misclassified points that are found between clean images and verified examples.
+    """Return the closest misclassified points that are found between clean images and verified examples.
 
     Most attacks end near the decision boundary, where the margin is all but linear along the way: a line through the
     margins at two points tells where it vanishes. The first try goes ``4 least`` of the way, the next ones to where the

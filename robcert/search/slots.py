@@ -23,7 +23,7 @@ class Slots:
 
     @classmethod
     def fresh(cls, work: list[tuple[int, int]], count: int) -> Slots:
-        """All slots free, all work waiting."""
+        """Return slots that are all free, and all work waiting."""
         return cls(deque(work), [IDLE] * count, [0] * count)
 
     @property

@@ -160,7 +160,7 @@ class Stage:
         return float((self.oracle.evaluations[busy].float() / whole).clamp_max(0.99).sum())
 
     def snapshot(self) -> Snapshot:
-        """Everything that `run` needs to go on."""
+        """Return everything that `run` needs to go on."""
         tensors = self.oracle.rows(self.state)
         meta = {
             "format": FORMAT,
@@ -190,7 +190,7 @@ class Stage:
         self._allocate(snapshot.tensors)
 
     def _allocate(self, rows: dict[str, Tensor]) -> None:
-        """A problem and an oracle of as many slots as there are now, with these rows."""
+        """Make a problem and an oracle of as many slots as there are now, with these rows."""
         self.problem = self._problem(self.slots.count)
         self.oracle = self._oracle()
         self.state = self.oracle.put(rows, self.state)
@@ -304,7 +304,7 @@ class Stage:
                 self.non_finite.add(position)
 
     def fit(self) -> None:
-        """More slots where more are allowed than before, fewer where that spares a fifth of them (recorded: half)."""
+        """Take more slots where more are allowed than before, fewer where that spares a fifth (recorded: half)."""
         count, now = self.slots_for(self.slots.remaining), self.slots.count
         if count > now or (count <= 0.8 * now and self.slots.remaining and not self.slots.queue):
             self.resize(count)

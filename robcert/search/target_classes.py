@@ -28,7 +28,7 @@ class TargetClasses:
         self._ranks: dict[int, Tensor] = {}
 
     def __call__(self, positions: list[int], slots: int) -> tuple[Tensor, int]:
-        """The wrong classes (n, classes - 1) of the images at these positions, and how many forwards to book."""
+        """Return the wrong classes (n, classes - 1) of the images at these positions, and the forwards to book."""
         new = sorted(set(positions) - set(self._ranks))
         if new:
             logits = logits_of(self.module, self.images.x[new], slots)

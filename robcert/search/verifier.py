@@ -131,7 +131,7 @@ class Verifier:
 
     @torch.no_grad()
     def beyond(self, candidates: Verified, x: Tensor, y: Tensor, doublings: int = 14) -> Verified:
-        """Refused candidates, moved outwards by a millionth of their distance, two millionths, ... up to a percent.
+        """Move refused candidates outwards by a millionth of their distance, two millionths, ... up to a percent.
 
         A search that ends on the decision boundary is within rounding of it, where this execution of the network may
         answer otherwise than the one that the search saw.
@@ -148,7 +148,7 @@ class Verifier:
 
 
 def pull_inside(candidate: Tensor, x: Tensor, eps: Tensor, threat: Threat) -> Tensor:
-    """Float32 points whose float64 distance from ``x`` is at most ``eps`` (n,) float64, next to the candidates.
+    """Return Float32 points whose float64 distance from ``x`` is at most ``eps`` (n,) float64, next to the candidates.
 
     The perturbation is shrunk a little more each time until the rounded sum obeys; the clean image, at distance
     zero, is the last resort that always obeys.

@@ -56,7 +56,7 @@ class ReadPicture(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of x."""
+        """Return the convolution of x."""
         read = x.detach()
         if self.split:
             high = read.to(self.plain.dtype)

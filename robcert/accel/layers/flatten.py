@@ -16,12 +16,12 @@ class FlattenPixels(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The entries in another order than `nn.Flatten` gives them (`follow`)."""
+        """Return the entries in another order than `nn.Flatten` gives them (`follow`)."""
         return x.permute(0, 2, 3, 1).flatten(1)
 
     @staticmethod
     def follow(layer: nn.Linear, shape: tuple[int, ...]) -> nn.Linear:
-        """The linear layer behind it, for pictures of this shape (c, h, w)."""
+        """Return the linear layer behind it, for pictures of this shape (c, h, w)."""
         moved = copy.deepcopy(layer)
         weight = layer.weight.detach().unflatten(1, shape).permute(0, 2, 3, 1).flatten(1)
         moved.weight = nn.Parameter(weight, requires_grad=False)

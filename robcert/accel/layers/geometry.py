@@ -18,7 +18,7 @@ class Geometry:
 
     @classmethod
     def of(cls, layer: nn.Conv2d) -> Geometry | None:
-        """The geometry of a layer; None where it pads its two sides differently."""
+        """Return the geometry of a layer; None where it pads its two sides differently."""
         dilation = (layer.dilation[0], layer.dilation[1])
         if layer.padding == "valid":
             padding = (0, 0)
@@ -32,7 +32,7 @@ class Geometry:
         return cls((layer.stride[0], layer.stride[1]), padding, dilation)
 
     def seen(self, tap: int, axis: int, size: int, results: int) -> tuple[slice, slice]:
-        """The results of an axis that see a pixel through this tap, and the pixels that they see."""
+        """Return the results of an axis that see a pixel through this tap, and the pixels that they see."""
         stride, offset = self.stride[axis], tap * self.dilation[axis] - self.padding[axis]
         first = max(0, -(offset // stride))
         last = min(results - 1, (size - 1 - offset) // stride)
@@ -42,5 +42,5 @@ class Geometry:
 
 
 def by_pixels(x: Tensor) -> Tensor:
-    """The same pictures (n, c, h, w) with channels last: those of a pixel side by side."""
+    """Return the same pictures (n, c, h, w) with channels last: those of a pixel side by side."""
     return x.contiguous(memory_format=torch.channels_last)

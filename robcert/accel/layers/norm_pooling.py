@@ -31,7 +31,7 @@ class PoolNorms(nn.Module):
         return type(first) is TwoSidedReLU and type(second) is NormPool2d and second.kernel == second.stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """The norms; as the two layers find them where windows do not fill a picture."""
+        """Return the norms; as the two layers find them where windows do not fill a picture."""
         whole = x.dim() == 4 and not x.shape[2] % self.side and not x.shape[3] % self.side
         return cast("Tensor", _Norms.apply(by_pixels(x), self) if whole else self.apart(x))
 

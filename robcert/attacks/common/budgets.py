@@ -34,7 +34,7 @@ State = TypeVar("State", bound=BudgetState)
 
 
 def first_budget(problem: Problem) -> Tensor:
-    """(n,): the largest budget; with "minimize", somewhat less than the closest example that is known."""
+    """Return (n,): the largest budget; with "minimize", somewhat less than the closest example that is known."""
     eps = torch.full_like(problem.best, problem.threat.largest)
     if problem.goal == "minimize":
         eps = torch.where(problem.best.isfinite(), 0.7 * problem.best, eps)
@@ -42,7 +42,7 @@ def first_budget(problem: Problem) -> Tensor:
 
 
 def inside(problem: Problem, eps: Tensor) -> Tensor:
-    """(n,) bool: an example within ``eps`` (n,) is known, up to the rounding of the image."""
+    """Return (n,) bool: an example within ``eps`` (n,) is known, up to the rounding of the image."""
     return problem.best <= problem.threat.with_tolerance(eps, problem.shape)
 
 

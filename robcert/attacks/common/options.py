@@ -33,7 +33,7 @@ def check_options(attack: object, **rules: Rule) -> None:
 
 
 def _name_of(attack: object) -> str:
-    """The name that a plan calls it by."""
+    """Return the name that a plan calls it by."""
     from robcert.attacks import attacks
 
     return next((name for name, kind in attacks.items() if kind is type(attack)), type(attack).__name__)

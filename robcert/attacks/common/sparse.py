@@ -8,7 +8,7 @@ from robcert.math.norms import per_image
 
 
 def sparse_step(gradient: Tensor, keep: Tensor, room: Tensor) -> Tensor:
-    r"""The unit l1 step that moves, evenly, the largest entries of the gradient that have room left.
+    r"""Return the unit l1 step that moves, evenly, the largest entries of the gradient that have room left.
 
     Args:
         gradient: (n, *shape).

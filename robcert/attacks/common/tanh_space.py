@@ -16,19 +16,19 @@ INSIDE = 1 - 1e-3
 
 
 def to_box(w: Tensor, box: tuple[float, float]) -> Tensor:
-    """The point (n, *shape) of the box that w stands for."""
+    """Return the point (n, *shape) of the box that w stands for."""
     low, high = box
     return low + (high - low) / 2 * (torch.tanh(w) + 1)
 
 
 def from_box(x: Tensor, box: tuple[float, float], inside: float = INSIDE) -> Tensor:
-    """The w (n, *shape) of a point of the box, moved inwards by ``inside``, without which an edge is at infinity."""
+    """Return w (n, *shape) of a point of the box, moved inwards by ``inside``: else an edge is at infinity."""
     low, high = box
     return torch.atanh(((x - low) * (2 / (high - low)) - 1).clamp(-1, 1) * inside)
 
 
 def start(problem: Problem) -> Tensor:
-    """The w (n, *shape) of the clean image; in a restart, of a random point of the ball."""
+    """Return the w (n, *shape) of the clean image; in a restart, of a random point of the ball."""
     return from_box(problem.x + start_of(problem), problem.threat.box)
 
 
@@ -42,7 +42,7 @@ def adam(
     fastest: float,
     iteration: Tensor,
 ) -> None:
-    """One step of Adam, in place in w, mean and square.
+    """Take one step of Adam, in place in w, mean and square.
 
     Args:
         w, mean, square: (n, *shape), the point and Adam's moments.
@@ -62,7 +62,7 @@ def adam(
 
 
 def tens(weight: Tensor, search_step: Tensor) -> Tensor:
-    """(n,): ten times the weight, for the first 15 search steps (n,) int64 and up to 1e30; then it stays as it is.
+    """Return (n,): ten times the weight, for the first 15 search steps (n,) int64 and up to 1e30; then the weight.
 
     The first weight sets the scale of the gradient. Far beyond it Adam's squares overflow in float32, and then the
     point itself is no number.
@@ -71,7 +71,7 @@ def tens(weight: Tensor, search_step: Tensor) -> Tensor:
 
 
 def next_weight(weight: Tensor, lower: Tensor, upper: Tensor, search_step: Tensor) -> Tensor:
-    """The next weight (n,) of a term that is searched: up by `tens` until it is bracketed, then into its bracket.
+    """Return the next weight (n,) of a searched term: up by `tens` until it is bracketed, then into its bracket.
 
     A lower end of 0 says nothing about scale: down by tens then, and by geometric means inside a bracket.
     """
@@ -81,7 +81,7 @@ def next_weight(weight: Tensor, lower: Tensor, upper: Tensor, search_step: Tenso
 
 
 def step_on(search_step: Tensor, ended: Tensor, stuck: Tensor, most: int) -> Tensor:
-    """The search steps (n,) int64 that are spent once those of ``ended`` (n,) bool are.
+    """Return the search steps (n,) int64 that are spent once those of ``ended`` (n,) bool are.
 
     Where the weight can only stay (``stuck``) each of the others would be like the one that failed, so all but the
     last of ``most`` are left out: it is searched in the precision of the network itself.

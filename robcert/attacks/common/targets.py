@@ -9,7 +9,7 @@ from robcert.attacks.protocol import Problem
 
 
 def rank_target_classes(logits: Tensor, y: Tensor) -> Tensor:
-    """The wrong classes of every image, the most likely first.
+    """Return the wrong classes of every image, the most likely first.
 
     Args:
         logits: (n, classes), of the clean images.
@@ -23,11 +23,11 @@ def rank_target_classes(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def target_of(problem: Problem) -> Tensor:
-    """(n,) int64: the class that each slot aims at; after the least likely class it begins anew."""
+    """Return (n,) int64: the class that each slot aims at; after the least likely class it begins anew."""
     at = problem.restart % problem.target_classes.shape[1]
     return problem.target_classes.gather(1, at.view(-1, 1)).squeeze(1)
 
 
 def pick(values: Tensor, classes: Tensor) -> Tensor:
-    """(n,): the entry of every row of ``values`` (n, classes) at ``classes`` (n,)."""
+    """Return (n,): the entry of every row of ``values`` (n, classes) at ``classes`` (n,)."""
     return torch.gather(values, 1, classes.view(-1, 1)).squeeze(1)

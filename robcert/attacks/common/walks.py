@@ -9,16 +9,16 @@ from robcert.attacks.protocol import Evaluation, Problem
 
 
 def start_of(problem: Problem, share: float = 1.0) -> Tensor:
-    """The clean image (a perturbation of 0), and for restarts a random point of ``share`` times the largest ball."""
+    """Return a perturbation of 0, and for restarts a random point of ``share`` times the largest ball."""
     eps = torch.full_like(problem.best, share * problem.threat.largest) * (problem.restart > 0)
     return problem.random_start(eps)
 
 
 def fooled_at(evaluation: Evaluation, problem: Problem) -> Tensor:
-    """(n,) bool: the answer is a success, whatever a search in low precision may be off by."""
+    """Return (n,) bool: the answer is a success, whatever a search in low precision may be off by."""
     return problem.criterion.margin(evaluation.logits, problem.y) > evaluation.margin_error
 
 
 def finite(delta: Tensor) -> Tensor:
-    """The perturbation, back at the image in entries that are not finite: where an answer was NaN, begin anew."""
+    """Return the perturbation with 0 in entries that are not finite: where an answer was NaN, begin anew."""
     return delta.nan_to_num(0.0, 0.0, 0.0)

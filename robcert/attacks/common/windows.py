@@ -29,14 +29,14 @@ class Window:
 
 
 def image_shape(x: Tensor) -> tuple[int, int, int]:
-    """Channels, height, width; an image that is no (c, h, w) is one row of one channel."""
+    """Return channels, height, width; an image that is no (c, h, w) is one row of one channel."""
     if x.dim() == 4:
         return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
     return 1, 1, x[0].numel()
 
 
 def window(rng: SampleRng, images: Tensor, side: Tensor, tag: int) -> Window:
-    """A square of the given side (n,) int64 at a random place; an image of one row has a segment of that length."""
+    """Return a square of the given side (n,) int64 at a random place; in an image of one row it is a segment."""
     height, width = images.shape[2:]
     tall, broad = side.clamp_max(height), side.clamp_max(width)
     place = rng.uniform((2,), tag)
@@ -50,7 +50,7 @@ def window(rng: SampleRng, images: Tensor, side: Tensor, tag: int) -> Window:
 
 
 def bump(rng: SampleRng, at: Window, side: Tensor) -> Tensor:
-    r"""The square attack's :math:`\eta` (its eq. 2): a hill beside a valley, of length one: (n, 1, height, width).
+    r"""Return the square attack's :math:`\eta` (eq. 2): a hill beside a valley, of length one: (n, 1, height, width).
 
     A hill of h by k pixels has at (r, s) the height :math:`\sum_{i=0}^{M} (n + 1 - i)^{-2}` with
     :math:`n = \lfloor h / 2 \rfloor` and :math:`M = n - \max(|r - n|, |s - \lfloor k / 2 \rfloor|)`. Hill and valley

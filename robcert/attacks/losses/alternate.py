@@ -13,7 +13,7 @@ from robcert.attacks.protocol import Objective
 
 @loss("alternate")
 def alternate(climb: Climb) -> Objective:
-    """Cross-entropy, then the margin of the criterion; each gets past maxima in which the other stops.
+    """Return cross-entropy, then the margin of the criterion; each gets past maxima in which the other stops.
 
     Even restarts change from the first to the second in the middle, odd ones climb the margin from the start. Towards a
     target every restart changes in the middle.

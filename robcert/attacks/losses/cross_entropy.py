@@ -13,7 +13,7 @@ TEMPERATURE = 8.0
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    r"""Cross-entropy at a temperature that every image sets for itself.
+    r"""Return cross-entropy at a temperature that every image sets for itself.
 
     The logits are divided by a constant (no gradient flows through it) such that the largest and the middle
     logit lie `TEMPERATURE` apart. The middle one is used and not the smallest (nor the largest in size, to say what
@@ -31,12 +31,12 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def towards_cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Minus `cross_entropy` with the target as label."""
+    """Return minus `cross_entropy` with the target as label."""
     return -cross_entropy(logits, target)
 
 
 @loss("ce")
 def untargeted_or_towards(climb: Climb) -> Objective:
-    """`cross_entropy` of the label, or minus that of the target."""
+    """Return `cross_entropy` of the label, or minus that of the target."""
     target = climb.target
     return cross_entropy if target is None else lambda logits, y: towards_cross_entropy(logits, y, target)

@@ -12,9 +12,9 @@ from robcert.criteria.misclassified import margin
 
 
 def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
-    r""":math:`(\max_{j \ne y} z_j - z_y) / (z_{(1)} - z_{(3)})`, z sorted (Croce & Hein 2020, eq. 6): free of scale.
+    r"""Return :math:`(\max_{j \ne y} z_j - z_y) / (z_{(1)} - z_{(3)})`, z sorted (Croce & Hein 2020, eq. 6).
 
-    With fewer than three classes there is no third logit, and it is the margin.
+    It is free of scale. With fewer than three classes there is no third logit, and it is the margin.
     """
     if logits.shape[1] < 3:
         return margin(logits, y)
@@ -23,7 +23,10 @@ def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def towards_ratio(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    r""":math:`(z_t - z_y) / (z_{(1)} - (z_{(3)} + z_{(4)}) / 2)` (Croce & Hein 2020, eq. 7); margin below 4 classes."""
+    r"""Return :math:`(z_t - z_y) / (z_{(1)} - (z_{(3)} + z_{(4)}) / 2)` (Croce & Hein 2020, eq. 7).
+
+    With fewer than four classes it is the margin.
+    """
     value = towards_margin(logits, y, target)
     if logits.shape[1] < 4:
         return value
@@ -37,6 +40,6 @@ def _least(logits: Tensor) -> float:
 
 @loss("dlr")
 def untargeted_or_towards(climb: Climb) -> Objective:
-    """`difference_of_logits_ratio`, or `towards_ratio`."""
+    """Return `difference_of_logits_ratio`, or `towards_ratio`."""
     target = climb.target
     return difference_of_logits_ratio if target is None else lambda logits, y: towards_ratio(logits, y, target)

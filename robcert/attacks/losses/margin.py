@@ -10,12 +10,12 @@ from robcert.attacks.protocol import Objective
 
 
 def towards_margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """:math:`z_t - z_y`: positive only where the image is misclassified."""
+    """Return :math:`z_t - z_y`: positive only where the image is misclassified."""
     return pick(logits, target) - pick(logits, y)
 
 
 @loss("margin")
 def untargeted_or_towards(climb: Climb) -> Objective:
-    """The margin of the criterion, or `towards_margin`."""
+    """Return the margin of the criterion, or `towards_margin`."""
     target = climb.target
     return climb.criterion.margin if target is None else lambda logits, y: towards_margin(logits, y, target)
