@@ -76,7 +76,7 @@ def test_an_operator_with_a_lipschitz_rule_alone(monkeypatch: pytest.MonkeyPatch
 def test_an_operator_with_a_linear_rule_alone(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = Shape(torch.special.erfc, lambda t: -1.1283791670955126 * torch.exp(-t * t), (0.0,), (-1, 1))
     add(monkeypatch, batch_rules, "special_erfc", entrywise)
-    add(monkeypatch, relaxations, "special_erfc", lambda site: Activation(*site.head, shape))
+    add(monkeypatch, relaxations, "special_erfc", lambda call: Activation(*call.head, shape))
     one = found(method, network(Erfc()))
     assert "no Lipschitz rule for the op special_erfc" in one.refused
     assert bool((one.radius_real > 0).all()) and not bool(one.radius.any())

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.operators import Dense
 from robcert.bounds.lipschitz.rules import activations, arithmetic, joining, linear, rules
 from robcert.bounds.lipschitz.values import ONE, Value, same
@@ -72,7 +72,7 @@ def _one_copy(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_factor(patch: pytest.MonkeyPatch) -> None:
-    def weighted(call: Call, x: Value, constant: Tensor) -> Value:
+    def weighted(call: LipschitzCall, x: Value, constant: Tensor) -> Value:
         return call.linear(x, same(float(constant.abs().max())))
 
     patch.setattr(arithmetic, "weighted", weighted)
@@ -80,7 +80,7 @@ def _one_factor(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_clipped(patch: pytest.MonkeyPatch) -> None:
-    def clipped_copies(call: Call, x: Value) -> Value:
+    def clipped_copies(call: LipschitzCall, x: Value) -> Value:
         return call.nonlinear(x, ONE, *x.patterns)
 
     patch.setattr(activations, "clipped_copies", clipped_copies)
@@ -106,7 +106,7 @@ def _no_alpha(patch: pytest.MonkeyPatch) -> None:
 def _no_accounts(patch: pytest.MonkeyPatch) -> None:
     """A rule that reads the input alone, and nobody who asks about the rest."""
 
-    def scaled_by_nothing(call: Call) -> Value:
+    def scaled_by_nothing(call: LipschitzCall) -> Value:
         return call.nonlinear(call.only("self", "other"), ONE)
 
     scaled_by_nothing.affine = True  # type: ignore[attr-defined]
@@ -115,7 +115,7 @@ def _no_accounts(patch: pytest.MonkeyPatch) -> None:
 
 
 def _any_argument(patch: pytest.MonkeyPatch) -> None:
-    def product(call: Call) -> Value:
+    def product(call: LipschitzCall) -> Value:
         return call.operator(call.operands[0], Dense(cast("Tensor", call["weight"]).double(), ()))
 
     product.affine = True  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ def _raw(patch: pytest.MonkeyPatch) -> None:
         call.check_accounted()
         return found
 
-    def broken(call: Call) -> Value:
+    def broken(call: LipschitzCall) -> Value:
         return call.moved(call.operands[3])
 
     patch.setattr(interpreter, "ruled", ruled)

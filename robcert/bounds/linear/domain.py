@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import Tensor, fx
 
 import robcert.bounds.linear.rules as rules_package
-from robcert.bounds.linear.rules import Ref, Rule, Site, relaxations
+from robcert.bounds.linear.rules import LinearCall, Ref, Rule, relaxations
 from robcert.bounds.linear.rules.refusals import REFUSALS
 from robcert.bounds.linear.step import Step
 from robcert.graph.interpreter import Domain
@@ -19,7 +19,7 @@ class _Jump:
     """A second result, like the indices of a sort: it depends on the images, and nothing is known about it."""
 
 
-class LinearDomain(Domain[Ref, Site]):
+class LinearDomain(Domain[Ref, LinearCall]):
     """The steps that compute every value, in the order of execution.
 
     Args:
@@ -45,14 +45,14 @@ class LinearDomain(Domain[Ref, Site]):
         """Return the images, which no step computes."""
         return Ref(node.name, self.shapes[node.name])
 
-    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> Site:
+    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> LinearCall:
         """Return an op with its constants in float64."""
-        site = Site(node, op, layer, {name: _wide(value) for name, value in given.items()}, graph=self.graph)
+        call = LinearCall(node, op, layer, {name: _wide(value) for name, value in given.items()}, graph=self.graph)
         if op != "mul" and any(isinstance(self.values[n.name], _Jump) for n in node.all_input_nodes):
-            site.refuse("it reads indices, which jump")
-        return site
+            call.refuse("it reads indices, which jump")
+        return call
 
-    def apply(self, call: Site, rule: Rule) -> Any:
+    def apply(self, call: LinearCall, rule: Rule) -> Any:
         """Keep the steps of an op."""
         return self._keep(rule(call))
 

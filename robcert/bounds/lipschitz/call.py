@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Call(OpCall[Value]):
+class LipschitzCall(OpCall[Value]):
     """An op, and how far what it reads moves with the images (see `robcert.graph.call.OpCall`).
 
     Attributes:

@@ -12,7 +12,7 @@ from torch import fx
 
 import robcert.bounds.lipschitz.rules as rules_package
 from robcert.bounds.lipschitz.affine import Segment
-from robcert.bounds.lipschitz.call import Call, NotFinite
+from robcert.bounds.lipschitz.call import LipschitzCall, NotFinite
 from robcert.bounds.lipschitz.layer_row import LayerRow
 from robcert.bounds.lipschitz.rules import Rule, rules
 from robcert.bounds.lipschitz.rules.infinite import REASONS
@@ -22,7 +22,7 @@ from robcert.graph.interpreter import Domain, Interpreter
 from robcert.graph.read import Graph
 
 
-class LipschitzDomain(Domain[Value, Call]):
+class LipschitzDomain(Domain[Value, LipschitzCall]):
     """The Lipschitz constants of all values, the ops that made them and the rows of all layers.
 
     Args:
@@ -47,7 +47,7 @@ class LipschitzDomain(Domain[Value, Call]):
         self.tol = tol
         self.papers = papers
         self.rows: dict[str, LayerRow] = {}
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, LipschitzCall] = {}
         self.measured: set[str] = set()
 
     def run(self) -> Value:
@@ -58,13 +58,13 @@ class LipschitzDomain(Domain[Value, Call]):
         """The identity."""
         return Value(node.name, specs(node)[0].sizes(), ONE, {node.name: 0})
 
-    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> Call:
+    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> LipschitzCall:
         """Bind an op to values that have been measured, where its rule is not affine in them."""
         if not getattr(rules.get(op), "affine", False):
             given = {name: self._measured(value) for name, value in given.items()}
-        return Call(node, op, layer, given, domain=self)
+        return LipschitzCall(node, op, layer, given, domain=self)
 
-    def apply(self, call: Call, rule: Rule) -> Any:
+    def apply(self, call: LipschitzCall, rule: Rule) -> Any:
         """Return the answer of the rule; a use of the op without a finite constant is infinite."""
         try:
             found = rule(call)
@@ -92,7 +92,7 @@ class LipschitzDomain(Domain[Value, Call]):
 
     def value(
         self,
-        call: Call,
+        call: LipschitzCall,
         sources: Sequence[tuple[Value, Bounds]],
         bounds: Bounds,
         patterns: tuple[Any, ...] = (),

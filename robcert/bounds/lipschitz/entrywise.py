@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.concatenation import concatenated
 from robcert.bounds.lipschitz.patterns import Entrywise, Scaled, Slope
 from robcert.bounds.lipschitz.values import ONE, Part, Value, product, root, same
@@ -26,7 +26,7 @@ from robcert.bounds.lipschitz.values import ONE, Part, Value, product, root, sam
 _SLACK = 2.0**-48
 
 
-def multiplied(call: Call, x: Value, factors: Tensor, value: Value) -> Value:
+def multiplied(call: LipschitzCall, x: Value, factors: Tensor, value: Value) -> Value:
     """The product ``value`` of ``x`` and a constant tensor, with what is known of each entry.
 
     Args:
@@ -62,7 +62,7 @@ def applied(x: Value, low: float, high: float) -> tuple[Entrywise, ...]:
     return (_then(before, torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)),)
 
 
-def padded(call: Call, x: Value, **changes: Any) -> tuple[Scaled, ...]:
+def padded(call: LipschitzCall, x: Value, **changes: Any) -> tuple[Scaled, ...]:
     """The pattern of ``x`` with zeros around it: entries that come from nowhere have the factor 0."""
     before = x.find(Scaled)
     if before is None:
@@ -71,7 +71,7 @@ def padded(call: Call, x: Value, **changes: Any) -> tuple[Scaled, ...]:
     return (Scaled(before.of, call.run(lambda _: factors, **changes)),)
 
 
-def added(call: Call, first: Value, second: Value) -> float:
+def added(call: LipschitzCall, first: Value, second: Value) -> float:
     """The l2 constant of a sum of two values whose entries have factors; infinite where they have none.
 
     |dy_i|^2 <= (a_i |dp_i| + b_i |dq_i|)^2 <= (a_i^2 + b_i^2)(|dp_i|^2 + |dq_i|^2), so that ||dy|| is at most

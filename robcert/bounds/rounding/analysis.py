@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.network_bound import NetworkBound, network_bounds, propagate
 from robcert.bounds.lipschitz.values import Value, product, total
 from robcert.bounds.rounding.constants import computed_constants
@@ -173,7 +173,7 @@ class Analysis:
         found = self.domain.values[node.name]
         return found if isinstance(found, Value) else None
 
-    def _call(self, node: fx.Node) -> Call:
+    def _call(self, node: fx.Node) -> LipschitzCall:
         """The op that made the value of a node; what picks one of several results stands for the op."""
         if node.target is operator.getitem:
             parent = cast("fx.Node", node.args[0])

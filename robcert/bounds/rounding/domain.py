@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import fx
 
 import robcert.bounds.rounding.rules as rules_package
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.domain import LipschitzDomain
 from robcert.bounds.lipschitz.patterns import two_sided
 from robcert.bounds.lipschitz.values import Value, product, root, root_of_squares, total
@@ -33,7 +33,7 @@ _HALF = 2.0**-26
 half of the digits. An assumption (docs/soundness.md, 6.1), on which no claim about the executed network rests."""
 
 
-class RoundingDomain(Domain[Value, Call]):
+class RoundingDomain(Domain[Value, LipschitzCall]):
     """A bound d of the l2 error of every value in one execution, for one image.
 
     What rules read of a value, its shape and what it is computed from, is what the Lipschitz constants say of it; so
@@ -85,13 +85,13 @@ class RoundingDomain(Domain[Value, Call]):
         """Return the images, which are float32 numbers."""
         return cast("Value", self.lipschitz.values[node.name])
 
-    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> Call:
+    def bind(self, node: fx.Node, op: str, layer: str, given: dict[str, Any]) -> LipschitzCall:
         """Return an op all of whose operands are accounted for by their sizes."""
-        call = Call(node, op, layer, given, domain=self.lipschitz)
+        call = LipschitzCall(node, op, layer, given, domain=self.lipschitz)
         call.ignore(*(name for name, value in given.items() if any(True for _ in call.elements(value))))
         return call
 
-    def apply(self, call: Call, rule: Rule) -> Any:
+    def apply(self, call: LipschitzCall, rule: Rule) -> Any:
         """Bound the error of every result that is read."""
         for name in self._results(call.node):
             self._bound(name, call, rule)
@@ -139,7 +139,7 @@ class RoundingDomain(Domain[Value, Call]):
             return total(cast("dict[str, float]", self.sizes)[name], moved)
         return self.measured[name] * (1 + 2.0**-20) + 2.0**-400
 
-    def _bound(self, name: str, call: Call, rule: Rule) -> None:
+    def _bound(self, name: str, call: LipschitzCall, rule: Rule) -> None:
         value, unit = self._value(name), self.unit
         moved = self._moved(value)
         if not (math.isfinite(moved) and math.isfinite(value.bounds.l2)):
@@ -164,7 +164,7 @@ class RoundingDomain(Domain[Value, Call]):
                 else largest_entry(at, total(*(self.errors[name] for name, _ in value.sources)))
             )
 
-    def _together(self, call: Call, value: Value) -> float | None:
+    def _together(self, call: LipschitzCall, value: Value) -> float | None:
         """Less than the sum, for what stands beside one another: the root of squares; two-sided ReLU: its input."""
         if call.op not in _JOINS:
             return None
@@ -174,7 +174,7 @@ class RoundingDomain(Domain[Value, Call]):
         return beside if both is None else min(beside, self.errors.get(both.node, math.inf))
 
 
-def largest_size(call: Call, value: Value) -> float:
+def largest_size(call: LipschitzCall, value: Value) -> float:
     """Return a bound of ||h||_2 for one image that holds whatever the op reads; infinite for most ops."""
     entries = max(1.0, value.size / IMAGES)
     if call.op in NORMALISED:

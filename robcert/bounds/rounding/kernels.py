@@ -38,7 +38,7 @@ def _found(device: torch.device, convolutions: bool) -> tuple[str, str] | None:
     if precision != "highest":
         return (
             f"torch.get_float32_matmul_precision() is {precision!r}",
-            'Call torch.set_float32_matmul_precision("highest"). ' + _NAMED,
+            'LipschitzCall torch.set_float32_matmul_precision("highest"). ' + _NAMED,
         )
     if torch.is_autocast_enabled(device.type):
         return "autocast is on", "Leave the autocast context. " + _NAMED

@@ -1,10 +1,10 @@
 """Linear relaxations of single operators; one file a family, one registered function a rule.
 
-A rule takes a `Site` and returns a step (a list of them, or of None, for an op with several results). It is found by
-the name of the ATen op, without its overload::
+A rule takes a `LinearCall` and returns a step (a list of them, or of None, for an op with several results). It is found
+by the name of the ATen op, without its overload::
 
     @relaxation("relu")
-    def relu(site: Site) -> Step: ...
+    def relu(call: LinearCall) -> Step: ...
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Site(OpCall[Ref]):
+class LinearCall(OpCall[Ref]):
     """An op of the graph (see `robcert.graph.call.OpCall`); its constants are float64 tensors and Python numbers."""
 
     element: ClassVar[type] = Ref
@@ -67,7 +67,7 @@ class Site(OpCall[Ref]):
         # Behind the first axis nothing differs from image to image, or the graph would have been refused.
         return constant[0]
 
-    def call(self, x: Tensor, **changes: Any) -> Any:
+    def apply_to(self, x: Tensor, **changes: Any) -> Any:
         """The op itself, on any number of images in place of the one value that it reads."""
         return self.run(lambda _: x, len(x), **changes)
 
@@ -79,7 +79,7 @@ class Site(OpCall[Ref]):
         )
 
 
-Rule = Callable[[Site], Any]
+Rule = Callable[[LinearCall], Any]
 
 relaxations: Registry[Rule] = Registry("relaxation", "robcert.bounds.linear.rules")
 """Name of an ATen op -> its rule."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.special import ndtr
 
 from robcert.bounds.linear.activations import Activation, PiecewiseLinear, Shape
-from robcert.bounds.linear.rules import Ref, Site, relaxation
+from robcert.bounds.linear.rules import LinearCall, Ref, relaxation
 from robcert.bounds.linear.step import SLACK, Step
 
 _INVERSE = 1 / math.sqrt(2 * math.pi)
@@ -71,72 +71,72 @@ SHAPES: dict[str, Shape] = {
 
 
 @relaxation(*(name for name in SHAPES if name not in ("gelu", "gelu_tanh")))
-def fixed(site: Site) -> Step:
+def fixed(call: LinearCall) -> Step:
     """The table."""
-    return Activation(*site.head, SHAPES[site.op])
+    return Activation(*call.head, SHAPES[call.op])
 
 
 @relaxation("gelu")
-def gelu(site: Site) -> Step:
+def gelu(call: LinearCall) -> Step:
     """x Phi(x), or its approximation by tanh."""
-    return Activation(*site.head, SHAPES["gelu_tanh" if site["approximate"] == "tanh" else "gelu"])
+    return Activation(*call.head, SHAPES["gelu_tanh" if call["approximate"] == "tanh" else "gelu"])
 
 
 @relaxation("relu")
-def relu(site: Site) -> Step:
+def relu(call: LinearCall) -> Step:
     """max(x, 0)."""
-    return PiecewiseLinear(*site.head, torch.zeros((), dtype=torch.float64))
+    return PiecewiseLinear(*call.head, torch.zeros((), dtype=torch.float64))
 
 
 @relaxation("relu6")
-def relu6(site: Site) -> Step:
+def relu6(call: LinearCall) -> Step:
     """Between 0 and 6."""
-    return Activation(*site.head, clamped(0.0, 6.0))
+    return Activation(*call.head, clamped(0.0, 6.0))
 
 
 @relaxation("hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "threshold")
-def clamp(site: Site) -> Step:
+def clamp(call: LinearCall) -> Step:
     """Clipping to constants; clipping below at 0 is ReLU."""
-    if site.op == "threshold":
-        if float(site["threshold"]) != float(site["value"]):
-            site.refuse("it jumps at its threshold")
-        low, high = float(site["value"]), math.inf
+    if call.op == "threshold":
+        if float(call["threshold"]) != float(call["value"]):
+            call.refuse("it jumps at its threshold")
+        low, high = float(call["value"]), math.inf
     else:
-        ends = [site.get("min", site.get("min_val")), site.get("max", site.get("max_val"))]
+        ends = [call.get("min", call.get("min_val")), call.get("max", call.get("max_val"))]
         if any(isinstance(end, Ref) or (isinstance(end, Tensor) and end.numel() != 1) for end in ends):
-            site.refuse("its bounds are tensors")
+            call.refuse("its bounds are tensors")
         low = -math.inf if ends[0] is None else float(ends[0])
         high = math.inf if ends[1] is None else float(ends[1])
     if low == 0 and high == math.inf:
-        return relu(site)
-    return Activation(*site.head, clamped(low, high))
+        return relu(call)
+    return Activation(*call.head, clamped(low, high))
 
 
 @relaxation("leaky_relu", "rrelu", "prelu")
-def leaky_relu(site: Site) -> Step:
+def leaky_relu(call: LinearCall) -> Step:
     """Slope 1 above 0, another one below; RReLU in eval takes the mean of its range."""
-    if site.op == "prelu":
-        weight = site.constant("weight").double()
-        wide = (-1, *([1] * (len(site.shape) - 1))) if weight.numel() > 1 else ()
-        return PiecewiseLinear(*site.head, weight.reshape(wide))
-    if site.op == "rrelu":
-        if site["training"]:
-            site.refuse("it is random in training mode")
-        below = (float(site["lower"]) + float(site["upper"])) / 2
+    if call.op == "prelu":
+        weight = call.constant("weight").double()
+        wide = (-1, *([1] * (len(call.shape) - 1))) if weight.numel() > 1 else ()
+        return PiecewiseLinear(*call.head, weight.reshape(wide))
+    if call.op == "rrelu":
+        if call["training"]:
+            call.refuse("it is random in training mode")
+        below = (float(call["lower"]) + float(call["upper"])) / 2
     else:
-        below = float(site["negative_slope"])
-    return PiecewiseLinear(*site.head, torch.tensor(below, dtype=torch.float64))
+        below = float(call["negative_slope"])
+    return PiecewiseLinear(*call.head, torch.tensor(below, dtype=torch.float64))
 
 
 @relaxation("elu", "celu")
-def elu(site: Site) -> Step:
+def elu(call: LinearCall) -> Step:
     """scale x above 0, scale alpha (e^(s x) - 1) below."""
-    alpha = float(site["alpha"])
-    scale, inner = float(site.get("scale") or 1.0), float(site.get("input_scale") or 1.0)
-    if site.op == "celu":
+    alpha = float(call["alpha"])
+    scale, inner = float(call.get("scale") or 1.0), float(call.get("input_scale") or 1.0)
+    if call.op == "celu":
         inner = 1 / alpha
     if inner < 0 or scale < 0:
-        site.refuse("it grows exponentially below 0")
+        call.refuse("it grows exponentially below 0")
 
     def value(t: Tensor) -> Tensor:
         return scale * torch.where(t > 0, t, alpha * torch.expm1(inner * t.clamp_max(0)))
@@ -145,26 +145,26 @@ def elu(site: Site) -> Step:
         below = scale * alpha * inner * torch.exp(inner * t.clamp_max(0))
         return torch.where(t > 0, scale, below)
 
-    return Activation(*site.head, Shape(value, slope, (0.0,), (1 if alpha > 0 else -1, 0)))
+    return Activation(*call.head, Shape(value, slope, (0.0,), (1 if alpha > 0 else -1, 0)))
 
 
 @relaxation("softplus")
-def softplus(site: Site) -> Step:
+def softplus(call: LinearCall) -> Step:
     """log(1 + e^(beta x)) / beta; torch returns x above the threshold, which is off by e^-threshold / beta."""
-    beta, threshold = float(site["beta"]), float(site["threshold"])
+    beta, threshold = float(call["beta"]), float(call["threshold"])
     if beta <= 0:
-        site.refuse("its beta is not positive")
+        call.refuse("its beta is not positive")
     rough = SLACK * max(1.0, 1 / beta) + 1.01 * math.exp(-threshold) / beta
     shape = Shape(lambda t: functional.softplus(t, beta, 700.0), lambda t: torch.sigmoid(beta * t), (), (1,), rough)
-    return Activation(*site.head, shape)
+    return Activation(*call.head, shape)
 
 
 @relaxation("softshrink")
-def softshrink(site: Site) -> Step:
+def softshrink(call: LinearCall) -> Step:
     """x moved towards 0 by lambda."""
-    edge = float(site["lambd"])
+    edge = float(call["lambd"])
     shape = Shape(lambda t: functional.softshrink(t, edge), torch.zeros_like, (-edge, edge), (0, 0, 0))
-    return Activation(*site.head, shape)
+    return Activation(*call.head, shape)
 
 
 def clamped(low: float, high: float) -> Shape:

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from robcert.bounds.linear.activations import Activation, Shape
 from robcert.bounds.linear.affine import Diagonal, Sum
 from robcert.bounds.linear.product import Product
-from robcert.bounds.linear.rules import Ref, Site, relaxation
+from robcert.bounds.linear.rules import LinearCall, Ref, relaxation
 from robcert.bounds.linear.rules.shapes import moved
 from robcert.bounds.linear.step import SLACK, Step
 from robcert.graph.call import by_name
@@ -21,133 +21,133 @@ ROOT = Shape(lambda t: t.clamp_min(0).sqrt(), lambda t: 0.5 / t.clamp_min(1e-30)
 
 
 @relaxation("neg")
-def negate(site: Site) -> Step:
+def negate(call: LinearCall) -> Step:
     """-x."""
-    return scaled(site, site.x, -1.0, 0.0)
+    return scaled(call, call.x, -1.0, 0.0)
 
 
 @relaxation("add", "sub", "rsub")
-def add(site: Site) -> Any:
+def add(call: LinearCall) -> Any:
     """Of two values, or of a value and a constant."""
-    alpha = float(site.get("alpha", 1) if site.get("alpha", 1) is not None else 1)
-    signs = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[site.op]
-    one, other = site["self"], site["other"]
+    alpha = float(call.get("alpha", 1) if call.get("alpha", 1) is not None else 1)
+    signs = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[call.op]
+    one, other = call["self"], call["other"]
     if isinstance(one, Ref) and isinstance(other, Ref):
         if one.name == other.name:
-            return scaled(site, one, sum(signs), 0.0)
-        return Sum(*site.head, signs, (one.shape, other.shape))
+            return scaled(call, one, sum(signs), 0.0)
+        return Sum(*call.head, signs, (one.shape, other.shape))
     ref, constant = (one, other) if isinstance(one, Ref) else (other, one)
     factor, times = signs if isinstance(one, Ref) else signs[::-1]
-    return scaled(site, ref, factor, constant, times)
+    return scaled(call, ref, factor, constant, times)
 
 
 @relaxation("mul")
-def multiply(site: Site) -> Any:
+def multiply(call: LinearCall) -> Any:
     """By a constant; by itself; by another value."""
-    one, other = site["self"], site["other"]
-    same = _sign_times_size(site)
+    one, other = call["self"], call["other"]
+    same = _sign_times_size(call)
     if same is not None:
-        return Diagonal(site.node.name, site.layer, (same,), site.shape, *_unit(), 0.0)
+        return Diagonal(call.node.name, call.layer, (same,), call.shape, *_unit(), 0.0)
     if isinstance(one, Ref) and isinstance(other, Ref):
         if one.name == other.name:
-            return square(site, one)
+            return square(call, one)
         if one.shape != other.shape:
-            site.refuse("it multiplies two tensors of different shapes that depend on the input")
-        return Product(*site.head)
+            call.refuse("it multiplies two tensors of different shapes that depend on the input")
+        return Product(*call.head)
     ref, constant = (one, other) if isinstance(one, Ref) else (other, one)
     if not isinstance(ref, Ref) or not isinstance(constant, Tensor | int | float):
-        site.refuse("it multiplies by a sign, or by an index")
-    return scaled(site, ref, constant, 0.0)
+        call.refuse("it multiplies by a sign, or by an index")
+    return scaled(call, ref, constant, 0.0)
 
 
 @relaxation("div")
-def divide(site: Site) -> Any:
+def divide(call: LinearCall) -> Any:
     """By a constant."""
-    if site.get("rounding_mode") is not None:
-        site.refuse("it rounds")
-    if isinstance(site["other"], Ref):
-        offset = _softsign(site)
+    if call.get("rounding_mode") is not None:
+        call.refuse("it rounds")
+    if isinstance(call["other"], Ref):
+        offset = _softsign(call)
         if offset is None:
-            site.refuse("it divides by a tensor that depends on the input")
-        name, layer, sources, shape = site.head
+            call.refuse("it divides by a tensor that depends on the input")
+        name, layer, sources, shape = call.head
         curve = Shape(lambda t: t / (t.abs() + offset), lambda t: offset / (t.abs() + offset).square(), (0.0,), (1, -1))
         return Activation(name, layer, sources[:1], shape, curve)
-    divisor = torch.as_tensor(site["other"], dtype=torch.float64)
+    divisor = torch.as_tensor(call["other"], dtype=torch.float64)
     if not bool((divisor != 0).all()):
-        site.refuse("it divides by 0")
-    return scaled(site, site.x, 1 / divisor, 0.0)
+        call.refuse("it divides by 0")
+    return scaled(call, call.x, 1 / divisor, 0.0)
 
 
 @relaxation("sign", "sgn")
-def sign(site: Site) -> None:
+def sign(call: LinearCall) -> None:
     """It jumps; but its product with |x|, which lp_pool2d consists of, is x."""
-    site.ignore("self")  # nothing is claimed
+    call.ignore("self")  # nothing is claimed
 
 
 @relaxation("linalg_vector_norm")
-def vector_norm(site: Site) -> Any:
+def vector_norm(call: LinearCall) -> Any:
     """The root of a sum of squares."""
-    if site["ord"] != 2:
-        site.refuse(f"the norm of order {site['ord']} is not known")
-    site.same_type("dtype")
-    x, name, shape = site.x, site.node.name, site.shape
-    squares = Activation(f"{name}/squares", site.layer, (x.name,), x.shape, SQUARE)
-    dims = site.get("dim")
+    if call["ord"] != 2:
+        call.refuse(f"the norm of order {call['ord']} is not known")
+    call.same_type("dtype")
+    x, name, shape = call.x, call.node.name, call.shape
+    squares = Activation(f"{name}/squares", call.layer, (x.name,), x.shape, SQUARE)
+    dims = call.get("dim")
     axes = [dims] if isinstance(dims, int) else list(dims or range(1, len(x.shape) + 1))
 
     def summed(t: Tensor) -> Tensor:
-        return t.sum(axes, keepdim=bool(site["keepdim"]))
+        return t.sum(axes, keepdim=bool(call["keepdim"]))
 
-    total = moved(site, summed, x=Ref(squares.node, x.shape), name="/sum", through=False)
-    return squares, total, Activation(name, site.layer, (total.node,), shape, ROOT)
+    total = moved(call, summed, x=Ref(squares.node, x.shape), name="/sum", through=False)
+    return squares, total, Activation(name, call.layer, (total.node,), shape, ROOT)
 
 
 @relaxation("square")
-def square(site: Site, x: Ref | None = None) -> Step:
+def square(call: LinearCall, x: Ref | None = None) -> Step:
     """Between a tangent and a chord."""
-    name, layer, _, shape = site.head
-    return Activation(name, layer, ((x or site.x).name,), shape, SQUARE)
+    name, layer, _, shape = call.head
+    return Activation(name, layer, ((x or call.x).name,), shape, SQUARE)
 
 
 @relaxation("sqrt")
-def root(site: Site) -> Step:
+def root(call: LinearCall) -> Step:
     """Between a chord and a tangent; what rounding may have made negative counts as 0."""
-    return Activation(*site.head, ROOT)
+    return Activation(*call.head, ROOT)
 
 
 @relaxation("pow")
-def power(site: Site) -> Step:
+def power(call: LinearCall) -> Step:
     """1, 2 and 1/2."""
-    exponent = site.constant("exponent")
+    exponent = call.constant("exponent")
     if isinstance(exponent, Tensor):
-        site.refuse("its exponent is a tensor")
+        call.refuse("its exponent is a tensor")
     if exponent == 2:
-        return square(site)
+        return square(call)
     if exponent == 0.5:
-        return root(site)
+        return root(call)
     if exponent != 1:
-        site.refuse(f"the exponent {exponent} is not known")
-    return scaled(site, site.x, 1.0, 0.0)
+        call.refuse(f"the exponent {exponent} is not known")
+    return scaled(call, call.x, 1.0, 0.0)
 
 
-def scaled(site: Site, x: Ref, scale: Any, shift: Any, times: float = 1.0) -> Any:
+def scaled(call: LinearCall, x: Ref, scale: Any, shift: Any, times: float = 1.0) -> Any:
     """scale x + times shift, both constants; what the constant copies is copied first."""
-    shape = site.shape
+    shape = call.shape
     factor, constant = (
-        site.for_image(torch.as_tensor(value, dtype=torch.float64), len(shape) + 1) for value in (scale, shift)
+        call.for_image(torch.as_tensor(value, dtype=torch.float64), len(shape) + 1) for value in (scale, shift)
     )
     constant = constant * times
     size = float(constant.abs().amax()) if constant.numel() else 0.0
     if x.shape == shape:
-        return Diagonal(site.node.name, site.layer, (x.name,), shape, factor, constant, size)
+        return Diagonal(call.node.name, call.layer, (x.name,), shape, factor, constant, size)
     lead = (1,) * (len(shape) - len(x.shape))
-    copies = moved(site, lambda t: t.reshape(len(t), *lead, *x.shape).expand(len(t), *shape), x=x, name="/copies")
-    return copies, Diagonal(site.node.name, site.layer, (copies.node,), shape, factor, constant, size)
+    copies = moved(call, lambda t: t.reshape(len(t), *lead, *x.shape).expand(len(t), *shape), x=x, name="/copies")
+    return copies, Diagonal(call.node.name, call.layer, (copies.node,), shape, factor, constant, size)
 
 
-def _sign_times_size(site: Site) -> str | None:
+def _sign_times_size(call: LinearCall) -> str | None:
     """The name of x where the product is sign(x) relu(|x|), or sign(x) |x|."""
-    for one, other in (site.node.args[:2], site.node.args[1::-1]):
+    for one, other in (call.node.args[:2], call.node.args[1::-1]):
         if not isinstance(one, fx.Node) or node_label(one) not in ("sign", "sgn") or not isinstance(other, fx.Node):
             continue
         size = other.args[0] if node_label(other) == "relu" else other
@@ -156,9 +156,9 @@ def _sign_times_size(site: Site) -> str | None:
     return None
 
 
-def _softsign(site: Site) -> float | None:
+def _softsign(call: LinearCall) -> float | None:
     """The number c > 0 where the quotient is x / (|x| + c)."""
-    x, divisor = site.node.args[:2]
+    x, divisor = call.node.args[:2]
     if not isinstance(divisor, fx.Node) or node_label(divisor) != "add":
         return None
     given = by_name(divisor.target, divisor.args, divisor.kwargs)

@@ -4,7 +4,7 @@ A rule takes a `robcert.bounds.lipschitz.call.Call` and returns the `robcert.bou
 list of them for an op with several results). It is found by the name of the ATen op, without its overload::
 
     @rule("relu")
-    def relu(call: Call) -> Value: ...
+    def relu(call: LipschitzCall) -> Value: ...
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from robcert.bounds.lipschitz.call import Call, scalar
+from robcert.bounds.lipschitz.call import LipschitzCall, scalar
 from robcert.bounds.lipschitz.entrywise import applied
 from robcert.bounds.lipschitz.patterns import Absolute, Half, Mirror, Negation, Slope, Squares
 from robcert.bounds.lipschitz.rules import rule
@@ -48,27 +48,27 @@ SLOPES: dict[str, tuple[float, float]] = {
 
 
 @rule(*(name for name in SLOPES if name not in ("relu", "gelu", "gelu_tanh", "hardtanh")))
-def fixed(call: Call) -> Value:
+def fixed(call: LipschitzCall) -> Value:
     """A function whose parameters, if any, do not change how steep it is: the table."""
     call.ignore("lambd")  # where softshrink bends
     return elementwise(call, call.x, *SLOPES[call.op], row=True)
 
 
 @rule("relu")
-def relu(call: Call) -> Value:
+def relu(call: LipschitzCall) -> Value:
     """max(x, 0): 1. Remembers which half of a two-sided ReLU it is."""
     return positive_part(call, call.x)
 
 
 @rule("gelu")
-def gelu(call: Call) -> Value:
+def gelu(call: LipschitzCall) -> Value:
     """x Phi(x), or its approximation by tanh."""
     name = "gelu_tanh" if call["approximate"] == "tanh" else "gelu"
     return elementwise(call, call.x, *SLOPES[name], row=True)
 
 
 @rule("hardtanh", "clamp", "clip", "clamp_min", "clamp_max")
-def clamp(call: Call) -> Value:
+def clamp(call: LipschitzCall) -> Value:
     """Clipping to constants: 1; clipping below at 0 is ReLU."""
     x = call.x
     low, high = call.get("min", call.get("min_val")), call.get("max", call.get("max_val"))
@@ -85,11 +85,11 @@ def clamp(call: Call) -> Value:
 
 
 @rule("leaky_relu", "rrelu")
-def leaky_relu(call: Call) -> Value:
+def leaky_relu(call: LipschitzCall) -> Value:
     """Slope 1 above 0, a constant below (RReLU in eval: the mean of its range)."""
     if call.op == "rrelu":
         if call["training"]:
-            call.refuse("it is random in training mode", "Call eval() on the network.")
+            call.refuse("it is random in training mode", "LipschitzCall eval() on the network.")
         slope = (float(call["lower"]) + float(call["upper"])) / 2
     else:
         slope = float(call["negative_slope"])
@@ -98,14 +98,14 @@ def leaky_relu(call: Call) -> Value:
 
 
 @rule("prelu")
-def prelu(call: Call) -> Value:
+def prelu(call: LipschitzCall) -> Value:
     """max(1, |slope|), the largest over all channels."""
     slopes = call.constant("weight").double()
     return elementwise(call, call.x, min(1.0, float(slopes.min())), max(1.0, float(slopes.max())), row=True)
 
 
 @rule("elu")
-def elu(call: Call) -> Value:
+def elu(call: LipschitzCall) -> Value:
     """scale x above 0, scale alpha (e^(s x) - 1) below: slopes up to scale and scale alpha s."""
     alpha, scale, inner = (float(call[n]) for n in ("alpha", "scale", "input_scale"))
     if inner < 0:
@@ -116,7 +116,7 @@ def elu(call: Call) -> Value:
 
 
 @rule("celu")
-def celu(call: Call) -> Value:
+def celu(call: LipschitzCall) -> Value:
     """x above 0, alpha (e^(x / alpha) - 1) below: slopes in [0, 1] for alpha > 0."""
     if float(call["alpha"]) <= 0:
         return call.infinite("it grows exponentially below 0")
@@ -124,7 +124,7 @@ def celu(call: Call) -> Value:
 
 
 @rule("softplus")
-def softplus(call: Call) -> Value:
+def softplus(call: LipschitzCall) -> Value:
     """log(1 + e^(beta x)) / beta: slopes in [0, 1].
 
     Above the threshold torch returns x itself. At the default (beta x > 20) the step of 2.1e-9 / beta is
@@ -139,7 +139,7 @@ def softplus(call: Call) -> Value:
 
 
 @rule("threshold")
-def threshold(call: Call) -> Value:
+def threshold(call: LipschitzCall) -> Value:
     """x above the threshold, a constant below: 1 if the two meet."""
     if float(call["threshold"]) != float(call["value"]):
         return call.infinite("it jumps at its threshold")
@@ -149,7 +149,7 @@ def threshold(call: Call) -> Value:
 
 
 @rule("abs")
-def absolute(call: Call) -> Value:
+def absolute(call: LipschitzCall) -> Value:
     """|x|: 1."""
     x = call.x
     squares = x.find(Squares)
@@ -158,13 +158,13 @@ def absolute(call: Call) -> Value:
     return elementwise(call, x, -1.0, 1.0, Absolute(x), row=True)
 
 
-def clipped_copies(call: Call, x: Value) -> Value:
+def clipped_copies(call: LipschitzCall, x: Value) -> Value:
     """Clipping to tensors of a larger shape: every entry is copied first."""
     gain = copied(math.prod(call.shape) // max(1, x.size))
     return call.nonlinear(x, gain, row=call.op)
 
 
-def positive_part(call: Call, x: Value) -> Value:
+def positive_part(call: LipschitzCall, x: Value) -> Value:
     """ReLU, however it was written."""
     squares, mirror, negation = x.find(Squares), x.find(Mirror), x.find(Negation)
     if squares is not None:
@@ -178,7 +178,7 @@ def positive_part(call: Call, x: Value) -> Value:
     return elementwise(call, x, 0.0, 1.0, half, row=True)
 
 
-def elementwise(call: Call, x: Value, low: float, high: float, *patterns: object, row: bool = False) -> Value:
+def elementwise(call: LipschitzCall, x: Value, low: float, high: float, *patterns: object, row: bool = False) -> Value:
     """A function with slopes between ``low`` and ``high``."""
     if x.size != math.prod(call.shape):
         call.refuse("it copies its input", "Write the copies with expand.")

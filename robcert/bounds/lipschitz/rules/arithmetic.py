@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.call import Call, NotFinite, inverse, largest, scalar
+from robcert.bounds.lipschitz.call import LipschitzCall, NotFinite, inverse, largest, scalar
 from robcert.bounds.lipschitz.entrywise import multiplied
 from robcert.bounds.lipschitz.patterns import Absolute, Negation, Sign, Squares
 from robcert.bounds.lipschitz.rules import rule
@@ -20,13 +20,13 @@ PRODUCT = "it multiplies two tensors that both depend on the input"
 
 
 @rule("neg")
-def negate(call: Call) -> Value:
+def negate(call: LipschitzCall) -> Value:
     """-x: 1."""
     return scaled(call, call.x, -1.0)
 
 
 @rule("mul")
-def multiply(call: Call) -> Value:
+def multiply(call: LipschitzCall) -> Value:
     """c x: |c|, the largest over the entries of c; x x is a square."""
     values = call.operands
     if len(values) == 2:
@@ -46,7 +46,7 @@ def multiply(call: Call) -> Value:
 
 
 @rule("div")
-def divide(call: Call) -> Value:
+def divide(call: LipschitzCall) -> Value:
     """x / c: the largest 1 / |c|. x / (|x| + c) is softsign: 1 / c."""
     if call.get("rounding_mode") is not None:
         raise NotFinite("it rounds")
@@ -70,14 +70,14 @@ def divide(call: Call) -> Value:
 
 
 @rule("square")
-def square(call: Call) -> Value:
+def square(call: LipschitzCall) -> Value:
     """x^2 has no finite constant, but the root of a sum of squares has: norm-pooling."""
     x = call.operands[0]
     return call.infinite("the slope of a square grows without end", Squares(x, 1.0, 1.0, 1.0, (call.node.name,)))
 
 
 @rule("pow")
-def power(call: Call) -> Value:
+def power(call: LipschitzCall) -> Value:
     """x^1, x^2 and the root of squares; other powers have no finite constant."""
     exponent = call["exponent"]
     if not isinstance(exponent, int | float):
@@ -92,7 +92,7 @@ def power(call: Call) -> Value:
 
 
 @rule("sqrt")
-def square_root(call: Call) -> Value:
+def square_root(call: LipschitzCall) -> Value:
     """The root of sums of squares: norm-pooling and its relatives (see `robcert.bounds.lipschitz.patterns.Squares`)."""
     squares = call.only().find(Squares)
     if squares is None:
@@ -105,13 +105,13 @@ def square_root(call: Call) -> Value:
 
 
 @rule("sign", "sgn")
-def sign(call: Call) -> Value:
+def sign(call: LipschitzCall) -> Value:
     """Jumps at 0."""
     x = call.x
     return call.infinite("it jumps at 0", *((Sign(x),) if x.find(Squares) else ()))
 
 
-def scaled(call: Call, x: Value, factor: float) -> Value:
+def scaled(call: LipschitzCall, x: Value, factor: float) -> Value:
     """``factor`` x."""
     size = scalar(factor)
     patterns: list[Any] = [slope(x, *sorted((factor, math.copysign(_float32(factor), factor))))]
@@ -127,7 +127,7 @@ def scaled(call: Call, x: Value, factor: float) -> Value:
     )
 
 
-def weighted(call: Call, x: Value, constant: Tensor) -> Value:
+def weighted(call: LipschitzCall, x: Value, constant: Tensor) -> Value:
     """An entry of the result is an entry of ``constant`` times one of ``x``, both broadcast.
 
     l-infinity: the largest |c|; l1 and l2: sum, and root of the sum of squares, over the copies of an entry.

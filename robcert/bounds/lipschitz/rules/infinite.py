@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robcert.bounds.lipschitz.call import Call, NotFinite
+from robcert.bounds.lipschitz.call import LipschitzCall, NotFinite
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import Value
 
@@ -50,6 +50,6 @@ REASONS: dict[str, str] = {
 
 
 @rule(*REASONS)
-def infinite(call: Call) -> Value:
+def infinite(call: LipschitzCall) -> Value:
     """No finite constant."""
     raise NotFinite(REASONS[call.op])

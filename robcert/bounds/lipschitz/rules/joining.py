@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robcert.bounds.lipschitz.call import Call, scalar
+from robcert.bounds.lipschitz.call import LipschitzCall, scalar
 from robcert.bounds.lipschitz.concatenation import concatenated, concatenated_part, sum_part
 from robcert.bounds.lipschitz.entrywise import added
 from robcert.bounds.lipschitz.patterns import (
@@ -31,7 +31,7 @@ from robcert.math.rounding import up
 
 
 @rule("cat", "concat", "concatenate", "stack", affine=True)
-def concatenate(call: Call) -> Value:
+def concatenate(call: LipschitzCall) -> Value:
     """Root of the sum of squares (l2), largest (l-infinity), sum (l1); less for what belongs together."""
     values = call.operands
     call.ignore("dim")  # beside one another, wherever
@@ -59,7 +59,7 @@ def concatenate(call: Call) -> Value:
 
 
 @rule("add", "sub", "rsub", affine=True)
-def add(call: Call) -> Value:
+def add(call: LipschitzCall) -> Value:
     """Sums: the constants add up, in general; a constant moves nothing."""
     values = call.operands
     sign = -1.0 if call.op in ("sub", "rsub") else 1.0
@@ -80,7 +80,7 @@ def add(call: Call) -> Value:
 
 
 @rule("maximum", "minimum", "max", "min")
-def extreme(call: Call) -> Value | list[Any]:
+def extreme(call: LipschitzCall) -> Value | list[Any]:
     """|max(a, b) - max(c, d)| <= max(|a - c|, |b - d|): no more than both together."""
     if call.get("other") is None:
         from robcert.bounds.lipschitz.rules.pooling import over_dims
@@ -103,7 +103,7 @@ def extreme(call: Call) -> Value | list[Any]:
 
 
 @rule("where")
-def where(call: Call) -> Value:
+def where(call: LipschitzCall) -> Value:
     """A fixed choice between two values."""
     call.constant("condition")
     values = call.operands
@@ -118,13 +118,13 @@ def where(call: Call) -> Value:
 
 
 @rule("expand_as", affine=True)
-def expand_as(call: Call) -> Value:
+def expand_as(call: LipschitzCall) -> Value:
     """Copies of entries, as many as the other tensor's shape asks for; its entries play no part."""
     call.ignore("other")
     return call.linear(broadcast(call, call.first), ONE, links=0)
 
 
-def broadcast(call: Call, x: Value) -> Value:
+def broadcast(call: LipschitzCall, x: Value) -> Value:
     """``x`` in the shape of the result: each entry is copied as often as the sizes say."""
     size = math.prod(call.shape)
     if x.size == size or x.size == 0:
@@ -139,7 +139,7 @@ def broadcast(call: Call, x: Value) -> Value:
     )
 
 
-def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
+def _shifted(call: LipschitzCall, x: Value, sign: float, alpha: float) -> Value:
     """x plus a constant, or a constant minus x."""
     this = call["self"] if isinstance(call["self"], Value) else call["other"]
     constant = call["other"] if this is call["self"] else call["self"]
@@ -170,7 +170,7 @@ def _shifted(call: Call, x: Value, sign: float, alpha: float) -> Value:
     return call.linear(x, ONE, *patterns, links=0, roots=1.0)
 
 
-def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
+def _sum(call: LipschitzCall, terms: Sequence[tuple[Value, Bounds]]) -> Value:
     """The constants add up; no sum moves more than sqrt 2 (l2), 2, once (l1) what both do together."""
     latest = [(call.domain.latest(v), gain) for v, gain in terms]
     bounds = latest[0][0].bounds.times(latest[0][1])
@@ -190,7 +190,7 @@ def _sum(call: Call, terms: Sequence[tuple[Value, Bounds]]) -> Value:
     )
 
 
-def _difference(call: Call, first: Value, second: Value) -> Value | None:
+def _difference(call: LipschitzCall, first: Value, second: Value) -> Value | None:
     """x minus its mean: 1 in l2 (a projection), 2 - 2 / n in l1 and l-infinity."""
     mean = second.find(Mean) or _broadcast_mean(call, second)
     if mean is None or mean.of.node != first.node:
@@ -208,7 +208,7 @@ def _difference(call: Call, first: Value, second: Value) -> Value | None:
     )
 
 
-def _broadcast_mean(call: Call, value: Value) -> Mean | None:
+def _broadcast_mean(call: LipschitzCall, value: Value) -> Mean | None:
     """The mean that a broadcast value was, if its axes line up."""
     name, _, rest = value.node.partition("/")
     origin = call.domain.values.get(name) if rest else None
@@ -219,7 +219,7 @@ def _broadcast_mean(call: Call, value: Value) -> Mean | None:
     return mean if aligned else None
 
 
-def _by_slopes(call: Call, value: Value, first: Value, second: Value, sign: float) -> Value:
+def _by_slopes(call: LipschitzCall, value: Value, first: Value, second: Value, sign: float) -> Value:
     """x and functions of x, added or subtracted: their slopes are."""
     found = _same_base(first, second)
     if found is None or found[0].of.shape != value.shape:
@@ -254,7 +254,7 @@ def _same_base(first: Value, second: Value) -> tuple[Slope, Slope] | None:
     return None
 
 
-def _one_of(call: Call, first: Value, second: Value) -> Slope | None:
+def _one_of(call: LipschitzCall, first: Value, second: Value) -> Slope | None:
     """The result if each of its entries is one of two functions of an entry: leaky ReLU as max(x, c x)."""
     found = _same_base(first, second)
     if found is None or found[0].of.size != first.size:

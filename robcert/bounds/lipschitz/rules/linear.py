@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.call import Call, NotFinite
+from robcert.bounds.lipschitz.call import LipschitzCall, NotFinite
 from robcert.bounds.lipschitz.convolution import Conv, Mode, transposed
 from robcert.bounds.lipschitz.operators import Dense, Diagonal
 from robcert.bounds.lipschitz.patterns import Padded
@@ -18,7 +18,7 @@ from robcert.graph.call import padding_sides, per_axis
 
 
 @rule("linear", affine=True)
-def linear(call: Call) -> Value:
+def linear(call: LipschitzCall) -> Value:
     """W x + b on the last dimension; dimensions in front are left alone."""
     weight, x = call.constant("weight"), call.x
     call.constant("bias")  # it moves nothing
@@ -26,7 +26,7 @@ def linear(call: Call) -> Value:
 
 
 @rule("addmm", "mm", "matmul", "bmm", affine=True)
-def product(call: Call) -> Value:
+def product(call: LipschitzCall) -> Value:
     """x W, or W x, with a constant W.
 
     Axes in front of the two that are multiplied broadcast. Along those that ``x`` has, every part of it meets a matrix
@@ -71,7 +71,7 @@ def blocks(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @rule("conv1d", "conv2d", "conv3d", "convolution", affine=True)
-def convolution(call: Call) -> Value:
+def convolution(call: LipschitzCall) -> Value:
     """A convolution, together with the padding in front of it, if that was an op of its own.
 
     Traced TorchScript has the op of all of them, ``convolution``.
@@ -97,7 +97,7 @@ def convolution(call: Call) -> Value:
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", affine=True)
-def transposed_convolution(call: Call) -> Value:
+def transposed_convolution(call: LipschitzCall) -> Value:
     """A transposed convolution."""
     weight, x = call.constant("weight"), call.x
     call.constant("bias")  # it moves nothing
@@ -111,14 +111,14 @@ def transposed_convolution(call: Call) -> Value:
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", affine=True)
-def batch_norm(call: Call) -> Any:
+def batch_norm(call: LipschitzCall) -> Any:
     """The factor gamma / sqrt(variance + eps) of each channel; the batch plays no part in eval mode."""
     x = call.domain.latest(call.x)
     for name in ("bias", "running_mean"):
         call.constant(name)  # they move nothing
     call.ignore("momentum")  # of an update that eval mode does not make
     if call.get("training"):
-        call.refuse("it normalises with the statistics of the batch", "Call eval() on the network.")
+        call.refuse("it normalises with the statistics of the batch", "LipschitzCall eval() on the network.")
     variance, eps = call.constant("running_var"), float(call["eps"])
     weight = call.constant("weight")
     scale = 1 / torch.sqrt(variance.double() + eps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from robcert.bounds.lipschitz.call import Call, largest
+from robcert.bounds.lipschitz.call import LipschitzCall, largest
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import Bounds, Value, product, root
 from robcert.math.rounding import up
@@ -13,7 +13,7 @@ NOTE = "max |gamma| / sqrt(eps), reached by inputs that are constant over the no
 
 
 @rule("layer_norm", "native_layer_norm")
-def layer_norm(call: Call) -> Value | list[Value | None]:
+def layer_norm(call: LipschitzCall) -> Value | list[Value | None]:
     """Normalises over the last axes."""
     n = math.prod(int(s) for s in call["normalized_shape"])
     value = _normalised(call, n)
@@ -21,14 +21,14 @@ def layer_norm(call: Call) -> Value | list[Value | None]:
 
 
 @rule("group_norm")
-def group_norm(call: Call) -> Value:
+def group_norm(call: LipschitzCall) -> Value:
     """Normalises over each group of channels and the axes behind."""
     x = call.x
     return _normalised(call, math.prod(x.shape[1:]) // int(call["num_groups"]))
 
 
 @rule("instance_norm")
-def instance_norm(call: Call) -> Value:
+def instance_norm(call: LipschitzCall) -> Value:
     """Normalises each channel by its own statistics, or by running ones."""
     x = call.x
     if not call["use_input_stats"]:
@@ -40,13 +40,13 @@ def instance_norm(call: Call) -> Value:
 
 
 @rule("rms_norm")
-def rms_norm(call: Call) -> Value:
+def rms_norm(call: LipschitzCall) -> Value:
     """x / sqrt(mean(x^2) + eps): the same constant."""
     n = math.prod(int(s) for s in call["normalized_shape"])
     return _normalised(call, n, 2.0**-23 if call["eps"] is None else float(call["eps"]))
 
 
-def _normalised(call: Call, n: int, eps: float | None = None) -> Value:
+def _normalised(call: LipschitzCall, n: int, eps: float | None = None) -> Value:
     """gamma (x - mean) / sqrt(variance + eps) over n entries.
 
     The Jacobian is gamma / sigma (P - u u^T / n) with sigma >= sqrt(eps), the projection P along the mean and

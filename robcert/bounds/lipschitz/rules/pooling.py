@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.operators import Separable, adaptive_average
 from robcert.bounds.lipschitz.pooling import averages
 from robcert.bounds.lipschitz.rules import rule
@@ -19,7 +19,7 @@ from robcert.math.rounding import gamma
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
       "max_pool1d_with_indices")  # fmt: skip
-def max_pool(call: Call) -> Any:
+def max_pool(call: LipschitzCall) -> Any:
     """sqrt K, 1, K with K the largest number of windows that contain one entry.
 
     |max_w x - max_w y| is at most the largest |x_i - y_i| of the window, and so at most any l_p norm of the
@@ -42,7 +42,7 @@ def max_pool(call: Call) -> Any:
 
 
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
-def adaptive_max_pool(call: Call) -> Any:
+def adaptive_max_pool(call: LipschitzCall) -> Any:
     """The same with windows [floor(i n / m), ceil((i + 1) n / m)); they overlap unless m divides n."""
     x = call.x
     call.ignore("output_size")  # the shape of the result says it
@@ -55,14 +55,14 @@ def adaptive_max_pool(call: Call) -> Any:
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d", affine=True)
-def average_pool(call: Call) -> Value:
+def average_pool(call: LipschitzCall) -> Value:
     """The exact norms of the matrix, a product over the axes."""
     op, override = averages(call, _image(call.x)), call.get("divisor_override")
     return call.operator(call.x, op, roots=_roots(op) if override is None or override > 0 else None)
 
 
 @rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", affine=True)
-def adaptive_average_pool(call: Call) -> Value:
+def adaptive_average_pool(call: LipschitzCall) -> Value:
     """The exact norms of the matrix, a product over the axes."""
     x = call.x
     call.ignore("output_size")  # the shape of the result says it
@@ -72,7 +72,7 @@ def adaptive_average_pool(call: Call) -> Value:
 
 
 @rule("amax", "amin")
-def over_dims(call: Call) -> Any:
+def over_dims(call: LipschitzCall) -> Any:
     """The largest entry over some axes, every entry in one window: 1."""
     x = call.x
     call.ignore("dim", "keepdim")  # each entry is in one window, whatever the axes
@@ -90,7 +90,7 @@ def most(windows: Iterable[Iterable[int]], size: int) -> int:
     return max(counts, default=0)
 
 
-def _pooled(call: Call, x: Value, times: int) -> Any:
+def _pooled(call: LipschitzCall, x: Value, times: int) -> Any:
     value = call.nonlinear(x, copied(times), row=call.op)
     return [value, call.jump()] if call.several else value
 
@@ -109,7 +109,7 @@ def _image(x: Value) -> tuple[int, ...]:
 
 
 @rule("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", affine=True)
-def interpolate(call: Call) -> Value:
+def interpolate(call: LipschitzCall) -> Value:
     """A matrix without negative entries: its largest row and column sums are what ones and its adjoint give.
 
     ||A||_inf = max A 1, ||A||_1 = max A^T 1, ||A||_2 <= sqrt(||A||_1 ||A||_inf).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from robcert.bounds.lipschitz.call import Call, NotFinite
+from robcert.bounds.lipschitz.call import LipschitzCall, NotFinite
 from robcert.bounds.lipschitz.patterns import Mean
 from robcert.bounds.lipschitz.rules import rule
 from robcert.bounds.lipschitz.values import ONE, Bounds, Value, root
@@ -13,7 +13,7 @@ from robcert.math.rounding import up
 
 
 @rule("mean", "sum", affine=True)
-def average(call: Call) -> Value:
+def average(call: LipschitzCall) -> Value:
     """Over n entries: sum sqrt n, n, 1; mean 1 / sqrt n, 1, 1 / n (l2, l-infinity, l1)."""
     x = call.x
     call.same_type("dtype")
@@ -30,7 +30,7 @@ def average(call: Call) -> Value:
 
 
 @rule("linalg_vector_norm", "norm")
-def vector_norm(call: Call) -> Value:
+def vector_norm(call: LipschitzCall) -> Value:
     """Over n entries: the l2 norm has constants 1, sqrt n, 1; l1: sqrt n, n, 1; l-infinity: 1, 1, 1."""
     x = call.x
     order = call.get("ord", call.get("p"))
@@ -46,7 +46,7 @@ def vector_norm(call: Call) -> Value:
 
 
 @rule("sort", "topk", "msort")
-def sort(call: Call) -> Any:
+def sort(call: LipschitzCall) -> Any:
     """Sorting moves no two tensors apart (the rearrangement inequality), in any l_p: 1. GroupSort, MaxMin."""
     if call.op == "topk" and not call["sorted"]:
         raise NotFinite("the order of its entries is not defined: ask for sorted=True")
@@ -56,7 +56,7 @@ def sort(call: Call) -> Any:
 
 
 @rule("median", "kthvalue")
-def order_statistic(call: Call) -> Any:
+def order_statistic(call: LipschitzCall) -> Any:
     """One of the sorted entries: 1."""
     call.ignore("dim", "keepdim", "k")  # whichever of the entries
     value = call.nonlinear(call.x, ONE, row=call.op)
@@ -64,14 +64,14 @@ def order_statistic(call: Call) -> Any:
 
 
 @rule("logsumexp")
-def logsumexp(call: Call) -> Value:
+def logsumexp(call: LipschitzCall) -> Value:
     """Its gradient is a softmax, not negative with sum 1: 1 in all norms."""
     call.ignore("dim", "keepdim")  # over whichever axes
     return call.nonlinear(call.x, ONE, row="logsumexp")
 
 
 @rule("softmax", "_softmax")
-def softmax(call: Call) -> Value:
+def softmax(call: LipschitzCall) -> Value:
     """diag(s) - s s^T: rows and columns have absolute sums 2 s_i (1 - s_i) <= 1/2; so 1/2 in all norms."""
     half = Bounds(0.5, 0.5, 0.5)
     call.ignore("dim")  # along whichever axis
@@ -80,7 +80,7 @@ def softmax(call: Call) -> Value:
 
 
 @rule("log_softmax", "_log_softmax")
-def log_softmax(call: Call) -> Value:
+def log_softmax(call: LipschitzCall) -> Value:
     """I - 1 s^T over n entries: rows sum to 2 (1 - s_i) <= 2, columns to 1 + (n - 2) s_j <= max(1, n - 1).
 
     In l2 an oblique projection, whose norm is that of 1 s^T: at most sqrt n (0 where n is 1).

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from robcert.bounds.lipschitz.call import Call, NotFinite
+from robcert.bounds.lipschitz.call import LipschitzCall, NotFinite
 from robcert.bounds.lipschitz.entrywise import padded
 from robcert.bounds.lipschitz.patterns import Padded
 from robcert.bounds.lipschitz.rules import rule
@@ -33,7 +33,7 @@ MOVES = (
 
 
 @rule(*MOVES, affine=True)
-def move(call: Call) -> Value:
+def move(call: LipschitzCall) -> Value:
     """The same entries in another order or shape: 1."""
     x = call.first
     # What they say is in the shape of the result, or an order of the entries.
@@ -45,17 +45,17 @@ def move(call: Call) -> Value:
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout", "native_dropout", affine=True)
-def dropout(call: Call) -> Any:
+def dropout(call: LipschitzCall) -> Any:
     """Nothing, in eval mode."""
     if call["train"] is not False:
-        call.refuse("it is random in training mode", "Call eval() on the network.")
+        call.refuse("it is random in training mode", "LipschitzCall eval() on the network.")
     call.ignore("p")  # of dropping, which it does not do
     x = call.moved(call.x)
     return [x, None] if call.several else x
 
 
 @rule("_to_copy", "to", "type_as", affine=True)
-def cast_type(call: Call) -> Value:
+def cast_type(call: LipschitzCall) -> Value:
     """A cast to float32 or float64 moves nothing."""
     call.ignore("dtype", "other")  # the type of the result says it
     x, found = call.first, call.results[0].dtype
@@ -65,7 +65,7 @@ def cast_type(call: Call) -> Value:
 
 
 @rule("slice", "narrow", "select", affine=True)
-def cut(call: Call) -> Value:
+def cut(call: LipschitzCall) -> Value:
     """A slice: 1, and it remembers which entries it reads."""
     x = call.domain.measure(call.x)
     axis = int(call["dim"]) % len(x.shape)
@@ -82,7 +82,7 @@ def cut(call: Call) -> Value:
 
 
 @rule("split", "split_with_sizes", "chunk", "unbind", "tensor_split", affine=True)
-def split(call: Call) -> list[Value]:
+def split(call: LipschitzCall) -> list[Value]:
     """Slices: each 1, and together no more than the whole."""
     x = call.domain.measure(call.x)
     axis = int(call["dim"]) % len(x.shape)
@@ -96,7 +96,7 @@ def split(call: Call) -> list[Value]:
 
 
 @rule("pad", "constant_pad_nd", affine=True)
-def pad(call: Call) -> Value:
+def pad(call: LipschitzCall) -> Value:
     """Padding: copies of entries (reflect, replicate, circular), or a constant.
 
     A convolution behind it takes it in.
@@ -114,27 +114,27 @@ def pad(call: Call) -> Value:
 
 
 @rule("index", "index_select", "gather", "expand", "repeat", "tile", "unfold", affine=True)
-def select(call: Call) -> Value:
+def select(call: LipschitzCall) -> Value:
     """Entries by constant indices: sqrt K, 1, K where an entry is read at most K times."""
     return _selected(call)
 
 
 @rule("im2col", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "repeat_interleave",
       "tril", "triu", "diagonal", "slice_copy", affine=True)  # fmt: skip
-def copy(call: Call) -> Value:
+def copy(call: LipschitzCall) -> Value:
     """Windows and nearest neighbours: copies of entries."""
     return _selected(call)
 
 
 @rule("masked_fill", affine=True)
-def masked_fill(call: Call) -> Value:
+def masked_fill(call: LipschitzCall) -> Value:
     """Entries behind a constant mask become a constant."""
     call.constant("mask")
     call.constant("value")
     return _selected(call, value=torch.tensor(0.0) if isinstance(call["value"], Tensor) else 0.0)
 
 
-def _selected(call: Call, *patterns: Any, **changes: Any) -> Value:
+def _selected(call: LipschitzCall, *patterns: Any, **changes: Any) -> Value:
     """Runs the op on the numbers 1, 2, ... and counts how often each of them comes out."""
     x = call.x
     numbers = torch.arange(1, x.size + 1, dtype=torch.float64).reshape(x.shape)
@@ -145,7 +145,7 @@ def _selected(call: Call, *patterns: Any, **changes: Any) -> Value:
 
 
 def _sliced(
-    call: Call,
+    call: LipschitzCall,
     x: Value,
     axis: int,
     start: int,

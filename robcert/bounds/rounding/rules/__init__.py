@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.values import Value, product, root, total
 from robcert.graph.export import IMAGES
 from robcert.graph.read import Placement
@@ -76,12 +76,12 @@ class Local:
         placed: where the images lie in the result.
     """
 
-    call: Call
+    call: LipschitzCall
     value: Value
     unit: Unit
     size: Callable[[str], float]
     out: float
-    calls: dict[str, Call]
+    calls: dict[str, LipschitzCall]
     linear: dict[str, Layer]
     reasons: list[str]
     placed: Placement

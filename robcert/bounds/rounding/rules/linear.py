@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.affine import row_norms
-from robcert.bounds.lipschitz.call import Call
+from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.operators import Conv, ConvTranspose, Dense, LinearOperator, Separable
 from robcert.bounds.lipschitz.patterns import Squares
 from robcert.bounds.lipschitz.rules import rules as graph_rules
@@ -28,14 +28,14 @@ class _Captured(Exception):
 
 
 @dataclass(frozen=True)
-class _Capture(Call):
+class _Capture(LipschitzCall):
     """The same op, only to find its linear operator."""
 
     def operator(self, x: Value, op: LinearOperator, *, label: str | None = None, roots: float | None = None) -> Value:
         raise _Captured(op)
 
 
-def operator_of(call: Call) -> LinearOperator:
+def operator_of(call: LipschitzCall) -> LinearOperator:
     """The linear operator of a layer, as its rule in `robcert.bounds.lipschitz.rules` builds it."""
     try:
         graph_rules.get(call.op)(_Capture(call.node, call.op, call.layer, call.given, call.read, domain=call.domain))
@@ -150,7 +150,7 @@ def batch_norm(at: Local) -> float:
     return at.rounded(10, total(at.moved, fixed))
 
 
-def terms(call: Call) -> int:
+def terms(call: LipschitzCall) -> int:
     """At most so many roundings does a term of the result take part in, for an op without cancellation."""
     op = call.op
     if "avg_pool" in op:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 
-from robcert.bounds.lipschitz.call import Call, largest
+from robcert.bounds.lipschitz.call import LipschitzCall, largest
 from robcert.bounds.lipschitz.values import Value, product, root, total
 from robcert.bounds.rounding.rules import Local, local
 from robcert.graph.export import IMAGES
@@ -28,7 +28,7 @@ NORMALISED = frozenset(("layer_norm", "native_layer_norm", "group_norm", "instan
 """Ops whose result is bounded by their weights alone."""
 
 
-def count(call: Call) -> int:
+def count(call: LipschitzCall) -> int:
     """The number k of entries that are normalised together."""
     shape = call.operands[0].shape
     if call.op == "group_norm":
@@ -38,12 +38,12 @@ def count(call: Call) -> int:
     return math.prod(int(s) for s in call["normalized_shape"])
 
 
-def _gamma(call: Call) -> float:
+def _gamma(call: LipschitzCall) -> float:
     weight = call["weight"]
     return 1.0 if weight is None else largest(weight)
 
 
-def _beta(call: Call, value: Value) -> float:
+def _beta(call: LipschitzCall, value: Value) -> float:
     """||beta||_2, one image."""
     bias = call.get("bias")
     if bias is None:
@@ -54,7 +54,7 @@ def _beta(call: Call, value: Value) -> float:
     return product(root(groups), up(float(bias.double().norm()), 4 + bias.numel()))
 
 
-def largest_norm(call: Call, value: Value) -> float:
+def largest_norm(call: LipschitzCall, value: Value) -> float:
     """||y||_2 <= max|gamma| sqrt(entries) + ||beta||, for one image: the normalised entries have mean square < 1."""
     if len(call.operands) != 1 or (call.op == "instance_norm" and not call["use_input_stats"]):
         return math.inf
