@@ -9,7 +9,9 @@ import sys
 import pytest
 import typer
 
+from robcert.certificates import certificates
 from robcert.cli.main import app
+from robcert.registry import written_names
 
 from .conftest import Call
 
@@ -45,3 +47,10 @@ def test_help_version_and_nothing(call: Call) -> None:
     assert "Exit codes" in shown
     bare = call()
     assert "Usage" in bare.out + bare.err
+
+
+def test_help_names_every_certificate(call: Call) -> None:
+    """Read from the files, where no help imports torch."""
+    shown = " ".join(call("certify", "--help").out.split())
+    assert written_names("robcert.certificates", "certificate") == certificates.names()
+    assert all(name in shown for name in certificates.names())
