@@ -60,7 +60,7 @@ def test_the_faster_layers_answer_alike() -> None:
     net, x = Skipping().double(), torch.randn(7, 1, 24, 24, dtype=torch.float64, requires_grad=True)
     other = copy.deepcopy(net).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     use_faster_layers(other, x.detach())
-    replaced = [type(layer).__name__ for layer in other.modules() if ".passes." in type(layer).__module__]
+    replaced = [type(layer).__name__ for layer in other.modules() if ".layers." in type(layer).__module__]
     assert replaced == ["ReadPicture", "FlattenPixels"]
     assert type(list(other.head)[3]) is nn.Flatten, "nothing lies behind it by pixels"
     weights = torch.randn(7, 5, dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_the_layers_of_a_nonexpansive_network_answer_alike() -> None:
     x = torch.rand(5, 1, 28, 28, dtype=torch.float64, requires_grad=True)
     other = copy.deepcopy(net).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     use_faster_layers(other, x.detach())
-    replaced = [type(layer).__name__ for layer in other.modules() if ".passes." in type(layer).__module__]
+    replaced = [type(layer).__name__ for layer in other.modules() if ".layers." in type(layer).__module__]
     assert replaced == ["ReadPicture", "PoolNorms", "FlattenPixels"]
     weights = torch.randn(5, 10, dtype=torch.float64)
     (one,), (two,) = (torch.autograd.grad((n(x) * weights).sum(), x) for n in (net, other))
