@@ -8,7 +8,7 @@ network that writes to its input gets a copy of it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -147,26 +147,30 @@ def _form(
     version = x._version
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        try:
-            answer: Any = module(x)
-        except RobcertError:
-            raise
-        except Exception as error:
-            raise does_not_run(error, x, shape) from error
+        answer = answer_of(module, x, shape)
     changed = x._version != version or not torch.equal(x, kept)
     key = logits_key(answer, 2, num_classes)
     return changed, key, (answer if key is None else _part(answer, key)).dtype
 
 
-def does_not_run(error: Exception, x: Tensor, shape: tuple[int, ...]) -> EvaluationError:
-    """Return what a person is told of a network that raises on images of the box."""
-    size = "x".join(map(str, shape))
-    return EvaluationError(
-        f"the network does not run on {len(x)} image(s) of shape {size}: {network_fault(error).found}",
-        f"robcert gave it a tensor of shape {'x'.join(map(str, x.shape))} with values from {float(x.min()):.3g} to "
-        f"{float(x.max()):.3g}. If images have another shape, say so with --input-shape (channels first); an exported "
-        "graph needs a dynamic batch dimension.",
-    )
+def answer_of(module: Callable[[Tensor], object], x: Tensor, shape: tuple[int, ...]) -> Any:
+    """Return the answer of a network to images (n, *shape) of the box.
+
+    Raises:
+        EvaluationError: the network raised; the message says what it was given.
+    """
+    try:
+        return module(x)
+    except RobcertError:
+        raise
+    except Exception as error:
+        size = "x".join(map(str, shape))
+        raise EvaluationError(
+            f"the network does not run on {len(x)} image(s) of shape {size}: {network_fault(error).found}",
+            f"robcert gave it a tensor of shape {'x'.join(map(str, x.shape))} with values from {float(x.min()):.3g} to "
+            f"{float(x.max()):.3g}. If images have another shape, say so with --input-shape (channels first); an "
+            "exported graph needs a dynamic batch dimension.",
+        ) from error
 
 
 def logits_key(answer: object, n: int, num_classes: int | None = None) -> Key | None:

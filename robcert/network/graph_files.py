@@ -57,20 +57,11 @@ def load_export(path: Path) -> ExportedNetwork:
     Raises:
         EvaluationError: the archive is damaged, holds code, or takes more than one batch of images.
     """
-    try:
-        with without_deprecations():
-            # Not torch.export.load, which falls back to pickles and logs a traceback over a damaged archive.
-            exported = load_pt2(safe_copy(path)).exported_programs["model"]
-        # The guards of an export are Python source; that the input has the right shape is checked by the
-        # probe.
-        with without_deprecations():
-            graph = exported.module(check_guards=False)
-        shape = _input_shape(exported, path)
-    except EvaluationError:
-        raise
-    except Exception as error:  # a damaged archive fails in many ways, none of them the user's
-        raise damaged(path, "a torch.export archive", error) from None
-    return ExportedNetwork(graph, shape)
+    with _reading(path, "a torch.export archive"):
+        # Not torch.export.load, which falls back to pickles and logs a traceback over a damaged archive.
+        exported = load_pt2(safe_copy(path)).exported_programs["model"]
+        # The guards of an export are Python source; that the input has the right shape is checked by the probe.
+        return ExportedNetwork(exported.module(check_guards=False), _input_shape(exported, path))
 
 
 def _input_shape(exported: torch.export.ExportedProgram, path: Path) -> tuple[int, ...] | None:
@@ -94,13 +85,8 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
         EvaluationError: the archive is damaged, or its code does more than compute tensors.
     """
     check_storages(path)
-    try:
-        with without_deprecations():
-            return load_checked(path)
-    except EvaluationError:
-        raise
-    except Exception as error:
-        raise damaged(path, "a TorchScript archive", error) from None
+    with _reading(path, "a TorchScript archive"):
+        return load_checked(path)
 
 
 def read_extra(path: Path, name: str) -> bytes | None:
@@ -108,8 +94,17 @@ def read_extra(path: Path, name: str) -> bytes | None:
     full = members(path).get(f"extra/{name}")
     if full is None:
         return None
+    with _reading(path, "a model archive"), zipfile.ZipFile(path) as archive:
+        return archive.read(full)
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Generator[None]:
+    """Turn whatever a damaged archive ends in into one error: it fails in many ways, none of them the user's."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(full)
+        with without_deprecations():
+            yield
+    except EvaluationError:
+        raise
     except Exception as error:
-        raise damaged(path, "a model archive", error) from None
+        raise damaged(path, kind, error) from None

@@ -13,6 +13,7 @@ from robcert.errors import EvaluationError, first_line
 from robcert.network.card import SAFETENSORS_KEY
 from robcert.network.export import described, executed, exported_program, same_answers
 from robcert.network.export_errors import quiet
+from robcert.network.onnx_import.read import messages
 from robcert.network.save import write_model
 from robcert.types import LoadedModel
 
@@ -73,17 +74,10 @@ def _onnx(exported: ExportedProgram, name: str) -> Any:
 
 def _trimmed(proto: Any) -> Any:
     """Without notes for debugging, which name files of this machine."""
-    for holder in (proto, proto.graph, *proto.functions):
-        for node in getattr(holder, "node", ()):
-            del node.metadata_props[:]
-            node.ClearField("doc_string")
-        if holder is not proto:
-            del holder.metadata_props[:]
-            holder.ClearField("doc_string")
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
-        del value.metadata_props[:]
-        value.ClearField("doc_string")
-    del proto.metadata_props[:]
+    for message in messages(proto):
+        for name in ("doc_string", "metadata_props"):
+            if name in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(name)
     return proto
 
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from robcert.errors import EvaluationError, RobcertError
-from robcert.network.adapt import does_not_run
+from robcert.errors import EvaluationError
+from robcert.network.adapt import answer_of
 from robcert.network.gradient import Gradient, look_for_gradient
 
 SAFETY = 4.0
@@ -139,12 +139,7 @@ class _Work(TorchDispatchMode):
 
 
 def _call(module: Callable[[Tensor], object], x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    try:
-        answer = module(x)
-    except RobcertError:
-        raise
-    except Exception as error:
-        raise does_not_run(error, x, shape) from error
+    answer = answer_of(module, x, shape)
     if not isinstance(answer, Tensor):
         raise EvaluationError(
             f"the network answers with a {type(answer).__name__}, expected one tensor of logits (n, classes)",

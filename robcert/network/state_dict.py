@@ -59,7 +59,7 @@ def load_weights(
     request = replace(request, held=frozenset(tensors.values))
     for shape in shapes:
         try:
-            return _assemble(tensors, replace(request, input_shape=shape))
+            return _load(tensors, replace(request, input_shape=shape))
         except RobcertError as error:
             failed = failed or error
     assert failed is not None
@@ -81,7 +81,7 @@ def running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple
     return shapes[0]
 
 
-def _assemble(tensors: Tensors, request: architectures.Request) -> ReadNetwork:
+def _load(tensors: Tensors, request: architectures.Request) -> ReadNetwork:
     guess = guess_classes(tensors.values)
     try:
         module, found = _built(tensors, request)

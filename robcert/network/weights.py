@@ -7,7 +7,8 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,15 @@ _BESIDE = (
 )
 """What training scripts keep beside the weights: settings, dates, accuracies. None is made: `Inert` stands there."""
 
-_SAFETENSORS_ERRORS = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError)
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """Open a safetensors file; whatever is wrong with it is one error."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise damaged(path, "safetensors", error) from None
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -47,12 +56,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         EvaluationError: the header is damaged or the data are truncated.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            # safetensors maps the file: a copy survives the file being rewritten while the model is in use.
-            return {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    except _SAFETENSORS_ERRORS as error:
-        raise damaged(path, "safetensors", error) from None
+    with _opened(path) as file:
+        # safetensors maps the file: a copy survives the file being rewritten while the model is in use.
+        return {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
@@ -61,11 +67,8 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
     Raises:
         EvaluationError: the header is damaged or the data are truncated.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except _SAFETENSORS_ERRORS as error:
-        raise damaged(path, "safetensors", error) from None
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def read_pickle(path: Path, *, data: bool = True) -> dict[Any, Any] | list[Any] | tuple[Any, ...]:
