@@ -85,9 +85,3 @@ def find(name: str, opset: int) -> tuple[Converter, int]:
         f"robcert does not read the ONNX op {what}",
         "docs/onnx.md lists the ops that it reads; one is added with a function in robcert/network/onnx_import/ops/.",
     )
-
-
-def markdown() -> str:
-    """Return the table of the documentation."""
-    lines = ["| op | versions |", "| --- | --- |"]
-    return "\n".join([*lines, *(f"| {name} | {', '.join(map(str, v))} |" for name, v in supported().items())])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from robcert.network.onnx_import.__main__ import rewritten
-from robcert.network.onnx_import.table import converters, markdown, supported
+from robcert.network.onnx_import.table import converters, supported
 
 from .cases import CASES, Case
 from .models import answer, deployed, model_of, network_of
@@ -63,12 +60,6 @@ def test_op(case: Case, version: int, record_property: pytest.RecordProperty) ->
 def test_every_form_has_a_case() -> None:
     have = {f"{case.op}-{version}" for case, version in TABLE}
     assert have == set(converters.names())
-
-
-def test_the_documentation_has_the_table() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "onnx.md").read_text(encoding="utf-8")
-    assert markdown() in page
-    assert rewritten(page) == page, "run: python -m robcert.network.onnx_import docs/onnx.md"
 
 
 def test_versions_are_those_of_the_standard() -> None:
