@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robcert.errors import EvaluationError, UsageError
+from robcert.errors import UsageError
 from robcert.network.card import Card, names_code
 from robcert.network.digest import sha256_file
 from robcert.network.export import export_pt2, same_answers
@@ -80,15 +80,14 @@ def export(
     path = Path(target)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} ends in {path.suffix!r}", f"robcert writes {', '.join(SUFFIXES)}.")
-    options: dict[str, Any] = {"arch": arch, "input_shape": input_shape, "num_classes": num_classes,
-                               "mean": mean, "std": std, "weights_key": weights_key}  # fmt: skip
-    loaded = load_model(model, **options)
+    loaded = load_model(model, arch=arch, input_shape=input_shape, num_classes=num_classes, mean=mean, std=std,
+                        weights_key=weights_key)  # fmt: skip
     if path.suffix == ".onnx":
         written, runs = export_onnx(loaded, path), "onnxruntime and other runtimes; robcert without a flag"
     elif path.suffix == ".pt2":
         written, runs = export_pt2(loaded, path), "torch.export.load; robcert without a flag"
     else:
-        written, runs = _weights(loaded, path, options), "robcert without a flag, where it has the architecture"
+        written, runs = _weights(loaded, path, weights_key), "robcert without a flag, where it has the architecture"
         if names_code(arch):
             runs = f"robcert with --arch {arch}"
     again = load_model(written, arch=arch if path.suffix == ".safetensors" else None)
@@ -97,16 +96,13 @@ def export(
     return Exported(str(written), again.source.format, size, sha256, difference, runs, loaded.notes)
 
 
-def _weights(model: LoadedModel, path: Path, options: dict[str, Any]) -> Path:
-    """Return the weights as they were, before folding, with a card that says all that was given."""
-    asked = ("arch", "input_shape", "num_classes", "weights_key")
-    found = read_weights(model.source.reference, *(options[key] for key in asked))
+def _weights(model: LoadedModel, path: Path, weights_key: str | None) -> Path:
+    """Write the weights as they were, before folding, with a card that says all that was given."""
+    card = Card.model_validate(model.card or {})
+    found = read_weights(model.source.reference, card, weights_key)
     if found is None:
         raise UsageError(
             f"{model.name} is a graph ({model.source.format}), while safetensors hold weights of an architecture",
             f"Write a graph: robcert export {model.source.reference} {path.with_suffix('.onnx')}",
         )
-    card = Card.model_validate(model.card or {})
-    if not card.architecture:
-        raise EvaluationError(f"{model.name} has no architecture that a card could name")
     return save_model(found, card, path)

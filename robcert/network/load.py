@@ -159,25 +159,21 @@ def peek_card(reference: str | Path) -> Card | None:
     return _card(path, beside, detect(path))
 
 
-def read_weights(
-    reference: str | Path,
-    arch: str | None,
-    input_shape: tuple[int, ...] | None,
-    num_classes: int | None,
-    weights_key: str | None = None,
-) -> nn.Module | None:
+def read_weights(reference: str | Path, card: Card, weights_key: str | None) -> nn.Module | None:
     """Return the network of a file of weights as it was saved (not folded, not normalised); None for a graph.
+
+    Args:
+        reference: the file, or a name of the zoo.
+        card: of the model as it was loaded.
+        weights_key: which weights of a checkpoint that holds several.
 
     Raises:
         UsageError: no such file or name.
         EvaluationError: the file is no model.
     """
-    path, beside = resolve(reference)
+    path, _ = resolve(reference)
     kind = detect(path)
-    if kind not in _WEIGHTS:
-        return None
-    given = _stated(architecture=arch, input_shape=input_shape, num_classes=num_classes)
-    return _read_weights(path, kind, _described(path, beside, kind, given), weights_key, None, None).module
+    return _read_weights(path, kind, card, weights_key, None, None).module if kind in _WEIGHTS else None
 
 
 def _described(path: Path, beside: Path | None, kind: Format, given: dict[str, Any]) -> Card:
