@@ -1,4 +1,4 @@
-r"""What is known about the robustness of images.
+r"""The bracket: what is known about the robustness of images.
 
 The true robustness radius :math:`r^*(x)` of an image lies between the radius of a certificate and the distance of an
 adversarial example; everything that robcert says about an image is a view of these two ends.
