@@ -8,14 +8,16 @@ from typing import Any
 
 from robcert.accel.precision import SearchPrecision
 from robcert.certificates import certificates
+from robcert.criteria import criteria
 from robcert.data.check import check_images
 from robcert.errors import UsageError
 from robcert.runs.early import Enough
-from robcert.runs.execute import CHECKPOINT_SECONDS, execute
+from robcert.runs.execute import execute
+from robcert.runs.execution import CHECKPOINT_SECONDS, Execution
 from robcert.runs.plan import LegPlan, build, parse_plan, plan_for
-from robcert.runs.record import RunRecord
+from robcert.runs.record import LegSpec, RunRecord, RunSpec
 from robcert.runs.reporter import Reporter, Silent
-from robcert.runs.spec import make_spec, run_name
+from robcert.runs.spec import data_record, model_specs, run_name, threat_record
 from robcert.search.plateau import FLAT
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
@@ -39,6 +41,7 @@ def attack(
     cpu_threads: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     search_precision: SearchPrecision = "auto",
+    criterion: str = "misclassified",
     enough: Enough | None = None,
 ) -> RunRecord:
     """Attack one or several models and say what held.
@@ -67,6 +70,8 @@ def attack(
         search_precision: of the coarse part of a search: "float32", "bfloat16", or whichever is faster here. What it
             finds is confirmed by the float32 network either way. With "float32" and ``cpu_threads`` nothing is chosen
             by the clock, so two runs find the same points to the last bit.
+        criterion: what counts as success, the name of a registered criterion (`robcert.criteria`). Certificates speak
+            of "misclassified" alone, so with another one nothing is certified.
         enough: ends the run of a model early, see `robcert.runs.early`.
 
     Returns:
@@ -95,16 +100,31 @@ def attack(
             f"{certify} certifies another classifier, with a probability: it is no end of the bracket of an attack",
             f"Use --certify best, or robcert certify --method {certify}",
         )
+    criteria.get(criterion)
     if not models:
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
     for one in models:
         _check_fit(one, data, threat)
-    spec = make_spec(models, data, threat, legs, goal, seed, options or {}, flat, certify, eot, search_precision)
+    used = {leg.attack for leg in legs}
+    spec = RunSpec(
+        threat=threat_record(threat),
+        data=data_record(data),
+        models=model_specs(models),
+        plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in legs],
+        goal=goal,
+        certify=certify,
+        seed=seed,
+        options={name: values for name, values in sorted((options or {}).items()) if name in used and values},
+        flat=flat,
+        eot=eot,
+        search_precision=search_precision,
+        criterion=criterion,
+    )
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
-    told = reporter or Silent()
+    execution = Execution(directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds, enough)
     for note in notes:
-        told.note(note)
-    return execute(models, data, spec, directory, told, batch_size, cpu_threads, checkpoint_seconds, enough)
+        execution.reporter.note(note)
+    return execute(models, data, spec, execution)
 
 
 def _check_fit(model: LoadedModel, data: Dataset, threat: Threat) -> None:

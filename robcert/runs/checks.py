@@ -6,7 +6,7 @@ same way. What attacks say of each other is in `robcert.runs.contests`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
 from robcert.search.stage import SearchProblem, Stage, Work
 from robcert.threats.kind import NORMS
-from robcert.types import Batch, Dataset, LoadedModel, Threat
+from robcert.types import Dataset, LoadedModel, Threat
 
 Notes = dict[str, list[int]]
 
@@ -68,20 +68,14 @@ class Unbounded:
     spent: SpentRecord = field(default_factory=SpentRecord)
 
 
-def check_unbounded(
-    model: LoadedModel,
-    images: Batch,
-    threat: Threat,
-    bracket: Bracket,
-    seed: int,
-    slots: int,
-) -> Unbounded:
+def check_unbounded(search: SearchProblem, slots: int) -> Unbounded:
     """Attack up to `SAMPLE` open images, spread over the run, with the whole box as the budget (PGD on the margin).
 
     Every point of the box may be used, so whatever stands is either a network that gives one answer everywhere, or an
     attack that has nothing to follow. ``unbounded``: the positions that stand. Without a
     gradient or a norm nothing is tried.
     """
+    model, images, threat, bracket = search.model, search.images, search.threat, search.bracket
     standing = bracket.standing(threat.largest) & ~bracket.certified(threat.largest) & bracket.distance.isinf()
     rows = standing.nonzero().flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()].tolist() if len(rows) else []
@@ -89,11 +83,9 @@ def check_unbounded(
         return Unbounded()
     free = Threat(threat.norm, (threat.diameter(tuple(images.x.shape[1:])),), threat.box)
     own = Bracket(images.index)
-    attack = PGD(iterations=STEPS, objective="margin")
-    search = SearchProblem(model, images, own, free, "decide", seed)
-    stepper = stepper_for(attack, Networks(model.module), images.x.device)
-    leg = Stage(search, Work("pgd", rows, slots=slots), stepper)
-    leg.run()
+    stepper = stepper_for(PGD(iterations=STEPS, objective="margin"), Networks(model.module), images.x.device)
+    stage = Stage(replace(search, bracket=own, threat=free, goal="decide"), Work("pgd", rows, slots=slots), stepper)
+    stage.run()
     notes = {"unbounded": [row for row in rows if not bool(own.distance[row].isfinite())], "unbounded_tried": rows}
     before = attacked_correct(bracket, threat)
     for row in rows:
@@ -101,7 +93,7 @@ def check_unbounded(
         if found is not None and found.distance <= threat.largest:
             bracket.update(row, found)
     after = attacked_correct(bracket, threat)
-    forwards, backwards, seconds = leg.spent.forwards, leg.spent.backwards, round(leg.spent.seconds, 3)
+    forwards, backwards, seconds = stage.spent.forwards, stage.spent.backwards, round(stage.spent.seconds, 3)
     if before == after:
         return Unbounded(notes, spent=SpentRecord(forwards=forwards, backwards=backwards, seconds=seconds))
     record = LegRecord(

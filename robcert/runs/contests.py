@@ -9,6 +9,7 @@ breaks each side has half, on average, if both are equally strong (McNemar's tes
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.bracket import Bracket
@@ -16,11 +17,12 @@ from robcert.math.binomial import sign_test
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.record import LegRecord, RunSpec
 from robcert.runs.signs import Contest
+from robcert.runs.spec import legs_of, seed_of
 from robcert.runs.summary import as_list
 from robcert.search.plateau import judge
 from robcert.search.snapshot import Spent
 from robcert.search.stage import SearchProblem, Stage, Work
-from robcert.types import Batch, LoadedModel, Threat
+from robcert.types import Threat
 
 ITERATIVE = 10
 """From so many gradient steps on an attack counts as iterative."""
@@ -70,32 +72,35 @@ def contests(legs: list[LegRecord], notes: list[dict[str, list[int]]], proven: i
 
 
 class Rerun:
-    """Legs of a plan that are run again on some images, each as if it were the first, at the largest budget.
+    """Legs of a run that are run again on some images, each as if it were the first, at the largest budget.
+
+    Args:
+        search: the model and the images; its bracket stays as it is.
+        spec: of the run.
+        slots: the most images attacked at once.
 
     Attributes:
         spent: what it took.
     """
 
-    def __init__(
-        self, model: LoadedModel, images: Batch, threat: Threat, plan: list[LegPlan], spec: RunSpec, slots: int
-    ) -> None:
-        self.model, self.images, self.plan, self.spec, self.slots = model, images, plan, spec, slots
-        self.threat = Threat(threat.norm, (threat.largest,), threat.box)
+    def __init__(self, search: SearchProblem, spec: RunSpec, slots: int) -> None:
+        threat = Threat(search.threat.norm, (search.threat.largest,), search.threat.box)
+        self.search, self.spec, self.slots = replace(search, threat=threat, goal="decide"), spec, slots
         self.spent = Spent()
 
     def __call__(self, k: int, positions: list[int]) -> set[int]:
         """Run leg ``k``; the positions that it breaks."""
         if not positions:
             return set()
-        plan, own, threat = self.plan[k], Bracket(self.images.index), self.threat
-        attack, seed = build(plan, threat.norm, self.spec.options), self.spec.seed + 7919 * k
-        search = SearchProblem(self.model, self.images, own, threat, "decide", seed)
-        stepper = stepper_for(attack, Networks(self.model.module), self.images.x.device)
-        leg = Stage(search, Work(plan.attack, positions, plan.restarts, self.slots), stepper)
-        leg.run()
-        self.spent.forwards += leg.spent.forwards
-        self.spent.backwards += leg.spent.backwards
-        self.spent.seconds += leg.spent.seconds
+        plan, own, threat = legs_of(self.spec)[k], Bracket(self.search.images.index), self.search.threat
+        search = replace(self.search, bracket=own, seed=seed_of(self.spec, k))
+        attack = build(plan, threat.norm, self.spec.options)
+        stepper = stepper_for(attack, Networks(search.model.module), search.images.x.device)
+        stage = Stage(search, Work(plan.attack, positions, plan.restarts, self.slots), stepper)
+        stage.run()
+        self.spent.forwards += stage.spent.forwards
+        self.spent.backwards += stage.spent.backwards
+        self.spent.seconds += stage.spent.seconds
         return {position for position in positions if float(own.distance[position]) <= threat.largest}
 
 

@@ -12,63 +12,40 @@ from robcert import __version__
 from robcert.accel.allocator import keep_memory
 from robcert.accel.threads import fastest_threads, threads
 from robcert.network.batching import default_slots
-from robcert.runs.early import Enough
+from robcert.runs.execution import Execution
 from robcert.runs.interrupts import polite_interrupts
-from robcert.runs.plan import LegPlan, build
+from robcert.runs.plan import build
 from robcert.runs.record import ModelRecord, RunRecord, RunSpec, Versions
-from robcert.runs.reporter import Reporter
 from robcert.runs.runner import Runner
-from robcert.runs.spec import digest
+from robcert.runs.spec import digest, legs_of
 from robcert.runs.store import RunStore
-from robcert.types import Dataset, LoadedModel, Threat
-
-CHECKPOINT_SECONDS = 30.0
+from robcert.types import Dataset, LoadedModel
 
 
-def execute(
-    models: list[LoadedModel],
-    data: Dataset,
-    spec: RunSpec,
-    directory: Path | None,
-    reporter: Reporter,
-    batch_size: int | None = None,
-    cpu_threads: int | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    enough: Enough | None = None,
-) -> RunRecord:
+def execute(models: list[LoadedModel], data: Dataset, spec: RunSpec, execution: Execution) -> RunRecord:
     """Run a spec to its end, from wherever an earlier run of it stopped.
 
     Args:
         models: the networks that the spec names, in its order.
         data: the images.
         spec: what to do.
-        directory: where the run is kept; None keeps it in memory.
-        reporter: who is told.
-        batch_size: the most images attacked at once; None lets their size decide.
-        cpu_threads: None measures which number is fastest (a run that goes on keeps its number).
-        checkpoint_seconds: how much work kill -9 may cost.
-        enough: asked after the certificates and whenever an image was broken, for each model; what it answers ends
-            the run of that model, which the same spec can take up again (`ModelRecord.stopped`).
+        execution: how.
 
     Raises:
         UsageError: the directory holds another run; an attack does not fit.
         EvaluationError: the model answers NaN on clean images; the directory cannot be written.
         Interrupted: Ctrl-C, after saving.
     """
-    threat = Threat(spec.threat.norm, tuple(spec.threat.eps), spec.threat.box)
-    plan = [LegPlan(leg.attack, leg.iterations, leg.restarts) for leg in spec.plan]
-    for leg in plan:
-        build(leg, threat.norm, spec.options)
+    for leg in legs_of(spec):
+        build(leg, spec.threat.norm, spec.options)
+    directory = execution.directory
     store = RunStore(directory, spec) if directory is not None else None
     try:
         keep_memory()
-        slots = batch_size or default_slots(data.x[0].numel() if len(data) else 1)
-        count = _threads(store, models[0], data, slots, cpu_threads)
+        slots = execution.batch_size or default_slots(data.x[0].numel() if len(data) else 1)
+        count = _threads(store, models[0], data, slots, execution.cpu_threads)
         with threads(count), polite_interrupts() as interrupted:
-            # Who waits for an early end wants few images at once: those in the slots are searched when it comes.
-            widen = batch_size is None and enough is None
-            runner = Runner(data, spec, threat, plan, store, reporter, slots, widen, checkpoint_seconds, interrupted)
-            runner.enough = enough
+            runner = Runner(data, spec, store, execution, slots, interrupted)
             record = _record(spec, data, directory, [])
             for number, model in enumerate(models):
                 before = record.models

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from robcert.criteria import Criterion
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.errors import EvaluationError
 from robcert.network.batching import logits_of
 from robcert.types import Dataset, LoadedModel
@@ -26,6 +28,12 @@ def clean_logits(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
     return logits
 
 
+def met(criterion: Criterion, logits: Tensor, y: Tensor) -> Tensor:
+    """(n,) bool: what counts as success holds without any perturbation."""
+    # Of two equal logits the first is the answer, which a margin does not say.
+    return logits.argmax(dim=1) != y if criterion is MISCLASSIFIED else criterion.margin(logits, y) > 0
+
+
 def misclassified(model: LoadedModel, data: Dataset, slots: int) -> Tensor:
     """(n,) bool: the model's answer to the clean image is not the label; errors as `clean_logits`."""
-    return clean_logits(model, data, slots).argmax(dim=1) != data.y.cpu()
+    return met(MISCLASSIFIED, clean_logits(model, data, slots), data.y.cpu())

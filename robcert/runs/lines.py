@@ -125,6 +125,11 @@ def _check(directory: Path, record: RunRecord, other: Path, first: RunRecord) ->
             f"{directory} stopped at the first example within eps, so it has no error curve",
             "Attack with --goal minimize",
         )
+    criterion, other_criterion = (read_spec(one).criterion for one in (directory, other))
+    if criterion != other_criterion:
+        raise UsageError(
+            f"{directory} has the criterion {criterion!r}, {other} {other_criterion!r}", "Compare runs of one criterion"
+        )
     if record.threat.norm != first.threat.norm:
         raise UsageError(
             f"{directory} is in {record.threat.norm}, {other} in {first.threat.norm}", "Compare runs of one norm"

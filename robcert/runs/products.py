@@ -7,7 +7,6 @@ import re
 import torch
 from torch.export import ExportedProgram
 
-from robcert.bracket import Bracket
 from robcert.errors import EvaluationError
 from robcert.graph.cache import graph_of
 from robcert.network.export import export_pt2, exported_program
@@ -17,24 +16,20 @@ from robcert.runs.proof import Attempt
 from robcert.runs.record import ModelRecord, RunSpec
 from robcert.runs.store import RunStore
 from robcert.runs.summary import as_list
-from robcert.types import Dataset, LoadedModel, Threat
+from robcert.search.stage import SearchProblem
+from robcert.types import LoadedModel
 
 
 def write_contradiction(
-    store: RunStore,
-    name: str,
-    data: Dataset,
-    threat: Threat,
-    positions: list[int],
-    bracket: Bracket,
-    attempt: Attempt,
+    store: RunStore, name: str, search: SearchProblem, positions: list[int], attempt: Attempt
 ) -> None:
     """Write examples that contradict certificates, beside the certified radii."""
     at = torch.tensor(positions, dtype=torch.int64)
+    images, bracket, threat = search.images, search.bracket, search.threat
     tensors = {
-        "index": data.index.cpu()[at],
-        "label": data.y.cpu()[at],
-        "x": data.x.cpu()[at],
+        "index": images.index.cpu()[at],
+        "label": images.y.cpu()[at],
+        "x": images.x.cpu()[at],
         "adversarial": bracket.points(positions),
         "distance": bracket.distance[at],
         "radius": bracket.radius[at],
@@ -43,15 +38,7 @@ def write_contradiction(
     store.write_tensors(name, tensors, {"norm": threat.norm, "method": attempt.method, "constants": constants})
 
 
-def write_examples(
-    store: RunStore,
-    name: str,
-    model: LoadedModel,
-    data: Dataset,
-    threat: Threat,
-    record: ModelRecord,
-    bracket: Bracket,
-) -> None:
+def write_examples(store: RunStore, name: str, search: SearchProblem, record: ModelRecord) -> None:
     """Write ``adversarials-NAME.safetensors`` and ``beyond-NAME.safetensors``.
 
     Both tensor files have a row an image that was found: ``x`` and ``adversarial`` (m, *shape) float32, ``label``,
@@ -59,13 +46,14 @@ def write_examples(
     ``all_index`` (n,), ``all_found`` (n,) uint8 and ``all_distance`` (n,), which is inf where no example was found.
     The first file holds the examples within the largest budget, the second those found only beyond it.
     """
+    images, bracket, threat = search.images, search.bracket, search.threat
     broken = [i for i, image in enumerate(record.images) if "broken" in as_list(image.status)]
     others = {*broken, *(i for i, image in enumerate(record.images) if "wrong" in as_list(image.status))}
     beyond = [i for i in bracket.found() if i not in others]
     for prefix, positions in (("adversarials", broken), ("beyond", beyond)):
         at = torch.tensor(positions, dtype=torch.int64)
-        x = data.x.cpu()
-        found = torch.zeros(len(data), dtype=torch.uint8)
+        x = images.x.cpu()
+        found = torch.zeros(len(bracket), dtype=torch.uint8)
         found[at] = 1
         distance = torch.where(found.bool(), bracket.distance, float("inf"))
         labels = [example.label for i in positions if (example := bracket.examples[i]) is not None]
@@ -73,15 +61,15 @@ def write_examples(
         tensors = {
             "x": x[at],
             "adversarial": examples,
-            "label": data.y.cpu()[at],
+            "label": images.y.cpu()[at],
             "adversarial_label": torch.tensor(labels, dtype=torch.int64),
-            "index": data.index.cpu()[at],
+            "index": images.index.cpu()[at],
             "distance": bracket.distance[at],
-            "all_index": data.index.cpu(),
+            "all_index": images.index.cpu(),
             "all_found": found,
             "all_distance": distance,
         }
-        meta = {"model": model.name, "norm": threat.norm, "eps": list(threat.eps), "box": list(threat.box)}
+        meta = {"model": search.model.name, "norm": threat.norm, "eps": list(threat.eps), "box": list(threat.box)}
         store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta)
 
 

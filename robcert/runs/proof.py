@@ -8,9 +8,11 @@ import torch
 
 from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certificates import Certificates, Search, certificates
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.errors import EvaluationError, UsageError
+from robcert.search.stage import SearchProblem
 from robcert.search.verifier import Verifier
-from robcert.types import Dataset, LoadedModel, Threat, bound_norm
+from robcert.types import LoadedModel, bound_norm
 
 SECONDS = 5.0
 """For each image, on average, where a method looks for radii one by one."""
@@ -31,37 +33,44 @@ class Attempt:
     refused: str = ""
 
 
-def prove(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracket: Bracket) -> Attempt:
-    """Certify the images of a run at its budgets, into their bracket.
+def prove(method: str, model: LoadedModel, search: SearchProblem) -> Attempt:
+    """Certify the images of a search at its budgets, into its bracket.
 
     A network that the certificate does not support is no error here.
+
+    Args:
+        method: the certificate, or "none".
+        model: the network; of a random one that is averaged in ``search``, one draw.
+        search: images, threat, bracket and criterion.
     """
+    threat, images = search.threat, search.images
     if method == "none":
         return Attempt(method)
+    if search.criterion is not MISCLASSIFIED:
+        return Attempt(method, refused=f"certificates speak of wrong answers, not of {search.criterion.name!r}")
     try:
         norm = bound_norm(threat.norm)
     except UsageError as error:
         return Attempt(method, refused=error.found)
     try:
-        search = Search(eps=threat.eps, largest=False, seconds=SECONDS)
-        found = certificates.get(method)(model, data.x, data.y, norm, search)
+        asked = Search(eps=threat.eps, largest=False, seconds=SECONDS)
+        found = certificates.get(method)(model, images.x, images.y, norm, asked)
     except EvaluationError as error:
         return Attempt(method, refused=error.found)
     each = zip(found.radius.tolist(), found.radius_real.tolist(), found.binding, strict=True)
     for position, (radius, real, binding) in enumerate(each):
-        bracket.update(position, Certificate(radius, real, found.method, binding, found.evidence))
+        search.bracket.update(position, Certificate(radius, real, found.method, binding, found.evidence))
     return Attempt(method, found, found.refused)
 
 
-def verify_counterexamples(
-    attempt: Attempt, model: LoadedModel, data: Dataset, threat: Threat, bracket: Bracket, slots: int
-) -> None:
-    """Verify inputs that a certificate (branch and bound) found answered wrongly, like all others, into a bracket."""
+def verify_counterexamples(attempt: Attempt, search: SearchProblem, slots: int) -> Bracket:
+    """Return a bracket of those inputs that a certificate (branch and bound) found answered wrongly, once verified."""
+    bracket = Bracket(search.bracket.index, search.bracket.wrong)
     examples = None if attempt.found is None else attempt.found.examples
     rows = [] if examples is None else torch.isfinite(examples.flatten(1)).all(dim=1).nonzero().flatten().tolist()
-    if examples is None or not rows:
-        return
-    at = torch.tensor(rows, device=data.x.device)
-    verified = Verifier(model, threat, slots)(examples[rows].to(data.x.device), data.x[at], data.y[at])
-    for k, position in enumerate(rows):
-        verified.offer(k, bracket, position, Provenance(attempt.method, 0, 0, 0))
+    if examples is not None and rows:
+        x, y = search.images.x[rows], search.images.y[rows]
+        verified = Verifier(search.model, search.threat, slots)(examples[rows].to(x.device), x, y)
+        for k, position in enumerate(rows):
+            verified.offer(k, bracket, position, Provenance(attempt.method, 0, 0, 0))
+    return bracket

@@ -16,6 +16,7 @@ from robcert.types import Goal, Status, ThreatNorm
 
 SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
 Interval = tuple[float, float]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Strict(BaseModel):
@@ -92,6 +93,7 @@ class RunSpec(Strict):
     search_precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="asked for; what was used is in the record"
     )
+    criterion: str = Field(default="misclassified", description="what counts as success")
 
 
 class TaskSpec(Strict):
@@ -247,7 +249,7 @@ class ModelRecord(Strict):
     name: str
     sha256: str
     network: str = Field(default="", description="digest of the network: weights, layers, their code, normalisation")
-    search_precision: Literal["float32", "bfloat16"] = Field(
+    search_precision: Precision = Field(
         default="float32", description="of the coarse part of the search; what counts is confirmed in float32"
     )
     natural_correct: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -13,14 +14,16 @@ from robcert.accel.layout import LAYOUTS, faster_layout, layout_of
 from robcert.accel.precision import PRECISIONS, Lowered, search_network
 from robcert.accel.stepper import Networks
 from robcert.bracket import Bracket
+from robcert.criteria import criteria
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded
 from robcert.runs.contests import Rerun, contests
-from robcert.runs.early import Enough, Stopped
-from robcert.runs.images import clean_logits
+from robcert.runs.early import Stopped
+from robcert.runs.execution import Execution
+from robcert.runs.images import clean_logits, met
 from robcert.runs.legs import StagedLeg
-from robcert.runs.plan import LegPlan, build
+from robcert.runs.plan import build
 from robcert.runs.products import (
     exported,
     is_stored,
@@ -30,42 +33,72 @@ from robcert.runs.products import (
     write_network,
 )
 from robcert.runs.proof import Attempt, prove, verify_counterexamples
-from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
-from robcert.runs.reporter import Reporter
+from robcert.runs.record import LegRecord, ModelRecord, Precision, RunSpec, SpentRecord
 from robcert.runs.signs import Contest
+from robcert.runs.spec import legs_of, seed_of, threat_of
 from robcert.runs.store import Progress, RunStore
 from robcert.search.expectation import averaged, single_draw
-from robcert.search.stage import Stage
-from robcert.types import Batch, Dataset, LoadedModel, Threat
+from robcert.search.stage import SearchProblem, Stage
+from robcert.types import Batch, Dataset, LoadedModel
 
 _NOT_STORED = "the network is not stored beside its adversarial examples"
 
 
+@dataclass(frozen=True)
+class Checks:
+    """What was noted after the legs, what it took, and the attacks that beat those which know more."""
+
+    notes: Sequence[dict[str, list[int]]] = ()
+    spent: SpentRecord = field(default_factory=SpentRecord)
+    weaker_wins: Sequence[Contest] = ()
+
+
+@dataclass
+class ModelRun:
+    """One model of a run in progress.
+
+    Attributes:
+        number: its position among the models of the run.
+        search: the model, the images, all budgets, and what is known about the images.
+        attempt: how its certificate went.
+        progress: the legs that have ended, and the one that was interrupted.
+        before_attacks: images that stood at each budget before the first leg.
+        low: the copy in low precision that was searched in, or None.
+    """
+
+    number: int
+    search: SearchProblem
+    attempt: Attempt
+    progress: Progress
+    before_attacks: list[int]
+    low: Lowered | None = None
+
+
 class Runner:
-    """One run in progress."""
+    """One run in progress.
+
+    Args:
+        data: the images.
+        spec: what to do.
+        store: where the run is kept, or None.
+        execution: how it is done.
+        slots: the most images attacked at once, before a larger number is tried.
+        interrupted: answers whether somebody asked the run to end.
+    """
 
     def __init__(
         self,
         data: Dataset,
         spec: RunSpec,
-        threat: Threat,
-        plan: list[LegPlan],
         store: RunStore | None,
-        reporter: Reporter,
+        execution: Execution,
         slots: int,
-        widen: bool,
-        checkpoint_seconds: float,
         interrupted: Callable[[], bool],
     ) -> None:
-        self.data, self.spec, self.threat, self.plan = data, spec, threat, plan
-        self.store, self.reporter = store, reporter
-        self.checkpoint_seconds, self.interrupted = checkpoint_seconds, interrupted
-        self.images = Batch(data.x, data.y, data.index)
-        self.slots, self.width = slots, slots
-        self.widen = widen
-        self.enough: Enough | None = None
-        self.before_attacks: list[int] = []
-        self.search: Lowered | None = None
+        self.data, self.spec, self.store, self.execution = data, spec, store, execution
+        self.slots, self.width, self.interrupted = slots, slots, interrupted
+        self.reporter = execution.reporter
+        self.threat, self.plan, self.criterion = threat_of(spec), legs_of(spec), criteria.get(spec.criterion)
 
     def model(self, number: int, model: LoadedModel, known: Callable[[ModelRecord], None]) -> ModelRecord:
         """Attack one model through the whole plan.
@@ -81,63 +114,43 @@ class Runner:
         """
         model = averaged(model, self.spec.eot)
         clean = clean_logits(model, self.data, self.slots)
-        bracket = Bracket(self.data.index, clean.argmax(dim=1) != self.data.y.cpu())
-        progress = self.store.progress(number, bracket) if self.store else Progress()
-        attempt = prove(self.spec.certify, single_draw(model), self.data, self.threat, bracket)
-        certificate = Bracket(bracket.index, bracket.wrong)
-        verify_counterexamples(attempt, model, self.data, self.threat, certificate, self.slots)
-        if not progress.legs:
-            for position, example in certificate.found().items():
-                bracket.update(position, example)
-        natural = int((~bracket.wrong).sum())
-        self.before_attacks = summary.attacked_correct(certificate, self.threat)
-        self._contradictions(number, model, bracket, attempt)
+        run = self._begin(number, model, met(self.criterion, clean, self.data.y.cpu()))
+        progress, natural = run.progress, int((~run.search.bracket.wrong).sum())
         self.reporter.model(model.name, natural, len(self.data), len(progress.legs))
-        self.search = None
 
-        def summarized(
-            notes: list[dict[str, list[int]]],
-            stopped: str | None,
-            beside: SpentRecord | None = None,
-            beaten: Sequence[Contest] = (),
-        ) -> ModelRecord:
-            return summary.summarize(
-                model,
-                self.data,
-                self.threat,
-                bracket,
-                attempt,
-                progress.legs,
-                notes,
-                self.spec.flat,
-                stopped,
-                beaten,
-                [natural - left for left in self.before_attacks],
-            ).model_copy(
-                update={"search_precision": self._searched(number, self.search), "checks": beside or SpentRecord()}
+        def summarized(stopped: str | None, more: Checks | None = None) -> ModelRecord:
+            more = more or Checks()
+            found = summary.Findings(
+                legs=progress.legs,
+                notes=[*progress.notes, *more.notes],
+                stopped=stopped,
+                weaker_wins=more.weaker_wins,
+                by_certificate=[natural - left for left in run.before_attacks],
+                search_precision=self._searched(run),
+                checks=more.spent,
             )
+            return summary.summarize(run.search, run.attempt, found, self.spec.flat)
 
         missing: list[str] = []
         store_network = self._network_writer(number, single_draw(model), missing)
         try:
-            stopped = self._legs(number, model, bracket, progress, attempt)
+            stopped = self._legs(run)
         except Interrupted:
             raise
         except Exception as error:
             if progress.legs:  # they were paid for
                 reason = f"leg {len(progress.legs) + 1} of {len(self.plan)} could not be done: {_said(error)}"
-                known(summarized(progress.notes, reason))
+                known(summarized(reason))
             raise
-        record = summarized(progress.notes, stopped)
+        record = summarized(stopped)
         known(record)
         if stopped is None:
             with self._may_fail("the checks after the attack were not done", missing):
-                more, beside, beaten = self._checks(model, clean, bracket, progress)
-                record = summarized([*progress.notes, *more], None, beside, beaten)
+                record = summarized(None, self._checks(run, clean))
         if self.store:
             name = product_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
-                write_examples(self.store, name, model, self.data, self.threat, record, bracket)
+                write_examples(self.store, name, run.search, record)
             if store_network is not None:
                 with self._may_fail(_NOT_STORED, missing):
                     store_network()
@@ -145,33 +158,42 @@ class Runner:
             known(record.model_copy(update={"missing": missing}))
         return record.model_copy(update={"missing": missing})
 
-    def _legs(
-        self,
-        number: int,
-        model: LoadedModel,
-        bracket: Bracket,
-        progress: Progress,
-        attempt: Attempt,
-    ) -> str | None:
+    def _begin(self, number: int, model: LoadedModel, wrong: Tensor) -> ModelRun:
+        """Certify the images, and read what was found before."""
+        spec, images = self.spec, Batch(self.data.x, self.data.y, self.data.index)
+        bracket = Bracket(images.index, wrong)
+        search = SearchProblem(model, images, bracket, self.threat, spec.goal, spec.seed, self.criterion)
+        progress = self.store.progress(number, bracket) if self.store else Progress()
+        attempt = prove(spec.certify, single_draw(model), search)
+        certificate = verify_counterexamples(attempt, search, self.slots)
+        if not progress.legs:
+            for position, example in certificate.found().items():
+                bracket.update(position, example)
+        run = ModelRun(number, search, attempt, progress, summary.attacked_correct(certificate, self.threat))
+        self._contradictions(run)
+        return run
+
+    def _legs(self, run: ModelRun) -> str | None:
         """Run the legs that are left; why they were ended early, or None."""
         networks: Networks | None = None
+        progress, bracket = run.progress, run.search.bracket
         for k in range(len(progress.legs), len(self.plan)):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
             if networks is None:
-                networks = self._networks(number, model)
-                self.search = networks.low
-                self.width = self._width(number, networks.low or networks.exact)
-            record, signs, stopped = self._leg(number, model, networks, k, bracket, progress)
-            self._contradictions(number, model, bracket, attempt)
+                networks = self._networks(run)
+                run.low = networks.low
+                self.width = self._width(run.number, networks.low or networks.exact)
+            record, notes, stopped = self._leg(run, networks, k)
+            self._contradictions(run)
             progress.legs.append(record)
-            progress.notes.append(signs)
+            progress.notes.append(notes)
             self.reporter.leg_done(record)
             if stopped is not None:
                 return stopped
             if self.store:
-                self.store.finish_leg(number, k, bracket, record, signs)
+                self.store.finish_leg(run.number, k, bracket, record, notes)
         return None
 
     def _network_writer(self, number: int, model: LoadedModel, missing: list[str]) -> Callable[[], None] | None:
@@ -193,26 +215,26 @@ class Runner:
             missing.append(f"{consequence}: {_said(error)}")
             self.reporter.note(missing[-1])
 
-    def _checks(
-        self, model: LoadedModel, clean: Tensor, bracket: Bracket, progress: Progress
-    ) -> tuple[list[dict[str, list[int]]], SpentRecord, list[Contest]]:
-        """What speaks for an attack that failed rather than a model that held, and what an attack beside took."""
-        answers = check_answers(model, self.data, self.slots, clean)
-        beyond = check_unbounded(model, self.images, self.threat, bracket, self.spec.seed, self.slots)
-        proven = int(bracket.certified(self.threat.largest).sum())
-        rerun = Rerun(model, self.images, self.threat, self.plan, self.spec, self.slots)
-        beaten = contests(progress.legs, progress.notes, proven, rerun)
+    def _checks(self, run: ModelRun, clean: Tensor) -> Checks:
+        """Look for what speaks for an attack that failed rather than a model that held."""
+        search, progress = run.search, run.progress
+        answers = check_answers(search.model, self.data, self.slots, clean)
+        beyond = check_unbounded(search, self.slots)
+        proven = int(search.bracket.certified(self.threat.largest).sum())
+        rerun = Rerun(search, self.spec, self.slots)
+        weaker_wins = contests(progress.legs, progress.notes, proven, rerun)
         if beyond.leg is not None:
             progress.legs.append(beyond.leg)
-        beside = SpentRecord(
+        spent = SpentRecord(
             forwards=beyond.spent.forwards + rerun.spent.forwards,
             backwards=beyond.spent.backwards + rerun.spent.backwards,
             seconds=round(beyond.spent.seconds + rerun.spent.seconds, 3),
         )
-        return [answers, beyond.notes], beside, beaten
+        return Checks([answers, beyond.notes], spent, weaker_wins)
 
-    def _networks(self, number: int, model: LoadedModel) -> Networks:
+    def _networks(self, run: ModelRun) -> Networks:
         """Return what the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
+        model, number = run.search.model, run.number
         # float32 is the user's way to leave nothing to the clock.
         if self.spec.search_precision == "float32" or model.no_gradient:
             return Networks(model.module)
@@ -230,14 +252,18 @@ class Runner:
             self.store.setting(key, "float32" if search is None else "bfloat16")
         return Networks(layout, search)
 
-    def _searched(self, number: int, search: Lowered | None) -> str:
-        """What was searched in; by a run that found nothing left to search, what it was before."""
-        before = self.store.setting(f"search precision {number}", None) if self.store and search is None else None
-        return before or ("float32" if search is None else "bfloat16")
+    def _searched(self, run: ModelRun) -> Precision:
+        """Return what was searched in; of a run that found nothing left to search, what it was before."""
+        if run.low is not None:
+            return "bfloat16"
+        before = self.store.setting(f"search precision {run.number}", None) if self.store else None
+        return "bfloat16" if before == "bfloat16" else "float32"
 
     def _width(self, number: int, searched: nn.Module) -> int:
         """How many images the legs hold at once."""
-        if not self.widen or self.spec.search_precision == "float32":
+        # Who waits for an early end wants few images at once: those in the slots are searched when it comes.
+        fixed = self.execution.batch_size is not None or self.execution.enough is not None
+        if fixed or self.spec.search_precision == "float32":
             return self.slots
         place = f"slots {number}"
         known = self.store.setting(place, None) if self.store else None
@@ -246,64 +272,53 @@ class Runner:
             self.store.setting(place, str(width))
         return width
 
-    def _contradictions(self, number: int, model: LoadedModel, bracket: Bracket, attempt: Attempt) -> None:
+    def _contradictions(self, run: ModelRun) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
+        bracket = run.search.bracket
         against = bracket.contradictions()
         if not against:
             return
         where = "nothing was stored"
         if self.store:
-            name = f"contradiction-{product_name(self.spec, number)}.safetensors"
-            write_contradiction(self.store, name, self.data, self.threat, against, bracket, attempt)
+            name = f"contradiction-{product_name(self.spec, run.number)}.safetensors"
+            write_contradiction(self.store, name, run.search, against, run.attempt)
             where = f"both witnesses are in {self.store.directory / name}"
         first = against[0]
         raise EvaluationError(
-            f"{model.name}: {len(against)} verified adversarial examples lie inside certified radii (image "
+            f"{run.search.model.name}: {len(against)} verified adversarial examples lie inside certified radii (image "
             f"{int(self.data.index[first])}: distance {float(bracket.distance[first]):.9g}, certified "
             f"{float(bracket.radius[first]):.9g}); {where}",
             "This is a defect of robcert: please report it with the run directory",
         )
 
-    def _leg(
-        self,
-        number: int,
-        model: LoadedModel,
-        networks: Networks,
-        k: int,
-        bracket: Bracket,
-        progress: Progress,
-    ) -> tuple[LegRecord, dict[str, list[int]], str | None]:
-        plan, snapshot, progress.snapshot = self.plan[k], progress.snapshot, None
+    def _leg(self, run: ModelRun, networks: Networks, k: int) -> tuple[LegRecord, dict[str, list[int]], str | None]:
+        plan, progress, bracket = self.plan[k], run.progress, run.search.bracket
+        snapshot, progress.snapshot = progress.snapshot, None
         # Not from the bracket: what this leg found before it was interrupted is newly broken by this leg.
-        standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else self.before_attacks
+        standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else run.before_attacks
         leg = StagedLeg(
-            model,
+            replace(run.search, seed=seed_of(self.spec, k)),
             networks,
-            self.images,
             plan,
             build(plan, self.threat.norm, self.spec.options),
-            self.threat,
-            self.spec.goal,
-            self.spec.seed + 7919 * k,  # each leg draws its own random starts
-            bracket,
             self.width,
             self.reporter,
             snapshot,
         )
         saved = time.monotonic()
 
-        def look(running: Stage) -> None:
+        def synchronised(running: Stage) -> None:
             nonlocal saved
             stop = self.interrupted()
             reason = self._seen_enough(bracket) if running.remaining else None
-            due = stop or reason is not None or time.monotonic() - saved >= self.checkpoint_seconds
+            due = stop or reason is not None or time.monotonic() - saved >= self.execution.checkpoint_seconds
             if self.store and running.remaining and due:
-                self.store.checkpoint(number, k, bracket, leg.done.with_leg(running))
+                self.store.checkpoint(run.number, k, bracket, leg.done.with_stage(running))
                 saved = time.monotonic()
             if stop and running.remaining:
                 kept = f"all work is saved in {self.store.directory}" if self.store else "nothing was kept"
                 raise Interrupted(
-                    f"interrupted during {plan} of {model.name}; {kept}",
+                    f"interrupted during {plan} of {run.search.model.name}; {kept}",
                     "Run the same command again to go on",
                 )
             self.reporter.look(running)
@@ -312,7 +327,7 @@ class Runner:
 
         stopped: str | None = None
         try:
-            leg.run(look)
+            leg.run(synchronised)
         except Stopped as end:
             stopped = end.reason
         opened = [len(positions) for positions in leg.done.open]
@@ -335,7 +350,7 @@ class Runner:
         return record, leg.done.notes(bracket, self.threat.largest), stopped
 
     def _seen_enough(self, bracket: Bracket) -> str | None:
-        return None if self.enough is None else self.enough(bracket)
+        return None if self.execution.enough is None else self.execution.enough(bracket)
 
 
 def _said(error: Exception) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.runs.proof import Attempt
 from robcert.runs.record import PlateauRecord, WarningRecord
-from robcert.types import Dataset, LoadedModel, Status
+from robcert.search.stage import SearchProblem
+from robcert.types import Status
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ class Contest:
 
 
 def warnings(
-    model: LoadedModel,
-    data: Dataset,
+    search: SearchProblem,
     statuses: list[list[Status]],
     attempt: Attempt,
     notes: list[dict[str, list[int]]],
@@ -106,8 +107,16 @@ def warnings(
     beaten: Sequence[Contest] = (),
 ) -> list[WarningRecord]:
     """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
-    given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in model.warnings]
-
+    given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in search.model.warnings]
+    if search.criterion is not MISCLASSIFIED:
+        given.append(
+            WarningRecord(
+                name="criterion",
+                message=f"what counts as success is {search.criterion.name!r}, not a wrong answer",
+                advice="accuracies, distances and verdicts are about that",
+                images=[],
+            )
+        )
     if attempt.refused:
         given.append(
             WarningRecord(
@@ -121,7 +130,7 @@ def warnings(
     def noted(name: str, only_open: bool) -> list[int]:
         positions = sorted({position for note in notes for position in note.get(name, [])})
         still = [position for position in positions if not only_open or "open" in statuses[position]]
-        return [int(data.index[position]) for position in still]
+        return [int(search.images.index[position]) for position in still]
 
     for sign in _SIGNS:
         if images := noted(sign.note, sign.only_open):
@@ -129,7 +138,7 @@ def warnings(
             message = sign.message.format(count=len(images), of=len(tried))
             given.append(WarningRecord(name=sign.name, message=message, advice=sign.advice, images=images))
     for contest in beaten:
-        images = [int(data.index[position]) for position in contest.positions]
+        images = [int(search.images.index[position]) for position in contest.positions]
         advice = _ADVICE[contest.name]
         given.append(WarningRecord(name=contest.name, message=contest.message, advice=advice, images=images))
     if verdict is not None and verdict.verdict == "falling":

@@ -11,40 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robcert.accel.precision import SearchPrecision
 from robcert.runs.plan import LegPlan
-from robcert.runs.record import DataRecord, LegSpec, ModelSpec, RunSpec, TaskSpec, ThreatRecord
-from robcert.types import Dataset, Goal, LoadedModel, Threat
+from robcert.runs.record import DataRecord, ModelSpec, RunSpec, TaskSpec, ThreatRecord
+from robcert.types import Dataset, LoadedModel, Threat
 
 
-def make_spec(
-    models: list[LoadedModel],
-    data: Dataset,
-    threat: Threat,
-    plan: list[LegPlan],
-    goal: Goal,
-    seed: int,
-    options: dict[str, dict[str, Any]],
-    flat: float,
-    certify: str = "none",
-    eot: int = 1,
-    search_precision: SearchPrecision = "auto",
-) -> RunSpec:
-    """Everything that decides the result, and nothing that does not (batch size, threads, device, where it is kept)."""
-    used = {leg.attack for leg in plan}
-    return RunSpec(
-        threat=threat_record(threat),
-        data=data_record(data),
-        models=model_specs(models),
-        plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in plan],
-        goal=goal,
-        certify=certify,
-        seed=seed,
-        options={name: values for name, values in sorted(options.items()) if name in used and values},
-        flat=flat,
-        eot=eot,
-        search_precision=search_precision,
-    )
+def legs_of(spec: RunSpec) -> list[LegPlan]:
+    """Return the legs of the plan."""
+    return [LegPlan(leg.attack, leg.iterations, leg.restarts) for leg in spec.plan]
+
+
+def seed_of(spec: RunSpec, leg: int) -> int:
+    """Return the seed of a leg, which draws its own random starts."""
+    return spec.seed + 7919 * leg
+
+
+def threat_of(spec: RunSpec) -> Threat:
+    """Return the threat."""
+    return Threat(spec.threat.norm, tuple(spec.threat.eps), spec.threat.box)
 
 
 def model_specs(models: Sequence[LoadedModel]) -> list[ModelSpec]:

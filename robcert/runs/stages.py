@@ -20,9 +20,9 @@ from robcert.search.finalisation import climbs_near_misses
 from robcert.search.line_search import towards_clean
 from robcert.search.near_miss_pgd import near_miss_pgd
 from robcert.search.snapshot import Snapshot, Spent
-from robcert.search.stage import Stage
+from robcert.search.stage import SearchProblem, Stage
 from robcert.search.verifier import Verifier
-from robcert.types import Batch, Goal, LoadedModel, Threat
+from robcert.types import Goal, Threat
 
 SIGNS = ("zero_gradient", "non_finite", "unconfirmed")
 
@@ -94,9 +94,9 @@ class Done:
             signs={name: set(found) for name, found in meta["signs"].items()},
         )
 
-    def with_leg(self, leg: Stage) -> Snapshot:
-        """The snapshot of the running stage, and what went before it."""
-        snapshot = leg.snapshot()
+    def with_stage(self, running: Stage) -> Snapshot:
+        """Return the snapshot of the running stage, with what went before it."""
+        snapshot = running.snapshot()
         before: dict[str, Any] = {
             **vars(self),
             "entered": sorted(self.entered),
@@ -110,11 +110,11 @@ class Done:
         self.entering = entering
         self.entered.update(entering)
 
-    def note(self, leg: Stage) -> None:
+    def note(self, stage: Stage) -> None:
         """Add what a stage has spent and noted."""
-        self.pay(leg.spent)
+        self.pay(stage.spent)
         for name, found in self.signs.items():
-            found.update(getattr(leg, name))
+            found.update(getattr(stage, name))
 
     def pay(self, spent: Spent) -> None:
         """Add to what it took."""
@@ -128,19 +128,13 @@ class Done:
         return {**{name: sorted(found) for name, found in self.signs.items()}, "broke": sorted(broke)}
 
 
-def climb_near_misses(
-    model: LoadedModel, attack: Attack, name: str, threat: Threat, images: Batch, bracket: Bracket,
-    positions: list[int], slots: int,
-) -> Spent:  # fmt: skip
-    """Climb from near misses of a run in the ball of the one budget of ``threat`` (`robcert.search.near_miss_pgd`).
+def climb_near_misses(search: SearchProblem, attack: Attack, name: str, positions: list[int], slots: int) -> Spent:
+    """Climb from near misses of a run in the ball of the one budget of ``search`` (`robcert.search.near_miss_pgd`).
 
     Args:
-        model: the network.
-        attack: whose leg it is, and what a table calls it; its iterations limit the ascent.
-        name: of the attack.
-        threat: norm, one budget, box.
-        images: of the run.
-        bracket: what is known about the images; examples that are found are added.
+        search: the model, the images, the one budget; examples that are found go into its bracket.
+        attack: whose leg it is; its iterations limit the ascent.
+        name: what a table calls the attack.
         positions: of images that are open at the budget.
         slots: the most images at once.
 
@@ -148,12 +142,14 @@ def climb_near_misses(
         What it took.
     """
     began, spent = time.monotonic(), Spent()
-    near = [p for p in positions if float(bracket.distance[p]) <= NEAR * threat.largest]
+    bracket = search.bracket
+    near = [p for p in positions if float(bracket.distance[p]) <= NEAR * search.threat.largest]
     if not climbs_near_misses(attack):
         return spent
-    verifier, draws = Verifier(model, threat, slots), draws_of(model.module)
+    verifier = Verifier(search.model, search.threat, slots, criterion=search.criterion)
+    draws = draws_of(search.model.module)
     for some in _chunks(near, slots):
-        x, y = images.x[some], images.y[some]
+        x, y = search.images.x[some], search.images.y[some]
         start = bracket.points(some).to(x.device)
         tried, steps = near_miss_pgd(verifier, start, x, y, attack.iterations)
         for row, position in enumerate(some):
@@ -165,13 +161,16 @@ def climb_near_misses(
     return spent
 
 
-def bring_closer(
-    model: LoadedModel, threat: Threat, images: Batch, bracket: Bracket, positions: list[int], slots: int
-) -> Spent:
-    """Move the examples of some images towards the clean images (`robcert.search.line_search`); what it took."""
-    began, verifier = time.monotonic(), Verifier(model, threat, slots)
+def bring_closer(search: SearchProblem, positions: list[int], slots: int) -> Spent:
+    """Move the examples of some images towards the clean images (`robcert.search.line_search`).
+
+    Returns:
+        What it took.
+    """
+    began, bracket = time.monotonic(), search.bracket
+    verifier = Verifier(search.model, search.threat, slots, criterion=search.criterion)
     for some in _chunks(positions, slots):
-        x, y = images.x[some], images.y[some]
+        x, y = search.images.x[some], search.images.y[some]
         found = verifier(bracket.points(some).to(x.device), x, y)
         closest = towards_clean(verifier, found, x, y)
         for row, position in enumerate(some):

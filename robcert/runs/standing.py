@@ -9,7 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.errors import UsageError
+from robcert.runs.directory import read_spec
 from robcert.runs.record import ModelRecord, RunRecord
 from robcert.runs.summary import as_list
 from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
@@ -35,13 +37,28 @@ def read_record(directory: Path) -> RunRecord:
         ) from None
 
 
+def read_verdicts(directory: Path) -> RunRecord:
+    """Return the record of a finished run that speaks of wrong answers.
+
+    Raises:
+        UsageError: there is none, or success was something else.
+    """
+    criterion = read_spec(directory).criterion
+    if criterion != MISCLASSIFIED.name:
+        raise UsageError(
+            f"{directory} attacked with the criterion {criterion!r}, which says nothing about wrong answers",
+            "Attack without another criterion",
+        )
+    return read_record(directory)
+
+
 def standing(directory: Path, model: LoadedModel, data: Dataset, threat: Threat) -> Tensor:
     """(n,) bool: the image is right and no attack of the run broke it at the smallest budget of ``threat``.
 
     Raises:
         UsageError: the run is of another norm, has no such budget, model or image.
     """
-    record = read_record(directory)
+    record = read_verdicts(directory)
     eps = threat.eps[0]
     if record.threat.norm != threat.norm or eps not in record.threat.eps:
         raise UsageError(
@@ -77,7 +94,7 @@ def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, no
     Raises:
         UsageError: the run stopped at eps, is of another norm, or has no such model or image.
     """
-    record = read_record(directory)
+    record = read_verdicts(directory)
     if record.goal != "minimize":
         raise UsageError(
             f"{directory} stopped at the first example within eps, so its distances are not the closest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -18,11 +19,14 @@ from robcert.runs.record import (
     ModelRecord,
     OthersRecord,
     PlateauRecord,
+    Precision,
+    SpentRecord,
     VerdictCounts,
 )
 from robcert.runs.signs import Contest, warnings
 from robcert.search.plateau import Outcome, Plateau, plateau
-from robcert.types import Dataset, LoadedModel, Status, Threat
+from robcert.search.stage import SearchProblem
+from robcert.types import STATUSES, Batch, Status, Threat
 
 T = TypeVar("T")
 
@@ -52,49 +56,67 @@ def leg_interval(correct: Sequence[int], n: int) -> tuple[float, float] | list[t
     return scalar_or_list([interval(count, n) for count in correct])
 
 
-def summarize(
-    model: LoadedModel,
-    data: Dataset,
-    threat: Threat,
-    bracket: Bracket,
-    attempt: Attempt,
-    legs: list[LegRecord],
-    notes: list[dict[str, list[int]]],
-    flat: float,
-    stopped: str | None = None,
-    beaten: Sequence[Contest] = (),
-    by_certificate: Sequence[int] = (),
-) -> ModelRecord:
-    """The record of one model after all its legs, or after those before it was ``stopped``, for that reason.
+@dataclass
+class Findings:
+    """What the legs of a model, and the checks after them, have come to.
 
-    ``by_certificate`` are the images, at each budget, that examples of the certificate broke before the first leg.
+    Attributes:
+        legs: in the order in which they ran.
+        notes: positions of images by what was noted of them, of every leg and check.
+        stopped: why the plan was not run to its end, or None.
+        weaker_wins: attacks that beat those which know more.
+        by_certificate: the images, at each budget, that examples of the certificate broke before the first leg.
+        search_precision: of the coarse part of the search.
+        checks: what the attacks beside the legs took.
     """
-    n = len(data)
+
+    legs: list[LegRecord]
+    notes: list[dict[str, list[int]]]
+    stopped: str | None = None
+    weaker_wins: Sequence[Contest] = ()
+    by_certificate: Sequence[int] = ()
+    search_precision: Precision = "float32"
+    checks: SpentRecord = field(default_factory=SpentRecord)
+
+
+def summarize(search: SearchProblem, attempt: Attempt, found: Findings, flat: float) -> ModelRecord:
+    """Return the record of one model.
+
+    Args:
+        search: the model, the images, the threat, and what is known about the images.
+        attempt: how its certificate went.
+        found: what its legs and checks have come to.
+        flat: the share of open images that ten times the iterations may break in a flat sweep.
+    """
+    model, images, threat, bracket = search.model, search.images, search.threat, search.bracket
+    n = len(bracket)
     natural = int((~bracket.wrong).sum())
     statuses: list[list[Status]] = [
         list(row) for row in zip(*(bracket.verdict(eps) for eps in threat.eps), strict=True)
     ]
     counts = {
         status: scalar_or_list([sum(row[k] == status for row in statuses) for k in range(len(threat.eps))])
-        for status in ("wrong", "broken", "certified", "open")
+        for status in STATUSES
     }
     proven = [int(bracket.certified(eps).sum()) for eps in threat.eps]
-    verdict = sweep_verdict(natural, proven, [leg for leg in legs if not leg.stopped], threat, flat)
+    verdict = sweep_verdict(natural, proven, [leg for leg in found.legs if not leg.stopped], threat, flat)
     return ModelRecord(
         name=model.name,
         sha256=model.source.sha256,
         network=model.source.network,
+        search_precision=found.search_precision,
         natural_correct=natural,
         n=n,
         natural_interval=interval(natural, n),
-        legs=legs,
+        legs=found.legs,
         plateau=verdict,
         distance=distance_record(bracket),
-        certificate=certificate_record(bracket, attempt, threat, by_certificate),
+        certificate=certificate_record(bracket, attempt, threat, found.by_certificate),
         verdicts=VerdictCounts(**counts),
-        warnings=warnings(model, data, statuses, attempt, notes, verdict, beaten),
-        images=[image_record(i, data, statuses[i], bracket, attempt) for i in range(n)],
-        stopped=stopped,
+        warnings=warnings(search, statuses, attempt, found.notes, verdict, found.weaker_wins),
+        images=[image_record(i, images, statuses[i], bracket, attempt) for i in range(n)],
+        stopped=found.stopped,
+        checks=found.checks,
     )
 
 
@@ -182,14 +204,14 @@ def certificate_record(
 
 
 def image_record(
-    position: int, data: Dataset, statuses: list[Status], bracket: Bracket, attempt: Attempt
+    position: int, images: Batch, statuses: list[Status], bracket: Bracket, attempt: Attempt
 ) -> ImageRecord:
     """The record of one image."""
     found, distance = bracket.examples[position], float(bracket.distance[position])
     how = found.provenance if found else None
     return ImageRecord(
-        index=int(data.index[position]),
-        label=int(data.y[position]),
+        index=int(images.index[position]),
+        label=int(images.y[position]),
         status=scalar_or_list(statuses),
         distance=0.0 if bool(bracket.wrong[position]) else (distance if distance < float("inf") else None),
         radius=float(bracket.radius[position]) if attempt.found else None,

@@ -9,7 +9,7 @@ import pytest
 from blocks import ROOT, blocks, shell
 
 _PLUG_INS = """
-import centred, margin, scatter, shrink, squares, stripes, tap, tiny
+import centred, margin, scatter, second, shrink, squares, stripes, tap, tiny
 import torch
 import robcert
 from robcert.network import from_module
@@ -27,6 +27,16 @@ for plan in ("pgd:20", "apgd-t:20"):
     record = robcert.attack(model, data, robcert.Threat("l2", (0.5,)), plan, options=options, certify="none")
     assert record.models[0].legs[0].backwards > 0
 assert "tap" in formats(GateRecord)
+
+from dataclasses import replace
+from safetensors.torch import load_file
+
+five = from_module(tiny.tiny(num_classes=5), input_shape=data.shape, num_classes=5, name="five")
+right = replace(data, y=five.module(data.x).argmax(dim=1))
+robcert.attack(five, right, robcert.Threat("l2", (8.0,)), "pgd:40", criterion="not-among-two", run="second-run")
+found = load_file("second-run/adversarials-five.safetensors")
+top = five.module(found["adversarial"]).topk(2, dim=1).indices
+assert len(top) and not (top == found["label"].view(-1, 1)).any()
 
 import erfc_images, erfc_slopes
 from torch import nn
@@ -111,6 +121,7 @@ def test_additions_work(tmp_path: Path) -> None:
     files = blocks(ROOT / "docs" / "extending.md", "python")
     assert [block.title for block in files] == [
         "scatter.py",
+        "second.py",
         "centred.py",
         "pixels.py",
         "brightness.py",

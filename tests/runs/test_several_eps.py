@@ -17,7 +17,7 @@ from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
 from robcert.runs.summary import as_list
-from robcert.search.stage import Stage
+from robcert.search.stage import SearchProblem, Stage
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 
@@ -123,12 +123,13 @@ def test_near_misses_are_moved_by_attacks_that_may() -> None:
         point = (data.x[p] + 0.103 * direction[p]).clamp(0, 1)
         bracket.update(p, Example(point, 0.103, 0, Provenance("toy", 1, 1, 0)))
     threat = Threat("linf", (0.1,))
-    spent = stages.climb_near_misses(model, away, "pgd", threat, images, bracket, rows, 16)
+    search = SearchProblem(model, images, bracket, threat, "decide")
+    spent = stages.climb_near_misses(search, away, "pgd", rows, 16)
     found = [p for p in rows if float(bracket.distance[p]) <= 0.1]
     assert found
     at = torch.tensor(found)
     again = Verifier(model, threat, 16)(bracket.points(found), data.x[at], data.y[at])
     assert bool(again.accepted.all())
     assert spent.backwards > 0
-    nothing = stages.climb_near_misses(model, Square(iterations=9), "square", threat, images, bracket, rows, 16)
+    nothing = stages.climb_near_misses(search, Square(iterations=9), "square", rows, 16)
     assert (nothing.forwards, nothing.backwards) == (0, 0)

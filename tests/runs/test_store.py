@@ -20,9 +20,9 @@ from robcert.errors import EvaluationError, Interrupted, RobcertError, UsageErro
 from robcert.files import write_atomically
 from robcert.runs import directory, files
 from robcert.runs.plan import parse_plan
-from robcert.runs.record import RunRecord
+from robcert.runs.record import LegSpec, RunRecord, RunSpec
 from robcert.runs.reporter import Silent
-from robcert.runs.spec import digest, make_spec, run_name
+from robcert.runs.spec import data_record, digest, model_specs, run_name, threat_record
 from robcert.search.stage import Stage
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -136,16 +136,20 @@ def test_other_images_or_another_network_are_another_spec(model: LoadedModel, da
 def test_the_hash_names_the_run(model: LoadedModel, data: Dataset) -> None:
     def spec(**changes: Any) -> Any:
         given = {"threat": Threat("l2", (0.5,)), "seed": 0, "flat": 0.01, "plan": PLAN} | changes
-        return make_spec(
-            [model], data, given["threat"], parse_plan(given["plan"]), "decide", given["seed"], {}, given["flat"],
-            search_precision=given.get("search_precision", "auto"),
-        )  # fmt: skip
+        return RunSpec(
+            threat=threat_record(given.pop("threat")),
+            data=data_record(data),
+            models=model_specs([model]),
+            plan=[LegSpec(**vars(leg)) for leg in parse_plan(given.pop("plan"))],
+            goal="decide",
+            **given,
+        )
 
     assert digest(spec()) == digest(spec())
     assert digest(spec()) == digest(type(spec()).model_validate_json(spec().model_dump_json()))
     others = [spec(seed=1), spec(flat=0.02), spec(plan="cw:20"), spec(threat=Threat("l2", (0.5, 1.0)))]
-    others.append(spec(search_precision="float32"))
-    assert len({digest(one) for one in [spec(), *others]}) == 6
+    others += [spec(search_precision="float32"), spec(criterion="another")]
+    assert len({digest(one) for one in [spec(), *others]}) == 7
     assert run_name(spec()).startswith("attack-prototypes-l2-0.5-")
     assert run_name(spec()).endswith(digest(spec())[:8])
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
-from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
+from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,12 +61,15 @@ class Subject:
         """(n,) bool: the certified radius exceeds eps; and why nothing is certified, or ""."""
         from robcert.bracket import Bracket
         from robcert.runs.proof import prove
+        from robcert.search.stage import SearchProblem
 
         key = (method, norm, eps)
         if key not in self._certified:
-            bracket = Bracket(self.data.index)
-            attempt = prove(method, self.model, self.data, Threat(norm, (eps,), self.data.box), bracket)
-            self._certified[key] = bracket.certified(eps).numpy(), attempt.refused
+            images = Batch(self.data.x, self.data.y, self.data.index)
+            threat = Threat(norm, (eps,), self.data.box)
+            search = SearchProblem(self.model, images, Bracket(images.index), threat, "decide")
+            attempt = prove(method, self.model, search)
+            self._certified[key] = search.bracket.certified(eps).numpy(), attempt.refused
         return self._certified[key]
 
     def confidence(self, requirement: Requirement) -> float | None:
