@@ -26,11 +26,11 @@ from robcert.policy.record import GatedModel, GateRecord, PolicyRecord, Requirem
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import PASSING, judge, overall
 from robcert.runs.api import attack
-from robcert.runs.early import OUT_OF_TIME, Enough
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import ModelRecord, RunRecord, Versions
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record
+from robcert.runs.stop_condition import OUT_OF_TIME, StopCondition
 from robcert.types import LoadedModel, Threat, ThreatNorm
 
 SETTLED = "the verdict cannot change any more"
@@ -264,7 +264,7 @@ def _run(
                 return SETTLED
         return OUT_OF_TIME if subject.late() else None
 
-    stop: Enough = enough
+    stop: StopCondition = enough
     return attack(
         subject.model,
         subject.data,

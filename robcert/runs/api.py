@@ -11,13 +11,13 @@ from robcert.certificates import certificates
 from robcert.criteria import criteria
 from robcert.data.check import check_images
 from robcert.errors import UsageError
-from robcert.runs.early import Enough
 from robcert.runs.execute import execute
 from robcert.runs.execution import CHECKPOINT_SECONDS, Execution
 from robcert.runs.plan import LegPlan, build, parse_plan, plan_for
 from robcert.runs.record import LegSpec, RunRecord, RunSpec
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record, model_specs, run_name, threat_record
+from robcert.runs.stop_condition import StopCondition
 from robcert.search.plateau import FLAT
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
@@ -42,7 +42,7 @@ def attack(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     search_precision: SearchPrecision = "auto",
     criterion: str = "misclassified",
-    enough: Enough | None = None,
+    enough: StopCondition | None = None,
 ) -> RunRecord:
     """Attack one or several models and say what held.
 
@@ -72,7 +72,7 @@ def attack(
             by the clock, so two runs find the same points to the last bit.
         criterion: what counts as success, the name of a registered criterion (`robcert.criteria`). Certificates speak
             of "misclassified" alone, so with another one nothing is certified.
-        enough: ends the run of a model early, see `robcert.runs.early`.
+        enough: ends the run of a model early, see `robcert.runs.stop_condition`.
 
     Returns:
         The record: verdicts of all images, legs, plateau, warnings.

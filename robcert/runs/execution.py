@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robcert.runs.early import Enough
 from robcert.runs.reporter import Reporter, Silent
+from robcert.runs.stop_condition import StopCondition
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -30,4 +30,4 @@ class Execution:
     batch_size: int | None = None
     cpu_threads: int | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    enough: Enough | None = None
+    enough: StopCondition | None = None

@@ -19,7 +19,6 @@ from robcert.errors import EvaluationError, Interrupted, RobcertError, first_lin
 from robcert.runs import summary
 from robcert.runs.checks import check_answers, check_unbounded
 from robcert.runs.contests import Rerun, contests
-from robcert.runs.early import Stopped
 from robcert.runs.execution import Execution
 from robcert.runs.images import clean_logits, met
 from robcert.runs.legs import StagedLeg
@@ -36,6 +35,7 @@ from robcert.runs.proof import Attempt, prove, verify_counterexamples
 from robcert.runs.record import LegRecord, ModelRecord, Precision, RunSpec, SpentRecord
 from robcert.runs.signs import Contest
 from robcert.runs.spec import legs_of, seed_of, threat_of
+from robcert.runs.stop_condition import Stopped
 from robcert.runs.store import Progress, RunStore
 from robcert.search.expectation import averaged, single_draw
 from robcert.search.stage import SearchProblem, Stage

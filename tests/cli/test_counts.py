@@ -19,15 +19,15 @@ from robcert.data import load_dataset
 from robcert.network import load_model
 from robcert.reports.console import render
 from robcert.reports.progress import ConsoleReporter
-from robcert.runs.early import Enough
 from robcert.runs.records.jacobian import farthest
+from robcert.runs.stop_condition import StopCondition
 from robcert.runs.summary import as_list
 from robcert.types import BOUND_NORMS, BoundNorm, Dataset, Threat
 
 from .conftest import Call
 
 
-def ends_at(look: int) -> Enough:
+def ends_at(look: int) -> StopCondition:
     """Ends a run at the given look."""
     seen = 0
 

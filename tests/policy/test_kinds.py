@@ -24,7 +24,7 @@ from robcert.policy.record import CountsRecord, GateRecord, PairsRecord, Require
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade
 from robcert.reports.gate.words import spent
-from robcert.runs.early import OUT_OF_TIME
+from robcert.runs.stop_condition import OUT_OF_TIME
 from robcert.sensitivity.jacobian import sensitivity
 
 

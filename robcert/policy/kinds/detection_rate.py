@@ -35,7 +35,7 @@ class DetectionRate:
     def measure(self, requirement: Requirement, subject: Subject) -> Measurement:
         """See `Measured`."""
         from robcert.runs.detect import trials_of
-        from robcert.runs.early import OUT_OF_TIME, Stopped
+        from robcert.runs.stop_condition import OUT_OF_TIME, Stopped
         from robcert.sensitivity.detection import detect, divide, fix_threshold
 
         seed = subject.data.seed or 0

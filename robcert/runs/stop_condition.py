@@ -8,7 +8,7 @@ from robcert.bracket import Bracket
 
 OUT_OF_TIME = "the time budget is spent before the attacks ran to their end"
 
-Enough = Callable[[Bracket], "str | None"]
+StopCondition = Callable[[Bracket], "str | None"]
 """Looks at what is known about the images of a running model; a reason ends its run, None lets it go on."""
 
 
