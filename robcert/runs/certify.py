@@ -18,8 +18,8 @@ from robcert.errors import UsageError, did_you_mean
 from robcert.network.batching import logits_of
 from robcert.runs.certified import packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
+from robcert.runs.run_reader import standing
 from robcert.runs.spec import threat_record
-from robcert.runs.standing import standing
 from robcert.runs.task import Task, task
 from robcert.types import BoundNorm, Dataset, LoadedModel, Threat, bound_norm
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from robcert.errors import UsageError
 from robcert.files import write_text
 from robcert.network.deployed import Deployed
+from robcert.runs.artefacts import product_name
 from robcert.runs.directory import read_spec
 from robcert.runs.files import explained
-from robcert.runs.products import product_name
 from robcert.runs.record import DeployedRecord, ModelRecord, RunRecord
 from robcert.types import LoadedModel
 

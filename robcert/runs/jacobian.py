@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from robcert.runs.records.jacobian import Distances, JacobianRecord, jacobian_record
-from robcert.runs.standing import adversarial_distances
+from robcert.runs.run_reader import adversarial_distances
 from robcert.runs.task import BLOCK, task
 from robcert.sensitivity.jacobian import CHUNK, sensitivity
 from robcert.types import BoundNorm, Dataset, LoadedModel

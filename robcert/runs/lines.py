@@ -15,11 +15,11 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.math.shapes import refit
 from robcert.network import load_model
+from robcert.runs.artefacts import product_name
 from robcert.runs.directory import read_spec
-from robcert.runs.products import product_name
 from robcert.runs.record import DataRecord, ImageRecord, ModelRecord, RunRecord
+from robcert.runs.run_reader import read_record, skipped
 from robcert.runs.spec import data_record
-from robcert.runs.standing import read_record, skipped
 from robcert.sensitivity.jacobian import Sensitivity, sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
 from robcert.types import Dataset, ThreatNorm, bound_norm

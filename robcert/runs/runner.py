@@ -17,13 +17,7 @@ from robcert.bracket import Bracket
 from robcert.criteria import criteria
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
-from robcert.runs.checks import check_answers, check_unbounded
-from robcert.runs.contests import Rerun, contests
-from robcert.runs.execution import Execution
-from robcert.runs.images import clean_logits, met
-from robcert.runs.legs import StagedLeg
-from robcert.runs.plan import build
-from robcert.runs.products import (
+from robcert.runs.artefacts import (
     exported,
     is_stored,
     product_name,
@@ -31,6 +25,12 @@ from robcert.runs.products import (
     write_examples,
     write_network,
 )
+from robcert.runs.checks import check_answers, check_unbounded
+from robcert.runs.clean_images import clean_logits, met
+from robcert.runs.contests import Rerun, contests
+from robcert.runs.execution import Execution
+from robcert.runs.legs import StagedLeg
+from robcert.runs.plan import build
 from robcert.runs.proof import Attempt, prove, verify_counterexamples
 from robcert.runs.record import LegRecord, ModelRecord, Precision, RunSpec, SpentRecord
 from robcert.runs.signs import Contest

@@ -19,7 +19,7 @@ import robcert
 from robcert.errors import EvaluationError
 from robcert.runs import runner
 from robcert.runs.reporter import Silent
-from robcert.runs.standing import read_record
+from robcert.runs.run_reader import read_record
 from robcert.types import Dataset, LoadedModel, Threat
 
 THREAT = Threat("l2", (0.4,))

@@ -41,9 +41,9 @@ class Subject:
 
     @cached_property
     def correct(self) -> Mask:
-        """(n,) bool: the clean image is answered rightly; errors as `robcert.runs.images.clean_logits`."""
+        """(n,) bool: the clean image is answered rightly; errors as `robcert.runs.clean_images.clean_logits`."""
         from robcert.network.batching import default_slots
-        from robcert.runs.images import misclassified
+        from robcert.runs.clean_images import misclassified
 
         return ~misclassified(self.model, self.data, default_slots(self.data.x[0].numel())).numpy()
 
@@ -51,7 +51,7 @@ class Subject:
     def gaps(self) -> Tensor:
         """(n,) float64: the largest logit less the second largest; errors as `correct`."""
         from robcert.network.batching import default_slots
-        from robcert.runs.images import clean_logits
+        from robcert.runs.clean_images import clean_logits
 
         slots = default_slots(self.data.x[0].numel())
         two = clean_logits(self.model, self.data, slots).double().topk(2, dim=1).values

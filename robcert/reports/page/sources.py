@@ -14,7 +14,7 @@ from robcert.runs.record import RunRecord, RunSpec, TaskSpec
 from robcert.runs.records.certify import CertifyRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
-from robcert.runs.standing import read_record
+from robcert.runs.run_reader import read_record
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 from robcert.reports.gallery import Example, examples_of, picture_of
 from robcert.reports.page.parts import Picture, Section
 from robcert.reports.page.sources import Run, Sources
-from robcert.runs.products import product_name
+from robcert.runs.artefacts import product_name
 
 _EACH = 8
 _LARGEST = 128
