@@ -98,7 +98,7 @@ def write_network(store: RunStore, name: str, model: LoadedModel, program: Expor
 
     Args:
         store: of the run.
-        name: as `product_name` has it.
+        name: as `artefact_name` has it.
         model: the network.
         program: what `exported` returned.
 
@@ -115,7 +115,7 @@ def is_stored(store: RunStore, name: str) -> bool:
     return any(store.directory.glob(f"network-{name}.pt*"))
 
 
-def product_name(spec: RunSpec, number: int) -> str:
+def artefact_name(spec: RunSpec, number: int) -> str:
     """How the files of a model in a run directory are called: its name, numbered where names repeat."""
     names = [re.sub(r"[^\w.-]+", "_", model.name) for model in spec.models]
     return names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"

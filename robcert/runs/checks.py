@@ -1,7 +1,7 @@
 """Signs that an attack failed rather than that the model held, which no attack sees by itself.
 
 Carlini et al. 2019, section 4: an unbounded attack must reach 0 %; a network must answer the same question twice the
-same way. What attacks say of each other is in `robcert.runs.contests`.
+same way. What attacks say of each other is in `robcert.runs.weaker_wins`.
 """
 
 from __future__ import annotations

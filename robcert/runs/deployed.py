@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from robcert.errors import UsageError
 from robcert.files import write_text
 from robcert.network.deployed import Deployed
-from robcert.runs.artefacts import product_name
+from robcert.runs.artefacts import artefact_name
 from robcert.runs.directory import read_spec
 from robcert.runs.files import explained
 from robcert.runs.record import DeployedRecord, ModelRecord, RunRecord
@@ -36,7 +36,7 @@ def verify(record: RunRecord, models: list[LoadedModel], device: str = "cpu") ->
     spec = read_spec(directory)
     found: list[ModelRecord] = []
     for number, (model, given) in enumerate(zip(record.models, models, strict=True)):
-        examples = directory / f"adversarials-{product_name(spec, number)}.safetensors"
+        examples = directory / f"adversarials-{artefact_name(spec, number)}.safetensors"
         found.append(model.model_copy(update={"deployed": _deployed(examples, given, device)}))
     record = record.model_copy(update={"models": found})
     with explained(directory):

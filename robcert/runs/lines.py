@@ -15,7 +15,7 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.math.shapes import refit
 from robcert.network import load_model
-from robcert.runs.artefacts import product_name
+from robcert.runs.artefacts import artefact_name
 from robcert.runs.directory import read_spec
 from robcert.runs.record import DataRecord, ImageRecord, ModelRecord, RunRecord
 from robcert.runs.run_reader import read_record, skipped
@@ -189,7 +189,7 @@ def _line(
 
 
 def _measured(line: Line, directory: Path, number: int, data: Dataset, norm: ThreatNorm) -> Line:
-    name = product_name(read_spec(directory), number)
+    name = artefact_name(read_spec(directory), number)
     stored = sorted(directory.glob(f"network-{name}.pt*"))
     if not stored:
         raise EvaluationError(f"{directory} holds no network-{name}.pt2", "Leave the gradients out: --no-gradients")

@@ -18,25 +18,25 @@ from robcert.criteria import criteria
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
 from robcert.runs.artefacts import (
+    artefact_name,
     exported,
     is_stored,
-    product_name,
     write_contradiction,
     write_examples,
     write_network,
 )
 from robcert.runs.checks import check_answers, check_unbounded
 from robcert.runs.clean_images import clean_logits, met
-from robcert.runs.contests import Rerun, contests
+from robcert.runs.diagnostics import WeakerWin
 from robcert.runs.execution import Execution
 from robcert.runs.legs import StagedLeg
 from robcert.runs.plan import build
 from robcert.runs.proof import Attempt, prove, verify_counterexamples
 from robcert.runs.record import LegRecord, ModelRecord, Precision, RunSpec, SpentRecord
-from robcert.runs.signs import Contest
 from robcert.runs.spec import legs_of, seed_of, threat_of
 from robcert.runs.stop_condition import Stopped
 from robcert.runs.store import Progress, RunStore
+from robcert.runs.weaker_wins import Rerun, weaker_wins
 from robcert.search.expectation import averaged, single_draw
 from robcert.search.stage import SearchProblem, Stage
 from robcert.types import Batch, Dataset, LoadedModel
@@ -50,7 +50,7 @@ class Checks:
 
     notes: Sequence[dict[str, list[int]]] = ()
     spent: SpentRecord = field(default_factory=SpentRecord)
-    weaker_wins: Sequence[Contest] = ()
+    weaker_wins: Sequence[WeakerWin] = ()
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Runner:
             with self._may_fail("the checks after the attack were not done", missing):
                 record = summarized(None, self._checks(run, clean))
         if self.store:
-            name = product_name(self.spec, number)
+            name = artefact_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
                 write_examples(self.store, name, run.search, record)
             if store_network is not None:
@@ -198,7 +198,7 @@ class Runner:
 
     def _network_writer(self, number: int, model: LoadedModel, missing: list[str]) -> Callable[[], None] | None:
         """What stores the network once the attack has ended; that it cannot be stored is said before the first leg."""
-        store, name = self.store, product_name(self.spec, number)
+        store, name = self.store, artefact_name(self.spec, number)
         if store is None or is_stored(store, name):
             return None
         with self._may_fail(_NOT_STORED, missing):
@@ -222,7 +222,7 @@ class Runner:
         beyond = check_unbounded(search, self.slots)
         proven = int(search.bracket.certified(self.threat.largest).sum())
         rerun = Rerun(search, self.spec, self.slots)
-        weaker_wins = contests(progress.legs, progress.notes, proven, rerun)
+        wins = weaker_wins(progress.legs, progress.notes, proven, rerun)
         if beyond.leg is not None:
             progress.legs.append(beyond.leg)
         spent = SpentRecord(
@@ -230,7 +230,7 @@ class Runner:
             backwards=beyond.spent.backwards + rerun.spent.backwards,
             seconds=round(beyond.spent.seconds + rerun.spent.seconds, 3),
         )
-        return Checks([answers, beyond.notes], spent, weaker_wins)
+        return Checks([answers, beyond.notes], spent, wins)
 
     def _networks(self, run: ModelRun) -> Networks:
         """Return what the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
@@ -280,7 +280,7 @@ class Runner:
             return
         where = "nothing was stored"
         if self.store:
-            name = f"contradiction-{product_name(self.spec, run.number)}.safetensors"
+            name = f"contradiction-{artefact_name(self.spec, run.number)}.safetensors"
             write_contradiction(self.store, name, run.search, against, run.attempt)
             where = f"both witnesses are in {self.store.directory / name}"
         first = against[0]

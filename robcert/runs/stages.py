@@ -24,7 +24,7 @@ from robcert.search.stage import SearchProblem, Stage
 from robcert.search.verifier import Verifier
 from robcert.types import Goal, Threat
 
-SIGNS = ("zero_gradient", "non_finite", "unconfirmed")
+NOTED = ("zero_gradient", "non_finite", "unconfirmed")
 
 REACH = 1.5
 """An image is asked about at a budget where its closest example is at most so many budgets away: one that is farther
@@ -71,7 +71,7 @@ class Done:
         entering: positions that the running stage attacks.
         entered: positions that were attacked.
         spent: what the stages that have ended took.
-        signs: positions that they noted, by the names in `SIGNS`.
+        noted: positions that they noted, by the names in `NOTED`.
     """
 
     open: list[list[int]]
@@ -79,7 +79,7 @@ class Done:
     entering: list[int] = field(default_factory=list[int])
     entered: set[int] = field(default_factory=set[int])
     spent: Spent = field(default_factory=Spent)
-    signs: dict[str, set[int]] = field(default_factory=lambda: {name: set[int]() for name in SIGNS})
+    noted: dict[str, set[int]] = field(default_factory=lambda: {name: set[int]() for name in NOTED})
 
     @classmethod
     def before(cls, snapshot: Snapshot) -> Done:
@@ -91,7 +91,7 @@ class Done:
             entering=meta["entering"],
             entered=set(meta["entered"]),
             spent=Spent(**meta["spent"]),
-            signs={name: set(found) for name, found in meta["signs"].items()},
+            noted={name: set(found) for name, found in meta["noted"].items()},
         )
 
     def with_stage(self, running: Stage) -> Snapshot:
@@ -101,7 +101,7 @@ class Done:
             **vars(self),
             "entered": sorted(self.entered),
             "spent": dict(vars(self.spent)),
-            "signs": {name: sorted(found) for name, found in self.signs.items()},
+            "noted": {name: sorted(found) for name, found in self.noted.items()},
         }
         return Snapshot(snapshot.tensors, {**snapshot.meta, "before": before})
 
@@ -113,7 +113,7 @@ class Done:
     def note(self, stage: Stage) -> None:
         """Add what a stage has spent and noted."""
         self.pay(stage.spent)
-        for name, found in self.signs.items():
+        for name, found in self.noted.items():
             found.update(getattr(stage, name))
 
     def pay(self, spent: Spent) -> None:
@@ -125,7 +125,7 @@ class Done:
     def notes(self, bracket: Bracket, largest: float) -> dict[str, list[int]]:
         """The signs, and under "broke" what the leg broke at the largest budget."""
         broke = [position for position in self.open[-1] if float(bracket.distance[position]) <= largest]
-        return {**{name: sorted(found) for name, found in self.signs.items()}, "broke": sorted(broke)}
+        return {**{name: sorted(found) for name, found in self.noted.items()}, "broke": sorted(broke)}
 
 
 def climb_near_misses(search: SearchProblem, attack: Attack, name: str, positions: list[int], slots: int) -> Spent:

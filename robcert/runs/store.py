@@ -18,7 +18,7 @@ from robcert.search.snapshot import Snapshot
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS legs (model INTEGER, leg INTEGER, record TEXT, notes TEXT, PRIMARY KEY (model, leg));
-CREATE TABLE IF NOT EXISTS witnesses (
+CREATE TABLE IF NOT EXISTS examples (
     model INTEGER, position INTEGER, leg INTEGER, distance REAL, found TEXT, file TEXT, row INTEGER,
     PRIMARY KEY (model, position, leg));
 CREATE TABLE IF NOT EXISTS running (model INTEGER PRIMARY KEY, leg INTEGER, file TEXT);
@@ -58,7 +58,7 @@ class RunStore(RunDirectory):
                 progress.notes.append(json.loads(notes))
             # Of every image the row of its closest example; ``bare column beside MIN`` takes that row in SQLite.
             rows = query(
-                "SELECT position, MIN(distance), found, file, row FROM witnesses WHERE model = ? GROUP BY position",
+                "SELECT position, MIN(distance), found, file, row FROM examples WHERE model = ? GROUP BY position",
                 (model,),
             ).fetchall()
             shards: dict[str, Tensor] = {}
@@ -119,7 +119,7 @@ class RunStore(RunDirectory):
         for row, (position, example) in enumerate(found.items()):
             how = json.dumps({**asdict(example.provenance), "label": example.label})
             execute(
-                "INSERT OR REPLACE INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO examples VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (model, position, leg, example.distance, how, shard, row),
             )
             self._saved[model, position] = example

@@ -1,4 +1,4 @@
-"""From counts and witnesses to records. Pure: the same inputs give the same record."""
+"""From counts and examples to records. Pure: the same inputs give the same record."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from robcert.bracket import Bracket
 from robcert.math.binomial import interval
+from robcert.runs.diagnostics import WeakerWin, warnings
 from robcert.runs.proof import Attempt
 from robcert.runs.record import (
     CertificateRecord,
@@ -23,7 +24,6 @@ from robcert.runs.record import (
     SpentRecord,
     VerdictCounts,
 )
-from robcert.runs.signs import Contest, warnings
 from robcert.search.plateau import Outcome, Plateau, plateau
 from robcert.search.stage import SearchProblem
 from robcert.types import STATUSES, Batch, Status, Threat
@@ -73,7 +73,7 @@ class Findings:
     legs: list[LegRecord]
     notes: list[dict[str, list[int]]]
     stopped: str | None = None
-    weaker_wins: Sequence[Contest] = ()
+    weaker_wins: Sequence[WeakerWin] = ()
     by_certificate: Sequence[int] = ()
     search_precision: Precision = "float32"
     checks: SpentRecord = field(default_factory=SpentRecord)

@@ -12,7 +12,7 @@ from PIL import Image
 from robcert.reports.gallery import Example, examples_of, picture_of
 from robcert.reports.page.parts import Picture, Section
 from robcert.reports.page.sources import Run, Sources
-from robcert.runs.artefacts import product_name
+from robcert.runs.artefacts import artefact_name
 
 _EACH = 8
 _LARGEST = 128
@@ -40,7 +40,7 @@ def gallery(sources: Sources) -> Section | None:
 def _of_model(run: Run, number: int) -> list[Picture]:
     if run.directory is None or run.spec is None:
         return []
-    path = run.directory / f"adversarials-{product_name(run.spec, number)}.safetensors"
+    path = run.directory / f"adversarials-{artefact_name(run.spec, number)}.safetensors"
     if not path.is_file():
         return []
     norm, _, examples = examples_of(path)

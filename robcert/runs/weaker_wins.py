@@ -14,9 +14,9 @@ from dataclasses import replace
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.bracket import Bracket
 from robcert.math.binomial import sign_test
+from robcert.runs.diagnostics import WeakerWin
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.record import LegRecord, RunSpec
-from robcert.runs.signs import Contest
 from robcert.runs.spec import legs_of, seed_of
 from robcert.runs.summary import as_list
 from robcert.search.plateau import judge
@@ -33,7 +33,7 @@ Again = Callable[[int, list[int]], Collection[int]]
 """Runs a leg of the plan alone on some images, at the largest budget: which of them it breaks."""
 
 
-def contests(legs: list[LegRecord], notes: list[dict[str, list[int]]], proven: int, again: Again) -> list[Contest]:
+def weaker_wins(legs: list[LegRecord], notes: list[dict[str, list[int]]], proven: int, again: Again) -> list[WeakerWin]:
     """Return the legs without gradients, or of one step, that break more of a run's images than chance.
 
     Such a leg is looked at where, at the largest budget, it broke more than 1 % of the images that were open (neither
@@ -49,7 +49,7 @@ def contests(legs: list[LegRecord], notes: list[dict[str, list[int]]], proven: i
     """
     kinds = [_kind(leg) for leg in legs]
     strong = [k for k, kind in enumerate(kinds) if kind == "iterative"]
-    found: list[Contest] = []
+    found: list[WeakerWin] = []
     for k, (leg, kind) in enumerate(zip(legs, kinds, strict=True)):
         broke = set(notes[k].get("broke", []))
         left_open = as_list(leg.attacked_correct)[-1] + as_list(leg.newly_broken)[-1] - proven
@@ -67,7 +67,7 @@ def contests(legs: list[LegRecord], notes: list[dict[str, list[int]]], proven: i
         p = sign_test(len(won), missed)
         if p <= _LEVEL:
             message = _message(leg, [legs[j] for j in strong], len(won), asked, missed, p)
-            found.append(Contest(kind, message, sorted(won)))
+            found.append(WeakerWin(kind, message, sorted(won)))
     return found
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from robcert.math.binomial import sign_test
-from robcert.runs.contests import contests
 from robcert.runs.record import LegRecord
+from robcert.runs.weaker_wins import weaker_wins
 
 PLAIN = {"restarts": 1, "interval": (0.0, 1.0), "seconds": 0.0, "entered": 60}
 
@@ -41,7 +41,7 @@ def found(
     for name, positions in zip(names, broke, strict=True):
         left -= len(positions)
         legs.append(leg(name, left, len(positions), 1 if name == "fgsm" else 50, 0 if name == "square" else 9))
-    seen = contests(legs, [{"broke": positions} for positions in broke], proven, Alone(alone))
+    seen = weaker_wins(legs, [{"broke": positions} for positions in broke], proven, Alone(alone))
     return [(one.name, one.positions) for one in seen]
 
 
@@ -65,16 +65,18 @@ def test_against_the_strongest_and_both_ways(free: str) -> None:
 def test_nobody_is_asked_in_vain() -> None:
     again = Alone({0: set(), 1: set(), 2: set()})
     legs = [leg("pgd", 60, 40), leg("square", 58, 2, backwards=0), leg("cw", 58, 0)]
-    assert contests(legs, [{"broke": list(range(40))}, {"broke": [50, 51]}, {}], 0, again) == []
+    assert weaker_wins(legs, [{"broke": list(range(40))}, {"broke": [50, 51]}, {}], 0, again) == []
     assert 1 not in again.asked, "two images are chance whatever else is counted"
     legs = [leg("square", 60, 40, backwards=0), leg("pgd", 60, 0)]
-    assert contests(legs, [{"broke": list(range(40))}, {}], 0, again) == []
+    assert weaker_wins(legs, [{"broke": list(range(40))}, {}], 0, again) == []
     assert 0 not in again.asked, "it came first: nobody had left anything"
 
 
 def test_what_is_said_is_what_was_counted() -> None:
     legs = [leg("pgd", 60, 40), leg("square", 50, 10, backwards=0)]
-    (one,) = contests(legs, [{"broke": list(range(40))}, {"broke": list(range(50, 60))}], 0, Alone({1: set(range(38))}))
+    (one,) = weaker_wins(
+        legs, [{"broke": list(range(40))}, {"broke": list(range(50, 60))}], 0, Alone({1: set(range(38))})
+    )
     assert "square:50 broke 10 images that no iterative gradient attack of the run (pgd:50) breaks" in one.message
     assert "misses 2 of the 40 that these broke" in one.message
     assert f"p = {sign_test(10, 2):.2g}" in one.message

@@ -13,7 +13,7 @@ from robcert.types import Status
 
 
 @dataclass(frozen=True)
-class _Sign:
+class _Diagnostic:
     """What a leg notes of an image under ``note``, and how it is told; ``only_open``: of open images alone."""
 
     note: str
@@ -23,51 +23,51 @@ class _Sign:
     only_open: bool = False
 
 
-_SIGNS = (
-    _Sign(
+_DIAGNOSTICS = (
+    _Diagnostic(
         "zero_gradient",
         "zero-gradients",
         "{count} open images gave a gradient of exactly zero in half of the steps or more",
         "their verdict says little: the attack had no direction (saturated or quantised network?)",
         only_open=True,
     ),
-    _Sign(
+    _Diagnostic(
         "non_finite",
         "non-finite",
         "the model answered NaN or infinity near {count} images",
         "such points count as not broken; look for overflow in the network",
     ),
-    _Sign(
+    _Diagnostic(
         "unconfirmed",
         "unconfirmed",
         "the verifier refused examples that the search had found, for {count} images",
         "the network may answer differently to the same input (randomised, or on the very boundary)",
     ),
-    _Sign(
+    _Diagnostic(
         "random",
         "non-deterministic",
         "two identical calls gave different answers to {count} images",
         "one draw proves little: average the gradients and the verdicts over draws with --eot 20",
     ),
-    _Sign(
+    _Diagnostic(
         "probabilities",
         "probabilities",
         "the model answers {count} images with probabilities (a softmax), not with logits",
         "gradients can vanish where a softmax is sure: give the network without it",
     ),
-    _Sign(
+    _Diagnostic(
         "saturated",
         "saturated-logits",
         "the gradient of the cross-entropy is exactly 0 in float32 for {count} images, so large are the logits",
         "robcert's attacks take it at a temperature; an attack that does not can stand still there",
     ),
-    _Sign(
+    _Diagnostic(
         "tiny",
         "tiny-logits",
         "the logits of {count} images lie within 0.001 of each other, so their softmax is all but uniform",
         "robcert's attacks take the cross-entropy at a temperature; one that does not can lose it to rounding",
     ),
-    _Sign(
+    _Diagnostic(
         "unbounded",
         "unbounded-attack-fails",
         "with the whole box as the budget {count} of {of} open images that were tried still stand",
@@ -84,8 +84,8 @@ _ADVICE = {
 
 
 @dataclass(frozen=True)
-class Contest:
-    """An attack that knows less has beaten those that know more (`robcert.runs.contests`).
+class WeakerWin:
+    """An attack that knows less has beaten those that know more (`robcert.runs.weaker_wins`).
 
     Attributes:
         name: of the warning.
@@ -104,7 +104,7 @@ def warnings(
     attempt: Attempt,
     notes: list[dict[str, list[int]]],
     verdict: PlateauRecord | None,
-    beaten: Sequence[Contest] = (),
+    weaker_wins: Sequence[WeakerWin] = (),
 ) -> list[WarningRecord]:
     """The signs that an attack failed rather than that the model held (Carlini et al. 2019)."""
     given = [WarningRecord(name="model", message=text, advice="", images=[]) for text in search.model.warnings]
@@ -132,15 +132,15 @@ def warnings(
         still = [position for position in positions if not only_open or "open" in statuses[position]]
         return [int(search.images.index[position]) for position in still]
 
-    for sign in _SIGNS:
-        if images := noted(sign.note, sign.only_open):
-            tried = noted(f"{sign.note}_tried", False)
-            message = sign.message.format(count=len(images), of=len(tried))
-            given.append(WarningRecord(name=sign.name, message=message, advice=sign.advice, images=images))
-    for contest in beaten:
-        images = [int(search.images.index[position]) for position in contest.positions]
-        advice = _ADVICE[contest.name]
-        given.append(WarningRecord(name=contest.name, message=contest.message, advice=advice, images=images))
+    for one in _DIAGNOSTICS:
+        if images := noted(one.note, one.only_open):
+            tried = noted(f"{one.note}_tried", False)
+            message = one.message.format(count=len(images), of=len(tried))
+            given.append(WarningRecord(name=one.name, message=message, advice=one.advice, images=images))
+    for win in weaker_wins:
+        images = [int(search.images.index[position]) for position in win.positions]
+        advice = _ADVICE[win.name]
+        given.append(WarningRecord(name=win.name, message=win.message, advice=advice, images=images))
     if verdict is not None and verdict.verdict == "falling":
         given.append(
             WarningRecord(

@@ -11,8 +11,8 @@ import robcert
 from robcert.accel.precision import SearchPrecision
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.runs.contests import contests
 from robcert.runs.record import LegRecord, ModelRecord
+from robcert.runs.weaker_wins import weaker_wins
 from robcert.search.plateau import judge
 from robcert.types import Dataset, Goal, LoadedModel, Threat, ThreatNorm
 
@@ -189,7 +189,7 @@ def test_with_several_budgets_the_share_is_of_what_was_left_open() -> None:
     first = LegRecord(attack="pgd", attacked_correct=[400, 30], newly_broken=[100, 470], backwards=9, **shared)  # type: ignore[arg-type]
     then = LegRecord(attack="square", attacked_correct=[400, 24], newly_broken=[0, 6], backwards=0, **shared)  # type: ignore[arg-type]
     broke = list(range(6))
-    (found,) = contests([first, then], [{}, {"broke": broke}], 10, lambda k, positions: positions)
+    (found,) = weaker_wins([first, then], [{}, {"broke": broke}], 10, lambda k, positions: positions)
     assert (found.name, found.positions) == ("gradient-free-wins", broke)
     assert judge(500, 6)[0] != "falling"
 
