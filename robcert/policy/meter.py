@@ -11,11 +11,11 @@ from robcert.search.stage import Stage
 class Meter:
     """Passes on what a run tells, and remembers where it was when the verdict was settled.
 
-    A run asks whether the verdict is settled before it tells of a look, so the place is that of the next thing told.
+    A run asks whether the verdict is settled before it tells of a synchronisation, so the place is that of the next thing told.
 
     Attributes:
         legs: that had ended before the verdict was settled; None while it is not.
-        forwards: of the leg after these, up to the look that settled it.
+        forwards: of the leg after these, up to the synchronisation that settled it.
     """
 
     def __init__(self, reporter: Reporter) -> None:
@@ -49,10 +49,10 @@ class Meter:
         """See `Reporter`."""
         self._reporter.stage(eps, work)
 
-    def look(self, leg: Stage) -> None:
+    def synchronised(self, stage: Stage) -> None:
         """See `Reporter`."""
-        self._mark(leg.spent.forwards)
-        self._reporter.look(leg)
+        self._mark(stage.spent.forwards)
+        self._reporter.synchronised(stage)
 
     def leg_done(self, record: LegRecord) -> None:
         """See `Reporter`."""

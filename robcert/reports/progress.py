@@ -70,9 +70,9 @@ class ConsoleReporter:
             self.progress.remove_task(self.task)
         self.task = self.progress.add_task(what, total=work, rate="")
 
-    def look(self, leg: Stage) -> None:
+    def synchronised(self, stage: Stage) -> None:
         """See `robcert.runs.reporter.Reporter`."""
-        steps = leg.stepper
+        steps = stage.stepper
         if steps.refused is not None:
             self._once(f"{self.name}: no CUDA graph, steps run one by one: {steps.refused}")
         if steps.fusing is not None:
@@ -83,9 +83,9 @@ class ConsoleReporter:
         if self.task is None or self.progress.disable or now - self.shown < _APART:
             return
         self.shown = now
-        rate = leg.spent.backwards / leg.spent.seconds if leg.spent.seconds else 0.0
+        rate = stage.spent.backwards / stage.spent.seconds if stage.spent.seconds else 0.0
         # An attack in its slot counts by the share of a search step that it has spent, so the bar moves on long legs.
-        self.progress.update(self.task, completed=round(leg.left + leg.running), rate=f"{rate:,.0f} iterations/s")
+        self.progress.update(self.task, completed=round(stage.left + stage.running), rate=f"{rate:,.0f} iterations/s")
 
     def _once(self, text: str) -> None:
         if text not in self.said:

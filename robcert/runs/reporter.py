@@ -24,8 +24,8 @@ class Reporter(Protocol):
         """The leg goes on at one of several budgets, with so many attacks."""
         ...
 
-    def look(self, leg: Stage) -> None:
-        """Several times a second: the running leg."""
+    def synchronised(self, stage: Stage) -> None:
+        """Called several times a second, with the running stage of the leg."""
         ...
 
     def leg_done(self, record: LegRecord) -> None:
@@ -49,7 +49,7 @@ class Silent:
     def stage(self, eps: float, work: int) -> None:
         """See `Reporter`."""
 
-    def look(self, leg: Stage) -> None:
+    def synchronised(self, stage: Stage) -> None:
         """See `Reporter`."""
 
     def leg_done(self, record: LegRecord) -> None:

@@ -321,7 +321,7 @@ class Runner:
                     f"interrupted during {plan} of {run.search.model.name}; {kept}",
                     "Run the same command again to go on",
                 )
-            self.reporter.look(running)
+            self.reporter.synchronised(running)
             if reason is not None:
                 raise Stopped(reason)
 

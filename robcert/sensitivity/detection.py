@@ -223,12 +223,12 @@ def detect(
             some = list(range(at, min(at + (chunk or len(images)), len(images))))
             ended = 0
 
-            def look(leg: Stage) -> None:
+            def synchronised(stage: Stage) -> None:
                 nonlocal ended
-                advance(leg.left - ended)
-                ended = leg.left
+                advance(stage.left - ended)
+                ended = stage.left
 
-            attack = partial(_attack, model, trial, detector, images, some, threat, seed, slots, look)
+            attack = partial(_attack, model, trial, detector, images, some, threat, seed, slots, synchronised)
             parts.append(part(f"{number} {at}", attack))
             advance(max(0, len(some) - ended))
         results.append(_result(trial, detector, clean, parts))
@@ -296,21 +296,21 @@ def _attack(
     threat: Threat,
     seed: int,
     slots: int,
-    look: Callable[[Stage], None],
+    synchronised: Callable[[Stage], None],
 ) -> dict[str, Tensor]:
     """Attack some of the images: the distance of each, the statistic of the examples, and what it took."""
     bracket = Bracket(images.index)
     guard = detector.passes if trial.adaptive else None
     search = SearchProblem(model, images, bracket, threat, "minimize", seed, guard=guard)
     stepper = stepper_for(trial.attack, Networks(model.module), images.x.device)
-    leg = Stage(search, Work(trial.name, positions, trial.restarts, slots), stepper)
-    leg.run(look)
+    stage = Stage(search, Work(trial.name, positions, trial.restarts, slots), stepper)
+    stage.run(synchronised)
     found = list(bracket.found())
     examples = bracket.points(found).to(images.x.device) if found else images.x[:0]
     return {
         "distance": bracket.distance[positions],
         "values": detector.values(examples) if found else torch.zeros(0, dtype=torch.float64),
-        "spent": torch.tensor([leg.spent.forwards, leg.spent.backwards]),
+        "spent": torch.tensor([stage.spent.forwards, stage.spent.backwards]),
     }
 
 

@@ -73,7 +73,7 @@ def test_the_distances_are_of_closest_examples_and_the_counts_agree(model: Loade
 
 
 class _Dies(Silent):
-    """Dies at the k-th look after the run has come to its second budget."""
+    """Dies at the k-th synchronisation after the run has come to its second budget."""
 
     def __init__(self, at: int) -> None:
         self.left, self.staged = at, 0
@@ -81,7 +81,7 @@ class _Dies(Silent):
     def stage(self, eps: float, work: int) -> None:
         self.staged += 1
 
-    def look(self, leg: Stage) -> None:
+    def synchronised(self, stage: Stage) -> None:
         if self.staged >= 2:
             self.left -= 1
             if self.left < 0:

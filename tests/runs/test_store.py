@@ -52,12 +52,12 @@ def whole(model: LoadedModel, data: Dataset) -> Any:
 
 
 class Stops(Silent):
-    """Raises at the given look."""
+    """Raises at the given synchronisation."""
 
     def __init__(self, at: int, error: BaseException) -> None:
         self.left, self.error = at, error
 
-    def look(self, leg: Stage) -> None:
+    def synchronised(self, stage: Stage) -> None:
         self.left -= 1
         if self.left == 0:
             raise self.error
@@ -67,7 +67,7 @@ class Stops(Silent):
 def test_a_run_that_died_continues_to_the_same_record(
     model: LoadedModel, data: Dataset, tmp_path: Path, whole: Any, at: int
 ) -> None:
-    """Killed at a look, with a checkpoint at every look; again with checkpoints so rare that there is none."""
+    """Killed at a synchronisation, with a checkpoint at each; again with checkpoints so rare that there is none."""
     for checkpoint in (0.0, 1e9):
         directory = tmp_path / str(checkpoint)
         with pytest.raises(RuntimeError, match="power"):
@@ -190,11 +190,11 @@ def test_one_process_at_a_time(model: LoadedModel, data: Dataset, tmp_path: Path
 
 def test_ctrl_c_saves_and_continues(model: LoadedModel, data: Dataset, tmp_path: Path, whole: Any) -> None:
     class Presses(Silent):
-        looks = 0
+        count = 0
 
-        def look(self, leg: Stage) -> None:
-            self.looks += 1
-            if self.looks == 7:
+        def synchronised(self, stage: Stage) -> None:
+            self.count += 1
+            if self.count == 7:
                 import signal
 
                 os.kill(os.getpid(), signal.SIGINT)

@@ -45,12 +45,12 @@ class DetectionRate:
         options = cast("dict[str, dict[str, Any]]", requirement.options)
         trials = trials_of(requirement.plan or self.plan, options)
 
-        def look(_: int) -> None:
+        def end_in_time(_: int) -> None:
             if subject.late():
                 raise Stopped(OUT_OF_TIME)
 
         try:
-            found = detect(subject.model, test, threshold, trials, seed=seed, advance=look)
+            found = detect(subject.model, test, threshold, trials, seed=seed, advance=end_in_time)
         except Stopped as end:
             return Measurement("inconclusive", math.nan, note=end.reason)
         return replace(
