@@ -31,14 +31,14 @@ _SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")
 
 @dataclass(frozen=True)
 class Idle:
-    """Why an option has no effect, and what to do: two parts of an error message."""
+    """The reason why an option has no effect, and the way out: two parts of an error message."""
 
     why: str
     do: str
 
 
 class Given:
-    """What a call of a command was given, and what can be known of its models and data without reading them.
+    """The parameters of a call, and what can be known of its models and data without reading them.
 
     Args:
         context: of the command, its parameters parsed.
@@ -53,7 +53,7 @@ class Given:
         return self._context.params.get(name)
 
     def strength(self, *names: str) -> int:
-        """How near to the command line the strongest source of these parameters is: 0 typed, 3 nobody set one."""
+        """Return how near to the command line the strongest source of these parameters is: 0 typed, 3 not set."""
         sources = [self._context.get_parameter_source(name) for name in names]
         return min(_SOURCES.index("DEFAULT" if source is None else source.name) for source in sources)
 

@@ -1,4 +1,4 @@
-"""What `robcert gate` does after its options have been read."""
+"""The work of `robcert gate` after its options have been read."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from robcert.types import Dataset, LoadedModel
 
 @dataclass(frozen=True)
 class Foreign:
-    """What a file without a card does not say: see `robcert.network.load_model`."""
+    """Facts that a file without a card does not say: see `robcert.network.load_model`."""
 
     arch: str | None = None
     weights_key: str | None = None
@@ -82,7 +82,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which images: see `robcert.load_dataset`; without a name those of the models' cards."""
+    """A choice of images: see `robcert.load_dataset`; without a name those of the models' cards."""
 
     name: str | None
     split: str = "test"

@@ -1,4 +1,4 @@
-"""What one call of the program remembers: what it has said, and which options nobody typed."""
+"""Memory of one call of the program: notes that it has given, and options that nobody typed."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def note_source(context: typer.Context, param: typer.CallbackParam, value: Any) 
 
 
 def configured(option: str) -> bool:
-    """Whether an option comes from a configuration file or the environment: it speaks of all data and models."""
+    """Return whether an option comes from a configuration file or the environment: it speaks of all data and models."""
     return option in _configured

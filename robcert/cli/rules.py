@@ -78,7 +78,7 @@ def split(given: Given) -> Idle | None:
 
 
 def _whole(name: str) -> bool:
-    """Whether a data set has one split only."""
+    """Return whether a data set has one split only."""
     import zipfile
 
     kind, _, text = name.partition(":")

@@ -108,7 +108,7 @@ ATTACK: dict[str, Rule] = {
 
 
 def by_method(*methods: str, why: str) -> Rule:
-    """Where not all methods are among these, which do not use it."""
+    """Return the rule of an option that all methods but these use."""
 
     def rule(given: Given) -> Idle | None:
         wanted = {part.strip() for part in given["method"].split(",") if part.strip()}
@@ -181,7 +181,7 @@ attacking = beside("images", "--images screens files, and nothing is attacked", 
 
 
 def with_data(given: Given) -> Idle | None:
-    """Where data are read: to fix a threshold, or to attack."""
+    """In effect where data are read: to fix a threshold, or to attack."""
     if not (given["images"] and given["threshold_from"]):
         return None
     return Idle("--images and a stored threshold need no data", "Leave it out.")

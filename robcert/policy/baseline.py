@@ -19,7 +19,7 @@ _ANEW = "Write it anew: robcert gate --update-baseline"
 
 
 class BaselineEntry(Strict):
-    """What stood in one model under the attacks of one requirement."""
+    """The images that stood in one model under the attacks of one requirement."""
 
     model: str = Field(description="the name by which a later gate finds it")
     sha256: str = Field(description="of the model's file")
@@ -32,7 +32,7 @@ class BaselineEntry(Strict):
 
 
 class Baseline(Strict):
-    """What ``robcert gate --update-baseline`` writes: images, and which of them stood."""
+    """The file of ``robcert gate --update-baseline``: images, and those of them that stood."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -101,7 +101,7 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
 
 
 def stood(image: ImageRecord) -> bool:
-    """Whether an image of a run at one budget stands."""
+    """Return whether an image of a run at one budget stands."""
     return image.status in ("certified", "open")
 
 

@@ -38,7 +38,7 @@ SETTLED = "the verdict cannot change any more"
 
 @dataclass(frozen=True)
 class How:
-    """What does not decide the verdict.
+    """Settings that do not decide the verdict.
 
     Attributes:
         device: of the models.
@@ -246,7 +246,7 @@ def _question(asked: Asked) -> Any:
 
 
 def _deadline(source: Source, how: How) -> Callable[[], bool]:
-    """Whether the time budget, which begins now, is spent."""
+    """Return a clock that answers whether the time budget, which begins now, is spent."""
     began, budget = how.clock(), source.policy.time_budget
     return lambda: budget is not None and how.clock() - began > budget
 

@@ -1,4 +1,4 @@
-"""Where in a TOML file a key stands. The parser of the standard library does not say."""
+"""Lines of keys in a TOML file. The parser of the standard library does not say."""
 
 from __future__ import annotations
 

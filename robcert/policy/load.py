@@ -41,7 +41,7 @@ class Source:
     keys: dict[str, int] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
-        """Where a key of [gate] stands, as editors read it."""
+        """Return the place of a key of [gate], as editors read it."""
         return f"{self.path}:{self.keys.get(key, 1)}"
 
     def beside(self, name: str) -> Path:

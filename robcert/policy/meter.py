@@ -11,7 +11,8 @@ from robcert.search.stage import Stage
 class Meter:
     """Passes on what a run tells, and remembers where it was when the verdict was settled.
 
-    A run asks whether the verdict is settled before it tells of a synchronisation, so the place is that of the next thing told.
+    A run asks whether the verdict is settled before it tells of a synchronisation, so the place is that of the next
+    thing told.
 
     Attributes:
         legs: that had ended before the verdict was settled; None while it is not.

@@ -1,4 +1,4 @@
-"""What a gate says: what ``robcert gate --format json`` prints, published as the schema robcert.gate/1."""
+"""The verdict of a gate: the output of ``robcert gate --format json``, published as the schema robcert.gate/1."""
 
 from __future__ import annotations
 
@@ -96,19 +96,19 @@ class RequirementRecord(Strict):
 
     @property
     def passed(self) -> bool:
-        """Whether it holds."""
+        """True where it holds."""
         return self.verdict in PASSING
 
 
 class GatedModel(Strict):
-    """Which network."""
+    """A network, by name and digests."""
 
     name: str
     sha256: str
 
 
 class PolicyRecord(Strict):
-    """Which policy."""
+    """A policy, by its file."""
 
     path: str
     sha256: str

@@ -1,4 +1,4 @@
-"""What a policy may say. An unknown key, a wrong type or a number out of range is an error.
+"""Contents of a policy. An unknown key, a wrong type or a number out of range is an error.
 
 Names of attacks, certificates and threats can only be checked with torch, which takes seconds to import: with `SHALLOW`
 as the context of the validation everything else is.

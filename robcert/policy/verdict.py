@@ -41,11 +41,11 @@ class Question(Protocol):
     """A requirement on a mask, monotone in it."""
 
     def shown(self, right: Mask) -> bool:
-        """Whether these images show that the requirement holds; another right image never undoes it."""
+        """Return whether these images show that the requirement holds; another right image never undoes it."""
         ...
 
     def excluded(self, right: Mask) -> bool:
-        """Whether these images show that it does not; another wrong image never undoes it."""
+        """Return whether these images show that it does not; another wrong image never undoes it."""
         ...
 
     def value(self, right: Mask) -> float:
@@ -185,7 +185,7 @@ class Judgement:
 
 
 def judge(question: Question, worst: Mask, best: Mask, finished: bool) -> Judgement:
-    """What is known about a question.
+    """The answer to a question, as far as it is known.
 
     Args:
         question: monotone in the mask.

@@ -107,7 +107,7 @@ def _table(record: RunRecord, k: int, eps: float, intervals: bool = True) -> Tab
 
 
 def after_examples(model: ModelRecord, k: int) -> int:
-    """How many images stand at the k-th budget once the examples of the certificate are counted, before any leg."""
+    """Return how many images stand at the k-th budget before any leg, examples of the certificate counted."""
     broken = model.certificate.broken if model.certificate else None
     return model.natural_correct - (0 if broken is None else as_list(broken)[k])
 
@@ -124,7 +124,7 @@ def _method(record: RunRecord) -> str:
 
 
 def verdict_line(record: RunRecord, model: ModelRecord) -> Text:
-    """What a model's sweep says about more iterations, and how far its adversarial examples are."""
+    """Return lines on more iterations, by a model's sweep, and on the distances of its adversarial examples."""
     parts = [Text(f"{model.name}: ", "bold")]
     if model.plateau is not None:
         parts.append(plateau_text(model, model.plateau, record))
@@ -182,7 +182,7 @@ def _others_text(plateau: PlateauRecord) -> str:
 
 
 def _deployed_text(name: str, found: DeployedRecord) -> Text:
-    """How many examples fool the deployed model, and what really ran it."""
+    """Return a line on the examples that fool the deployed model, and on what really ran it."""
     what = "its ONNX export" if found.exported else "the model"
     ran = f"onnxruntime {found.version}, {found.provider}"
     if found.provider != found.asked:

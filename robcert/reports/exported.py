@@ -1,4 +1,4 @@
-"""What `robcert export` prints."""
+"""The output of `robcert export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is printed on a console, as a text."""
+"""The output of a console, as a text."""
 
 from __future__ import annotations
 

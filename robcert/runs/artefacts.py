@@ -1,4 +1,4 @@
-"""What a run leaves for others: adversarial examples and the network that they fool, readable without robcert."""
+"""Artefacts of a run: adversarial examples and the network that they fool, readable without robcert."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def write_network(store: RunStore, name: str, model: LoadedModel, program: Expor
 
 
 def is_stored(store: RunStore, name: str) -> bool:
-    """Whether the network of that name is in the run directory already."""
+    """Return whether the network of that name is in the run directory already."""
     return any(store.directory.glob(f"network-{name}.pt*"))
 
 
 def artefact_name(spec: RunSpec, number: int) -> str:
-    """How the files of a model in a run directory are called: its name, numbered where names repeat."""
+    """Return the name of the files of a model in a run directory: its own, numbered where names repeat."""
     names = [re.sub(r"[^\w.-]+", "_", model.name) for model in spec.models]
     return names[number] if names.count(names[number]) == 1 else f"{names[number]}-{number + 1}"

@@ -33,7 +33,7 @@ _TINY = 1e-3
 
 @torch.no_grad()
 def check_answers(model: LoadedModel, data: Dataset, slots: int, logits: Tensor) -> Notes:
-    """What the answers to the clean images, (n, classes), give away, by the position of the images.
+    """Return notes on the answers to the clean images, (n, classes), by the position of the images.
 
     - ``random``: two identical calls differ by more than the stated rounding bound;
     - ``probabilities``: every row lies in [0, 1] and sums to one: a softmax, not logits;
@@ -58,7 +58,7 @@ def check_answers(model: LoadedModel, data: Dataset, slots: int, logits: Tensor)
 
 @dataclass(frozen=True)
 class Unbounded:
-    """What an attack without a budget found: notes, and a leg where it broke images within the budget by the way.
+    """The outcome of an attack without a budget: notes, and a leg where it broke images within the budget by the way.
 
     ``spent`` is what it took where it is no leg.
     """

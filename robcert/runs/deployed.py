@@ -1,4 +1,4 @@
-"""Whether the examples of a run also fool the model where it is deployed."""
+"""Examples of a run, tried on the model where it is deployed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robcert.types import LoadedModel
 
 
 def verify(record: RunRecord, models: list[LoadedModel], device: str = "cpu") -> RunRecord:
-    """The record with a count, for each model, of the examples that onnxruntime gets wrong too.
+    """Return the record with a count, for each model, of the examples that onnxruntime gets wrong too.
 
     It replaces the record in the run directory.
 

@@ -14,7 +14,7 @@ from robcert.types import Status
 
 @dataclass(frozen=True)
 class _Diagnostic:
-    """What a leg notes of an image under ``note``, and how it is told; ``only_open``: of open images alone."""
+    """A sign that a leg notes of an image under ``note``, and its message; ``only_open``: of open images alone."""
 
     note: str
     name: str

@@ -77,7 +77,7 @@ class RunDirectory:
         self._lock.release()
 
     def setting(self, key: str, value: str | None) -> str | None:
-        """What was saved under ``key``; a value that is given is saved first."""
+        """Return what was saved under ``key``; a value that is given is saved first."""
         with explained(self.directory):
             if value is not None:
                 self._database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
@@ -149,7 +149,7 @@ class RunDirectory:
             )
 
     def _member(self, name: str) -> Path:
-        """A file of the run directory that the database names."""
+        """Return a file of the run directory that the database names."""
         if Path(name).name != name:
             raise EvaluationError(
                 f"run.sqlite of the run directory {self.directory} names a file outside of it ({name!r})",

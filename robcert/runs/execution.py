@@ -1,4 +1,4 @@
-"""How a run is executed."""
+"""Settings of the execution of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is executed: nothing here decides its result.
+    """Settings that do not decide the result of a run.
 
     Attributes:
         directory: where the run is kept; None keeps it in memory.

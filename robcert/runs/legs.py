@@ -61,7 +61,7 @@ class StagedLeg:
 
     @property
     def finished(self) -> int:
-        """How many images were attacked to the end of the leg, where it is ended now."""
+        """The number of images that were attacked to the end of the leg, where it is ended now."""
         left = set[int]() if self.running is None else self.running.pending
         left = left.union(*(stage.within_reach(self.bracket) for stage in self.stages[self.done.stages + 1 :]))
         return len(self.done.entered - left)

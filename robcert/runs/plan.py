@@ -34,7 +34,7 @@ class LegPlan:
 
 
 def short(count: int) -> str:
-    """1000 as 1k, 1000000 as 1M."""
+    """Return 1000 as 1k, 1000000 as 1M."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if count >= size and count % size == 0:
             return f"{count // size}{unit}"
@@ -71,7 +71,7 @@ def default_attack(norm: ThreatNorm) -> str:
 
 
 def default_plan(norm: ThreatNorm) -> list[LegPlan]:
-    """Without a plan: the sweep of paper A as far as it is cheap, and restarts of another attack beside it."""
+    """Return the sweep of paper A as far as it is cheap, and restarts of another attack beside it."""
     return parse_plan(f"{default_attack(norm)}:100,1k + pgd:100x5")
 
 
@@ -89,7 +89,7 @@ def plan_without_gradient(norm: ThreatNorm) -> str:
 def plan_for(
     models: Sequence[LoadedModel], plan: list[LegPlan] | None, norm: ThreatNorm
 ) -> tuple[list[LegPlan], list[str]]:
-    """The legs of a run over some networks, and what is to be said about them before the first one.
+    """Return the legs of a run over some networks, and notes on them.
 
     Args:
         models: the networks.
@@ -126,7 +126,7 @@ def _written(plan: Sequence[LegPlan]) -> str:
 
 
 def parse_count(text: str) -> int:
-    """100, 1k, 10K, 1M or 1e6 as a positive whole number.
+    """Return 100, 1k, 10K, 1M or 1e6 as a positive whole number.
 
     Raises:
         UsageError: it is none.
@@ -142,7 +142,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_plan(text: str, norm: ThreatNorm = "l2") -> list[LegPlan]:
-    """Legs separated by commas, plus signs or spaces; or the name of a plan (`NAMED`), which depends on the norm.
+    """Return the legs of a text (separated by commas, plus signs or spaces), or of a named plan (`NAMED`) in the norm.
 
     Raises:
         UsageError: a leg that cannot be read, an unknown attack, a first leg without one, or a plan of other norms.
@@ -168,7 +168,7 @@ def parse_plan(text: str, norm: ThreatNorm = "l2") -> list[LegPlan]:
 
 
 def sweep(attack: str, iterations: list[int], restarts: int = 1) -> list[LegPlan]:
-    """One attack at rising iterations.
+    """Return the legs of one attack at rising iterations.
 
     Raises:
         UsageError: the iterations do not rise.
@@ -204,7 +204,7 @@ def chosen_plan(
 
 
 def swept(legs: Sequence[LegPlan]) -> bool:
-    """Whether a leg has ten times the iterations of one before it, so that there is a sweep to judge."""
+    """Return whether a leg has ten times the iterations of one before it, so that there is a sweep to judge."""
     return any(
         (a.attack, a.restarts) == (b.attack, b.restarts) and b.iterations >= 10 * a.iterations
         for a, b in itertools.combinations(legs, 2)
@@ -212,7 +212,7 @@ def swept(legs: Sequence[LegPlan]) -> bool:
 
 
 def build(leg: LegPlan, norm: ThreatNorm, options: dict[str, dict[str, Any]]) -> Attack:
-    """The attack of a leg, with the options that the user set for it.
+    """Return the attack of a leg, with the options that the user set for it.
 
     Args:
         leg: which attack and how many iterations.

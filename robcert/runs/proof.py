@@ -1,4 +1,4 @@
-"""What a run certifies before it attacks."""
+"""Certificates of a run, before it attacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """How the certificate of a run went; what it says of single images is in their bracket.
+    """The outcome of the certificate of a run; what it says of single images is in their bracket.
 
     Attributes:
         method: the certificate that was asked for.

@@ -44,7 +44,7 @@ class ThreatRecord(Strict):
 
 
 class DataRecord(_Sparse):
-    """Which images: data set, split, how many, the seed of the subset, and a digest of images and labels."""
+    """The images: data set, split, number, seed of the subset, and a digest of images and labels."""
 
     _optional: ClassVar[tuple[str, ...]] = ("shape", "class_order")
 
@@ -68,7 +68,7 @@ class LegSpec(Strict):
 
 
 class ModelSpec(Strict):
-    """Which network."""
+    """A network, by name and digests."""
 
     name: str
     sha256: str = Field(description="of its file")
@@ -107,7 +107,7 @@ class TaskSpec(Strict):
 
 
 class LegRecord(_Sparse):
-    """What one leg did. ``entered`` counts the images it attacked."""
+    """The outcome of one leg. ``entered`` counts the images it attacked."""
 
     _optional: ClassVar[tuple[str, ...]] = ("finished", "open", "beside")
 
@@ -134,7 +134,7 @@ class LegRecord(_Sparse):
 
 
 class OthersRecord(Strict):
-    """What other attacks did to the images that a sweep left open."""
+    """The outcome of other attacks on the images that a sweep left open."""
 
     attacks: list[str]
     entered: int
@@ -142,7 +142,7 @@ class OthersRecord(Strict):
 
 
 class PlateauRecord(Strict):
-    """Whether more iterations still help, or other attacks do; ``flat`` is null where that is undecided."""
+    """The verdict on whether more iterations or other attacks still help; ``flat`` is null where that is undecided."""
 
     flat: bool | None
     verdict: Literal["flat", "disputed", "falling", "undecided"] = Field(
@@ -170,7 +170,7 @@ class DistanceRecord(Strict):
 
 
 class CertificateRecord(_Sparse):
-    """What was proven. ``correct`` counts images whose radius exceeds eps."""
+    """The proven part. ``correct`` counts images whose radius exceeds eps."""
 
     _optional: ClassVar[tuple[str, ...]] = ("broken",)
 
@@ -190,7 +190,7 @@ class CertificateRecord(_Sparse):
 
 
 class VerdictCounts(Strict):
-    """How many images have each verdict."""
+    """The number of images of each verdict."""
 
     wrong: int | list[int]
     broken: int | list[int]
@@ -285,7 +285,7 @@ class ModelRecord(Strict):
 
 
 class Versions(Strict):
-    """What ran."""
+    """Versions of the software that ran."""
 
     robcert: str
     torch: str

@@ -1,4 +1,4 @@
-"""Who is told what happens while a run executes."""
+"""Listeners to a run that executes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robcert.search.stage import Stage
 
 
 class Reporter(Protocol):
-    """Who is told what happens while it happens."""
+    """A listener that is told what happens while it happens."""
 
     def model(self, name: str, natural: int, n: int, resumed: int) -> None:
         """A model begins: its natural accuracy, and how many legs were finished earlier."""

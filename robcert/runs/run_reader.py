@@ -1,4 +1,4 @@
-"""What a finished run says of images: which stood, and how far their closest examples are."""
+"""Reads finished runs: the images that stood, and the distances of their closest examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robcert.types import Dataset, LoadedModel, Threat, ThreatNorm
 
 
 def read_record(directory: Path) -> RunRecord:
-    """The record of a finished run.
+    """Return the record of a finished run.
 
     Raises:
         UsageError: there is none.

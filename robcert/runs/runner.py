@@ -46,7 +46,7 @@ _NOT_STORED = "the network is not stored beside its adversarial examples"
 
 @dataclass(frozen=True)
 class Checks:
-    """What was noted after the legs, what it took, and the attacks that beat those which know more."""
+    """Notes of the checks after the legs, their cost, and the attacks that beat those which know more."""
 
     notes: Sequence[dict[str, list[int]]] = ()
     spent: SpentRecord = field(default_factory=SpentRecord)
@@ -174,7 +174,7 @@ class Runner:
         return run
 
     def _legs(self, run: ModelRun) -> str | None:
-        """Run the legs that are left; why they were ended early, or None."""
+        """Run the legs that are left; return why they were ended early, or None."""
         networks: Networks | None = None
         progress, bracket = run.progress, run.search.bracket
         for k in range(len(progress.legs), len(self.plan)):
@@ -197,7 +197,7 @@ class Runner:
         return None
 
     def _network_writer(self, number: int, model: LoadedModel, missing: list[str]) -> Callable[[], None] | None:
-        """What stores the network once the attack has ended; that it cannot be stored is said before the first leg."""
+        """Return a function that stores the network after the attack; None where it is stored, or cannot be."""
         store, name = self.store, artefact_name(self.spec, number)
         if store is None or is_stored(store, name):
             return None
@@ -260,7 +260,7 @@ class Runner:
         return "bfloat16" if before == "bfloat16" else "float32"
 
     def _width(self, number: int, searched: nn.Module) -> int:
-        """How many images the legs hold at once."""
+        """Return the number of images that the legs hold at once."""
         # Who waits for an early end wants few images at once: those in the slots are searched when it comes.
         fixed = self.execution.batch_size is not None or self.execution.enough is not None
         if fixed or self.spec.search_precision == "float32":

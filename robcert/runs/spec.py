@@ -32,17 +32,17 @@ def threat_of(spec: RunSpec) -> Threat:
 
 
 def model_specs(models: Sequence[LoadedModel]) -> list[ModelSpec]:
-    """Return which networks, with digests of file and network."""
+    """Return the networks, with digests of file and network."""
     return [ModelSpec(name=model.name, sha256=model.source.sha256, network=model.source.network) for model in models]
 
 
 def threat_record(threat: Threat) -> ThreatRecord:
-    """A threat as records keep it."""
+    """Return a threat as records keep it."""
     return ThreatRecord(norm=threat.norm, eps=list(threat.eps), box=threat.box)
 
 
 def data_record(data: Dataset) -> DataRecord:
-    """Which images, with a digest of images and labels."""
+    """Return the record of the images, with a digest of images and labels."""
     sha256 = tensor_digest(data.x, data.y)
     return DataRecord(
         name=data.name,
@@ -69,7 +69,7 @@ def run_name(spec: RunSpec) -> str:
 
 
 def difference(saved: RunSpec | TaskSpec, asked: RunSpec | TaskSpec) -> list[str]:
-    """One line for each thing in which two specs differ."""
+    """Return one line for each thing in which two specs differ."""
     before, after = _flat(saved.model_dump()), _flat(asked.model_dump())
     return [
         f"{key}: there {before.get(key, 'not given')!s}, here {after.get(key, 'not given')!s}"

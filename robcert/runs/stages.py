@@ -33,7 +33,7 @@ has been searched at distances in between, and asking again found next to nothin
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What is asked about the images: the goal, and at which budgets."""
+    """A question about the images: the goal, and the budgets."""
 
     goal: Goal
     threat: Threat
@@ -63,7 +63,7 @@ def stages(goal: Goal, threat: Threat) -> list[StagePlan]:
 
 @dataclass
 class Done:
-    """What the stages of a leg have come to so far.
+    """The outcome of the stages of a leg so far.
 
     Attributes:
         open: for each budget the positions that were open when the leg began.

@@ -1,4 +1,4 @@
-"""What a run of attacks keeps in its directory: a row an image and leg, finished legs, and which state is current."""
+"""The directory of a run of attacks: a row an image and leg, finished legs, and the current state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS running (model INTEGER PRIMARY KEY, leg INTEGER, file
 
 @dataclass
 class Progress:
-    """What the store knows of one model: finished legs with their notes, and the leg that was running."""
+    """The stored part of one model: finished legs with their notes, and the leg that was running."""
 
     legs: list[LegRecord] = field(default_factory=list)
     notes: list[dict[str, list[int]]] = field(default_factory=list)
@@ -49,7 +49,7 @@ class RunStore(RunDirectory):
         super().__init__(directory, spec)
 
     def progress(self, model: int, bracket: Bracket) -> Progress:
-        """Everything saved about a model; its examples go into ``bracket``."""
+        """Return everything saved about a model; its examples go into ``bracket``."""
         progress = Progress()
         with explained(self.directory):
             query = self._database.execute

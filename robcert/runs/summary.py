@@ -32,17 +32,17 @@ T = TypeVar("T")
 
 
 def scalar_or_list(values: Sequence[T]) -> T | list[T]:
-    """One value for one budget, a list in the order of the budgets for several."""
+    """Return one value for one budget, a list in the order of the budgets for several."""
     return values[0] if len(values) == 1 else list(values)
 
 
 def as_list(value: T | list[T]) -> list[T]:
-    """The inverse of `scalar_or_list`."""
+    """Return a list of what `scalar_or_list` was given."""
     return value if isinstance(value, list) else [value]
 
 
 def opened(leg: LegRecord) -> int | list[int]:
-    """The images that were open when a leg began, at each budget."""
+    """Return the number of images that were open when a leg began, at each budget."""
     return leg.entered if leg.open is None else leg.open
 
 
@@ -52,13 +52,13 @@ def attacked_correct(bracket: Bracket, threat: Threat) -> list[int]:
 
 
 def leg_interval(correct: Sequence[int], n: int) -> tuple[float, float] | list[tuple[float, float]]:
-    """Exact 95 % intervals of attacked accuracy."""
+    """Return exact 95 % intervals of attacked accuracy."""
     return scalar_or_list([interval(count, n) for count in correct])
 
 
 @dataclass
 class Findings:
-    """What the legs of a model, and the checks after them, have come to.
+    """The outcome of the legs of a model and of the checks after them.
 
     Attributes:
         legs: in the order in which they ran.
@@ -85,7 +85,7 @@ def summarize(search: SearchProblem, attempt: Attempt, found: Findings, flat: fl
     Args:
         search: the model, the images, the threat, and what is known about the images.
         attempt: how its certificate went.
-        found: what its legs and checks have come to.
+        found: the outcome of its legs and checks.
         flat: the share of open images that ten times the iterations may break in a flat sweep.
     """
     model, images, threat, bracket = search.model, search.images, search.threat, search.bracket
@@ -123,7 +123,7 @@ def summarize(search: SearchProblem, attempt: Attempt, found: Findings, flat: fl
 def sweep_verdict(
     natural: int, proven: list[int], legs: list[LegRecord], threat: Threat, flat: float
 ) -> PlateauRecord | None:
-    """The plateau verdict, at the budget where the sweep is least settled.
+    """Return the plateau verdict, at the budget where the sweep is least settled.
 
     Only open images speak: the ``proven`` ones (how many, per budget) could not have been broken.
     """
@@ -161,7 +161,7 @@ def sweep_verdict(
 
 
 def others_record(verdict: Plateau) -> OthersRecord | None:
-    """What other attacks did after a sweep."""
+    """Return the record of other attacks after a sweep."""
     others = verdict.others
     if others is None:
         return None
@@ -169,7 +169,7 @@ def others_record(verdict: Plateau) -> OthersRecord | None:
 
 
 def distance_record(bracket: Bracket) -> DistanceRecord:
-    """Quantiles over all images; an image that no attack broke at any distance counts as infinitely far."""
+    """Return quantiles over all images; an image that no attack broke at any distance counts as infinitely far."""
     if len(bracket) == 0:
         return DistanceRecord(median=None, q25=None, q75=None)
     distances = torch.where(bracket.wrong, 0.0, bracket.distance).sort().values
@@ -185,7 +185,7 @@ def distance_record(bracket: Bracket) -> DistanceRecord:
 def certificate_record(
     bracket: Bracket, attempt: Attempt, threat: Threat, broken: Sequence[int] = ()
 ) -> CertificateRecord | None:
-    """Certified accuracy at each budget, and what examples of the method broke."""
+    """Return certified accuracy at each budget, and what examples of the method broke."""
     found = attempt.found
     if found is None:
         return None
@@ -206,7 +206,7 @@ def certificate_record(
 def image_record(
     position: int, images: Batch, statuses: list[Status], bracket: Bracket, attempt: Attempt
 ) -> ImageRecord:
-    """The record of one image."""
+    """Return the record of one image."""
     found, distance = bracket.examples[position], float(bracket.distance[position])
     how = found.provenance if found else None
     return ImageRecord(

@@ -1,4 +1,4 @@
-"""Whether attacks that know less than others break images that those leave, beyond chance.
+"""Attacks that know less than others and break images that those leave, beyond chance.
 
 Carlini et al. 2019, section 4: neither an attack without gradients nor one of a single step should beat iterative
 gradient attacks. That one of them breaks a few images which the others left is no such sign: two attacks of equal

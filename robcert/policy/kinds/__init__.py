@@ -73,13 +73,13 @@ class Subject:
         return self._certified[key]
 
     def confidence(self, requirement: Requirement) -> float | None:
-        """What the policy asks for on a sample; None where all images were seen."""
+        """Return the confidence that the policy asks for on a sample; None where all images were seen."""
         return requirement.confidence if self.sample else None
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a kind that needs no attack found.
+    """The finding of a kind that needs no attack.
 
     Attributes:
         grade: the verdict.
@@ -104,7 +104,7 @@ class Measurement:
 
 
 class Kind(Protocol):
-    """What all kinds say of themselves.
+    """Facts that every kind states.
 
     Attributes:
         title: as a sentence says it ("attacked accuracy").
@@ -136,7 +136,7 @@ class Attacked(Kind, Protocol):
         ...
 
     def question(self, requirement: Requirement, subject: Subject) -> Question:
-        """What is asked about the images that stand."""
+        """Return the question about the images that stand."""
         ...
 
 

@@ -36,12 +36,12 @@ def row(one: RequirementRecord) -> str:
 
 
 def reasons(record: GateRecord) -> list[str]:
-    """Why, a line each."""
+    """Return the reasons, a line each."""
     return [reason(one) for one in record.requirements]
 
 
 def reason(one: RequirementRecord) -> str:
-    """Why, with the images that are newly broken."""
+    """Return the reason, with the images that are newly broken."""
     text = f"- **{one.verdict}**: {markdown(one.model)}, {markdown(one.name)}: {markdown(one.reason, 2000)}"
     if one.pairs is not None and one.pairs.newly_broken:
         some = ", ".join(str(index) for index in one.pairs.newly_broken[:_SOME])
@@ -51,6 +51,6 @@ def reason(one: RequirementRecord) -> str:
 
 
 def tail(record: GateRecord) -> list[str]:
-    """What it cost and what ran."""
+    """Return the cost, and the software that ran."""
     versions = record.versions
     return ["", f"{markdown(spent(record))}; robcert {versions.robcert}, torch {versions.torch}"]

@@ -6,13 +6,13 @@ from robcert.policy.record import GateRecord, RequirementRecord
 
 
 def asked(one: RequirementRecord) -> str:
-    """What was asked for: "accuracy under attack at least 0.8 (l2 eps 0.25)"."""
+    """Return the question: "accuracy under attack at least 0.8 (l2 eps 0.25)"."""
     where = " ".join([*([one.norm] if one.norm else []), *([f"eps {one.eps:g}"] if one.eps is not None else [])])
     return f"{one.title} {one.sign} {one.limit:g}{f' ({where})' if where else ''}"
 
 
 def figure(one: RequirementRecord) -> str:
-    """What was found: "0.843 [0.812, 0.871]", or both ends of the bracket where attacks were asked for."""
+    """Return the answer: "0.843 [0.812, 0.871]", or both ends of the bracket where attacks were asked for."""
     if one.run is not None and one.counts is not None and one.pairs is None:
         counts = one.counts
         return f"{counts.certified} certified, {counts.certified + counts.open} standing of {counts.n}"
@@ -30,7 +30,7 @@ def grade(one: RequirementRecord) -> str:
 
 
 def images(record: GateRecord) -> str:
-    """Which images: "digits test, 300 of 1797 images (seed 0)"."""
+    """Return the images: "digits test, 300 of 1797 images (seed 0)"."""
     data = record.data
     if data.n >= record.of:
         return f"{data.name} {data.split}, all {data.n} images"
@@ -38,7 +38,7 @@ def images(record: GateRecord) -> str:
 
 
 def spent(record: GateRecord) -> str:
-    """What it cost."""
+    """Return the cost."""
     # A requirement without a run of its own may have attacked all the same: a detector.
     alone = [one for one in record.requirements if one.run is None]
     forwards = sum(run.forwards for run in record.runs) + sum(one.forwards for one in alone)

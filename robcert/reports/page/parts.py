@@ -1,4 +1,4 @@
-"""What a page is made of. Plain data: the template decides how it looks, and escapes every text."""
+"""Parts of a page. Plain data: the template decides how it looks, and escapes every text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report is made from: run directories, and the json of other commands."""
+"""Sources of a report: run directories, and the json of other commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands find, as pydantic models: versioned, published as JSON schemas (docs/schemas); one file a command."""
+"""Results of commands, as pydantic models: versioned, published as JSON schemas (docs/schemas); one file a command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """What one command found. ``schema`` names the form and its version, e.g. "robcert.certify/1"."""
+    """The result of one command. ``schema`` names the form and its version, e.g. "robcert.certify/1"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -62,7 +62,7 @@ class MethodRecord(Strict):
 
 
 class CertifiedModel(Strict):
-    """What is proven about one model by one method. Lists are in the order of eps."""
+    """Proofs about one model by one method. Lists are in the order of eps."""
 
     name: str
     data: DataRecord
@@ -101,7 +101,7 @@ class CertifiedModel(Strict):
 
 
 class CertifyRecord(Record):
-    """What ``robcert certify --format json`` prints."""
+    """The output of ``robcert certify --format json``."""
 
     schema_: Literal["robcert.certify/1"] = Field(default="robcert.certify/1", alias="schema")
     method: str

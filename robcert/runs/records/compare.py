@@ -52,7 +52,7 @@ class LineRecord(Strict):
 
 
 class CompareRecord(Record):
-    """What ``robcert compare --format json`` prints."""
+    """The output of ``robcert compare --format json``."""
 
     schema_: Literal["robcert.compare/1"] = Field(default="robcert.compare/1", alias="schema")
     norm: ThreatNorm

@@ -46,7 +46,7 @@ class CaughtRecord(Strict):
 
 
 class DetectRecord(Record):
-    """What ``robcert detect --format json`` prints."""
+    """The output of ``robcert detect --format json``."""
 
     schema_: Literal["robcert.detect/1"] = Field(default="robcert.detect/1", alias="schema")
     model: str
@@ -68,7 +68,7 @@ class ScreenedRecord(Strict):
 
 
 class ScreenRecord(Record):
-    """What ``robcert detect --images DIR --format json`` prints."""
+    """The output of ``robcert detect --images DIR --format json``."""
 
     schema_: Literal["robcert.screen/1"] = Field(default="robcert.screen/1", alias="schema")
     model: str

@@ -77,7 +77,7 @@ class SensitiveModel(Strict):
 
 
 class JacobianRecord(Record):
-    """What ``robcert jacobian --format json`` prints."""
+    """The output of ``robcert jacobian --format json``."""
 
     schema_: Literal["robcert.jacobian/1"] = Field(default="robcert.jacobian/1", alias="schema")
     norm: BoundNorm

@@ -15,7 +15,7 @@ from robcert.types import LoadedModel
 
 
 class PaperNormRecord(Strict):
-    """What a paper computes for the l2 norm of a layer, for comparison: no certificate uses it."""
+    """A paper's number for the l2 norm of a layer, for comparison: no certificate uses it."""
 
     name: str = Field(description='"eq. 3", "b(W)", "Frobenius" or "reshaped"')
     value: float
@@ -61,7 +61,7 @@ class ModelNorms(Strict):
 
 
 class NormsRecord(Record):
-    """What ``robcert norms --format json`` prints."""
+    """The output of ``robcert norms --format json``."""
 
     schema_: Literal["robcert.norms/1"] = Field(default="robcert.norms/1", alias="schema")
     models: list[ModelNorms]

@@ -28,7 +28,7 @@ class SeparationRecord(Strict):
 
 
 class SeparationsRecord(Record):
-    """What ``robcert data lipschitz --format json`` prints."""
+    """The output of ``robcert data lipschitz --format json``."""
 
     schema_: Literal["robcert.separation/1"] = Field(default="robcert.separation/1", alias="schema")
     data: list[SeparationRecord]

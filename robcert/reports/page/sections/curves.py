@@ -16,7 +16,7 @@ _BINS = 20
 
 
 def attacked_error(sources: Sources) -> Section | None:
-    """How large a share the attacks had broken at every distance: a lower bound of the robust error."""
+    """The share that the attacks had broken at every distance: a lower bound of the robust error."""
     figures = [figure for run in sources.runs if (figure := _errors(run)) is not None]
     if not figures:
         return None
@@ -31,7 +31,7 @@ def attacked_error(sources: Sources) -> Section | None:
 
 
 def certified(sources: Sources) -> Section | None:
-    """How large a share is certified at every radius."""
+    """The share that is certified at every radius."""
     figures: list[Figure] = []
     for run in sources.runs:
         models = [model for model in run.record.models if model.certificate is not None]
@@ -159,7 +159,7 @@ def _certified_at(images: Sequence[ImageRecord], eps: float) -> int:
 
 
 def _reach(values: Sequence[float | None]) -> float:
-    """Where an axis ends: at the 99th percentile, so that one far image does not press all others together."""
+    """Return the end of an axis: the 99th percentile, so that one far image does not press all others together."""
     known = [value for value in values if value is not None and np.isfinite(value) and value > 0]
     return float(f"{np.quantile(known, 0.99):.2g}") if known else 1.0
 

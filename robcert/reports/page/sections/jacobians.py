@@ -1,4 +1,4 @@
-"""How sensitive the images are: histograms of the norms of gradients and Jacobians."""
+"""Sensitivity of the images: histograms of the norms of gradients and Jacobians."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _plot(run: Run, k: int) -> list[Figure]:
 
 
 def _attacked(leg: LegRecord) -> str:
-    """How many images a leg attacked; of one that was ended early, how many of them to the end."""
+    """Return how many images a leg attacked; of one that was ended early, how many of them to the end."""
     return str(leg.entered) if leg.finished is None else f"{leg.finished} of {leg.entered}"
 
 
