@@ -15,7 +15,7 @@ from robcert.runs.plan import LegPlan
 def test_a_network_that_cannot_be_captured_is_named_once() -> None:
     out = io.StringIO()
     leg: Any = SimpleNamespace(
-        steps=SimpleNamespace(refused="net.py:3 waits for the device", fusing=None, unfused=None)
+        stepper=SimpleNamespace(refused="net.py:3 waits for the device", fusing=None, unfused=None)
     )
     with ConsoleReporter(Console(file=out, width=200)) as reporter:
         for name in ("one", "other"):
