@@ -66,11 +66,7 @@ def standing(directory: Path, model: LoadedModel, data: Dataset, threat: Threat)
             "Attack at the same norm and eps, or certify at those",
         )
     at = record.threat.eps.index(eps)
-    found = next((m for m in record.models if _same(m, model)), None)
-    if found is None:
-        raise UsageError(
-            f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
-        )
+    found = _of_model(directory, record, model)
     if found.stopped is not None:
         raise UsageError(
             f"the attack on {model.name} in {directory} was ended early ({found.stopped})",
@@ -102,11 +98,7 @@ def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, no
         )
     if record.threat.norm != norm:
         raise UsageError(f"{directory} attacked in {record.threat.norm}, not in {norm}", "Give that norm with --norm")
-    found = next((m for m in record.models if _same(m, model)), None)
-    if found is None:
-        raise UsageError(
-            f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
-        )
+    found = _of_model(directory, record, model)
     known = {image.index: image for image in found.images}
     missing = [int(index) for index in data.index if int(index) not in known]
     if missing:
@@ -120,8 +112,20 @@ def adversarial_distances(directory: Path, model: LoadedModel, data: Dataset, no
     return torch.where(skipped(distance, radius, record.threat.eps[-1]), math.nan, distance)
 
 
-def _same(record: ModelRecord, model: LoadedModel) -> bool:
-    return (record.sha256, record.network) == (model.source.sha256, model.source.network)
+def _of_model(directory: Path, record: RunRecord, model: LoadedModel) -> ModelRecord:
+    of_file = [one for one in record.models if one.sha256 == model.source.sha256]
+    found = next((one for one in of_file if one.network == model.source.network), None)
+    if found is not None:
+        return found
+    if of_file:
+        raise UsageError(
+            f"{directory} attacked another network of the same file as {model.name}: layers, their code or the "
+            "normalisation have changed",
+            "Attack it again",
+        )
+    raise UsageError(
+        f"{directory} did not attack {model.name}", f"It attacked: {', '.join(m.name for m in record.models)}"
+    )
 
 
 def skipped(distance: Tensor, radius: Tensor | None, largest: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,16 @@ def test_report_compare_and_show(old: Path, tmp_path: Path) -> None:
 
 
 def test_certify_and_jacobian_read_its_verdicts(old: Path) -> None:
-    model, data = robcert.load_model("digits-l2nnn"), robcert.load_dataset("digits", n=10)
+    loaded, data = robcert.load_model("digits-l2nnn"), robcert.load_dataset("digits", n=10)
+    network = read_spec(old).models[0].network
+    model = replace(loaded, source=replace(loaded.source, network=network))
     binned = robcert.certify(model, data, THREAT, "gap", bins=2, attack_run=old).models[0].bins
     assert [one.attacked is not None for one in binned] == [True, True]
     measured = robcert.jacobian(model, data, attack_run=old).models[0]
     assert measured.correlation is not None
+    changed = replace(loaded, source=replace(loaded.source, network="0" * 64))
+    with pytest.raises(UsageError, match="another network of the same file as digits-l2nnn"):
+        robcert.jacobian(changed, data, attack_run=old)
 
 
 def test_it_is_not_gone_on_with(old: Path) -> None:
