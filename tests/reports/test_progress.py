@@ -31,7 +31,7 @@ def test_a_network_that_cannot_be_captured_is_named_once() -> None:
 def test_fusing_is_told_with_what_it_took_and_why_not() -> None:
     out = io.StringIO()
     steps = SimpleNamespace(refused=None, fusing=None, unfused=None)
-    leg: Any = SimpleNamespace(steps=steps)
+    leg: Any = SimpleNamespace(stepper=steps)
     with ConsoleReporter(Console(file=out, width=200)) as reporter:
         reporter.model("one", 1, 1, 0)
         reporter.leg("one", LegPlan("cw", 1_000_000), 1)
