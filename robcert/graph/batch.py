@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor, fx
@@ -20,8 +20,11 @@ from robcert.errors import EvaluationError
 from robcert.graph.call import Extent, OpCall, Spec, by_name, size, specs
 from robcert.graph.export import IMAGES
 from robcert.graph.functional import is_random
-from robcert.graph.read import BatchAxis, Graph, Placed, Placement, Unknown, layer_path, node_label
+from robcert.graph.placement import BatchAxis, Placed, Placement, Unknown, layer_path, node_label
 from robcert.registry import Registry
+
+if TYPE_CHECKING:
+    from robcert.graph.read import Graph
 
 Rule = Callable[["BatchCall"], "BatchAxis | list[BatchAxis | None] | None"]
 

@@ -17,7 +17,8 @@ from torch import fx
 
 from robcert.errors import EvaluationError, RobcertError, first_line
 from robcert.graph.call import OpCall
-from robcert.graph.read import Graph, layer_path, node_label
+from robcert.graph.placement import layer_path, node_label
+from robcert.graph.read import Graph
 from robcert.registry import Registry
 
 E = TypeVar("E")

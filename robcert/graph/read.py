@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +15,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
 from robcert.errors import EvaluationError, first_line
-from robcert.graph.call import Size, Spec, by_name, concrete, size, specs
+from robcert.graph.batch import place
+from robcert.graph.call import Size, by_name, concrete, size, specs
 from robcert.graph.export import IMAGES, export, quiet
 from robcert.graph.functional import copied, is_random, make_functional, merge_repeated, mutates
+from robcert.graph.placement import Placement, Unknown, layer_path, node_label
 from robcert.network.fold import copy_module
 
 _AGREE = 1e-5
@@ -38,54 +39,6 @@ _REGIONS = {
     "wrap_with_autocast": "computes in another type than float32 (autocast)",
 }
 """Operators on graphs -> what a network with them does."""
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """The reason for which an answer may not be that of one image alone."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class BatchAxis:
-    """The axis of a tensor that holds the images, of size outer * images * inner.
-
-    Entry p along it belongs to image (p // inner) % images: reshaping may put other axes before or behind the images.
-    ``uniform``: all entries along the axis are the same, as in a constant that was expanded to the batch.
-    """
-
-    axis: int
-    outer: int = 1
-    inner: int = 1
-    uniform: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """True where the images lie one by one along the first axis."""
-        return (self.axis, self.outer, self.inner) == (0, 1, 1)
-
-    def fits(self, other: BatchAxis) -> bool:
-        """Return whether the same entries along the axis belong to the same images."""
-        same = (self.outer, self.inner) == (other.outer, other.inner)
-        return same or ((self.uniform or other.uniform) and self.outer * self.inner == other.outer * other.inner)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A tensor and where the images lie in it; nowhere for a weight or a constant."""
-
-    spec: Spec
-    at: BatchAxis | None
-
-    @property
-    def rank(self) -> int:
-        """The number of axes."""
-        return len(self.spec.shape)
-
-
-Placement = tuple[Placed, ...] | Unknown
-"""Where the images lie in the results of an operator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +67,6 @@ class Graph:
     @cached_property
     def placements(self) -> Mapping[str, Placement]:
         """Name of a node -> where the images lie in its value, or why an answer is not that of one image alone."""
-        from robcert.graph.batch import place
-
         return place(self)
 
     def number(self, node: fx.Node) -> Size | None:
@@ -365,25 +316,3 @@ def _answer(module: nn.Module, x: Tensor, name: str) -> Tensor:
     if not bool(torch.isfinite(answer).all()):
         raise EvaluationError(f"{name} answers NaN or inf to random images", "Do its inputs lie in the box?")
     return answer
-
-
-def layer_path(node: fx.Node, paths: Mapping[str, str]) -> str:
-    """Return the path of the layer that a node belongs to, or the node's name where the graph does not say it.
-
-    From the stack of modules that torch.export kept, else from the path of a weight that the node reads.
-    """
-    stack = cast("dict[str, tuple[str, Any]]", node.meta.get("nn_module_stack") or {})
-    path = list(stack.values())[-1][0] if stack else ""
-    if path in ("", "network"):
-        read = [paths[n.name] for n in node.all_input_nodes if n.name in paths]
-        path = read[0].rpartition(".")[0] if read else ""
-    path = path.removeprefix("program.").removeprefix("network.")
-    return path or node.name
-
-
-def node_label(node: fx.Node) -> str:
-    """Return what a node calls: "conv2d", "getitem"."""
-    if node.target is operator.getitem:
-        return "getitem"
-    packet = getattr(node.target, "overloadpacket", node.target)
-    return getattr(packet, "__name__", str(packet))

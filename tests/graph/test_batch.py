@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robcert.errors import EvaluationError
-from robcert.graph.read import Graph, Unknown, read_graph
+from robcert.graph.placement import Unknown
+from robcert.graph.read import Graph, read_graph
 
 
 class Net(nn.Module):

@@ -15,7 +15,7 @@ from robcert.bounds.linear.step import Step
 from robcert.graph.cache import graph_of
 from robcert.graph.fingerprint import fingerprint
 from robcert.graph.interpreter import Interpreter, decomposed_if_needed
-from robcert.graph.read import node_label
+from robcert.graph.placement import node_label
 from robcert.types import LoadedModel
 
 _SHIFTS = ("log_softmax", "_log_softmax")

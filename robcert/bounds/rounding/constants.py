@@ -8,7 +8,8 @@ from torch import Tensor, fx
 
 from robcert.bounds.lipschitz.rules.shapes import MOVES
 from robcert.errors import EvaluationError
-from robcert.graph.read import Graph, layer_path, node_label
+from robcert.graph.placement import layer_path, node_label
+from robcert.graph.read import Graph
 
 _ROUNDED_ALIKE = frozenset(
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from robcert.graph.batch import BatchCall, batch_rule, broadcast
-from robcert.graph.read import BatchAxis, Placed
+from robcert.graph.placement import BatchAxis, Placed
 
 
 @batch_rule(

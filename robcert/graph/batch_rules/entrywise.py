@@ -6,7 +6,7 @@ from typing import cast
 
 from robcert.graph.batch import BatchCall, batch_rule, broadcast
 from robcert.graph.batch_rules.axes import over
-from robcert.graph.read import BatchAxis, Placed
+from robcert.graph.placement import BatchAxis, Placed
 
 
 @batch_rule(

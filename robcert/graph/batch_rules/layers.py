@@ -7,7 +7,7 @@ from typing import cast
 
 from robcert.graph.batch import BatchCall, batch_rule, broadcast
 from robcert.graph.call import Extent
-from robcert.graph.read import BatchAxis
+from robcert.graph.placement import BatchAxis
 
 
 @batch_rule(

@@ -8,7 +8,7 @@ from typing import cast
 
 from robcert.graph.batch import BatchCall, batch_rule
 from robcert.graph.call import Extent
-from robcert.graph.read import BatchAxis, Placed
+from robcert.graph.placement import BatchAxis, Placed
 
 
 @batch_rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "reshape_as",

@@ -14,7 +14,7 @@ from robcert.bounds.linear.rules import LinearCall, Ref, relaxation
 from robcert.bounds.linear.rules.shapes import moved
 from robcert.bounds.linear.step import SLACK, Step
 from robcert.graph.call import by_name
-from robcert.graph.read import node_label
+from robcert.graph.placement import node_label
 
 SQUARE = Shape(torch.square, lambda t: 2 * t)
 ROOT = Shape(lambda t: t.clamp_min(0).sqrt(), lambda t: 0.5 / t.clamp_min(1e-30).sqrt(), (0.0,), (0, -1), SLACK)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.values import Value, product, root, total
 from robcert.graph.export import IMAGES
-from robcert.graph.read import Placement
+from robcert.graph.placement import Placement
 from robcert.math.rounding import up
 from robcert.registry import Registry
 
