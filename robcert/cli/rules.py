@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robcert.cli.effect import Given, Idle, Rule
+from robcert.cli.given import Given, Idle, Rule
 
 _WEIGHTS = ("safetensors", "state_dict")
 

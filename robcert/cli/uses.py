@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
-from robcert.cli.effect import Given, Idle, Rule
+from robcert.cli.given import Given, Idle, Rule
 from robcert.cli.rules import DATA, MODEL, always, beside, either, files, named, subset, unless
 from robcert.errors import RobcertError
 

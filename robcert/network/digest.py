@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import inspect
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,10 +80,21 @@ def _said(value: object) -> str:
 
 
 def _source(thing: type | object) -> str:
-    """Return the code of a class or function that is not torch's; "" where there is none to read."""
+    """Return the code of a class or function that is not torch's; "" where there is none to read.
+
+    Comments, docstrings and the layout of the text are no part of it.
+    """
     if (getattr(thing, "__module__", None) or "").split(".")[0] in ("torch", "torchvision"):
         return ""
     try:
-        return inspect.getsource(thing)  # type: ignore[arg-type]
+        text = textwrap.dedent(inspect.getsource(thing))  # type: ignore[arg-type]
     except (OSError, TypeError):
         return ""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:  # a lambda in the middle of a line
+        return text
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -1,7 +1,7 @@
 """Contents of a policy. An unknown key, a wrong type or a number out of range is an error.
 
-Names of attacks, certificates and threats can only be checked with torch, which takes seconds to import: with `SHALLOW`
-as the context of the validation everything else is.
+Plans, and what a certificate is, can only be checked with torch, which takes seconds to import: with `SHALLOW` as the
+context of the validation everything else is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from robcert.errors import RobcertError, UsageError, did_you_mean
+from robcert.registry import written_names
 from robcert.search.plateau import FLAT
 from robcert.threats import threats
 from robcert.types import BOUND_NORMS, ThreatNorm, budget
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from robcert.runs.plan import LegPlan
 
 SHALLOW = "shallow"
-"""Context of a validation that leaves out the names of attacks, certificates and threats."""
+"""Context of a validation without torch, which leaves out plans."""
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
 """Keys that a requirement answered by attacks may have."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -119,20 +120,28 @@ class Requirement(Table):
     @field_validator("norm", mode="before")
     @classmethod
     def _known_norm(cls, norm: Any, info: ValidationInfo) -> Any:
-        if norm not in BOUND_NORMS and info.context != SHALLOW and norm not in threats:
-            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), threats.names())}")
+        if norm in BOUND_NORMS:
+            return norm
+        known = written_names(threats.package, "threat") if info.context == SHALLOW else threats.names()
+        if norm not in known:
+            raise ValueError(f"unknown norm {norm!r}\n{did_you_mean(str(norm), known)}")
         return norm
 
     @field_validator("certify")
     @classmethod
     def _known_certificate(cls, name: str, info: ValidationInfo) -> str:
-        if info.context == SHALLOW:
+        if name == "none":
             return name
-        from robcert.certificates import certificates
+        if info.context == SHALLOW:
+            known, probabilistic = written_names("robcert.certificates", "certificate"), False
+        else:
+            from robcert.certificates import certificates
 
-        if name != "none" and name not in certificates:
-            raise ValueError(f"unknown certificate {name!r}\n{did_you_mean(name, [*certificates.names(), 'none'])}")
-        if name != "none" and certificates.get(name).probabilistic:
+            known = certificates.names()
+            probabilistic = name in known and certificates.get(name).probabilistic
+        if name not in known:
+            raise ValueError(f"unknown certificate {name!r}\n{did_you_mean(name, [*known, 'none'])}")
+        if probabilistic:
             raise ValueError(
                 f"{name} certifies another classifier, with a probability: it proves nothing about this one\nUse best"
             )

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Grade, Mask, Question
 from robcert.registry import Registry
 from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from robcert.policy.schema import Requirement
 
 
 @dataclass(eq=False)
