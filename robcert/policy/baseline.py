@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from robcert.errors import UsageError, first_line
 from robcert.files import write_text
 from robcert.policy.schema import Requirement
 from robcert.runs.record import DataRecord, ImageRecord, Strict
+from robcert.threats import threats
 from robcert.types import ThreatNorm
 
 _ANEW = "Write it anew: robcert gate --update-baseline"
@@ -29,6 +30,13 @@ class BaselineEntry(Strict):
     plan: str
     seed: int
     standing: list[int] = Field(description="indices of the images that stood")
+
+    @field_validator("norm")
+    @classmethod
+    def _known_norm(cls, norm: ThreatNorm) -> ThreatNorm:
+        if norm not in threats:
+            raise ValueError(f"unknown norm {norm!r}")
+        return norm
 
 
 class Baseline(Strict):

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 import robcert
 from robcert.attacks import attacks
 from robcert.bounds.lipschitz.network_bound import lipschitz_bound
-from robcert.bracket import Bracket, Certificate
+from robcert.bracket import Certificate
 from robcert.certificates import Certificates, certificates
 from robcert.certificates.gap import radii
 from robcert.data import load_dataset
 from robcert.network import from_module, load_model
+from robcert.search.stage import SearchProblem
 from robcert.threats.kind import norm_of
-from robcert.types import BOUND_NORMS, BoundNorm, Dataset, LoadedModel, Threat
+from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel, Threat
 from tests.certificates.attacked import attack, small_network
 
 
@@ -211,9 +212,9 @@ def test_a_contradiction_ends_the_run_with_both_sides_stored(tmp_path, monkeypat
     model = load_model("digits-plain")
     data = load_dataset("digits", n=20)
 
-    def lies(method: str, model: LoadedModel, data: Dataset, threat: Threat, bracket: Bracket) -> proof.Attempt:
+    def lies(method: str, model: LoadedModel, search: SearchProblem) -> proof.Attempt:
         for position in range(len(data)):
-            bracket.update(position, Certificate(0.9, 0.9, method))
+            search.bracket.update(position, Certificate(0.9, 0.9, method))
         return proof.Attempt(method)
 
     monkeypatch.setattr("robcert.runs.runner.prove", lies)

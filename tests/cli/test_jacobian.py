@@ -59,7 +59,7 @@ def test_rank_correlations_with_a_run(call: Call) -> None:
         (("digits-plain", "--n", "20", "--attacks", "near", "--norm", "linf"), "not in linf"),
         (("digits-l2nnn", "--n", "20", "--attacks", "near"), "did not attack digits-l2nnn"),
         (("digits-plain", "--n", "21", "--attacks", "near"), "--n 20 --seed 0"),
-        (("digits-plain", "--n", "20", "--attacks", "nowhere"), "no finished run"),
+        (("digits-plain", "--n", "20", "--attacks", "nowhere"), "is not a run directory"),
     ):
         answer = call("jacobian", *arguments)
         assert (answer.code, answer.out) == (2, ""), answer.err

@@ -11,9 +11,10 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.errors import UsageError
 from robcert.runs.proof import prove
+from robcert.search.stage import SearchProblem
 from robcert.threats import threats
 from robcert.threats.kind import NORMS, Box, ThreatKind, norm_of
-from robcert.types import Dataset, LoadedModel, Threat
+from robcert.types import Batch, Dataset, LoadedModel, Threat
 
 
 class L0(ThreatKind):
@@ -48,7 +49,8 @@ def data() -> Dataset:
 def test_a_certificate_refuses_a_threat_without_constants(l0: Threat, model: LoadedModel, data: Dataset) -> None:
     bracket = Bracket(data.index)
     sentence = "there are certificates and norms of operators in l2, linf, l1, not in l0"
-    assert prove("gap", model, data, l0, bracket).refused == sentence
+    search = SearchProblem(model, Batch(data.x, data.y, data.index), bracket, l0, "decide")
+    assert prove("gap", model, search).refused == sentence
     assert float(bracket.radius.max()) == 0
     with pytest.raises(UsageError, match=sentence):
         robcert.certify(model, data, l0)
