@@ -83,7 +83,8 @@ def branched(
             bound = improved(root, specs, bound, ITERATIONS, needed[k : k + 1])
             bound[0, label] = float("inf")
             until = time.monotonic() + seconds
-            for j in bound[0].argsort().tolist():
+            order = bound[0].argsort().tolist()
+            for place, j in enumerate(order):
                 if float(bound[0, j]) > float(needed[k]):
                     ends.append(float(bound[0, j]))
                     continue
@@ -96,6 +97,7 @@ def branched(
                 outcome = decide(network, one, row, float(needed[k]), value, seconds=left, root=root)
                 ends.append(outcome.lower)
                 if outcome.status != "certified":
+                    ends += [float(bound[0, other]) for other in order[place + 1 :]]  # these were not searched
                     if outcome.point is not None and outcome.upper <= float(needed[k]):
                         examples[image] = outcome.point.float()
                     break
