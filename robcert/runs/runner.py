@@ -7,16 +7,15 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from robcert.accel.batch_size import tune_batch_size
-from robcert.accel.layout import LAYOUTS, faster_layout, layout_of
-from robcert.accel.precision import PRECISIONS, Lowered, search_network
+from robcert.accel.precision import Lowered
 from robcert.accel.stepper import Networks
 from robcert.bracket import Bracket
 from robcert.criteria import criteria
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
 from robcert.runs import summary
+from robcert.runs.acceleration import Acceleration
 from robcert.runs.artefacts import (
     artefact_name,
     exported,
@@ -32,7 +31,7 @@ from robcert.runs.execution import Execution
 from robcert.runs.legs import StagedLeg
 from robcert.runs.plan import build
 from robcert.runs.proof import Attempt, prove, verify_counterexamples
-from robcert.runs.record import LegRecord, ModelRecord, Precision, RunSpec, SpentRecord
+from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.spec import legs_of, seed_of, threat_of
 from robcert.runs.stop_condition import Stopped
 from robcert.runs.store import Progress, RunStore
@@ -97,6 +96,7 @@ class Runner:
     ) -> None:
         self.data, self.spec, self.store, self.execution = data, spec, store, execution
         self.slots, self.width, self.interrupted = slots, slots, interrupted
+        self.acceleration = Acceleration(data.x[:slots], spec.search_precision, store, execution)
         self.reporter = execution.reporter
         self.threat, self.plan, self.criterion = threat_of(spec), legs_of(spec), criteria.get(spec.criterion)
 
@@ -126,7 +126,7 @@ class Runner:
                 stopped=stopped,
                 weaker_wins=more.weaker_wins,
                 by_certificate=[natural - left for left in run.before_attacks],
-                search_precision=self._searched(run),
+                search_precision=self.acceleration.precision(run.number, run.low),
                 checks=more.spent,
             )
             return summary.summarize(run.search, run.attempt, found, self.spec.flat)
@@ -182,9 +182,9 @@ class Runner:
             if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
             if networks is None:
-                networks = self._networks(run)
+                networks = self.acceleration.networks(run.number, run.search.model)
                 run.low = networks.low
-                self.width = self._width(run.number, networks.low or networks.exact)
+                self.width = self.acceleration.batch_size(run.number, networks, self.slots)
             record, notes, stopped = self._leg(run, networks, k)
             self._contradictions(run)
             progress.legs.append(record)
@@ -231,46 +231,6 @@ class Runner:
             seconds=round(beyond.spent.seconds + rerun.spent.seconds, 3),
         )
         return Checks([answers, beyond.notes], spent, wins)
-
-    def _networks(self, run: ModelRun) -> Networks:
-        """Return what the search calls: the network in the faster memory format, and a copy in bfloat16 or None."""
-        model, number = run.search.model, run.number
-        # float32 is the user's way to leave nothing to the clock.
-        if self.spec.search_precision == "float32" or model.no_gradient:
-            return Networks(model.module)
-        # A run that goes on keeps what was found, as it keeps its number of threads.
-        sample, place = self.data.x[: self.slots], f"layout {number}"
-        known = self.store.setting(place, None) if self.store else None
-        layout = faster_layout(model.module, sample, known if known in LAYOUTS else None)
-        key, asked = f"search precision {number}", self.spec.search_precision
-        kept = self.store.setting(key, None) if self.store and asked == "auto" else None
-        if kept in PRECISIONS:
-            asked = kept
-        search = search_network(model.module, sample, asked, layout)
-        if self.store:
-            self.store.setting(place, layout_of(layout))
-            self.store.setting(key, "float32" if search is None else "bfloat16")
-        return Networks(layout, search)
-
-    def _searched(self, run: ModelRun) -> Precision:
-        """Return what was searched in; of a run that found nothing left to search, what it was before."""
-        if run.low is not None:
-            return "bfloat16"
-        before = self.store.setting(f"search precision {run.number}", None) if self.store else None
-        return "bfloat16" if before == "bfloat16" else "float32"
-
-    def _width(self, number: int, searched: nn.Module) -> int:
-        """Return the number of images that the legs hold at once."""
-        # Who waits for an early end wants few images at once: those in the slots are searched when it comes.
-        fixed = self.execution.batch_size is not None or self.execution.enough is not None
-        if fixed or self.spec.search_precision == "float32":
-            return self.slots
-        place = f"slots {number}"
-        known = self.store.setting(place, None) if self.store else None
-        width = int(known) if known else tune_batch_size(searched, self.data.x[: self.slots], self.slots)
-        if self.store:
-            self.store.setting(place, str(width))
-        return width
 
     def _contradictions(self, run: ModelRun) -> None:
         """An adversarial example inside a certified radius is a defect of robcert: stop, and keep both witnesses."""
