@@ -17,7 +17,8 @@ import robcert
 from robcert.bounds.linear.inputs import Region, region
 from robcert.bounds.linear.program import program
 from robcert.certificates import Search, certificates
-from robcert.certificates.bab_search import decide
+from robcert.certificates.bab_search import Outcome, decide
+from robcert.certificates.trials import Trials
 from robcert.errors import EvaluationError
 from robcert.network import from_module
 from robcert.threats.kind import norm_of
@@ -256,3 +257,28 @@ def test_a_relu_that_reaches_no_logit_leaves_nothing_to_ascend() -> None:
     found = certificates.get("bab")(model, x, y, "linf", Search(eps=(0.05,), largest=False))
     assert found.examples is not None
     assert bool(((found.radius > 0.05) ^ torch.isfinite(found.examples).all(1)).all())
+
+
+@pytest.mark.parametrize("second", [-0.005, 0.005])
+def test_classes_behind_one_that_stays_open_count_for_the_real_radius(
+    monkeypatch: pytest.MonkeyPatch, second: float
+) -> None:
+    """The search of the first class ends open with a bound above 0; that of the second, by its root, may be below."""
+    net = nn.Linear(2, 3)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]))  # at 0.1 a margin loses 0.05
+        net.bias.copy_(torch.tensor([0.0, -0.25 - 0.05 + 0.03, -0.25 - 0.05 - second]))
+    model = from_module(net, (2,), 3)
+    monkeypatch.setattr(Trials, "_rounding", lambda self, rows, eps: torch.full((len(rows),), 0.05).double())
+    asked: list[int] = []
+
+    def open_above_zero(*given: object, **options: object) -> Outcome:
+        asked.append(1)
+        return Outcome("open", 0.02, 0.02, None, 1)
+
+    monkeypatch.setattr("robcert.certificates.bab.decide", open_above_zero)
+    x, y = torch.full((1, 2), 0.5), torch.zeros(1).long()
+    assert int(model.module(x).argmax()) == 0
+    found = certificates.get("bab")(model, x, y, "linf", Search(eps=(0.1,), largest=False))
+    assert len(asked) == 1 and float(found.radius) == 0.0
+    assert (float(found.radius_real) > 0) == (second > 0)
