@@ -14,7 +14,8 @@ from robcert import __version__
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.problem import SearchProblem, Work
+from robcert.search.stage import Stage
 from robcert.types import Batch, Goal, Threat, ThreatNorm
 
 

@@ -22,7 +22,8 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.problem import SearchProblem, Work
+from robcert.search.stage import Stage
 from robcert.types import Batch, Threat
 
 

@@ -22,7 +22,8 @@ from robcert.accel.fusion import inductor
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import attacks
 from robcert.bracket import Bracket
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.problem import SearchProblem, Work
+from robcert.search.stage import Stage
 from robcert.types import Batch, Threat
 
 ATTACKS: dict[str, Family] = {"pgd": "pgd linf", "cw": "cw l2", "apgd": "apgd linf", "ddn": "ddn l2"}

@@ -17,7 +17,8 @@ from robcert.attacks import Attack, Problem, attacks
 from robcert.bracket import Bracket
 from robcert.search.expectation import draws_of
 from robcert.search.oracle import Guard, ModelOracle
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.problem import SearchProblem, Work
+from robcert.search.stage import Stage
 from robcert.types import BOUND_NORMS, Batch, Goal, LoadedModel, Source, Threat, ThreatNorm
 
 WIDE = (-10.0, 11.0)

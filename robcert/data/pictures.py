@@ -48,7 +48,7 @@ def read_pictures(folder: Path, shape: tuple[int, ...]) -> tuple[list[Path], Ten
         raise EvaluationError(
             f"{files[0]} is {shape_text(tuple(images.shape[1:]))}, but the model takes inputs of shape "
             f"{shape_text(shape)}",
-            "Screen arrays from Python: robcert.sensitivity.detection.Detector",
+            "Screen arrays from Python: robcert.sensitivity.detector.Detector",
         )
     x, said = fitted
     return list(files), x, [*what_happened(files, pictures), *([said] if said else [])]

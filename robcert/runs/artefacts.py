@@ -16,7 +16,7 @@ from robcert.runs.proof import Attempt
 from robcert.runs.record import ModelRecord, RunSpec
 from robcert.runs.store import RunStore
 from robcert.runs.summary import as_list
-from robcert.search.stage import SearchProblem
+from robcert.search.problem import SearchProblem
 from robcert.types import LoadedModel
 
 

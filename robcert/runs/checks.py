@@ -18,7 +18,8 @@ from robcert.criteria.misclassified import margin
 from robcert.network.batching import logits_of
 from robcert.runs.record import LegRecord, SpentRecord
 from robcert.runs.summary import attacked_correct, leg_interval, scalar_or_list
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.problem import SearchProblem, Work
+from robcert.search.stage import Stage
 from robcert.threats.kind import NORMS
 from robcert.types import Dataset, LoadedModel, Threat
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.runs.proof import Attempt
 from robcert.runs.record import PlateauRecord, WarningRecord
-from robcert.search.stage import SearchProblem
+from robcert.search.problem import SearchProblem
 from robcert.types import Status
 
 

@@ -10,8 +10,9 @@ from robcert.attacks import Attack
 from robcert.runs.plan import LegPlan
 from robcert.runs.reporter import Reporter
 from robcert.runs.stages import Done, StagePlan, bring_closer, climb_near_misses, stages
+from robcert.search.problem import SearchProblem, Work
 from robcert.search.snapshot import Snapshot, check_format
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.stage import Stage
 from robcert.types import Threat
 
 

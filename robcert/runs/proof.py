@@ -10,7 +10,7 @@ from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certificates import Certificates, Search, certificates
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.errors import EvaluationError, UsageError
-from robcert.search.stage import SearchProblem
+from robcert.search.problem import SearchProblem
 from robcert.search.verifier import Verifier
 from robcert.types import LoadedModel, bound_norm
 

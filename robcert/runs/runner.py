@@ -37,7 +37,8 @@ from robcert.runs.stop_condition import Stopped
 from robcert.runs.store import Progress, RunStore
 from robcert.runs.weaker_wins import Rerun, weaker_wins
 from robcert.search.expectation import averaged, single_draw
-from robcert.search.stage import SearchProblem, Stage
+from robcert.search.problem import SearchProblem
+from robcert.search.stage import Stage
 from robcert.types import Batch, Dataset, LoadedModel
 
 _NOT_STORED = "the network is not stored beside its adversarial examples"

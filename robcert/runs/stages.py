@@ -19,8 +19,9 @@ from robcert.search.expectation import draws_of
 from robcert.search.finalisation import climbs_near_misses
 from robcert.search.line_search import towards_clean
 from robcert.search.near_miss_pgd import near_miss_pgd
+from robcert.search.problem import SearchProblem
 from robcert.search.snapshot import Snapshot, Spent
-from robcert.search.stage import SearchProblem, Stage
+from robcert.search.stage import Stage
 from robcert.search.verifier import Verifier
 from robcert.types import Goal, Threat
 

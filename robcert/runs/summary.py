@@ -25,7 +25,7 @@ from robcert.runs.record import (
     VerdictCounts,
 )
 from robcert.search.plateau import Outcome, Plateau, plateau
-from robcert.search.stage import SearchProblem
+from robcert.search.problem import SearchProblem
 from robcert.types import STATUSES, Batch, Status, Threat
 
 T = TypeVar("T")

@@ -20,8 +20,9 @@ from robcert.runs.record import LegRecord, RunSpec
 from robcert.runs.spec import legs_of, seed_of
 from robcert.runs.summary import as_list
 from robcert.search.plateau import judge
+from robcert.search.problem import SearchProblem, Work
 from robcert.search.snapshot import Spent
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.stage import Stage
 from robcert.types import Threat
 
 ITERATIVE = 10

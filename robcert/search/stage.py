@@ -9,70 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robcert.accel.stepper import Stepper
 from robcert.attacks.protocol import Problem, select
-from robcert.bracket import Bracket, Provenance
-from robcert.criteria import Criterion
-from robcert.criteria.misclassified import MISCLASSIFIED
+from robcert.bracket import Provenance
 from robcert.network.adapt import check_gradient
 from robcert.search.expectation import draws_of
 from robcert.search.finalisation import Finalisation
-from robcert.search.oracle import Guard, ModelOracle
+from robcert.search.oracle import ModelOracle
+from robcert.search.problem import SearchProblem, Work
 from robcert.search.slots import IDLE, Slots
 from robcert.search.snapshot import FORMAT, Snapshot, Spent
 from robcert.search.target_classes import TargetClasses
 from robcert.search.verifier import Verifier
-from robcert.types import Batch, Goal, LoadedModel, Threat
 
 _COUNTS = ("entered", "left", "work")
 _SIGNS = ("zero_gradient", "non_finite", "unconfirmed", "broke")
-
-
-@dataclass(frozen=True)
-class SearchProblem:
-    """A network, images, and what counts as success there.
-
-    Attributes:
-        model: the network; the verifier calls it as it was loaded.
-        images: all images of the run, on the device.
-        bracket: what is known about the images; a stage adds examples.
-        threat, goal, seed: see `robcert.attacks.protocol.Problem`.
-        criterion: what counts as success.
-        guard: a detector that examples have to get past, or None.
-    """
-
-    model: LoadedModel
-    images: Batch
-    bracket: Bracket
-    threat: Threat
-    goal: Goal
-    seed: int = 0
-    criterion: Criterion = MISCLASSIFIED
-    guard: Guard | None = None
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work of a stage.
-
-    Attributes:
-        attack: what a table calls the attack.
-        entrants: positions of the images to attack.
-        restarts: how often each is attacked.
-        slots: the most images attacked at once.
-        anew: every search begins as if no example were known, so that it notes its own near misses.
-    """
-
-    attack: str
-    entrants: list[int]
-    restarts: int = 1
-    slots: int = 128
-    anew: bool = False
 
 
 class Stage:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from scipy.integrate import trapezoid
-from torch import Tensor, nn
+from torch import Tensor
 
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.attacks import Attack
@@ -24,37 +24,15 @@ from robcert.data.pictures import read_pictures
 from robcert.data.subset import stratified_order
 from robcert.errors import EvaluationError, UsageError
 from robcert.network.batching import default_slots, logits_of
-from robcert.search.stage import SearchProblem, Stage, Work
+from robcert.search.problem import SearchProblem, Work
+from robcert.search.stage import Stage
+from robcert.sensitivity.detector import Detector
 from robcert.sensitivity.gradients import measure
 from robcert.sensitivity.threshold import Threshold, calibrate, check_statistic
 from robcert.types import Batch, Dataset, LoadedModel, Threat
 
-_PAST = 1e-4
-"""How far below the threshold an example must be to count as undetected, relative to it: room for rounding."""
-
 Part = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 """Maps the name of a part and what measures it to what was measured, now or in an earlier run."""
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A network's detector: rejects images whose statistic exceeds the threshold."""
-
-    module: nn.Module
-    statistic: str
-    threshold: float
-
-    def values(self, x: Tensor) -> Tensor:
-        """The statistic of every image, with the network's own answers as labels: (n,) float64 on the CPU."""
-        return measure(self.module, x, None, (self.statistic,))[self.statistic].double().cpu()
-
-    def rejects(self, values: Tensor) -> Tensor:
-        """(n,) bool; a statistic that is NaN is rejected."""
-        return ~(values <= self.threshold)
-
-    def passes(self, x: Tensor) -> Tensor:
-        """(n,) bool, on the device of ``x``: what an adversary has to reach (see `robcert.search.oracle.Guard`)."""
-        return (self.values(x) <= self.threshold * (1 - _PAST)).to(x.device)
 
 
 @dataclass(frozen=True)

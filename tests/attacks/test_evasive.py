@@ -17,7 +17,7 @@ from robcert.network import load_model
 from robcert.runs.plan import LegPlan, build
 from robcert.search.oracle import Guard
 from robcert.search.verifier import Verifier
-from robcert.sensitivity.detection import Detector
+from robcert.sensitivity.detector import Detector
 from robcert.types import Batch, LoadedModel, Threat
 
 

@@ -16,7 +16,7 @@ from robcert.certificates import Certificates, certificates
 from robcert.certificates.gap import radii
 from robcert.data import load_dataset
 from robcert.network import from_module, load_model
-from robcert.search.stage import SearchProblem
+from robcert.search.problem import SearchProblem
 from robcert.threats.kind import norm_of
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel, Threat
 from tests.certificates.attacked import attack, small_network

@@ -13,7 +13,7 @@ from PIL import Image
 
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.sensitivity.detection import Detector
+from robcert.sensitivity.detector import Detector
 
 from .conftest import Answer, Call
 

@@ -17,7 +17,8 @@ from robcert.network import load_model
 from robcert.runs import stages
 from robcert.runs.reporter import Silent
 from robcert.runs.summary import as_list
-from robcert.search.stage import SearchProblem, Stage
+from robcert.search.problem import SearchProblem
+from robcert.search.stage import Stage
 from robcert.search.verifier import Verifier
 from robcert.types import Batch, Dataset, LoadedModel, Threat, ThreatNorm
 

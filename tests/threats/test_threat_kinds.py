@@ -11,7 +11,7 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.errors import UsageError
 from robcert.runs.proof import prove
-from robcert.search.stage import SearchProblem
+from robcert.search.problem import SearchProblem
 from robcert.threats import threats
 from robcert.threats.kind import NORMS, Box, ThreatKind, norm_of
 from robcert.types import Batch, Dataset, LoadedModel, Threat

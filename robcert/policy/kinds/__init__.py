@@ -62,7 +62,7 @@ class Subject:
         """(n,) bool: the certified radius exceeds eps; and why nothing is certified, or ""."""
         from robcert.bracket import Bracket
         from robcert.runs.proof import prove
-        from robcert.search.stage import SearchProblem
+        from robcert.search.problem import SearchProblem
 
         key = (method, norm, eps)
         if key not in self._certified:
