@@ -11,7 +11,7 @@ from robcert.accel import batch_size
 from robcert.accel.batch_size import tune_batch_size
 from robcert.data import load_dataset
 from robcert.network import load_model
-from robcert.runs import runner
+from robcert.runs import acceleration
 from robcert.types import Threat
 
 
@@ -64,7 +64,7 @@ def test_the_same_verdicts_in_wide_batches(name: str) -> None:
 
 def test_who_waits_for_an_early_end_and_who_names_a_size_get_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(runner, "tune_batch_size", lambda network, x, slots: asked.append(slots) or slots)
+    monkeypatch.setattr(acceleration, "tune_batch_size", lambda network, x, slots: asked.append(slots) or slots)
     model, data, threat = load_model("digits-plain"), load_dataset("digits", n=8), Threat("linf", (0.05,))
     attack(model, data, threat, "pgd:5", certify="none", cpu_threads=1, batch_size=16)
     attack(model, data, threat, "pgd:5", certify="none", cpu_threads=1, enough=lambda standing: None)
