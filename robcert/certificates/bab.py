@@ -1,7 +1,7 @@
 """Certificates by branch and bound (`robcert.certificates.bab_search`): small ReLU networks are decided exactly.
 
-First alpha-CROWN; what it leaves is split. An image that is not certified then has, as a rule, an adversarial example,
-which is handed on to whoever verifies examples.
+First alpha-CROWN; what it leaves is split, until there is a proof, an adversarial example or no time. An example is
+an input that the executed float32 network answers wrongly; it is handed on to whoever verifies examples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from robcert.bounds.rounding.logits import logits64
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.bab_search import decide, splittable
 from robcert.certificates.margins import ITERATIONS, improved, pairs
-from robcert.certificates.trials import Found, Trials, TrialsEvidence, certificates_of, clean
+from robcert.certificates.trials import Found, Trials, TrialsEvidence, certificates_of, clean, logits32
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
 from robcert.types import BoundNorm, LoadedModel
@@ -93,13 +93,16 @@ def branched(
                 def value(points: Tensor, row: Tensor = row) -> Tensor:
                     return evaluate(points) @ row
 
+                def example(points: Tensor, label: int = label) -> Tensor:
+                    return misclassified(model, points, label)
+
                 left = until - time.monotonic()
-                outcome = decide(network, one, row, float(needed[k]), value, seconds=left, root=root)
+                outcome = decide(network, one, row, float(needed[k]), value, example=example, seconds=left, root=root)
                 ends.append(outcome.lower)
                 if outcome.status != "certified":
                     ends += [float(bound[0, other]) for other in order[place + 1 :]]  # these were not searched
-                    if outcome.point is not None and outcome.upper <= float(needed[k]):
-                        examples[image] = outcome.point.float()
+                    if outcome.point is not None:
+                        examples[image] = executed_input(model, outcome.point)
                     break
             lower[k] = min(ends)
         return lower
@@ -109,6 +112,19 @@ def branched(
     found = trials.run(search)
     made = certificates_of("bab", norm, images, found, began, trials.late)
     return replace(made, examples=examples)
+
+
+def executed_input(model: LoadedModel, points: Tensor) -> Tensor:
+    """Return points as the network reads them: float32, inside its box."""
+    return points.float().clamp(*model.box)
+
+
+def misclassified(model: LoadedModel, points: Tensor, label: int) -> Tensor:
+    """Return at which points (m, *shape) the executed network answers wrongly whatever its order of sums: (m,) bool."""
+    logits = logits32(model, executed_input(model, points))
+    others = logits.clone()
+    others[:, label] = -float("inf")
+    return others.amax(1) - logits[:, label] > logits.abs().amax(1) * model.rounding
 
 
 def evaluator(model: LoadedModel) -> Callable[[Tensor], Tensor]:

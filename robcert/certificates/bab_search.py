@@ -9,7 +9,8 @@ so that slopes and multipliers can be improved by ascent while every iterate is 
 part any more, the rest is a linear programme (for l-infinity and l1 balls): its multipliers, evaluated like all others
 with rounding included, prove the bound, or its solution is a point where f is as small as the bound. So the solver is
 trusted with nothing. Subproblems are taken lowest bound first, in batches; every minimiser that comes up is tried as
-an adversarial example.
+an adversarial example. A point that is below what a proof needs and yet is none (a proof needs more than rounding can
+take away) ends nothing: the search goes on with a smaller subproblem.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ class Outcome:
     """The smallest value of a linear function of the logits over a region, from below and from above.
 
     Attributes:
-        status: certified (it is above what is needed), broken (a point is below), or open.
+        status: certified (it is above what is needed), broken (there is an example), or open.
         lower: a proven lower bound.
         upper: the smallest value at any point that was tried.
-        point: that point, (*shape) float64.
+        point: the example, (*shape) float64; None unless broken.
         nodes: subproblems that were bounded.
     """
 
@@ -75,6 +76,7 @@ def decide(
     needed: float,
     value: Callable[[Tensor], Tensor],
     *,
+    example: Callable[[Tensor], Tensor] | None = None,
     seconds: float = 10.0,
     root: Relaxation | None = None,
 ) -> Outcome:
@@ -86,13 +88,20 @@ def decide(
         row: (classes,) float64, the function.
         needed: what it has to exceed.
         value: points (m, *shape) float64 -> the function there (m,).
+        example: points (m, *shape) float64 -> which of them are adversarial examples (m,) bool; only those whose value
+            is not above ``needed`` are asked about, the smallest first. By default all of these are.
         seconds: after which what is left is open.
         root: the relaxation of the region, where it is known.
     """
     if root is None:
         with torch.no_grad():
             root = relax(program, region, "crown")
-    return _Search(program, region, row, needed, value, time.monotonic() + seconds, root).run()
+    deadline = time.monotonic() + seconds
+    return _Search(program, region, row, needed, value, example or _every, deadline, root).run()
+
+
+def _every(points: Tensor) -> Tensor:
+    return torch.ones(len(points), dtype=torch.bool)
 
 
 class _Search:
@@ -103,13 +112,15 @@ class _Search:
         row: Tensor,
         needed: float,
         value: Callable[[Tensor], Tensor],
+        example: Callable[[Tensor], Tensor],
         deadline: float,
         root: Relaxation,
     ) -> None:
         self.program, self.region, self.row, self.needed = program, region, row, needed
-        self.value, self.deadline, self.root = value, deadline, root
+        self.value, self.example, self.deadline, self.root = value, example, deadline, root
         self.names = list(dict.fromkeys(step.sources[0] for step in program.steps if not step.affine))
-        self.upper, self.point = float("inf"), None
+        self.upper = float("inf")
+        self.point: Tensor | None = None
         self.nodes = 0
         self.batch = max(1, min(_BATCH, ENTRIES // (4 * program.widest)))
 
@@ -119,7 +130,7 @@ class _Search:
         heap: list[tuple[float, int, Splits]] = [(-float("inf"), next(ties), empty)]
         stuck = float("inf")
         while heap:
-            if self.upper <= self.needed:
+            if self.point is not None:
                 return self._outcome("broken", min(heap[0][0], stuck))
             if time.monotonic() > self.deadline:
                 return self._outcome("open", min(heap[0][0], stuck))
@@ -135,7 +146,7 @@ class _Search:
                     half = {k: v.clone() if k == name else v for k, v in splits.items()}
                     half[name].view(-1)[index] = sign
                     heapq.heappush(heap, (bound, next(ties), half))
-        if self.upper <= self.needed:
+        if self.point is not None:
             return self._outcome("broken", stuck)
         return self._outcome("certified" if stuck > self.needed else "open", stuck)
 
@@ -211,7 +222,7 @@ class _Search:
             best = torch.maximum(best, bound.detach())
             self._try(found.region, back.rows.get(self.program.images))
             going = best <= self.needed
-            if not bool(going.any()) or self.upper <= self.needed or time.monotonic() > self.deadline:
+            if not bool(going.any()) or self.point is not None or time.monotonic() > self.deadline:
                 break
             # A linear network has nothing to improve: its first bound is its only one.
             if optimiser is None or not bound.requires_grad:
@@ -243,9 +254,12 @@ class _Search:
 
     def _tried(self, points: Tensor) -> None:
         values = self.value(points)
-        least = values.min(dim=0)
-        if float(least.values) < self.upper:
-            self.upper, self.point = float(least.values), points[int(least.indices)].clone()
+        self.upper = min(self.upper, float(values.min()))
+        order = values.argsort()
+        candidates = points[order[values[order] <= self.needed]]
+        confirmed = self.example(candidates).nonzero().flatten() if len(candidates) else None
+        if self.point is None and confirmed is not None and len(confirmed):
+            self.point = candidates[confirmed[0]].clone()
 
     def _child(self, found: Relaxation, splits: Splits, scores: dict[str, Tensor], k: int) -> tuple[str, int] | None:
         """The ReLU that costs most; where none costs anything, one in front of a split one that is not linear yet."""

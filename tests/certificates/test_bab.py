@@ -146,6 +146,58 @@ def test_more_networks_of_forty_units(seed: int) -> None:
     agrees(seed, 20, by_milp)
 
 
+def test_search_goes_on_behind_points_that_are_no_examples() -> None:
+    """Many points are below what a proof needs, and only the minimum counts as an example."""
+    refused = [goes_on(seed) for seed in range(1000, 1006)]
+    assert sum(count > 0 for count in refused) >= 3, refused
+
+
+def goes_on(seed: int) -> int:
+    """Return how many points were refused as examples before the minimum was found."""
+    model = from_module(network(seed, 8), (4,), 3)
+    around = region(torch.rand(1, 4), torch.tensor([0.6], dtype=torch.float64), "linf", (0.0, 1.0))
+    truth = by_milp(model.module, around.lower[0].numpy(), around.upper[0].numpy())
+    wide, row = copy.deepcopy(model.module).double(), torch.from_numpy(ROW)
+    refused: list[int] = []
+
+    def value(points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return wide(points) @ row
+
+    def example(points: Tensor) -> Tensor:
+        counts = value(points) <= truth + 1e-7
+        refused.append(int((~counts).sum()))
+        return counts
+
+    found = decide(program(model), around, row, truth + 0.2, value, example=example, seconds=120)
+    before = sum(refused)
+    assert found.status == "broken" and found.point is not None
+    assert float(value(found.point.unsqueeze(0))) <= truth + 1e-7
+    never = decide(program(model), around, row, truth + 0.2, value, example=lambda p: p.new_zeros(len(p)).bool())
+    assert never.status == "open" and never.point is None and never.lower <= truth + 1e-9
+    return before
+
+
+@pytest.mark.parametrize("tilt", [0.0, 1.0])
+def test_a_margin_below_the_rounding_is_no_example(tilt: float) -> None:
+    """f_0 - f_1 = relu(w u) - relu(w u) + 0.05 + tilt v: the first two cancel, and rounding may be above 0.1."""
+    first, last = nn.Linear(2, 4), nn.Linear(4, 2)
+    weight = 1e6
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[weight, 0.0], [weight, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+        first.bias.zero_()
+        last.weight.copy_(torch.tensor([[1.0, -1.0, tilt, -tilt], [0.0, 0.0, 0.0, 0.0]]))
+        last.bias.copy_(torch.tensor([0.05, 0.0]))
+    model = from_module(nn.Sequential(first, nn.ReLU(), last), (2,), 2, box=(-1.0, 1.0))
+    x, y = torch.zeros(1, 2), torch.zeros(1).long()
+    assert int(model.module(x).argmax()) == 0
+    found = certificates.get("bab")(model, x, y, "linf", Search(eps=(0.2,), largest=False))
+    assert float(found.radius) == 0.0 and found.examples is not None
+    broken = bool(torch.isfinite(found.examples).all())
+    assert broken == (tilt > 0)
+    assert not broken or int(model.module(found.examples).argmax()) == 1
+
+
 def test_time_that_is_up_leaves_a_bound_and_no_claim() -> None:
     model = from_module(network(1001, 20), (4,), 3)
     around: Region = region(torch.rand(1, 4), torch.tensor([0.3], dtype=torch.float64), "linf", (0.0, 1.0))
