@@ -92,8 +92,8 @@ def by_milp(net: nn.Module, low: np.ndarray, high: np.ndarray) -> float:
     cost[before : before + last.shape[1]] = ROW @ last
     solved = milp(
         cost,
-        constraints=LinearConstraint(np.array(rows), least, most),
-        bounds=Bounds(lower, upper),
+        constraints=LinearConstraint(np.array(rows), least, most),  # pyright: ignore[reportArgumentType]
+        bounds=Bounds(lower, upper),  # pyright: ignore[reportArgumentType]
         integrality=whole,
         options={"mip_rel_gap": 1e-9},
     )
