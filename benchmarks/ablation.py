@@ -43,6 +43,7 @@ from robcert.accel import layout, precision, rewrites
 from robcert.accel.allocator import keep_memory
 from robcert.accel.batch_size import tune_batch_size
 from robcert.accel.layers.first_convolution import ReadPicture
+from robcert.accel.layers.max_pooling import MaxPoolByRows
 from robcert.accel.layers.norm_pooling import PoolNorms
 from robcert.accel.layout import ChannelsLast
 from robcert.accel.precision import Lowered
@@ -55,6 +56,7 @@ _NEVER = staticmethod(lambda *_: False)
 _NOTHING = lambda *_: None  # noqa: E731
 LAYERS: dict[str, Layer] = {
     "ReLU behind max-pooling": [(form, "pool_before_relu", _NOTHING) for form in (layout, precision)],
+    "max-pooling by rows": [(MaxPoolByRows, "fits", _NEVER)],
     "two-sided ReLU and norm-pooling": [(PoolNorms, "fits", _NEVER)],
     "first convolution": [(ReadPicture, "fits", _NEVER)],
     "flattening in place": [(rewrites, "_flatten_pixels", _NOTHING)],

@@ -10,6 +10,8 @@ that both share what else happens on the machine. Processor time, one thread.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import statistics
@@ -63,6 +65,9 @@ def work(name: str, steps: int) -> None:
     from measure import TINY
     from together import precision_of, searched, trained
 
+    for room in ("accel", "engine"):  # what it was called before
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"robcert.{room}.allocator").keep_memory()  # as peers.py and every run do
     torch.set_num_threads(1)
     task = searched(trained(name, 128 if name == "cnn" else 64, False))
     attacks = {f"{one.family}: {one.label}": one for one in own_attacks() if one.timed}

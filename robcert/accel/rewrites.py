@@ -6,6 +6,7 @@ They are for copies that search: their parameters take no gradient, and their pi
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from robcert.accel.layers.first_convolution import ReadPicture
 from robcert.accel.layers.flatten import FlattenPixels
+from robcert.accel.layers.max_pooling import MaxPoolByRows
 from robcert.accel.layers.norm_pooling import PoolNorms
 from robcert.nn.pooling import NormPool2d
 
@@ -40,11 +42,29 @@ def use_faster_layers(network: nn.Module, example: Tensor) -> None:
         example: (n, *shape), float32 images, as the network takes them.
     """
     _flatten_pixels(network, _given(network, example))
+    rectified = _in_front_of_relu(network)
     _pool_norms(network)
     for name, module in list(network.named_modules()):
-        if name and ReadPicture.fits(module) and not _watched(module):
+        if not name or _watched(module):
+            continue
+        if ReadPicture.fits(module):
             layer = cast("nn.Conv2d", module)
             network.set_submodule(name, ReadPicture(layer, layer.weight.dtype))
+        elif module in rectified and MaxPoolByRows.fits(module):
+            network.set_submodule(name, MaxPoolByRows(cast("nn.MaxPool2d", module)))
+
+
+def _in_front_of_relu(network: nn.Module) -> set[nn.Module]:
+    """Return the modules behind each of whose places in the network there is a ReLU."""
+    places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    followed = Counter(
+        first
+        for _, module in network.named_modules(remove_duplicate=False)
+        if type(module) is nn.Sequential
+        for first, second in itertools.pairwise(module)
+        if type(second) is nn.ReLU
+    )
+    return {module for module, count in followed.items() if count == places[module]}
 
 
 def _watched(module: nn.Module) -> bool:

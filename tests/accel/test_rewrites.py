@@ -90,3 +90,13 @@ def test_a_layer_that_somebody_watches_stays() -> None:
     seen.clear()
     net(torch.randn(2, 1, 24, 24))
     assert seen == [nn.Conv2d]
+
+
+def test_a_pooling_goes_by_rows_only_in_front_of_a_relu() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.MaxPool2d(2))
+    use_faster_layers(net, torch.randn(2, 1, 14, 14))
+    assert [type(net[k]).__name__ for k in (1, 4)] == ["MaxPoolByRows", "MaxPool2d"]
+    pool = nn.MaxPool2d(2)
+    twice = nn.Sequential(nn.Conv2d(1, 16, 3), pool, nn.ReLU(), nn.Conv2d(16, 16, 3), pool)
+    use_faster_layers(twice, torch.randn(2, 1, 14, 14))
+    assert twice[1] is pool, "one pooling in two places"
