@@ -58,7 +58,7 @@ class Stage:
         self.broke: set[int] = set()
         queue = [(position, restart) for restart in range(work.restarts) for position in work.entrants]
         self.work = len(queue)
-        self.slots = Slots.fresh(queue, self.slots_for(len(queue)))
+        self.slots = Slots(queue, self.slots_for(len(queue)))
         self.targeted = bool(getattr(self.attack, "targeted", False))
         self.draws = draws_of(search.model.module)
         self.target_classes = TargetClasses(stepper.networks.exact, search.images, self.draws)
@@ -102,8 +102,7 @@ class Stage:
     @property
     def pending(self) -> set[int]:
         """The positions that run or wait."""
-        waiting = {position for position, _ in self.slots.queue}
-        return waiting.union(self.slots.position[row] for row in self.slots.busy)
+        return self.slots.pending
 
     @property
     def running(self) -> float:
@@ -119,7 +118,7 @@ class Stage:
         tensors = self.oracle.rows(self.state)
         meta = {
             "format": FORMAT,
-            "queue": list(self.slots.queue),
+            "queue": self.slots.queue,
             "position": list(self.slots.position),
             "restart": list(self.slots.restart),
             "spent": dict(vars(self.spent)),
@@ -133,7 +132,7 @@ class Stage:
     def _restore(self, snapshot: Snapshot) -> None:
         meta = snapshot.meta
         work = [(int(position), int(restart)) for position, restart in meta["queue"]]
-        self.slots = Slots.fresh(work, len(meta["position"]))
+        self.slots = Slots(work, len(meta["position"]))
         self.slots.position, self.slots.restart = list(meta["position"]), list(meta["restart"])
         self.spent = Spent(**meta["spent"])
         self.target_classes.counted = set(meta["ranked"])
@@ -261,7 +260,7 @@ class Stage:
     def fit(self) -> None:
         """Take more slots where more are allowed than before, fewer where that spares a fifth (recorded: half)."""
         count, now = self.slots_for(self.slots.remaining), self.slots.count
-        if count > now or (count <= 0.8 * now and self.slots.remaining and not self.slots.queue):
+        if count > now or (count <= 0.8 * now and self.slots.remaining and not self.slots.waiting):
             self.resize(count)
 
     def resize(self, count: int) -> None:

@@ -17,7 +17,7 @@ class Bookkeeping(RuleBasedStateMachine):
     @initialize(images=st.integers(0, 30), restarts=st.integers(1, 4), count=st.sampled_from([1, 8, 16, 32]))
     def begin(self, images: int, restarts: int, count: int) -> None:
         self.all = [(image, restart) for restart in range(restarts) for image in range(images)]
-        self.slots = Slots.fresh(list(self.all), count)
+        self.slots = Slots(list(self.all), count)
         self.started: list[tuple[int, int]] = []
         self.ended: set[tuple[int, int]] = set()
         self.decided: set[int] = set()
@@ -32,7 +32,7 @@ class Bookkeeping(RuleBasedStateMachine):
         after = self.running()
         assert {row: work for row, work in after.items() if row not in filled} == before, "others stay where they are"
         self.started += [after[row] for row in filled]
-        assert not self.slots.queue or len(after) == self.slots.count, "no slot idles while work waits"
+        assert not self.slots.waiting or len(after) == self.slots.count, "no slot idles while work waits"
 
     @precondition(lambda self: bool(self.slots.busy))
     @rule(data=st.data())
@@ -53,7 +53,7 @@ class Bookkeeping(RuleBasedStateMachine):
         self.slots.drop({image})
         self.decided.add(image)
 
-    @precondition(lambda self: not self.slots.queue)
+    @precondition(lambda self: not self.slots.waiting)
     @rule(spare=st.integers(0, 20))
     def resize(self, spare: int) -> None:
         before = self.running()
@@ -69,9 +69,10 @@ class Bookkeeping(RuleBasedStateMachine):
     def nothing_is_lost_or_run_twice(self) -> None:
         if not hasattr(self, "slots"):
             return
-        waiting, running = list(self.slots.queue), list(self.running().values())
+        waiting, running = self.slots.queue, list(self.running().values())
         assert len(set(self.started)) == len(self.started)
         assert self.slots.remaining == len(waiting) + len(running)
+        assert self.slots.pending == {image for image, _ in (*waiting, *running)}
         assert not (set(waiting) | set(running)) & self.ended
         assert {image for image, _ in waiting} & self.decided == set()
         missing = set(self.all) - set(waiting) - set(running) - self.ended
@@ -83,7 +84,7 @@ TestBookkeeping.settings = settings(max_examples=60, stateful_step_count=40, dea
 
 
 def test_busy_slots_are_never_thrown_away() -> None:
-    slots = Slots.fresh([(k, 0) for k in range(5)], 8)
+    slots = Slots([(k, 0) for k in range(5)], 8)
     slots.fill()
     with pytest.raises(ValueError, match="5 busy slots"):
         slots.resize(4)
