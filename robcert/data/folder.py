@@ -13,6 +13,7 @@ from torch import Tensor
 from robcert.data.order import check_covers, default_order, gaps, is_numeric, names_of, shown
 from robcert.data.picture import Picture, read_picture
 from robcert.data.source import SPLITS, Images, Request, dataset
+from robcert.data.subset import chosen
 from robcert.data.walk import below, entries, folders, is_picture
 from robcert.errors import EvaluationError, UsageError
 
@@ -30,7 +31,8 @@ def read_folder(request: Request) -> Images:
 
     A folder is a class if a picture is in it, at any depth. Classes are numbered in the order of their names, by value
     where all are numbers, or as the class order says; pictures are sorted by name, so an index means the same picture
-    as long as no file comes or goes. Grey pictures stay grey if all are; otherwise all become RGB.
+    as long as no file comes or goes. Of a subset the other pictures are not opened. Grey pictures stay grey if all that
+    are read are; otherwise all become RGB.
 
     Raises:
         UsageError: no such folder; a class without a number.
@@ -64,8 +66,11 @@ def read_folder(request: Request) -> Images:
     numbers = order or {name: number for number, name in enumerate(names)}
     # In the order of the names, whatever the numbers: the index of a picture does not depend on the class order.
     classes.sort(key=lambda folder: names.index(folder.name))
-    labels = [numbers[folder.name] for folder in classes for _ in found[folder].pictures]
+    y = torch.tensor([numbers[folder.name] for folder in classes for _ in found[folder].pictures])
     paths = [path for folder in classes for path in found[folder].pictures]
+    index = chosen(y, request.n, request.seed)
+    if index is not None:  # a picture takes milliseconds, and the whole folder may not fit into memory
+        y, paths = y[index], [paths[position] for position in index.tolist()]
     pictures = [read_picture(path) for path in paths]
     notes = [f"classes {_how(names, order is not None)}: {shown(names_of(numbers))}"]
     empty = [folder.name for folder in found if folder not in classes and folder.name not in numbers]
@@ -73,7 +78,7 @@ def read_folder(request: Request) -> Images:
         notes.append(f"{len(empty)} folders hold no picture and are no class: {', '.join(empty[:3])}")
     notes += [*_passed_over(root, [found[folder].others for folder in classes]), *what_happened(paths, pictures)]
     x = stacked(paths, pictures, "Resize or crop them first: robcert does not choose how.")
-    return Images(x, torch.tensor(labels), names_of(numbers), ranked=order is None, notes=tuple(notes))
+    return Images(x, y, names_of(numbers), ranked=order is None, notes=tuple(notes), index=index)
 
 
 def stacked(paths: Sequence[Path], pictures: Sequence[Picture], advice: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ def load_dataset(
     """
     order = None if class_order is None else read_order(class_order)
     source, request = _request(name, split, data_dir, download, order)
+    request = dataclasses.replace(request, n=n, seed=seed)
     images = source.read(request)
     x, notes = without_noise(images.x, f"x of {name}")
     x = check_images(x, f"x of {name}")
@@ -57,14 +59,15 @@ def load_dataset(
         split=request.split,
         x=x.contiguous(),
         y=y.contiguous(),
-        index=torch.arange(len(x)),
+        index=torch.arange(len(x)) if images.index is None else images.index,
         classes=classes,
         title=source.title if not source.from_path else name,
+        seed=None if images.index is None else seed,
         class_order=order,
         ranked=images.ranked,
         notes=tuple(f"{name}: {note}" for note in (*images.notes, *notes)),
     )
-    return subset(data, n, seed)
+    return subset(data, n, seed) if images.index is None else data
 
 
 def where(name: str, data_dir: str | os.PathLike[str] | None = None) -> list[tuple[Path, bool]]:

@@ -31,6 +31,7 @@ class Request:
         data_dir: the folder that the user named, if any.
         download: whether the network may be used.
         class_order: the numbers of classes that have names only; None: in the order of their names.
+        n, seed: the subset, for a reader that can read a part alone (`robcert.data.subset.chosen`).
     """
 
     name: str
@@ -39,6 +40,8 @@ class Request:
     data_dir: Path | None = None
     download: bool = False
     class_order: Mapping[str, int] | None = None
+    n: int | None = None
+    seed: int = 0
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -64,6 +67,7 @@ class Images:
         classes: their names; empty where the labels decide.
         ranked: whether the number of a class is the place of its name, because nobody said it.
         notes: what was decided in reading them, a sentence each.
+        index: (n,) the positions of the images in the split, where only the subset was read; None: the whole split.
     """
 
     x: Tensor
@@ -71,6 +75,7 @@ class Images:
     classes: tuple[str, ...]
     ranked: bool = False
     notes: tuple[str, ...] = ()
+    index: Tensor | None = None
 
 
 Reader = Callable[[Request], Images]

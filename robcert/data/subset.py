@@ -37,24 +37,35 @@ def stratified_order(y: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(shuffled[np.argsort(key[shuffled], kind="stable")].astype(np.int64))
 
 
-def subset(data: Dataset, n: int | None, seed: int = 0) -> Dataset:
-    """``n`` images, each class in its proportion; each image keeps its index.
+def chosen(y: Tensor, n: int | None, seed: int = 0) -> Tensor | None:
+    """Return the positions of ``n`` images, each class in its proportion; None: all of them, in their own order.
 
     Subsets of one seed are nested: the first 100 images of a subset of 1,000 are the subset of 100.
 
     Args:
-        data: the whole set.
-        n: how many images; None or more than there are: all of them, in their own order.
+        y: (N,) int64 labels of the whole set.
+        n: how many images; None or more than there are: all of them.
         seed: chooses the images.
 
     Raises:
         UsageError: ``n`` is smaller than 1, or the seed is not in 0 ... 2^32 - 1.
     """
-    if n is None or n >= len(data):
-        return data
+    if n is None or n >= len(y):
+        return None
     if n < 1:
         raise UsageError(f"n is {n}, but at least one image is needed", "Give a positive number, e.g. --n 200")
     if not 0 <= seed < 2**32:
         raise UsageError(f"the seed is {seed}, but 0 to 4294967295 was expected", "e.g. --seed 0")
-    chosen = stratified_order(data.y, seed)[:n]
-    return dataclasses.replace(data, x=data.x[chosen], y=data.y[chosen], index=data.index[chosen], seed=seed)
+    return stratified_order(y, seed)[:n]
+
+
+def subset(data: Dataset, n: int | None, seed: int = 0) -> Dataset:
+    """Return the ``n`` images of `chosen`; each keeps its index.
+
+    Raises:
+        UsageError: as `chosen`.
+    """
+    at = chosen(data.y, n, seed)
+    if at is None:
+        return data
+    return dataclasses.replace(data, x=data.x[at], y=data.y[at], index=data.index[at], seed=seed)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from robcert.data import load_dataset
+from robcert.data.subset import subset
 from robcert.errors import EvaluationError, UsageError
 
 
@@ -198,3 +200,23 @@ def test_depths_and_channels_are_mixed_without_loss(tmp_path: Path) -> None:
     assert found[0].tolist() == pytest.approx([0.2] * 3)
     assert found[1].tolist() == pytest.approx([40_000 / 65_535] * 3)
     assert found[2].tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_of_a_subset_the_other_pictures_are_not_opened(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("bee", "ant", "cat")):
+        (tmp_path / name).mkdir()
+        for k in range(4 + 3 * label):
+            Image.fromarray(rng.integers(0, 256, (5, 4), dtype=np.uint8)).save(tmp_path / name / f"{k}.png")
+    whole, part = load_dataset(f"folder:{tmp_path}"), load_dataset(f"folder:{tmp_path}", n=8, seed=3)
+    expected = subset(whole, 8, 3)
+    for name in ("x", "y", "index"):
+        assert torch.equal(getattr(part, name), getattr(expected, name))
+    assert (part.seed, part.classes, len(part)) == (3, whole.classes, 8)
+    paths = [path for name in ("ant", "bee", "cat") for path in sorted((tmp_path / name).iterdir())]
+    for position, path in enumerate(paths):
+        if position not in part.index.tolist():
+            path.write_bytes(b"damaged")
+    assert torch.equal(load_dataset(f"folder:{tmp_path}", n=8, seed=3).x, part.x)
+    with pytest.raises(EvaluationError, match="damaged|cannot|picture"):
+        load_dataset(f"folder:{tmp_path}", n=21)
