@@ -67,10 +67,10 @@ class StiefelMuon(torch.optim.Optimizer):
                 update = parameter.grad.add(moving, alpha=group["momentum"])
                 tall = parameter.shape[0] >= parameter.shape[1]
                 weight, update = (parameter, update) if tall else (parameter.T, update.T)
-                inner = weight.T @ update
-                direction = _polar(update - weight @ (inner + inner.T).mul_(0.5))
-                moved = weight - group["lr"] * direction
-                moved = 1.5 * moved - 0.5 * moved @ (moved.T @ moved)
+                moved = weight - group["lr"] * _direction(weight, update)
+                off = moved.T @ moved  # float32: what is lost here stays lost
+                off.diagonal().sub_(1)
+                moved -= _product(moved, off).mul_(0.5)
                 parameter.copy_(moved if tall else moved.T)
 
     @torch.no_grad()
@@ -82,12 +82,23 @@ class StiefelMuon(torch.optim.Optimizer):
                 parameter.copy_(left @ right)
 
 
-def _polar(matrix: Tensor) -> Tensor:
-    """Return about the polar factor of a tall matrix, singular values near 1; in bfloat16 where that is fast."""
+def _direction(weight: Tensor, update: Tensor) -> Tensor:
+    """Return about the polar factor of an update of a tall matrix, projected onto the tangent space."""
+    inner = _product(weight.T, update)
+    tangent = update - _product(weight, inner + inner.T).mul_(0.5)
     a, b, c = _COEFFICIENTS
-    fast = torch.bfloat16 if multiplies_bfloat16(matrix.device) else torch.float32
-    x = (matrix.T / matrix.norm().clamp_min(1e-30)).to(fast)
+    x = _fast(tangent.T / tangent.norm().clamp_min(1e-30))
     for _ in range(_STEPS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T.float()
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """Return a product of which a few digits are enough."""
+    return (_fast(first) @ _fast(second)).float()
+
+
+def _fast(matrix: Tensor) -> Tensor:
+    """Return a matrix in bfloat16 where that is fast."""
+    return matrix.bfloat16() if multiplies_bfloat16(matrix.device) else matrix
