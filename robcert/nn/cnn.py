@@ -18,6 +18,7 @@ def cnn(
     hidden: Sequence[int] = (128,),
     kernel: int = 3,
     batch_norm: bool = False,
+    strided: bool = False,
 ) -> nn.Module:
     """Convolutions that keep the size, each with ReLU and 2x2 max-pooling; then linear layers with ReLU.
 
@@ -28,17 +29,21 @@ def cnn(
         hidden: neurons of each linear layer before the last.
         kernel: odd side of the kernels.
         batch_norm: batch normalisation after each convolution.
+        strided: convolutions of stride 2 in place of the pooling; a side is then halved upwards.
     """
     if kernel % 2 == 0:
         raise ValueError(f"the kernel side is {kernel}, but an odd one was expected (the image keeps its size)")
     width, height, side = input_shape
     layers: list[nn.Module] = []
     for filters in channels:
-        layers.append(nn.Conv2d(width, filters, kernel, padding=kernel // 2, bias=not batch_norm))
+        stride = 2 if strided else 1
+        layers.append(nn.Conv2d(width, filters, kernel, stride, kernel // 2, bias=not batch_norm))
         if batch_norm:
             layers.append(nn.BatchNorm2d(filters))
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
-        width, height, side = filters, height // 2, side // 2
+        layers.append(nn.ReLU())
+        if not strided:
+            layers.append(nn.MaxPool2d(2))
+        width, height, side = filters, (height + strided) // 2, (side + strided) // 2
     layers.append(nn.Flatten())
     width = width * height * side
     for neurons in hidden:

@@ -18,6 +18,7 @@ class TrainingContext:
         device: where the network is.
         generator: of order, augmentation and random starts, on the CPU; its state is kept with the checkpoint.
         input_shape: of one image.
+        batches: steps in each epoch.
     """
 
     num_classes: int
@@ -26,3 +27,4 @@ class TrainingContext:
     device: torch.device
     generator: torch.Generator
     input_shape: tuple[int, ...]
+    batches: int = 1

@@ -57,18 +57,18 @@ def fit(
     with _seeded(recipe, device):
         net = build(recipe, data.shape, len(data.classes)).to(device)
         generator = torch.Generator().manual_seed(recipe.seed)
-        context = TrainingContext(len(data.classes), recipe.epochs, data.box, device, generator, data.shape)
         held_out = None
         if recipe.held_out is not None:
             data, kept_back = split(data, recipe.held_out)
             held_out = BestOnHeldOut(recipe.held_out, kept_back, device)
+        batches = -(-len(data) // recipe.batch)
+        context = TrainingContext(len(data.classes), recipe.epochs, data.box, device, generator, data.shape, batches)
         objective = recipe.objective.build(context)
         objective.prepare(net)
         regularisers = [table.build() for table in recipe.regularisers]
         for regulariser in regularisers:
             regulariser.prepare(net, context)
         trained = Mixed(net) if recipe.precision == "bfloat16" else net
-        batches = -(-len(data) // recipe.batch)
         parameters = [*net.parameters(), *objective.parameters()]
         optimiser = ScheduledOptimiser(recipe.optimiser, parameters, recipe.epochs, batches)
         parts = Parts(net, list(objective.parameters()), optimiser, generator, regularisers, held_out)
