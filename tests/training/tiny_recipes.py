@@ -15,6 +15,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "cross_entropy": {"name": "cross_entropy", "label_smoothing": 0.1},
     "adversarial": {"name": "adversarial", "norm": "l2", "eps": 0.2, "steps": 2, "step": 0.5, "warm_up": 0.5},
     "certified_margin": {"name": "certified_margin", "offset": 0.5, "radius": 0.4},
+    "ibp": {"name": "ibp", "eps": 0.1, "warm_up": 0.1, "ramp": 0.6},
     "l2nnn": {"name": "l2nnn", "v": 10.0, "switch_epoch": 2},
     "l2nnn-adversary": {
         "name": "l2nnn",
