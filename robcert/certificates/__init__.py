@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robcert.bracket import Evidence, join_evidence
+from robcert.certificates.effort import Effort, join_effort
 from robcert.registry import Registry
 from robcert.types import BoundNorm, LoadedModel
 
@@ -27,11 +28,12 @@ class Certificates:
         gap: (n,) float64, the confidence gap: the largest logit less the second largest.
         prediction: (n,) int64, the answer of the executed network.
         binding: for every image, which constant L_ij was the smallest ("" where the image is wrong).
-        seconds: what it took.
+        seconds: what it took, on the clock.
         evidence: what the radii rest on, beside the network.
         refused: why nothing is claimed about the executed network, where that is so: then every ``radius`` is 0, and
             ``radius_real`` stands.
         examples: (n, *shape) float32, inputs that the method says are answered wrongly; NaN where it has none.
+        effort: of each image, for a method that looks for radii one by one.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Certificates:
     evidence: Evidence = field(default_factory=Evidence)
     refused: str = ""
     examples: Tensor | None = None
+    effort: Effort | None = None
 
     @property
     def constants(self) -> dict[str, float]:
@@ -62,7 +65,9 @@ class Search:
         tolerance: relative width at which the bisection ends.
         above: (n,) distances of known adversarial examples, from where on no radius is tried.
         below: (n,) radii that are certified already; nothing smaller is tried.
-        seconds: for each image, on average; None is no limit. What is not decided by then has no certificate.
+        seconds: CPU seconds for each image, never an average; None is no limit. What is not decided by then has no
+            certificate.
+        spent: (n,) CPU seconds that earlier methods took of them.
         seed: of samples.
         first: the position of the first image in its data set, with which its samples are drawn.
         options: of single methods ("sigma", "samples", "confidence").
@@ -74,6 +79,7 @@ class Search:
     above: Tensor | None = None
     below: Tensor | None = None
     seconds: float | None = None
+    spent: Tensor | None = None
     seed: int = 0
     first: int = 0
     options: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -151,6 +157,7 @@ def join(parts: Sequence[Certificates]) -> Certificates:
     """Return the certificates of all images from those of their parts by one method, in order."""
     refused = next((part.refused for part in parts if part.refused), "")
     radius = torch.cat([part.radius for part in parts])
+    efforts = [part.effort for part in parts if part.effort is not None]
     return Certificates(
         method=parts[0].method,
         norm=parts[0].norm,
@@ -162,4 +169,5 @@ def join(parts: Sequence[Certificates]) -> Certificates:
         seconds=sum(part.seconds for part in parts),
         evidence=join_evidence([part.evidence for part in parts]),
         refused=refused,
+        effort=join_effort(efforts) if len(efforts) == len(parts) else None,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,14 +20,12 @@ from robcert.bounds.linear.program import program
 from robcert.bounds.rounding.logits import logits64
 from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.bab_search import decide, splittable
+from robcert.certificates.effort import TimeLimit
 from robcert.certificates.margins import ITERATIONS, improved, pairs
-from robcert.certificates.trials import Found, Trials, TrialsEvidence, certificates_of, clean, logits32
+from robcert.certificates.trials import Trials, TrialsEvidence, certificates_of, clean, logits32
 from robcert.errors import EvaluationError
 from robcert.network.fold import copy_module
 from robcert.types import BoundNorm, LoadedModel
-
-SECONDS = 10.0
-"""For one image at one radius, where nothing else is asked for."""
 
 SMALL = 4096
 """`best` tries branch and bound on networks with at most so many entries in their widest value."""
@@ -52,14 +49,7 @@ def certify_bab(
     Raises:
         EvaluationError: another nonlinearity; an op without a relaxation or a rounding bound.
     """
-    return branched(model, x, y, norm, search or Search())
-
-
-def branched(
-    model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search, known: Found | None = None
-) -> Certificates:
-    """The same, from radii that are known already."""
-    began = time.monotonic()
+    began, search = time.monotonic(), search or Search()
     network, images = program(model), clean(model, x, y)
     if not splittable(network):
         raise EvaluationError(
@@ -68,13 +58,15 @@ def branched(
     evaluate = evaluator(model)
     inputs, labels = x.detach().cpu(), y.cpu()
     examples = torch.full(tuple(inputs.shape), float("nan"))
-    seconds = float(search.options.get("bab_seconds", SECONDS))
+    limit = TimeLimit(len(x), search.seconds, search.spent)
+    share = 0.5 if search.largest else 1.0  # a radius that takes all there is leaves nothing for a smaller one
 
     def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
         lower = torch.empty(len(rows), dtype=torch.float64)
         for k, image in enumerate(rows.tolist()):
             one = region(inputs[rows[k : k + 1]], eps[k : k + 1], norm, model.box)
             label, ends = int(labels[image]), []
+            until = time.process_time() + share * limit.left(image)
             with torch.no_grad():
                 root = relax(network, one, "crown")
                 specs = pairs(labels[image : image + 1], model.num_classes)
@@ -82,7 +74,6 @@ def branched(
             bound[0, label] = float("inf")
             bound = improved(root, specs, bound, ITERATIONS, needed[k : k + 1])
             bound[0, label] = float("inf")
-            until = time.monotonic() + seconds
             order = bound[0].argsort().tolist()
             for place, j in enumerate(order):
                 if float(bound[0, j]) > float(needed[k]):
@@ -96,10 +87,21 @@ def branched(
                 def example(points: Tensor, label: int = label) -> Tensor:
                     return misclassified(model, points, label)
 
-                left = until - time.monotonic()
-                outcome = decide(network, one, row, float(needed[k]), value, example=example, seconds=left, root=root)
+                left = until - time.process_time()
+                outcome = decide(
+                    network,
+                    one,
+                    row,
+                    float(needed[k]),
+                    value,
+                    example=example,
+                    seconds=left,
+                    clock=time.process_time,
+                    root=root,
+                )
                 ends.append(outcome.lower)
                 if outcome.status != "certified":
+                    limit.late[image] |= outcome.status == "open" and time.process_time() > until
                     ends += [float(bound[0, other]) for other in order[place + 1 :]]  # these were not searched
                     if outcome.point is not None:
                         examples[image] = executed_input(model, outcome.point)
@@ -107,11 +109,8 @@ def branched(
             lower[k] = min(ends)
         return lower
 
-    deadline = None if search.seconds is None else began + search.seconds * len(x)
-    trials = Trials(model, x, norm, images, probe, 1, deadline, known, tight=True)
-    found = trials.run(search)
-    made = certificates_of("bab", norm, images, found, began, trials.late)
-    return replace(made, examples=examples)
+    found = Trials(model, x, norm, images, probe, 1, limit, tight=True).run(search)
+    return certificates_of("bab", norm, images, found, began, search, limit, examples=examples)
 
 
 def executed_input(model: LoadedModel, points: Tensor) -> Tensor:

@@ -78,6 +78,7 @@ def decide(
     *,
     example: Callable[[Tensor], Tensor] | None = None,
     seconds: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
     root: Relaxation | None = None,
 ) -> Outcome:
     """Decide whether a linear function of the logits stays above ``needed`` over a region.
@@ -91,13 +92,14 @@ def decide(
         example: points (m, *shape) float64 -> which of them are adversarial examples (m,) bool; only those whose value
             is not above ``needed`` are asked about, the smallest first. By default all of these are.
         seconds: after which what is left is open.
+        clock: by which they pass.
         root: the relaxation of the region, where it is known.
     """
     if root is None:
         with torch.no_grad():
             root = relax(program, region, "crown")
-    deadline = time.monotonic() + seconds
-    return _Search(program, region, row, needed, value, example or _every, deadline, root).run()
+    deadline = clock() + seconds
+    return _Search(program, region, row, needed, value, example or _every, lambda: clock() > deadline, root).run()
 
 
 def _every(points: Tensor) -> Tensor:
@@ -113,11 +115,11 @@ class _Search:
         needed: float,
         value: Callable[[Tensor], Tensor],
         example: Callable[[Tensor], Tensor],
-        deadline: float,
+        late: Callable[[], bool],
         root: Relaxation,
     ) -> None:
         self.program, self.region, self.row, self.needed = program, region, row, needed
-        self.value, self.example, self.deadline, self.root = value, example, deadline, root
+        self.value, self.example, self.late, self.root = value, example, late, root
         self.names = list(dict.fromkeys(step.sources[0] for step in program.steps if not step.affine))
         self.upper = float("inf")
         self.point: Tensor | None = None
@@ -132,7 +134,7 @@ class _Search:
         while heap:
             if self.point is not None:
                 return self._outcome("broken", min(heap[0][0], stuck))
-            if time.monotonic() > self.deadline:
+            if self.late():
                 return self._outcome("open", min(heap[0][0], stuck))
             taken = [heapq.heappop(heap) for _ in range(min(self.batch, len(heap)))]
             for bound, splits, child in self._bounded([t[2] for t in taken], [t[0] for t in taken]):
@@ -222,7 +224,7 @@ class _Search:
             best = torch.maximum(best, bound.detach())
             self._try(found.region, back.rows.get(self.program.images))
             going = best <= self.needed
-            if not bool(going.any()) or self.point is not None or time.monotonic() > self.deadline:
+            if not bool(going.any()) or self.point is not None or self.late():
                 break
             # A linear network has nothing to improve: its first bound is its only one.
             if optimiser is None or not bound.requires_grad:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from robcert.bracket import Evidence, counted
+from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, certificates, join
+from robcert.certificates.effort import Effort
+from robcert.certificates.trials import undecided
 from robcert.errors import EvaluationError
 from robcert.types import BoundNorm, LoadedModel
 
@@ -42,11 +44,9 @@ class LadderEvidence(Evidence):
     """The methods that took part.
 
     Attributes:
-        out_of_time: the most images that one of them did not try at some radius because the time was up.
         steps: the methods by name, in the order of their cost.
     """
 
-    out_of_time: float = counted()
     steps: dict[str, Step] = field(default_factory=dict[str, Step], metadata={"constant": False, "join": join_steps})
 
     @property
@@ -71,7 +71,7 @@ def certify_best(
     """The largest radius of all deterministic certificates.
 
     A method sees only images that those before it left undecided: not certified at the largest budget, or, where the
-    largest radius is asked for, all that are right. ``search.seconds`` is for the whole ladder.
+    largest radius is asked for, all that are right. ``search.seconds`` is for the whole ladder on one image.
 
     Raises:
         EvaluationError: no method supports the network.
@@ -80,19 +80,15 @@ def certify_best(
     best: Certificates | None = None
     steps: dict[str, Step] = {}
     refused: list[EvaluationError] = []
-    late = 0
+    effort = Effort.none(len(x))
     examples: Tensor | None = None
     for name in ladder(model, search):
         rows = _undecided(best, y, search)
         if best is not None and not len(rows):
             break
-        left = None if search.seconds is None else search.seconds * len(x) - (time.monotonic() - began)
-        if left is not None and left <= 0:
-            late = max(late, len(rows))
-            break
         inner = replace(
             search,
-            seconds=None if left is None else left / max(1, len(rows)),
+            spent=effort.seconds[rows],
             above=None if search.above is None else search.above[rows],
             below=None if best is None else best.radius[rows],
         )
@@ -101,7 +97,8 @@ def certify_best(
         except EvaluationError as error:
             refused.append(error)
             continue
-        late = max(late, int(found.constants.get("out_of_time", 0)))
+        if found.effort is not None:
+            effort = effort.put(rows, found.effort)
         if found.examples is not None:
             examples = torch.full(tuple(x.shape), float("nan"))
             examples[rows] = found.examples
@@ -112,8 +109,15 @@ def certify_best(
     if best is None:
         raise refused[0]
     seconds = time.monotonic() - began
-    evidence = LadderEvidence(float(late), steps)
-    return replace(best, method="best", evidence=evidence, examples=examples, seconds=seconds)
+    late = effort.late & undecided(best.prediction == y.cpu(), best.radius, examples, search)
+    return replace(
+        best,
+        method="best",
+        evidence=LadderEvidence(steps),
+        examples=examples,
+        seconds=seconds,
+        effort=replace(effort, late=late),
+    )
 
 
 def _certified(best: Certificates | None, search: Search) -> list[int]:
@@ -123,10 +127,7 @@ def _certified(best: Certificates | None, search: Search) -> list[int]:
 def _undecided(best: Certificates | None, y: Tensor, search: Search) -> Tensor:
     if best is None:
         return torch.arange(len(y))
-    going = best.prediction == y.cpu()
-    if not search.largest:
-        going &= best.radius <= (search.eps[-1] if search.eps else 0.0)
-    return going.nonzero().flatten()
+    return undecided(best.prediction == y.cpu(), best.radius, None, search).nonzero().flatten()
 
 
 def _larger(best: Certificates | None, found: Certificates, rows: Tensor, name: str, n: int) -> Certificates:

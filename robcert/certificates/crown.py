@@ -16,6 +16,7 @@ from robcert.bounds.linear.bounds import Mode
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import Program, program
 from robcert.certificates import Certificates, Search, certificate
+from robcert.certificates.effort import TimeLimit
 from robcert.certificates.margins import ITERATIONS, margins
 from robcert.certificates.trials import Probe, Trials, TrialsEvidence, certificates_of, clean
 from robcert.types import BoundNorm, LoadedModel
@@ -75,11 +76,11 @@ def certified(
     counts = {"looser": 0.0, "bounds": 0.0}
     iterations = int(search.options.get("iterations", ITERATIONS)) if alpha else 0
     probe = prober(network, model, x, y, norm, mode, iterations, counts)
-    deadline = None if search.seconds is None else began + search.seconds * len(x)
-    trials = Trials(model, x, norm, images, probe, batch_size(network, mode), deadline)
+    limit = TimeLimit(len(x), search.seconds, search.spent)
+    trials = Trials(model, x, norm, images, probe, batch_size(network, mode), limit)
     found = trials.run(search)
     looser = counts["looser"] / counts["bounds"] if counts["bounds"] else None
-    return certificates_of(name, norm, images, found, began, trials.late, looser)
+    return certificates_of(name, norm, images, found, began, search, limit, looser)
 
 
 def prober(

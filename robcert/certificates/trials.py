@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.rounding.logits import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
-from robcert.bracket import Evidence, counted
+from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, round_down
+from robcert.certificates.effort import Effort, TimeLimit
 from robcert.errors import EvaluationError
 from robcert.graph.interpreter import NoRule
 from robcert.threats.kind import norm_of
@@ -34,18 +35,16 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class TrialsEvidence(Evidence):
-    """The errors of logits, and what limited the search.
+    """The errors of logits, and how tight the bounds are.
 
     Attributes:
         rounding_float32: of an executed logit anywhere in the box; None where no bound is known.
         rounding_float64: of the difference of two logits, evaluated in float64; likewise.
-        out_of_time: images that were not tried at some radius because the time was up.
         looser_than_ibp_alone: the share of linear bounds that intervals were better than; None where none was needed.
     """
 
     rounding_float32: float | None
     rounding_float64: float | None
-    out_of_time: float = counted()
     looser_than_ibp_alone: float | None = None
 
 
@@ -97,16 +96,21 @@ def clean(model: LoadedModel, x: Tensor, y: Tensor) -> Clean:
 
 @dataclass
 class Found:
-    """Radii so far, (n,) float64: certified as executed, certified in real arithmetic, and where a trial failed."""
+    """Radii so far, (n,) float64: certified as executed, certified in real arithmetic, and where a trial failed.
+
+    ``margin`` is the lower bound of the smallest margin where it failed, NaN where none was computed.
+    """
 
     radius: Tensor
     real: Tensor
     failed: Tensor
+    margin: Tensor
 
     @classmethod
     def nothing(cls, n: int) -> Found:
         """Before the first trial."""
-        return cls(torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64), torch.full((n,), math.inf))
+        nothing = torch.zeros(n, dtype=torch.float64)
+        return cls(nothing, nothing.clone(), torch.full_like(nothing, math.inf), torch.full_like(nothing, math.nan))
 
 
 def answers(model: LoadedModel, x: Tensor) -> Tensor:
@@ -124,8 +128,6 @@ def logits32(model: LoadedModel, x: Tensor) -> Tensor:
 class Trials:
     """Trials of one method on the images of one model.
 
-    ``late`` (n,) is True for images that were not tried at some radius because the time was up.
-
     Args:
         model: the network.
         x: (n, *shape).
@@ -133,8 +135,7 @@ class Trials:
         images: what is known about them.
         probe: the method.
         batch: how many images it takes at once.
-        deadline: of `time.monotonic`, after which no batch is begun; None for no limit.
-        found: radii that are known already.
+        limit: of the time of each image; None for no limit.
         tight: the method works towards the margin that is enough, so that it is worth knowing exactly.
     """
 
@@ -146,22 +147,20 @@ class Trials:
         images: Clean,
         probe: Probe,
         batch: int,
-        deadline: float | None = None,
-        found: Found | None = None,
+        limit: TimeLimit | None = None,
         *,
         tight: bool = False,
     ) -> None:
         self.model, self.x, self.images = model, x, images
         self.norm: BoundNorm = norm
-        self.probe, self.batch, self.deadline = probe, batch, deadline
-        self.found = Found.nothing(len(x)) if found is None else found
+        self.probe, self.batch = probe, batch
+        self.limit = TimeLimit(len(x)) if limit is None else limit
+        self.found = Found.nothing(len(x))
         self.tight = tight
-        self.late = torch.zeros(len(x), dtype=torch.bool)
 
     def run(self, search: Search) -> Found:
         """Decide the budgets, then look for the largest radius where that is asked for."""
         found, n = self.found, len(self.x)
-        found.failed = found.failed.double()
         if search.below is not None:
             found.radius = torch.maximum(found.radius, search.below)
         if search.above is not None:
@@ -176,27 +175,29 @@ class Trials:
 
     def at(self, rows: Tensor, eps: Tensor) -> None:
         """Try one radius for each of some images."""
+        for part in self.limit.allowed(rows).split(self.batch):
+            if len(part):
+                with self.limit.charged(part):
+                    self._try(part, eps)
+
+    def _try(self, part: Tensor, eps: Tensor) -> None:
+        """The same for images that are tried together."""
         found = self.found
-        for part in rows.split(self.batch):
-            late = self.deadline is not None and time.monotonic() > self.deadline
-            if late:
-                self.late[part] = True
-                continue
-            if not len(part):
-                return
-            tried = eps[part]
-            needed = torch.full_like(tried, 2 * (self.images.executed or 0.0))
-            if self.tight and not self.images.refused:
-                needed = 2 * self._rounding(part, tried)
-            lower = self.probe(part, tried, needed)
-            close = (lower > 0) & (lower <= needed)
-            if not self.tight and bool(close.any()):
-                needed[close] = 2 * self._rounding(part[close], tried[close])
-            certified = lower > needed
-            real = lower > 0
-            found.real[part] = torch.where(real, torch.maximum(found.real[part], tried), found.real[part])
-            found.radius[part] = torch.where(certified, torch.maximum(found.radius[part], tried), found.radius[part])
-            found.failed[part] = torch.where(certified, found.failed[part], torch.minimum(found.failed[part], tried))
+        tried = eps[part]
+        needed = torch.full_like(tried, 2 * (self.images.executed or 0.0))
+        if self.tight and not self.images.refused:
+            needed = 2 * self._rounding(part, tried)
+        lower = self.probe(part, tried, needed)
+        close = (lower > 0) & (lower <= needed)
+        if not self.tight and bool(close.any()):
+            needed[close] = 2 * self._rounding(part[close], tried[close])
+        certified = lower > needed
+        real = lower > 0
+        found.real[part] = torch.where(real, torch.maximum(found.real[part], tried), found.real[part])
+        found.radius[part] = torch.where(certified, torch.maximum(found.radius[part], tried), found.radius[part])
+        smaller = ~certified & (tried <= found.failed[part])
+        found.failed[part] = torch.where(smaller, tried, found.failed[part])
+        found.margin[part] = torch.where(smaller, lower, found.margin[part])
 
     def _rounding(self, rows: Tensor, eps: Tensor) -> Tensor:
         """The rounding of a logit within reach of each image."""
@@ -231,8 +232,10 @@ def certificates_of(
     images: Clean,
     found: Found,
     began: float,
-    late: Tensor,
+    search: Search,
+    limit: TimeLimit,
     looser: float | None = None,
+    examples: Tensor | None = None,
 ) -> Certificates:
     """Return radii as `Certificates`; those in real arithmetic alone say nothing about the executed network.
 
@@ -242,12 +245,15 @@ def certificates_of(
         images: what is known about them.
         found: their radii.
         began: of `time.monotonic`.
-        late: (n,) bool, images that were not tried at some radius because the time was up.
+        search: what was asked for.
+        limit: of the time of each image.
         looser: the share of linear bounds that intervals were better than.
+        examples: see `Certificates`.
     """
     nothing = torch.zeros_like(found.radius)
     radius = torch.where(images.correct, found.radius, nothing)
     real = torch.where(images.correct, torch.maximum(found.real, found.radius), nothing)
+    late = limit.late & undecided(images.correct, radius, examples, search)
     return Certificates(
         method=method,
         norm=norm,
@@ -257,6 +263,16 @@ def certificates_of(
         prediction=images.prediction,
         binding=tuple(method if r > 0 else "" for r in real.tolist()),
         seconds=time.monotonic() - began,
-        evidence=TrialsEvidence(images.executed, images.evaluated, float(late.sum()), looser),
+        evidence=TrialsEvidence(images.executed, images.evaluated, looser),
         refused=images.refused,
+        examples=examples,
+        effort=Effort(limit.own, late, found.failed, found.margin),
     )
+
+
+def undecided(correct: Tensor, radius: Tensor, examples: Tensor | None, search: Search) -> Tensor:
+    """Return which images (n,) bool still have an open question: right, not certified as far as asked, no example."""
+    going = correct.clone() if search.largest else correct & (radius <= (search.eps[-1] if search.eps else 0.0))
+    if examples is not None and not search.largest:
+        going &= ~torch.isfinite(examples.flatten(1)).all(1)
+    return going

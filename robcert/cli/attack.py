@@ -71,6 +71,15 @@ def attack(
             rich_help_panel=_ATTACK,
         ),
     ] = "gap",
+    time_per_image: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="CPU seconds for the certificate of each image, never an average; what is undecided by then is "
+            "attacked.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = 5.0,
     step: Annotated[
         float | None,
         typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling"),
@@ -219,6 +228,7 @@ def attack(
             legs,
             goal=goal,
             certify=certify,
+            time_per_image=time_per_image,
             seed=seed,
             options=options,
             flat=flat,

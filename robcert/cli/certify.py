@@ -25,8 +25,10 @@ def certify(
     ] = "decide",
     time_per_image: Annotated[
         float,
-        typer.Option(min=0.0, help="Seconds for an image, on average; what is undecided by then is not certified."),
-    ] = 2.0,
+        typer.Option(
+            min=0.0, help="CPU seconds for each image, never an average; what is undecided by then is not certified."
+        ),
+    ] = 5.0,
     sigma: Annotated[float, typer.Option(help="smoothing: the standard deviation of the noise.")] = 0.25,
     samples: Annotated[int, typer.Option(help="smoothing: samples an image.")] = 100_000,
     confidence: Annotated[float, typer.Option(help="smoothing: that each single radius holds.")] = 0.999,

@@ -26,6 +26,14 @@ def gate(
     inconclusive: Annotated[
         str, typer.Option(help="What an inconclusive verdict is: fail (exit 1) or warn (exit 0).")
     ] = "fail",
+    time_per_image: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="CPU seconds for the certificate of each image, never an average.",
+            show_default="what the policy says, else 5",
+        ),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Run every plan to its end, though the verdict is settled.")
     ] = False,
@@ -113,7 +121,7 @@ def gate(
             if init:
                 typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order))
             else:
-                typer.echo(f"Wrote {measure(load_policy(policy).instead(named, class_order), how)}")
+                typer.echo(f"Wrote {measure(load_policy(policy).instead(named, class_order, time_per_image), how)}")
             return
         record = evaluate(
             policy,
@@ -123,6 +131,7 @@ def gate(
             data_dir=data_dir,
             download=download,
             runs=runs,
+            time_per_image=time_per_image,
             full=full,
             warn=inconclusive == "warn",
             reporter=reporter,

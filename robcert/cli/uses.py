@@ -87,6 +87,13 @@ def minimizing(given: Given) -> Idle | None:
     return Idle("with --goal decide one budget is tried", "Leave it out, or add --goal minimize.")
 
 
+def time_of_certificate(given: Given) -> Idle | None:
+    """--time-per-image: of certificates that look for radii one by one."""
+    if given["certify"] not in ("none", "gap"):
+        return None
+    return Idle(f"--certify {given['certify']} needs no limit", "Leave it out, or add --certify best.")
+
+
 ATTACK: dict[str, Rule] = {
     "models": always,
     **of_images({**DATA, "eps": always, "norm": always}),
@@ -96,6 +103,7 @@ ATTACK: dict[str, Rule] = {
     "std": normalised,
     "device": always,
     **of_images({"plan": the_plan, **dict.fromkeys(_ONE_BY_ONE, not_in_plan), "goal": always, "certify": always}),
+    **of_images({"time_per_image": time_of_certificate}),
     **of_images({"step": an_option("step_size"), "objective": an_option("objective"), "option": always}),
     **of_images({"search_steps": either(an_option("search_steps"), minimizing), "flat": a_sweep, "eot": always}),
     **of_images(dict.fromkeys(("batch_size", "threads", "search_precision", "verify_with"), always)),
@@ -165,7 +173,9 @@ def files_of_init(given: Given) -> Idle | None:
 GATE: dict[str, Rule] = {
     **dict.fromkeys(("models", "policy", "device", "init"), always),
     **dict.fromkeys(("inconclusive", "output_format", "output", "save"), no_start),
-    "full": beside("init", "--init writes a policy and gives no verdict", "Leave it out."),
+    **dict.fromkeys(
+        ("full", "time_per_image"), beside("init", "--init writes a policy and gives no verdict", "Leave it out.")
+    ),
     "runs": beside("init", "--init keeps no run", "Leave it out."),
     **dict.fromkeys(("data_dir", "download"), files_of_init),
     "class_order": order_of_init,

@@ -153,7 +153,8 @@ def update_baseline(source: Source, how: How | None = None) -> Path:
     inputs = load_inputs(source, how)
     entries: list[BaselineEntry] = []
     for model in inputs.models:
-        subject = Subject(model, inputs.data, sample=len(inputs.data) < inputs.of, late=late)
+        sample, seconds = len(inputs.data) < inputs.of, source.policy.time_per_image
+        subject = Subject(model, inputs.data, sample, late=late, time_per_image=seconds)
         asked = [one for one in _asked(source, subject, inputs.of) if one.requirement.kind == "attacked_accuracy_drop"]
         for group in _groups(asked):
             record = _run(group, subject, source, how, [], lambda: None)
@@ -214,7 +215,8 @@ def _subjects(source: Source, inputs: Inputs, late: Callable[[], bool]) -> list[
             plan = ",".join(map(str, one.legs(bool(model.no_gradient))))
             if (before := cast(Baseline, baseline).of(model.name, one, plan, policy.seed)) is not None:
                 known[one.name] = before
-        subjects.append(Subject(model, inputs.data, len(inputs.data) < inputs.of, known, late))
+        sample = len(inputs.data) < inputs.of
+        subjects.append(Subject(model, inputs.data, sample, known, late, policy.time_per_image))
     return subjects
 
 
@@ -272,6 +274,7 @@ def _run(
         group.legs(subject.model),
         goal="decide",
         certify=first.certify,
+        time_per_image=source.policy.time_per_image,
         seed=source.policy.seed,
         options=cast("dict[str, dict[str, Any]]", first.options),
         flat=first.flat,
@@ -296,6 +299,7 @@ def _use(record: RunRecord, group: _Group, plan: str, meter: Meter | None) -> Ru
         stopped=model.stopped,
         settled=meter.within(model.legs) if meter else None,
         plateau=model.plateau,
+        out_of_time=model.certificate.out_of_time if model.certificate else [],
         directory=record.run,
     )
 

@@ -22,6 +22,7 @@ def gate(
     data_dir: str | Path | None = None,
     download: bool = False,
     runs: str | Path | None = "runs",
+    time_per_image: float | None = None,
     full: bool = False,
     warn: bool = False,
     reporter: Reporter | None = None,
@@ -39,6 +40,7 @@ def gate(
         data_dir: the folder of the data sets.
         download: whether missing data may be downloaded.
         runs: the folder of the run directories, in which the same gate goes on; None keeps nothing.
+        time_per_image: CPU seconds for the certificate of each image, in place of those of the policy.
         full: run every plan to its end, though the verdict is settled.
         warn: an inconclusive verdict passes.
         reporter: is told about progress.
@@ -53,7 +55,7 @@ def gate(
     """
     entries = [ModelEntry(path=model) if isinstance(model, str) else model for model in models]
     source = load_policy(None if policy is None else Path(policy)).instead(
-        entries, None if class_order is None else Path(class_order)
+        entries, None if class_order is None else Path(class_order), time_per_image
     )
     how = How(
         device=str(usable_device(device)),

@@ -48,12 +48,15 @@ class Source:
         """A path that the policy names is relative to the policy."""
         return self.path.parent / name
 
-    def instead(self, entries: Sequence[ModelEntry], class_order: Path | None = None) -> Source:
+    def instead(
+        self, entries: Sequence[ModelEntry], class_order: Path | None = None, time_per_image: float | None = None
+    ) -> Source:
         """The same policy for other models; one in place of one keeps the name and what is said of its file.
 
         Args:
             entries: the models; none: those of the policy.
             class_order: a file, relative to the current folder, in place of that of the policy.
+            time_per_image: in place of that of the policy.
         """
         update: dict[str, Any] = {}
         if len(entries) == len(self.policy.models) == 1:
@@ -63,6 +66,8 @@ class Source:
             update["models"] = tuple(entries)
         if class_order is not None:
             update["class_order"] = str(class_order.absolute())
+        if time_per_image is not None:
+            update["time_per_image"] = time_per_image
         return replace(self, policy=self.policy.model_copy(update=update))
 
 

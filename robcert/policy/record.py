@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from robcert.policy.verdict import PASSING, Grade
-from robcert.runs.record import DataRecord, Interval, LegRecord, PlateauRecord, Strict, Versions
+from robcert.runs.record import DataRecord, Interval, LegRecord, OutOfTime, PlateauRecord, Strict, Versions
 from robcert.types import ThreatNorm
 
 SCHEMA: Literal["robcert.gate/1"] = "robcert.gate/1"
@@ -65,6 +65,9 @@ class RunUse(Strict):
         description="with --full: forwards after which no verdict could change any more; null where that was the end",
     )
     plateau: PlateauRecord | None
+    out_of_time: list[OutOfTime] = Field(
+        default_factory=list[OutOfTime], description="images that reached --time-per-image undecided"
+    )
     directory: str | None
 
 

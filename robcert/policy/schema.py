@@ -219,6 +219,9 @@ class Policy(Table):
     n: int | None = Field(default=None, ge=1, strict=True, description="images: a stratified sample; none: all")
     seed: int = Field(default=0, ge=0, strict=True)
     time_budget: Annotated[float, BeforeValidator(seconds)] | None = None
+    time_per_image: Annotated[float, BeforeValidator(seconds)] = Field(
+        default=5.0, description="CPU seconds for the certificate of each image"
+    )
     baseline: str | None = Field(default=None, min_length=1)
 
     @field_validator("models", mode="before")

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from robcert.reports import renderer
 from robcert.reports.printed import printed
+from robcert.runs.out_of_time import time_line
 from robcert.runs.record import ThreatRecord
 from robcert.runs.records.certify import CertifiedModel, CertifyRecord
 
@@ -74,8 +75,8 @@ def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) 
     if "looser_than_ibp_alone" in model.constants:
         notes.append(f"linear bounds looser than intervals for {100 * model.constants['looser_than_ibp_alone']:.2g}%")
     console.print(f"{name}: {', '.join(notes)}")
-    if late := model.constants.get("out_of_time"):
-        console.print(f"{name}: the time was up for {late:.0f} of {model.n} images; --time-per-image gives more")
+    if late := time_line(model.out_of_time, model.n):
+        console.print(f"{name}: {late}")
     if model.refused:
         console.print(
             f"{name}: nothing is claimed about the network as float32 executes it, only about the one in real "

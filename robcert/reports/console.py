@@ -14,6 +14,7 @@ from rich.text import Text
 
 from robcert.math.binomial import interval
 from robcert.reports import renderer
+from robcert.runs.out_of_time import time_line
 from robcert.runs.plan import LegPlan, short
 from robcert.runs.record import DeployedRecord, LegRecord, ModelRecord, PlateauRecord, RunRecord
 from robcert.runs.summary import as_list
@@ -37,6 +38,9 @@ def render(record: RunRecord) -> str:
         console.width = width
     for model in record.models:
         console.print(verdict_line(record, model))
+    for model in record.models:
+        if model.certificate and (late := time_line(model.certificate.out_of_time, model.n)):
+            console.print(f"{model.name}: {model.certificate.method}: {late}")
     for model in record.models:
         for warning in model.warnings:
             some = ", ".join(str(index) for index in warning.images[:8]) + (" ..." if len(warning.images) > 8 else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from robcert.accel.precision import SearchPrecision
 from robcert.certificates import certificates
+from robcert.certificates.effort import SECONDS
 from robcert.criteria import criteria
 from robcert.data.check import check_images
 from robcert.errors import UsageError
@@ -30,6 +31,7 @@ def attack(
     *,
     goal: Goal | None = None,
     certify: str = "gap",
+    time_per_image: float | None = SECONDS,
     seed: int = 0,
     options: dict[str, dict[str, Any]] | None = None,
     flat: float = FLAT,
@@ -57,6 +59,8 @@ def attack(
             searched as "decide" does).
         certify: the certificate (`robcert.certify`) that is tried first: certified images are not attacked. "none"
             tries none. A network whose graph it does not support is attacked without, and a warning says so.
+        time_per_image: CPU seconds for the certificate of each image, never an average; what is undecided by then is
+            attacked. None: no limit. "gap" needs none.
         seed: of everything random.
         options: by attack name, options of that attack, e.g. ``{"pgd": {"step_size": 0.1}}``.
         flat: the share of open images that ten times the iterations may break for a sweep to be called flat.
@@ -100,6 +104,7 @@ def attack(
             f"{certify} certifies another classifier, with a probability: it is no end of the bracket of an attack",
             f"Use --certify best, or robcert certify --method {certify}",
         )
+    limited = certify != "none" and not certificates.get(certify).closed_form
     criteria.get(criterion)
     if not models:
         raise UsageError("no model was given", "Example: robcert attack digits-l2nnn --norm l2 --eps 0.5")
@@ -113,6 +118,7 @@ def attack(
         plan=[LegSpec(attack=leg.attack, iterations=leg.iterations, restarts=leg.restarts) for leg in legs],
         goal=goal,
         certify=certify,
+        time_per_image=time_per_image if limited else None,
         seed=seed,
         options={name: values for name, values in sorted((options or {}).items()) if name in used and values},
         flat=flat,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import cast
+
+from torch import Tensor
 
 from robcert.certificates import Certificates, certificates
 from robcert.certificates.best import LadderEvidence, Step
+from robcert.certificates.effort import Effort
 from robcert.search.snapshot import Snapshot
 
 _TENSORS = ("radius", "radius_real", "gap", "prediction")
@@ -18,6 +22,8 @@ def packed(found: Certificates) -> Snapshot:
     steps = found.evidence.steps if isinstance(found.evidence, LadderEvidence) else {}
     for name, one in {"": found, **{name: step.found for name, step in steps.items()}}.items():
         tensors |= {f"{name}/{key}": getattr(one, key).clone() for key in _TENSORS}  # safetensors refuses shared memory
+        if one.effort is not None:
+            tensors |= {f"{name}/effort/{key}": value.clone() for key, value in vars(one.effort).items()}
         told = {key: value for key, value in vars(one.evidence).items() if key != "steps"}
         first = steps[name].first if name else ()
         meta[name] = {**{key: getattr(one, key) for key in _META}, "evidence": told, "first": first}
@@ -32,7 +38,9 @@ def unpacked(part: Snapshot) -> Certificates:
         told["binding"] = tuple(told["binding"])
         evidence = certificates.get(meta["method"]).evidence(**meta["evidence"])
         tensors = {key: part.tensors[f"{name}/{key}"] for key in _TENSORS}
-        ones[name] = Certificates(**tensors, **told, evidence=evidence)
+        efforts = {f.name: part.tensors.get(f"{name}/effort/{f.name}") for f in fields(Effort)}
+        effort = None if None in efforts.values() else Effort(**cast("dict[str, Tensor]", efforts))
+        ones[name] = Certificates(**tensors, **told, evidence=evidence, effort=effort)
     whole = ones.pop("")
     if not isinstance(whole.evidence, LadderEvidence):
         return whole

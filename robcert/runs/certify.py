@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robcert.accel.allocator import keep_memory
 from robcert.certificates import Certificates, Search, certificates, join
+from robcert.certificates.effort import SECONDS
 from robcert.certificates.hybrid import Switch, hybrid, thresholds
 from robcert.errors import UsageError, did_you_mean
 from robcert.network.batching import logits_of
@@ -34,7 +35,7 @@ def certify(
     method: str = "best",
     *,
     goal: CertifyGoal = "decide",
-    time_per_image: float | None = 2.0,
+    time_per_image: float | None = SECONDS,
     seed: int = 0,
     options: Mapping[str, float] | None = None,
     bins: int = 0,
@@ -54,15 +55,15 @@ def certify(
         threat: norm and budgets.
         method: a certificate ("best": the ladder from cheap to dear), or several with commas.
         goal: "decide" (only whether each budget is certified) or "radius" (the largest certified radius).
-        time_per_image: seconds for an image, on average; what is undecided by then is not certified. None: no limit.
+        time_per_image: CPU seconds for each image, never an average; what is undecided by then is not certified. None:
+            no limit.
         seed: of the samples of smoothing.
         options: of smoothing: "sigma", "samples", "confidence".
         bins: count in so many bins of the images, sorted by confidence gap; 0: none.
         attack_run: a finished run of `robcert.attack` on the same images, whose accuracy the bins show too.
         fallback: another network, which answers where the confidence gap is small (hybrid model).
         switch: gaps below which ``fallback`` answers; by default some of those that occur.
-        run: the run directory; a run of the same specification found there goes on. Images are certified in blocks
-            there, and what a block leaves of its time the later ones have.
+        run: the run directory; a run of the same specification found there goes on.
         cpu_threads: by default as many as torch uses.
 
     Returns:
@@ -115,14 +116,10 @@ def certify(
 def _certificates(
     work: Task, key: str, model: LoadedModel, images: Dataset, method: str, norm: BoundNorm, search: Search
 ) -> Certificates:
-    """Certify images block by block; the time that a block leaves goes to the later ones."""
+    """Certify images block by block."""
     parts: list[Certificates] = []
     for block in work.blocks(len(images)):
-        seconds = search.seconds
-        if seconds is not None and parts:
-            left = seconds * block.stop - sum(part.seconds for part in parts)
-            seconds = max(0.0, left) / (block.stop - block.start)
-        asked = replace(search, seconds=seconds, first=block.start)
+        asked = replace(search, first=block.start)
         prove = partial(certificates.get(method), model, images.x[block], images.y[block], norm, asked)
         if work.store is None:
             return prove()

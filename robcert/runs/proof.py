@@ -8,14 +8,12 @@ import torch
 
 from robcert.bracket import Bracket, Certificate, Provenance
 from robcert.certificates import Certificates, Search, certificates
+from robcert.certificates.effort import SECONDS
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.errors import EvaluationError, UsageError
 from robcert.search.problem import SearchProblem
 from robcert.search.verifier import Verifier
 from robcert.types import LoadedModel, bound_norm
-
-SECONDS = 5.0
-"""For each image, on average, where a method looks for radii one by one."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Attempt:
     refused: str = ""
 
 
-def prove(method: str, model: LoadedModel, search: SearchProblem) -> Attempt:
+def prove(method: str, model: LoadedModel, search: SearchProblem, time_per_image: float | None = SECONDS) -> Attempt:
     """Certify the images of a search at its budgets, into its bracket.
 
     A network that the certificate does not support is no error here.
@@ -42,6 +40,7 @@ def prove(method: str, model: LoadedModel, search: SearchProblem) -> Attempt:
         method: the certificate, or "none".
         model: the network; of a random one that is averaged in ``search``, one draw.
         search: images, threat, bracket and criterion.
+        time_per_image: CPU seconds for each image, where the method looks for radii one by one; None: no limit.
     """
     threat, images = search.threat, search.images
     if method == "none":
@@ -53,7 +52,7 @@ def prove(method: str, model: LoadedModel, search: SearchProblem) -> Attempt:
     except UsageError as error:
         return Attempt(method, refused=error.found)
     try:
-        asked = Search(eps=threat.eps, largest=False, seconds=SECONDS)
+        asked = Search(eps=threat.eps, largest=False, seconds=time_per_image)
         found = certificates.get(method)(model, images.x, images.y, norm, asked)
     except EvaluationError as error:
         return Attempt(method, refused=error.found)

@@ -75,8 +75,10 @@ class ModelSpec(Strict):
     network: str = Field(default="", description="digest of the network: weights, layers, their code, normalisation")
 
 
-class RunSpec(Strict):
+class RunSpec(_Sparse):
     """All that decides the result of a run. Its hash names the run; a run continues only with the same spec."""
+
+    _optional: ClassVar[tuple[str, ...]] = ("time_per_image",)
 
     command: Literal["attack"] = "attack"
     format: Literal[1, 2] = Field(default=2, description="raised when the same options give another result; 1: 0.1.0")
@@ -86,6 +88,9 @@ class RunSpec(Strict):
     plan: list[LegSpec]
     goal: Goal
     certify: str = Field(default="none", description="the certificate, or none")
+    time_per_image: float | None = Field(
+        default=None, description="CPU seconds for the certificate of each image; left out where it needs no limit"
+    )
     seed: int
     options: dict[str, dict[str, str | int | float | bool | None]] = Field(default_factory=dict)
     flat: float
@@ -169,6 +174,17 @@ class DistanceRecord(Strict):
     q75: float | None
 
 
+class OutOfTime(Strict):
+    """An image whose certificate had no time left."""
+
+    index: int
+    seconds: float = Field(description="CPU seconds that it had")
+    radius: float = Field(description="certified")
+    failed: float | None = Field(description="the smallest radius at which no proof was found; null: none was tried")
+    margin: float | None = Field(description="a proven lower bound of the smallest margin of a logit there")
+    distance: float | None = Field(description="of its closest verified example; null where none is known")
+
+
 class CertificateRecord(_Sparse):
     """The proven part. ``correct`` counts images whose radius exceeds eps."""
 
@@ -187,6 +203,9 @@ class CertificateRecord(_Sparse):
     )
     constants: dict[str, float]
     seconds: float
+    out_of_time: list[OutOfTime] = Field(
+        default_factory=list[OutOfTime], description="images that reached --time-per-image undecided"
+    )
 
 
 class VerdictCounts(Strict):

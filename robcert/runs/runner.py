@@ -165,7 +165,7 @@ class Runner:
         bracket = Bracket(images.index, wrong)
         search = SearchProblem(model, images, bracket, self.threat, spec.goal, spec.seed, self.criterion)
         progress = self.store.progress(number, bracket) if self.store else Progress()
-        attempt = prove(spec.certify, single_draw(model), search)
+        attempt = prove(spec.certify, single_draw(model), search, spec.time_per_image)
         certificate = verify_counterexamples(attempt, search, self.slots)
         if not progress.legs:
             for position, example in certificate.found().items():

@@ -11,6 +11,7 @@ import torch
 from robcert.bracket import Bracket
 from robcert.math.binomial import interval
 from robcert.runs.diagnostics import WeakerWin, warnings
+from robcert.runs.out_of_time import out_of_time
 from robcert.runs.proof import Attempt
 from robcert.runs.record import (
     CertificateRecord,
@@ -200,6 +201,7 @@ def certificate_record(
         broken=scalar_or_list(broken) if any(broken) else None,
         constants=found.constants,
         seconds=round(found.seconds, 3),
+        out_of_time=out_of_time(found, bracket.index, bracket.distance),
     )
 
 

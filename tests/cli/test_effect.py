@@ -81,11 +81,11 @@ _TABLE_OPTIONS = (
 IDLE: dict[str, dict[str, str]] = {
     _PROPERTY: {
         "attack": "eps norm data split n data_dir download class_order arch weights_key mean std plan attack "
-        "iterations restarts goal certify step objective search_steps option flat eot batch_size threads "
-        "search_precision verify_with run checkpoint"
+        "iterations restarts goal certify time_per_image step objective search_steps option flat eot batch_size "
+        "threads search_precision verify_with run checkpoint"
     },
     f"{_RUN} --plan cw:100": {"attack": "attack iterations restarts step flat"},
-    f"{_RUN} --plan fmn:10": {"attack": "objective search_steps data_dir download class_order"},
+    f"{_RUN} --plan fmn:10": {"attack": "time_per_image objective search_steps data_dir download class_order"},
     f"{_RUN} --plan pgd:10 {_DIGITS}": {"attack": "search_steps"},
     "attack net.onnx --eps 0.1 --data npz:whole.npz": {"attack": "arch weights_key split data_dir download"},
     "attack net.pt2 --eps 0.1 --data folder:pictures": {"attack": "arch weights_key split data_dir download"},
@@ -98,7 +98,8 @@ IDLE: dict[str, dict[str, str]] = {
     "gate": {"gate": "arch weights_key input_shape classes mean std data norm"},
     "gate net.onnx": {"gate": "arch weights_key"},
     "gate --init digits-plain": {
-        "gate": "inconclusive full output_format output save runs data_dir download class_order update_baseline"
+        "gate": "inconclusive time_per_image full output_format output save runs data_dir download class_order "
+        "update_baseline"
     },
     "gate --update-baseline": {"gate": "inconclusive output_format output save"},
     "norms torchvision:resnet18": {"norms": "arch weights_key"},
@@ -136,13 +137,14 @@ USED: dict[str, dict[str, str]] = {
     f"{_RUN},0.2 --plan pgd:10": {"attack": "search_steps"},
     "attack net.onnx net.pt --eps 0.1 --data digits": {"attack": "arch weights_key"},
     "attack --norm l2 digits-plain --data digits": {"attack": "eps"},
+    "attack net.onnx --eps 0.1 --data digits --certify best": {"attack": "time_per_image"},
     "certify net.pt --eps 0.1 --data folder:pictures": {"certify": "goal time_per_image class_order arch weights_key"},
     "certify net.pt --eps 0.1 --data mnist --n 5 --bins 3": {"certify": "seed split data_dir download attacks"},
     "certify digits-plain --eps 0.1 --method smoothing": {"certify": "sigma samples confidence seed goal"},
     "certify digits-plain --eps 0.1 --fallback digits-at": {"certify": "switch"},
     "gate net.pt": {
-        "gate": "arch weights_key input_shape classes mean std inconclusive full output_format output save runs "
-        "data_dir download class_order update_baseline"
+        "gate": "arch weights_key input_shape classes mean std inconclusive time_per_image full output_format output "
+        "save runs data_dir download class_order update_baseline"
     },
     "gate --init digits-plain": {"gate": "data norm"},
     "norms net.pt torchvision:resnet18": {"norms": "arch weights_key"},

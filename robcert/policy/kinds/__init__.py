@@ -31,6 +31,7 @@ class Subject:
         sample: whether there are more images in the data set than these.
         baseline: by requirement name, what stood in the baseline: image index to answer; None without a baseline.
         late: whether the time budget is spent.
+        time_per_image: CPU seconds for the certificate of each image.
     """
 
     model: LoadedModel
@@ -38,6 +39,7 @@ class Subject:
     sample: bool
     baseline: Mapping[str, Mapping[int, bool]] | None = None
     late: Callable[[], bool] = lambda: False
+    time_per_image: float | None = 5.0
     _certified: dict[tuple[str, ThreatNorm, float], tuple[Mask, str]] = field(default_factory=dict)
 
     @cached_property
@@ -59,8 +61,9 @@ class Subject:
         return two[:, 0] - two[:, 1]
 
     def certified(self, method: str, norm: ThreatNorm, eps: float) -> tuple[Mask, str]:
-        """(n,) bool: the certified radius exceeds eps; and why nothing is certified, or ""."""
+        """(n,) bool: the certified radius exceeds eps; and why none does, or which images had no time left, or ""."""
         from robcert.bracket import Bracket
+        from robcert.runs.out_of_time import out_of_time, time_line
         from robcert.runs.proof import prove
         from robcert.search.problem import SearchProblem
 
@@ -69,8 +72,9 @@ class Subject:
             images = Batch(self.data.x, self.data.y, self.data.index)
             threat = Threat(norm, (eps,), self.data.box)
             search = SearchProblem(self.model, images, Bracket(images.index), threat, "decide")
-            attempt = prove(method, self.model, search)
-            self._certified[key] = search.bracket.certified(eps).numpy(), attempt.refused
+            attempt = prove(method, self.model, search, self.time_per_image)
+            late = time_line(out_of_time(attempt.found, images.index), len(images.x))
+            self._certified[key] = search.bracket.certified(eps).numpy(), attempt.refused or late
         return self._certified[key]
 
     def confidence(self, requirement: Requirement) -> float | None:

@@ -15,6 +15,7 @@ from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade, images, spent
 from robcert.reports.text import plain
+from robcert.runs.out_of_time import time_line
 
 _STYLES = {"proven": "green", "empirical": "green", "inconclusive": "yellow", "failed": "red"}
 
@@ -39,6 +40,9 @@ def render(record: GateRecord) -> str:
         console.print(
             Text.assemble(head, f"{plain(one.model)}, {plain(one.name)}: {plain(one.reason, 2000)}{_more(one)}")
         )
+    for run in record.runs:
+        if late := time_line(run.out_of_time, record.data.n):
+            console.print(Text(f"{plain(run.model)}, {run.certify} at {run.norm} {run.eps:g}: {late}"))
     for directory in dict.fromkeys(run.directory for run in record.runs if run.directory):
         console.print(Text(f"Run: {plain(directory)}"), soft_wrap=True)
     console.print(f"Spent {spent(record)}.")

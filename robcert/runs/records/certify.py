@@ -13,7 +13,8 @@ from robcert.certificates.best import LadderEvidence
 from robcert.certificates.bins import Bin, gap_bins
 from robcert.certificates.hybrid import Switch
 from robcert.math.binomial import interval
-from robcert.runs.record import DataRecord, Interval, Strict, ThreatRecord
+from robcert.runs.out_of_time import out_of_time
+from robcert.runs.record import DataRecord, Interval, OutOfTime, Strict, ThreatRecord
 from robcert.runs.records import Record
 from robcert.runs.spec import data_record
 from robcert.types import Dataset, LoadedModel, Threat
@@ -97,6 +98,9 @@ class CertifiedModel(Strict):
     bins: list[BinRecord]
     switch: list[SwitchRecord]
     seconds: float
+    out_of_time: list[OutOfTime] = Field(
+        default_factory=list[OutOfTime], description="images that reached --time-per-image undecided"
+    )
     images: list[CertifiedImage]
 
 
@@ -169,6 +173,7 @@ def certified_model(
         bins=[BinRecord(**vars(part)) for part in parts],
         switch=[SwitchRecord(fallback=name, **vars(at)) for name, at in switches],
         seconds=round(found.seconds, 3),
+        out_of_time=out_of_time(found, data.index),
         images=[
             CertifiedImage(
                 index=int(data.index[i]),
