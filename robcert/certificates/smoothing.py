@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from scipy.stats import norm as gaussian
+from scipy.special import ndtri
 from torch import Tensor
 
 from robcert.bracket import Evidence, counted
@@ -126,7 +126,7 @@ def certify_smoothing(
 def radius_of(hits: int, samples: int, sigma: float, confidence: float) -> float:
     """Return sigma Phi^-1 of the Clopper-Pearson lower bound, rounded down a little; 0 where it is no more than 1/2."""
     p = lower_bound(hits, samples, confidence)
-    return max(0.0, sigma * float(gaussian.ppf(p)) * (1 - 1e-12)) if p > 0.5 else 0.0
+    return max(0.0, sigma * float(ndtri(p)) * (1 - 1e-12)) if p > 0.5 else 0.0
 
 
 @torch.no_grad()

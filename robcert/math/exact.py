@@ -10,7 +10,7 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-from robcert.math.binomial import lower_bound, upper_bound
+from robcert.math.binomial import at_least, at_most, lower_bound, upper_bound
 
 
 def decimal(value: float) -> Fraction:
@@ -30,15 +30,13 @@ def least_that_reaches(share: float, n: int, confidence: float | None) -> int:
     With a confidence the count is a binomial sample and the one-sided exact (Clopper-Pearson) lower bound must reach
     the share, :math:`P(\mathrm{Bin}(n, s) \ge c) \le 1 - \gamma`; without, the count is of everything there is.
     """
-    from scipy.stats import binom
-
     if confidence is None:
         return math.ceil(decimal(share) * n)
     alpha = error(confidence)
     low, high = 0, n + 1
     while low < high:
         count = (low + high) // 2
-        if binom.sf(count - 1, n, share) <= alpha:
+        if at_least(count, n, share) <= alpha:
             high = count
         else:
             low = count + 1
@@ -51,15 +49,13 @@ def most_that_excludes(share: float, n: int, confidence: float | None) -> int:
 
     The mirror of `least_that_reaches`: :math:`P(\mathrm{Bin}(n, s) \le c) \le 1 - \gamma`.
     """
-    from scipy.stats import binom
-
     if confidence is None:
         return math.ceil(decimal(share) * n) - 1
     alpha = error(confidence)
     low, high = -1, n
     while low < high:
         count = (low + high + 1) // 2
-        if binom.cdf(count, n, share) <= alpha:
+        if at_most(count, n, share) <= alpha:
             low = count
         else:
             high = count - 1

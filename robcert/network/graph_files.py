@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.pt2_archive._package import load_pt2
 
 from robcert.errors import EvaluationError
 from robcert.network.detect import REEXPORT, damaged, members
-from robcert.network.pt2 import safe_copy
 from robcert.network.storages import check_storages
 from robcert.network.torchscript import load_checked
 
@@ -57,6 +55,11 @@ def load_export(path: Path) -> ExportedNetwork:
     Raises:
         EvaluationError: the archive is damaged, holds code, or takes more than one batch of images.
     """
+    # A second and a half to import, and other files need none of it.
+    from torch.export.pt2_archive._package import load_pt2
+
+    from robcert.network.pt2 import safe_copy
+
     with _reading(path, "a torch.export archive"):
         # Not torch.export.load, which falls back to pickles and logs a traceback over a damaged archive.
         exported = load_pt2(safe_copy(path)).exported_programs["model"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
 from robcert.errors import UsageError
 from robcert.reports.norms import NormsRecord
@@ -22,6 +21,7 @@ def draw_densities(record: NormsRecord, output: Path) -> None:
         UsageError: the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from scipy.stats import gaussian_kde
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from scipy.integrate import trapezoid
 from torch import Tensor
 
 from robcert.accel.stepper import Networks, stepper_for
@@ -304,7 +303,7 @@ def _result(trial: Trial, detector: Detector, clean: Tensor, parts: list[dict[st
         distance=distance,
         values=values,
         detected=rejected + (len(distance) - len(values) if trial.adaptive else 0),
-        area=float(trapezoid(true, false)) if false and not trial.adaptive else None,
+        area=float(torch.trapezoid(torch.tensor(true), torch.tensor(false))) if false and not trial.adaptive else None,
         forwards=forwards,
         backwards=backwards,
     )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.stats import betabinom
 from torch import Tensor
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
@@ -53,6 +52,8 @@ class Threshold(BaseModel):
 
     def false_positives(self, images: int, confidence: float = 0.95) -> tuple[int, int]:
         """Between which numbers of so many new clean images the rejected ones lie, with that probability."""
+        from scipy.stats import betabinom  # a second to import
+
         side = (1 - confidence) / 2
         count: Any = betabinom(images, self.n + 1 - self.rank, self.rank)
         return int(count.ppf(side)), int(count.ppf(1 - side))
