@@ -220,7 +220,7 @@ def read(kind: str, path: Path) -> None:
 
         read_toml(path)
     elif kind == "vnnlib":
-        from robcert.vnnlib.parse import read_vnnlib
+        from robcert.verification.parse import read_vnnlib
 
         read_vnnlib(path)
     elif kind == "npz":

@@ -198,7 +198,7 @@ def attack(
     choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])
     foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     if vnnlib is not None:
-        from robcert.vnnlib.solve import solve_all
+        from robcert.verification.solve import solve_all
 
         where = choose_device(device)
         write(solve_all(models, vnnlib, output_format, seed=seed, device=where, load=foreign.load), output)

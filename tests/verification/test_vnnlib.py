@@ -15,10 +15,10 @@ from torch import nn
 
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import export_onnx, from_module
-from robcert.vnnlib import Region
-from robcert.vnnlib.parse import read_vnnlib
-from robcert.vnnlib.search import bounds32
-from robcert.vnnlib.solve import solve
+from robcert.verification import Region
+from robcert.verification.parse import read_vnnlib
+from robcert.verification.search import bounds32
+from robcert.verification.solve import solve
 
 
 def linear_net() -> nn.Module:
@@ -200,7 +200,7 @@ def test_cases_mean_what_the_formula_means(
     path = tmp_path_factory.mktemp("p") / "p.vnnlib"
     atoms = [" ".join(f"(<= (+ (* {a} Y_0) (* {b} Y_1)) {c})" for a, b, c in clause) for clause in clauses]
     prop = read_vnnlib(write(path, 0.0, 1.0, *(f"(assert (or {clause}))" for clause in atoms)))
-    from robcert.vnnlib.search import holds
+    from robcert.verification.search import holds
 
     for y in itertools.product((-1.37, -0.21, 0.48, 1.71), repeat=2):
         wanted = all(any(a * y[0] + b * y[1] <= c for a, b, c in clause) for clause in clauses)

@@ -1,4 +1,4 @@
-r"""A proof that a property has no counterexample, from Lipschitz constants.
+r"""A proof that a case of a property has no counterexample, from Lipschitz constants.
 
 A counterexample fulfils every constraint of one region. So a region has none if one of its constraints a y <= b fails
 everywhere in its box: with centre c and half widths h, logits z and slopes L,
@@ -7,7 +7,7 @@ everywhere in its box: with centre c and half widths h, logits z and slopes L,
 
 for l2, l-infinity or l1, where L_a bounds the slope of a z in that norm (L_ij for a difference of two logits, the sum
 of |a_i| L_i otherwise) and E the rounding of the executed logits over the box (`robcert.bounds.rounding.logits`). What
-that says of outputs behind a softmax is in `robcert.vnnlib.outputs`. Where there are few inputs, a box for which this
+that says of outputs behind a softmax is in `robcert.verification.outputs`. Where there are few inputs, a box for which this
 is not enough is halved across its longest side; where the outputs of a centre fulfil a region, that is a candidate for
 a counterexample, and the search for a proof ends.
 """
@@ -15,8 +15,7 @@ a counterexample, and the search for a proof ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
 
 import torch
 from torch import Tensor
@@ -26,9 +25,9 @@ from robcert.bounds.rounding.logits import logit_rounding, network64
 from robcert.errors import EvaluationError
 from robcert.math.rounding import up
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
-from robcert.vnnlib import Constraint, Property, Region
-from robcert.vnnlib.outputs import Head, OutputBounds, answered, output_bounds
-from robcert.vnnlib.search import bounds32, holds
+from robcert.verification import Constraint, Region
+from robcert.verification.outputs import Head, OutputBounds, answered, output_bounds
+from robcert.verification.problem import Box, holds
 
 MOST_INPUTS = 8
 """Halving boxes of more inputs than this does not end."""
@@ -39,66 +38,41 @@ BOXES = 2**16
 _AT_ONCE = 2**13
 
 
-@dataclass(frozen=True)
-class Proof:
-    """The outcome of a proof.
-
-    Attributes:
-        holds: no region has a counterexample in the executed network.
-        reason: why, or why not, as a part of a sentence.
-        candidates: (region, input (1, *input_shape) float32), whose outputs in float64 fulfil the region.
-    """
-
-    holds: bool
-    reason: str
-    candidates: tuple[tuple[Region, Tensor], ...] = ()
-
-
-def proven(model: LoadedModel, prop: Property, head: Head = "none") -> Proof:
-    """Prove that no region has a counterexample in the executed network.
+class LipschitzProver:
+    """Excludes cases by the Lipschitz constants of one network.
 
     Args:
-        model: the network; its box contains the boxes of all regions.
-        prop: the property.
+        model: the network; its box contains the boxes of the property.
         head: what makes the property's outputs of the logits.
+        deadline: of `time.monotonic`, after which no box is halved.
+
+    Attributes:
+        candidates: (case, input (1, *input_shape) float32), whose outputs in float64 fulfil the case.
+
+    Raises:
+        EvaluationError: no finite bound, or an operator without one.
     """
-    if not prop.regions:
-        return Proof(True, "no case of the property has an input")
-    try:
-        bound = graph_bound(model)
+
+    def __init__(self, model: LoadedModel, head: Head, deadline: float = math.inf) -> None:
+        self.model, self.head, self.deadline = model, head, deadline
+        self.bound = graph_bound(model)
         rounding = logit_rounding(model)
-    except EvaluationError as error:
-        return Proof(False, f"there is no Lipschitz bound: {error.found}")
-    if not any(bound.bounds[norm].finite for norm in BOUND_NORMS):
-        return Proof(False, "the Lipschitz bound is infinite")
-    prover = _Prover(model, network64(model), bound, head, rounding.error + rounding.error64)
-    left = [number for number, region in enumerate(prop.regions) if not prover.excludes(region)]
-    if not left:
-        return Proof(True, "the Lipschitz bound excludes every case")
-    reason = f"the Lipschitz bound does not exclude case {left[0] + 1} of {len(prop.regions)}"
-    return Proof(False, reason, tuple(prover.candidates))
+        if not any(self.bound.bounds[norm].finite for norm in BOUND_NORMS):
+            raise EvaluationError("the Lipschitz bound is infinite")
+        self.evaluate, self.error = network64(model), rounding.error + rounding.error64
+        self.left = BOXES
+        self.candidates: list[tuple[Region, Tensor]] = []
 
-
-@dataclass
-class _Prover:
-    model: LoadedModel
-    evaluate: Callable[[Tensor], Tensor]
-    bound: GraphBound
-    head: Head
-    error: float
-    left: int = BOXES
-    candidates: list[tuple[Region, Tensor]] = field(default_factory=list[tuple[Region, Tensor]])
-
-    def excludes(self, region: Region) -> bool:
-        """Decide whether no input of the region's box fulfils all its constraints."""
-        lows, highs = (torch.tensor([v], dtype=torch.float64) for v in (region.low, region.high))
+    def excludes(self, box: Box, case: Region) -> bool:
+        """Decide whether no input of the box fulfils all constraints of the case."""
+        lows, highs = box.low.flatten().unsqueeze(0), box.high.flatten().unsqueeze(0)
         while len(lows):
             self.left -= len(lows)
-            if self.left < 0:
+            if self.left < 0 or time.monotonic() > self.deadline:
                 return False
             parts = zip(lows.split(_AT_ONCE), highs.split(_AT_ONCE), strict=True)
-            open_ = torch.cat([~self._excluded(region, low, high) for low, high in parts])
-            if self.candidates and self.candidates[-1][0] is region:
+            open_ = torch.cat([~self._excluded(box, case, low, high) for low, high in parts])
+            if self.candidates and self.candidates[-1][0] is case:
                 return False
             lows, highs = lows[open_], highs[open_]
             if not len(lows):
@@ -111,9 +85,9 @@ class _Prover:
             lows, highs = _halved(lows, highs, axis)
         return True
 
-    def _excluded(self, region: Region, low: Tensor, high: Tensor) -> Tensor:
+    def _excluded(self, box: Box, case: Region, low: Tensor, high: Tensor) -> Tensor:
         """Return which of k boxes (k, inputs) have no counterexample: (k,) bool."""
-        wanted = sorted({index for constraint in region.constraints for index, _ in constraint.coefficients})
+        wanted = sorted({index for constraint in case.constraints for index, _ in constraint.coefficients})
         centre = (low + high) / 2
         # Half widths around the centre as it was computed, rounded up; float32 inputs may lie one rounding outside.
         half = torch.maximum(high - centre, centre - low) * (1 + 2.0**-50)
@@ -126,18 +100,17 @@ class _Prover:
         }
         finite = [(self.bound.bounds[norm], reach) for norm, reach in reaches.items() if self.bound.bounds[norm].finite]
         logits = self.evaluate(centre.reshape(-1, *self.model.input_shape))
-        fulfilled = holds(region, answered(self.head, logits)).nonzero()
+        fulfilled = holds(case, answered(self.head, logits)).nonzero()
         if len(fulfilled):
-            low32, high32 = bounds32(region, self.model.input_shape)
             found = centre[fulfilled[0]].reshape(1, *self.model.input_shape).float()
-            self.candidates.append((region, found.clamp(low32, high32)))
+            self.candidates.append((case, found.clamp(*box.inner)))
         slopes = torch.stack([reach[:, None] * bound.logits for bound, reach in finite]).amin(0)
         pairs = {
             i: torch.stack([reach[:, None] * bound.pair_row(i) for bound, reach in finite]).amin(0) for i in wanted
         }
         bounds = output_bounds(self.head, logits, slopes, pairs, self.error, wanted)
         found = torch.zeros(len(low), dtype=torch.bool)
-        for constraint in region.constraints:
+        for constraint in case.constraints:
             found |= _smallest(constraint, bounds, len(low)) > constraint.bound
         return found
 

@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from robcert.vnnlib.solve import Solution, solutions
+from robcert.verification.solve import Solution, solutions
 
 HEADS = {"": 1.0, "Softmax": 0.5, "LogSoftmax": 2.0, "Sigmoid": 0.25}
 """The last operator -> how much it stretches l-infinity distances at most (Sigmoid: each entry)."""

@@ -1,0 +1,41 @@
+"""A limit in wall-clock seconds that holds whatever is computed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+_AGAIN = 0.2
+"""Seconds after which an alarm that something swallowed (a destructor, say) sounds again."""
+
+
+class OutOfTime(BaseException):
+    """The time is up. No `Exception`: what handles those of a network's export does not handle this one."""
+
+
+@contextmanager
+def limit(seconds: float) -> Generator[float]:
+    """Raise `OutOfTime` in the block once so many seconds have passed; yields the deadline of `time.monotonic`.
+
+    It takes effect between two operations of torch. In another thread than the main one, or where the system has no
+    alarm (Windows), nothing is raised and the block has to look at the deadline itself.
+    """
+    deadline = time.monotonic() + seconds
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield deadline
+        return
+
+    def sound(number: int, frame: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, sound)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), _AGAIN)
+    try:
+        yield deadline
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

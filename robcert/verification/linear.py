@@ -1,0 +1,193 @@
+r"""A proof that cases of a property have no counterexample, from linear bounds and branch and bound.
+
+In a case with constraints :math:`a_k y \le b_k`, every input of the box has to violate one of them. Interval
+arithmetic, CROWN and alpha-CROWN bound each :math:`a_k y` from below: one that stays above :math:`b_k` excludes the
+case. What is left is split by branch and bound: :math:`a y` itself where the case has one constraint, else
+:math:`\max_k (a_k y - b_k)` (`robcert.verification.problem.Largest`). For the executed network a bound has to be larger by
+:math:`\sum_i |a_i| E`, E the rounding of a logit in the box (`robcert.bounds.rounding.logits`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robcert.bounds.linear.backward import Relaxation, lower_bound
+from robcert.bounds.linear.bounds import relax
+from robcert.bounds.linear.coefficients import Rows
+from robcert.bounds.linear.inputs import Region as Inputs
+from robcert.bounds.linear.program import program
+from robcert.bounds.rounding.logits import logit_rounding_at
+from robcert.certificates.bab import evaluator
+from robcert.certificates.bab_search import decide, splittable
+from robcert.certificates.margins import ITERATIONS, improved
+from robcert.errors import EvaluationError
+from robcert.graph.cache import graph_of
+from robcert.types import LoadedModel
+from robcert.verification import Region
+from robcert.verification.file import File
+from robcert.verification.problem import Box, Largest, coefficients, largest_of
+
+Method = Literal["ibp", "crown", "alpha-crown", "bab"]
+METHODS: tuple[Method, ...] = ("ibp", "crown", "alpha-crown", "bab")
+"""From cheap to dear."""
+
+_SLACK = 2.0**-50
+"""Relative: above the float64 rounding of a difference."""
+
+
+@dataclass
+class Status:
+    """What is known of a case.
+
+    Attributes:
+        executed: it has no counterexample in the executed network.
+        real: it has none in real arithmetic.
+        point: a counterexample that the file confirms, (1, *input_shape) float32.
+    """
+
+    executed: bool = False
+    real: bool = False
+    point: Tensor | None = None
+
+
+class LinearProver:
+    """Bounds of one box.
+
+    Args:
+        model: the network, on the CPU; its box contains that of the property.
+        file: that confirms counterexamples; its outputs are the logits.
+        box: of the inputs.
+        executed: whether cases are to be excluded for the executed network too, or in real arithmetic alone.
+
+    Attributes:
+        refused: why the rounding of the executed network is not known; "" where it is.
+
+    Raises:
+        EvaluationError: an operator without a relaxation.
+    """
+
+    def __init__(self, model: LoadedModel, file: File, box: Box, *, executed: bool) -> None:
+        self.model, self.file, self.box, self.executed = model, file, box, executed
+        self.program = program(model)
+        self.shifted = graph_of(model).logits.name != self.program.logits
+        self.inputs = _inputs(box)
+        self.error, self.refused = _rounding(model, box)
+        self.root: Relaxation | None = None
+
+    def prove(self, method: Method, cases: dict[int, Status], deadline: float) -> None:
+        """Try to exclude cases of the box, by their numbers, with one method."""
+        open_ = [number for number, status in cases.items() if not self._done(status)]
+        if not open_:
+            return
+        if method == "bab":
+            for number in open_:
+                self._branch(self.box.cases[number], cases[number], deadline)
+                if cases[number].point is not None:
+                    return
+            return
+        listed = [(number, k) for number in open_ for k in range(len(self.box.cases[number].constraints))]
+        constraints = [self.box.cases[number].constraints[k] for number, k in listed]
+        if not constraints:
+            return
+        a, b = coefficients(constraints, self.model.num_classes)
+        found = self._bounds(method, a, b)
+        for (number, _), value, needed in zip(listed, found.tolist(), self._needed(a).tolist(), strict=True):
+            cases[number].real |= value > 0
+            cases[number].executed |= not self.refused and value > needed
+
+    def _done(self, status: Status) -> bool:
+        return status.point is not None or (status.executed if self.executed and not self.refused else status.real)
+
+    def _needed(self, a: Tensor) -> Tensor:
+        """How far each a y has to stay above its bound for the executed network: (rows,)."""
+        return a.abs().sum(1) * self.error * (1 + _SLACK)
+
+    def _bounds(self, method: Method, a: Tensor, b: Tensor) -> Tensor:
+        """Lower bounds of a y - b over the box: (rows,)."""
+        rows = a.unsqueeze(0)
+        with torch.no_grad():
+            if method == "ibp":
+                found = relax(self.program, self.inputs, "ibp")
+                bound = lower_bound(found, self.program.logits, Rows(rows), to_inputs=False)
+            else:
+                if self.root is None:
+                    self.root = relax(self.program, self.inputs, "crown")
+                bound = lower_bound(self.root, self.program.logits, Rows(rows))
+        if method == "alpha-crown":
+            assert self.root is not None
+            enough = (b + self._needed(a)).max().view(1)
+            bound = improved(self.root, rows, bound, ITERATIONS, enough)
+        value = bound[0] - b - _SLACK * (bound[0].abs() + b.abs())
+        if self.shifted:
+            # The graph without its log_softmax answers with logits that are off by one number: differences are right.
+            value = torch.where(a.sum(1) == 0, value, -math.inf)
+        return value
+
+    def _branch(self, case: Region, status: Status, deadline: float) -> None:
+        """Branch and bound of one case."""
+        count = len(case.constraints)
+        if count == 1:
+            model, network, root, error, refused = self.model, self.program, self.root, self.error, self.refused
+            a, b = coefficients(list(case.constraints), model.num_classes)
+            row, bound = a[0], float(b[0])
+            error = float(self._needed(a)[0])
+            if self.shifted and float(row.sum()) != 0:
+                return
+        else:
+            if not count or not Largest.exact((case,), self.model.num_classes) or self.shifted:
+                return
+            model = largest_of(self.model, (case,))
+            network, root = program(model), None
+            error, refused = _rounding(model, self.box)
+            row, bound = torch.ones(1, dtype=torch.float64), 0.0
+        if not splittable(network):
+            return
+        evaluate, (low, high) = evaluator(model), self.box.inner
+
+        def value(points: Tensor) -> Tensor:
+            return evaluate(points) @ row
+
+        def executed(points: Tensor) -> Tensor:
+            return torch.minimum(torch.maximum(points.float(), low), high)
+
+        def example(points: Tensor) -> Tensor:
+            return torch.tensor([self.file.confirms(case, x) for x in executed(points).split(1)], dtype=torch.bool)
+
+        needed = bound + (error if self.executed and not refused else 0.0)
+        needed += _SLACK * abs(needed)
+        seconds = deadline - time.monotonic()
+        outcome = decide(network, self.inputs, row, needed, value, example=example, seconds=seconds, root=root)
+        if outcome.point is not None and outcome.status == "broken":
+            status.point = executed(outcome.point.unsqueeze(0))
+        if outcome.status == "certified":
+            status.real = True
+            status.executed |= self.executed and not refused
+        elif outcome.lower > bound + _SLACK * abs(bound):
+            status.real = True
+
+
+def _inputs(box: Box) -> Inputs:
+    low, high = (end.unsqueeze(0) for end in box.outer)
+    centre = (low + high) / 2
+    reach = torch.maximum(high - centre, centre - low).amax().view(1)
+    return Inputs(centre, reach, "linf", low, high)
+
+
+def _rounding(model: LoadedModel, box: Box) -> tuple[float, str]:
+    """The rounding of an executed logit in a box, and why it is not known."""
+    low, high = box.outer
+    centre = ((low + high) / 2).unsqueeze(0)
+    reach = float((high - low).norm()) * 0.5 * (1 + 2.0**-30) + 1e-300
+    try:
+        return float(logit_rounding_at(model, centre, reach)[0]), ""
+    except EvaluationError as error:
+        return math.inf, error.found
+
+
+__all__ = ["METHODS", "LinearProver", "Method", "Status"]
