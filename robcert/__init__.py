@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from robcert.runs.jacobian import jacobian
     from robcert.runs.norms import norms
     from robcert.runs.record import RunRecord
+    from robcert.runs.verify import verify
     from robcert.training.run import train
     from robcert.types import Dataset, LoadedModel, Threat
 
@@ -43,6 +44,7 @@ FUNCTIONS = {
     "report": "robcert.reports.page.report",
     "reproduce": "robcert.reproductions",
     "train": "robcert.training.run",
+    "verify": "robcert.runs.verify",
 }
 """Public functions, and where they are; no module of this package has the name of one."""
 
@@ -74,6 +76,7 @@ __all__ = [
     "report",
     "reproduce",
     "train",
+    "verify",
 ]
 
 

@@ -143,14 +143,7 @@ def attack(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    vnnlib: Annotated[
-        Path | None,
-        typer.Option(
-            help="A property file (VNN-LIB) instead of data: prints sat with a counterexample, unsat with a "
-            "proof, or unknown.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
+    vnnlib: Annotated[Path | None, typer.Option(hidden=True, help="Its command is `robcert verify` now.")] = None,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -198,11 +191,7 @@ def attack(
     choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])
     foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
     if vnnlib is not None:
-        from robcert.verification.solve import solve_all
-
-        where = choose_device(device)
-        write(solve_all(models, vnnlib, output_format, seed=seed, device=where, load=foreign.load), output)
-        return
+        raise UsageError("--vnnlib is a command of its own now", f"Write: robcert verify {models[0]} {vnnlib}")
     if eps is None:
         raise UsageError("--eps is missing", f"Example: robcert attack {models[0]} --norm {norm} --eps 0.5")
     render = renderer_of(RunRecord, output_format)

@@ -23,13 +23,15 @@ _REGISTERED = re.compile(r"\{([\w.]+):(\w+)\}")
 class Command(TyperCommand):
     """A command that refuses what has no effect before it begins.
 
-    In the help of an option "{PACKAGE:DECORATOR}" stands for the names that are registered there.
+    In the help of an option "{PACKAGE:DECORATOR}" stands for the names that are registered there. The names of
+    variables of the environment follow one rule, which `robcert --help` says once.
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with names that may have been added."""
         for option in self.params:
             told: str = getattr(option, "help", None) or ""
+            option.show_envvar = False  # pyright: ignore[reportAttributeAccessIssue]
             if registered := _REGISTERED.search(told):
                 names = ", ".join(written_names(*registered.groups()))
                 option.help = told.replace(registered[0], names)  # pyright: ignore[reportAttributeAccessIssue]

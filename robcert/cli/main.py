@@ -28,6 +28,7 @@ from robcert.cli.report import report
 from robcert.cli.reproduce import reproduce
 from robcert.cli.show import show
 from robcert.cli.train import train
+from robcert.cli.verify import verify
 from robcert.errors import RobcertError, network_fault, raised_by_network
 from robcert.text import plain_lines
 
@@ -80,6 +81,7 @@ def main(
 for command in (
     attack,
     certify,
+    verify,
     gate,
     report,
     norms,

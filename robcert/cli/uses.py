@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 
 from robcert.cli.given import Given, Idle, Rule
@@ -14,24 +13,6 @@ OUTPUT: dict[str, Rule] = {"output_format": always, "output": always}
 # Attack
 
 _ONE_BY_ONE = ("attack", "iterations", "restarts")
-
-no_property = beside(
-    "vnnlib",
-    "--vnnlib asks about the outputs of a file, by a search and a proof of its own",
-    "Leave it out, or attack images without --vnnlib.",
-)
-
-
-def of_images(rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    """Rules of options that are for attacks on images."""
-    return {name: either(no_property, rule) for name, rule in rules.items()}
-
-
-def normalised(given: Given) -> Idle | None:
-    """A property speaks of the inputs of the file itself."""
-    if given["vnnlib"] is None or not given.formats or any(kind != "onnx" for kind in given.formats):
-        return None
-    return Idle("--vnnlib speaks of the inputs of the ONNX file itself", "Leave it out.")
 
 
 def not_in_plan(given: Given) -> Idle | None:
@@ -96,19 +77,38 @@ def time_of_certificate(given: Given) -> Idle | None:
 
 ATTACK: dict[str, Rule] = {
     "models": always,
-    **of_images({**DATA, "eps": always, "norm": always}),
+    **DATA,
     "seed": always,
+    **MODEL,
+    "plan": the_plan,
+    **dict.fromkeys(_ONE_BY_ONE, not_in_plan),
+    **dict.fromkeys(("eps", "norm", "device", "goal", "certify", "option", "eot"), always),
+    "time_per_image": time_of_certificate,
+    "step": an_option("step_size"),
+    "objective": an_option("objective"),
+    "search_steps": either(an_option("search_steps"), minimizing),
+    "flat": a_sweep,
+    **dict.fromkeys(("batch_size", "threads", "search_precision", "verify_with", "run", "checkpoint"), always),
+    "vnnlib": always,
+    **OUTPUT,
+}
+
+# Verify
+
+
+def normalised(given: Given) -> Idle | None:
+    """--mean and --std: a property speaks of the inputs of the file itself."""
+    if given["instances"] is None and (not given.formats or any(kind != "onnx" for kind in given.formats)):
+        return None
+    return Idle("a property speaks of the inputs of the ONNX file itself", "Leave it out.")
+
+
+VERIFY: dict[str, Rule] = {
+    **dict.fromkeys(("models", "prop", "instances", "timeout", "plan", "arithmetic", "seed", "device"), always),
     **MODEL,
     "mean": normalised,
     "std": normalised,
-    "device": always,
-    **of_images({"plan": the_plan, **dict.fromkeys(_ONE_BY_ONE, not_in_plan), "goal": always, "certify": always}),
-    **of_images({"time_per_image": time_of_certificate}),
-    **of_images({"step": an_option("step_size"), "objective": an_option("objective"), "option": always}),
-    **of_images({"search_steps": either(an_option("search_steps"), minimizing), "flat": a_sweep, "eot": always}),
-    **of_images(dict.fromkeys(("batch_size", "threads", "search_precision", "verify_with"), always)),
-    "vnnlib": always,
-    **of_images({"run": always, "checkpoint": always}),
+    **dict.fromkeys(("results", "counterexamples", "run", "threads"), always),
     **OUTPUT,
 }
 
@@ -258,6 +258,7 @@ _TABLE = ("n", "max_iterations", "restarts", "data", "seed", "data_dir", "downlo
 USES: dict[str, dict[str, Rule]] = {
     "attack": ATTACK,
     "certify": CERTIFY,
+    "verify": VERIFY,
     "gate": GATE,
     "report": dict.fromkeys(("runs", "output", "title"), always),
     "norms": {**dict.fromkeys(("models", "tol", "papers", "plot"), always), **MODEL, **OUTPUT},

@@ -10,9 +10,10 @@ from robcert.runs.record import RunRecord
 from robcert.runs.records.certify import CertifyRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
+from robcert.runs.records.verify import VerifyRecord
 
 
-@renderer("html", RunRecord, CertifyRecord, NormsRecord, JacobianRecord)
-def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord) -> str:
+@renderer("html", RunRecord, CertifyRecord, NormsRecord, JacobianRecord, VerifyRecord)
+def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord | VerifyRecord) -> str:
     """Return the page."""
     return render_page(*page_of(source_of(record))).rstrip("\n")

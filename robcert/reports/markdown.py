@@ -13,10 +13,11 @@ from robcert.runs.record import RunRecord
 from robcert.runs.records.certify import CertifyRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
+from robcert.runs.records.verify import VerifyRecord
 
 
-@renderer("markdown", RunRecord, CertifyRecord, NormsRecord, JacobianRecord)
-def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord) -> str:
+@renderer("markdown", RunRecord, CertifyRecord, NormsRecord, JacobianRecord, VerifyRecord)
+def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord | VerifyRecord) -> str:
     """Return a heading, and a section of tables and notes for each section of the page that has any."""
     title, lead, sections = page_of(source_of(record))
     parts = [f"# {markdown(title, _MOST)}", *(markdown(line.text, _MOST) for line in lead)]

@@ -104,7 +104,7 @@ class RunSpec(_Sparse):
 class TaskSpec(Strict):
     """All that decides the result of a run of another command than attack; a run continues only with the same spec."""
 
-    command: Literal["certify", "jacobian", "detect"]
+    command: Literal["certify", "jacobian", "detect", "verify"]
     format: Literal[1] = Field(default=1, description="raised when the same options give another result")
     data: list[DataRecord] = Field(description="of each model")
     models: list[ModelSpec]

@@ -1,4 +1,4 @@
-"""A run of certify, jacobian or detect: finished parts are kept, so that the same call goes on after any end."""
+"""A run of certify, jacobian, detect or verify: finished parts are kept, and the same call goes on after any end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Task:
 
 @contextmanager
 def task(
-    command: Literal["certify", "jacobian", "detect"],
+    command: Literal["certify", "jacobian", "detect", "verify"],
     directory: str | Path | None,
     models: Sequence[LoadedModel],
     data: Sequence[Dataset],

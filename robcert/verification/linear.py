@@ -3,8 +3,8 @@ r"""A proof that cases of a property have no counterexample, from linear bounds 
 In a case with constraints :math:`a_k y \le b_k`, every input of the box has to violate one of them. Interval
 arithmetic, CROWN and alpha-CROWN bound each :math:`a_k y` from below: one that stays above :math:`b_k` excludes the
 case. What is left is split by branch and bound: :math:`a y` itself where the case has one constraint, else
-:math:`\max_k (a_k y - b_k)` (`robcert.verification.problem.Largest`). For the executed network a bound has to be larger by
-:math:`\sum_i |a_i| E`, E the rounding of a logit in the box (`robcert.bounds.rounding.logits`).
+:math:`\max_k (a_k y - b_k)` (`robcert.verification.problem.Largest`). For the executed network a bound has to be
+larger by :math:`\sum_i |a_i| E`, E the rounding of a logit in the box (`robcert.bounds.rounding.logits`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region as Inputs
 from robcert.bounds.linear.program import program
-from robcert.bounds.rounding.logits import logit_rounding_at
 from robcert.certificates.bab import evaluator
 from robcert.certificates.bab_search import decide, splittable
 from robcert.certificates.margins import ITERATIONS, improved
@@ -31,6 +30,7 @@ from robcert.graph.cache import graph_of
 from robcert.types import LoadedModel
 from robcert.verification import Region
 from robcert.verification.file import File
+from robcert.verification.lipschitz import rounding_in
 from robcert.verification.problem import Box, Largest, coefficients, largest_of
 
 Method = Literal["ibp", "crown", "alpha-crown", "bab"]
@@ -76,7 +76,7 @@ class LinearProver:
         self.model, self.file, self.box, self.executed = model, file, box, executed
         self.program = program(model)
         self.shifted = graph_of(model).logits.name != self.program.logits
-        self.inputs = _inputs(box)
+        self.inputs = _inputs(*(box.outer if executed else (box.low, box.high)))
         self.error, self.refused = _rounding(model, box)
         self.root: Relaxation | None = None
 
@@ -99,7 +99,7 @@ class LinearProver:
         found = self._bounds(method, a, b)
         for (number, _), value, needed in zip(listed, found.tolist(), self._needed(a).tolist(), strict=True):
             cases[number].real |= value > 0
-            cases[number].executed |= not self.refused and value > needed
+            cases[number].executed |= self.executed and not self.refused and value > needed
 
     def _done(self, status: Status) -> bool:
         return status.point is not None or (status.executed if self.executed and not self.refused else status.real)
@@ -172,8 +172,8 @@ class LinearProver:
             status.real = True
 
 
-def _inputs(box: Box) -> Inputs:
-    low, high = (end.unsqueeze(0) for end in box.outer)
+def _inputs(low: Tensor, high: Tensor) -> Inputs:
+    low, high = low.unsqueeze(0), high.unsqueeze(0)
     centre = (low + high) / 2
     reach = torch.maximum(high - centre, centre - low).amax().view(1)
     return Inputs(centre, reach, "linf", low, high)
@@ -181,11 +181,8 @@ def _inputs(box: Box) -> Inputs:
 
 def _rounding(model: LoadedModel, box: Box) -> tuple[float, str]:
     """The rounding of an executed logit in a box, and why it is not known."""
-    low, high = box.outer
-    centre = ((low + high) / 2).unsqueeze(0)
-    reach = float((high - low).norm()) * 0.5 * (1 + 2.0**-30) + 1e-300
     try:
-        return float(logit_rounding_at(model, centre, reach)[0]), ""
+        return rounding_in(model, box), ""
     except EvaluationError as error:
         return math.inf, error.found
 

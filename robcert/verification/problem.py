@@ -41,7 +41,7 @@ class Box:
 
     @property
     def outer(self) -> tuple[Tensor, Tensor]:
-        """Return float64 ends between which every input lies, also one that was rounded to float32 from the box."""
+        """Return float64 ends between which every float32 input lies, also one that was rounded from the box."""
         slack = 2.0**-24 * torch.maximum(self.low.abs(), self.high.abs())
         return self.low - slack, self.high + slack
 
@@ -123,11 +123,12 @@ class Violation(nn.Module):
         a, b = _padded(box.cases, outputs)
         strict = [any(c.strict for c in case.constraints) for case in box.cases]
         tiny = torch.finfo(torch.float32).tiny
-        self.network, self.head, self.zero = network, head, tiny
+        self.network, self.zero = network, tiny
+        self.head: Head = head
         self.low: Tensor
         self.high: Tensor
         self.centre: Tensor
-        self.half: Tensor
+        self.reach: Tensor
         self.a: Tensor
         self.b: Tensor
         self.shift: Tensor
@@ -135,7 +136,7 @@ class Violation(nn.Module):
             "low": low,
             "high": high,
             "centre": (low.double() + high.double()).float() / 2,
-            "half": ((high.double() - low.double()) / 2).float(),
+            "reach": ((high.double() - low.double()) / 2).float(),
             "a": a.flatten(0, 1),
             "b": b,
             "shift": torch.tensor([0.0 if one else 2 * tiny for one in strict]),
@@ -144,11 +145,11 @@ class Violation(nn.Module):
 
     def inputs(self, u: Tensor) -> Tensor:
         """Return the inputs of the network, inside the box: (n, *shape) -> (n, *shape)."""
-        return torch.clamp(torch.addcmul(self.centre, self.half, u), self.low, self.high)
+        return torch.clamp(torch.addcmul(self.centre, self.reach, u), self.low, self.high)
 
     def forward(self, u: Tensor) -> Tensor:
         """Return (n, 1 + cases): an entry behind the first is the largest where its case is fulfilled."""
-        x = torch.addcmul(self.centre, self.half, u)
+        x = torch.addcmul(self.centre, self.reach, u)
         # An entry that rounding took out of the box comes back, and has a gradient all the same.
         x = x + (torch.clamp(x, self.low, self.high) - x).detach()
         outputs = answered(self.head, self.network(x)).double()

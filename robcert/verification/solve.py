@@ -22,7 +22,8 @@ from robcert.verification.clock import OutOfTime, limit
 from robcert.verification.file import File
 from robcert.verification.linear import METHODS, LinearProver, Status
 from robcert.verification.lipschitz import LipschitzProver
-from robcert.verification.problem import Box, boxes
+from robcert.verification.outputs import answered
+from robcert.verification.problem import Box, boxes, holds
 from robcert.verification.search import Leg, candidates
 
 Result = Literal["sat", "unsat", "unknown", "timeout"]
@@ -59,6 +60,15 @@ class Answer:
     seconds: float
 
 
+def around(model: LoadedModel, props: Sequence[Property]) -> LoadedModel:
+    """Return a network with a box that contains those of some properties."""
+    regions = [region for prop in props for region in prop.regions]
+    low = min((min(region.low) for region in regions), default=0.0)
+    high = max((max(region.high) for region in regions), default=1.0)
+    slack = 2.0**-23 * max(abs(low), abs(high), 2.0**-100)
+    return replace(model, box=(low - slack, high + slack))
+
+
 def solve(
     model: LoadedModel,
     file: File,
@@ -73,7 +83,7 @@ def solve(
     """Answer a property within a limit of time.
 
     Args:
-        model: the network.
+        model: the network; its box contains those of the property (`around`).
         file: what stands behind it.
         prop: about its inputs and outputs.
         plan: attacks in l-infinity.
@@ -121,9 +131,6 @@ class _Work:
         if not found:
             self.by = "no input"
             return "unsat"
-        ends = [end for box in found for end in box.outer]
-        hull = min(float(end.min()) for end in ends), max(float(end.max()) for end in ends)
-        self.model = replace(self.model, box=hull if hull[0] < hull[1] else (hull[0], hull[0] + 1.0))
         until = min(deadline, time.monotonic() + searching)
         provers: dict[int, LinearProver] = {}
         steps: list[Callable[[], bool]] = [
@@ -155,7 +162,7 @@ class _Work:
                     f"{self.by} excludes a case in which robcert's network has a counterexample",
                     "This is a defect of robcert: please report it with both files.",
                 )
-        real = all(status.real or status.executed for _, status in self._cases())
+        real = all(status.real for _, status in self._cases())
         x, y = (), ()
         if result == "sat" and self.counterexample is not None:
             point = self.counterexample
@@ -226,9 +233,6 @@ class _Work:
 
     def _note(self, place: int, open_: tuple[Region, ...], x: Tensor) -> None:
         """Keep the case in which robcert's network has a counterexample and the file none."""
-        from robcert.verification.outputs import answered
-        from robcert.verification.problem import holds
-
         device = next((p.device for p in self.model.module.parameters()), torch.device("cpu"))
         with torch.no_grad():
             outputs = answered(self.file.head, self.model.module(x.to(device))).cpu()
@@ -239,14 +243,15 @@ class _Work:
             return False
         self.said("proof: Lipschitz constants")
         try:
-            prover = LipschitzProver(self.model, self.file.head, deadline)
+            executed = self.arithmetic == "executed"
+            prover = LipschitzProver(self.model, self.file.head, deadline, executed=executed)
         except EvaluationError as error:
             self.refused.append(f"no Lipschitz bound: {error.found}")
             return False
         for place, (box, statuses) in enumerate(self.known):
             for number in self._open(place):
                 if prover.excludes(box, box.cases[number]):
-                    statuses[number].executed, self.by = True, "gap"
+                    statuses[number].real, statuses[number].executed, self.by = True, executed, "gap"
             for _, x in prover.candidates:
                 if self._confirmed(place, x):
                     self.by = "gap"

@@ -18,7 +18,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from robcert.verification.solve import Solution, solutions
+import robcert
+from robcert.runs.records.verify import AnswerRecord
 
 HEADS = {"": 1.0, "Softmax": 0.5, "LogSoftmax": 2.0, "Sigmoid": 0.25}
 """The last operator -> how much it stretches l-infinity distances at most (Sigmoid: each entry)."""
@@ -175,7 +176,7 @@ class Judged:
 
     file: File
     asked: Case
-    found: Solution
+    found: AnswerRecord
     broken: bool
     excluded: bool
 
@@ -186,7 +187,8 @@ def judged(count: int, each: int, folder: Path) -> Iterator[Judged]:
     for number in range(count):
         file = network(folder, number, heads[number % len(heads)])
         cases = [case(folder / f"{number}-{k}.vnnlib", file, number * each + k) for k in range(each)]
-        found = solutions(str(file.path), [one.path for one in cases], iterations=30, restarts=8)
+        model = robcert.load_model(str(file.path))
+        found = robcert.verify(model, [one.path for one in cases], timeout=20, plan="pgd:30x8").answers
         for asked, answer in zip(cases, found, strict=True):
             margins = asked.margins(asked.on_grid)
             between = (
@@ -207,13 +209,15 @@ def check(count: int, each: int, folder: Path) -> None:
         if result == "unsat":
             assert not one.broken, f"{name} has a counterexample on the grid"
         if result == "sat":
-            x = np.array([one.found.x], np.float32)
+            example = one.found.counterexample
+            assert example is not None
+            x = np.array([example.x], np.float32)
             assert ((one.asked.low <= x) & (x <= one.asked.high)).all()
             margin = float(one.asked.margins(one.file(x)).max())
-            assert margin <= 1e-12, f"{name}: onnxruntime does not confirm {one.found.x}"
+            assert margin <= 1e-12, f"{name}: onnxruntime does not confirm {example.x}"
             assert not one.excluded, f"{name}: an impossible property was confirmed"
-            assert one.found.y == pytest.approx(one.file(x)[0].tolist(), abs=1e-6)
-            assert one.found.checked == "CPUExecutionProvider"
+            assert example.y == pytest.approx(one.file(x)[0].tolist(), abs=1e-6)
+            assert example.runtime == "CPUExecutionProvider"
         answers[result] += 1
         decided += one.broken or one.excluded
         open_ += result == "unknown" and (one.broken or one.excluded)
@@ -224,5 +228,6 @@ def check(count: int, each: int, folder: Path) -> None:
     assert open_ <= UNKNOWN * decided
 
 
-def test_random_properties(tmp_path: Path) -> None:
-    check(10, 20, tmp_path)
+@pytest.mark.parametrize(("networks", "each"), [(6, 15), pytest.param(30, 20, marks=pytest.mark.slow)])
+def test_random_properties(tmp_path: Path, networks: int, each: int) -> None:
+    check(networks, each, tmp_path)

@@ -17,7 +17,7 @@ def report(paths: Sequence[str | Path], output: str | Path = "report.html", titl
     """Write one self-contained page of HTML about runs and records: no script, nothing loaded from anywhere.
 
     Args:
-        paths: run directories, and json files of certify, norms and jacobian.
+        paths: run directories, and json files of certify, verify, norms and jacobian.
         output: the page.
         title: by default the names of the models.
 
@@ -43,6 +43,7 @@ def page_of(sources: Sources) -> tuple[str, list[Line], list[Section]]:
     names = [model.name for run in sources.runs for model in run.record.models]
     records = [*sources.certificates, *sources.norms, *sources.jacobians]
     names += [model.name for _, record in records for model in record.models]
+    names += [answer.model for _, record in sources.answers for answer in record.answers]
     lead = [Line(f"{run.record.data.name} {run.record.data.split}, {run.record.data.n} images") for run in sources.runs]
     title = f"Robustness of {', '.join(dict.fromkeys(names)) or 'models'}"
     return title, list(dict.fromkeys(lead)), sections(sources)

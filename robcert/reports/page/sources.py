@@ -14,6 +14,7 @@ from robcert.runs.record import RunRecord, RunSpec, TaskSpec
 from robcert.runs.records.certify import CertifyRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
+from robcert.runs.records.verify import VerifyRecord
 from robcert.runs.run_reader import read_record
 
 
@@ -35,17 +36,19 @@ class Sources:
     certificates: list[tuple[str, CertifyRecord]] = field(default_factory=list)
     norms: list[tuple[str, NormsRecord]] = field(default_factory=list)
     jacobians: list[tuple[str, JacobianRecord]] = field(default_factory=list)
+    answers: list[tuple[str, VerifyRecord]] = field(default_factory=list)
 
 
 _KNOWN: dict[str, type[BaseModel]] = {
     "robcert.certify/1": CertifyRecord,
     "robcert.norms/1": NormsRecord,
     "robcert.jacobian/1": JacobianRecord,
+    "robcert.verify/1": VerifyRecord,
 }
-_ADVICE = "Name run directories of robcert attack, or files of certify, norms or jacobian with --format json"
+_ADVICE = "Name run directories of robcert attack, or files of certify, verify, norms or jacobian with --format json"
 
 
-def source_of(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord) -> Sources:
+def source_of(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord | VerifyRecord) -> Sources:
     """Return one record as what a report is made from, with its run directory where there is one."""
     if isinstance(record, RunRecord):
         directory = None if record.run is None else Path(record.run)
@@ -55,6 +58,8 @@ def source_of(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord) 
         return Sources(certificates=[("certify", record)])
     if isinstance(record, NormsRecord):
         return Sources(norms=[("norms", record)])
+    if isinstance(record, VerifyRecord):
+        return Sources(answers=[("verify", record)])
     return Sources(jacobians=[("jacobian", record)])
 
 
@@ -97,3 +102,5 @@ def _read_json(path: Path, found: Sources) -> None:
         found.norms.append((str(path), record))
     elif isinstance(record, JacobianRecord):
         found.jacobians.append((str(path), record))
+    elif isinstance(record, VerifyRecord):
+        found.answers.append((str(path), record))

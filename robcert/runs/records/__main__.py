@@ -11,6 +11,7 @@ from robcert.runs.records.detect import DetectRecord, ScreenRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
 from robcert.runs.records.separation import SeparationsRecord
+from robcert.runs.records.verify import VerifyRecord
 
 FORMS: dict[str, type[Record]] = {
     "certify": CertifyRecord,
@@ -20,6 +21,7 @@ FORMS: dict[str, type[Record]] = {
     "norms": NormsRecord,
     "screen": ScreenRecord,
     "separation": SeparationsRecord,
+    "verify": VerifyRecord,
 }
 
 if __name__ == "__main__":

@@ -143,16 +143,16 @@ def prop(place: Place, text: str) -> Path:
     return path
 
 
-@hostile("vnnlib-call", "text", "a property with a call in it", "vnnlib.org: the language", docs=True, argv=("attack", "digits-plain", "--vnnlib", "{file}"))  # fmt: skip
+@hostile("vnnlib-call", "text", "a property with a call in it", "vnnlib.org: the language", docs=True, argv=("verify", "digits-plain", "{file}"))  # fmt: skip
 def _(place: Place) -> Path:
     return prop(place, f'(declare-const X_0 Real)\n(assert (<= X_0 {place.code}))\n(include "/etc/passwd")\n')
 
 
-@hostile("vnnlib-deep", "text", "a property nested 100,000 deep", "vnnlib.org", cost=True, argv=("attack", "digits-plain", "--vnnlib", "{file}"))  # fmt: skip
+@hostile("vnnlib-deep", "text", "a property nested 100,000 deep", "vnnlib.org", cost=True, argv=("verify", "digits-plain", "{file}"))  # fmt: skip
 def _(place: Place) -> Path:
     return prop(place, "(assert " + "(or " * 100_000 + ")" * 100_001)
 
 
-@hostile("vnnlib-terminal", "text", "a property whose words clear the terminal", "xterm ctlseqs: control sequences", docs=True, argv=("attack", "digits-plain", "--vnnlib", "{file}"))  # fmt: skip
+@hostile("vnnlib-terminal", "text", "a property whose words clear the terminal", "xterm ctlseqs: control sequences", docs=True, argv=("verify", "digits-plain", "{file}"))  # fmt: skip
 def _(place: Place) -> Path:
     return prop(place, "(declare-const X_0 Real)\n(assert (<= X_0 \x1b[2J\x9b2J))\n")

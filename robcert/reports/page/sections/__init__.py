@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from robcert.reports.page.parts import Section
+from robcert.reports.page.sections.answers import answers
 from robcert.reports.page.sections.bins import bins
 from robcert.reports.page.sections.bracket import bracket
 from robcert.reports.page.sections.curves import attacked_error, certified, radii
@@ -14,7 +15,20 @@ from robcert.reports.page.sections.sweep import sweep
 from robcert.reports.page.sections.warned import warned
 from robcert.reports.page.sources import Sources
 
-_ORDER = (bracket, sweep, attacked_error, certified, radii, bins, norms, jacobians, gallery, warned, provenance)
+_ORDER = (
+    bracket,
+    sweep,
+    attacked_error,
+    certified,
+    radii,
+    bins,
+    answers,
+    norms,
+    jacobians,
+    gallery,
+    warned,
+    provenance,
+)
 
 
 def sections(sources: Sources) -> list[Section]:

@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import robcert
 from robcert.errors import EvaluationError, UsageError
 from robcert.network import export_onnx, from_module
-from robcert.verification import Region
+from robcert.reports.verify import result_text
+from robcert.runs.records.verify import AnswerRecord
+from robcert.runs.verify import PLAN
 from robcert.verification.parse import read_vnnlib
-from robcert.verification.search import bounds32
-from robcert.verification.solve import solve
+from robcert.verification.problem import inner
 
 
 def linear_net() -> nn.Module:
@@ -38,6 +40,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(export_onnx(from_module(linear_net(), (1, 2, 2), 2), path))
 
 
+def solve(reference: str, path: Path, plan: str = PLAN) -> AnswerRecord:
+    return robcert.verify(robcert.load_model(reference), path, timeout=30, plan=plan).answers[0]
+
+
 def write(path: Path, low: float, high: float, *constraints: str) -> Path:
     lines = [f"(declare-const X_{i} Real)" for i in range(4)] + [f"(declare-const Y_{i} Real)" for i in range(2)]
     lines += [f"(assert (>= X_{i} {low}))  ; a comment\n(assert (<= X_{i} {high}))" for i in range(4)]
@@ -51,8 +57,9 @@ def test_sat_with_a_counterexample_that_onnxruntime_confirms(model: str, tmp_pat
     # f_0 <= f_1: true at x = (0.1, 0.1, 0.9, 0.1), false at the centre and at most corners
     path = write(tmp_path / "p.vnnlib", 0.1, 0.9, "(assert (<= Y_0 Y_1))")
     found = solve(model, path)
-    assert (found.result, found.checked) == ("sat", "CPUExecutionProvider")
-    text = found.as_text()
+    assert found.counterexample is not None
+    assert (found.result, found.counterexample.runtime) == ("sat", "CPUExecutionProvider")
+    text = result_text(found)
     assert text.startswith("sat\n((X_0 ")
     values = {name: float(value) for name, value in re.findall(r"\(([XY]_\d+) (\S+?)\)", text)}
     x = torch.tensor([values[f"X_{i}"] for i in range(4)], dtype=torch.float32)
@@ -74,9 +81,7 @@ def test_unsat_by_a_lipschitz_bound(model: str, tmp_path: Path) -> None:
     assert solve(model, impossible).result == "unsat"
 
 
-def test_unsat_on_an_l2_nonexpansive_network(tmp_path: Path) -> None:
-    import robcert
-
+def test_unsat_on_a_trained_network(tmp_path: Path) -> None:
     data = robcert.load_dataset("digits", n=20, seed=0)
     x, label = data.x[0].flatten().tolist(), int(data.y[0])
     other = (label + 1) % 10
@@ -84,8 +89,8 @@ def test_unsat_on_an_l2_nonexpansive_network(tmp_path: Path) -> None:
     lines += [f"(assert (>= X_{i} {v - 0.01:.9f}))\n(assert (<= X_{i} {v + 0.01:.9f}))" for i, v in enumerate(x)]
     path = tmp_path / "p.vnnlib"
     path.write_text("\n".join([*lines, f"(assert (>= Y_{other} Y_{label}))"]))
-    assert solve("digits-l2nnn", path, iterations=20, restarts=4).result == "unsat"
-    assert solve("digits-plain", path, iterations=20, restarts=4).result == "unknown"
+    assert solve("digits-l2nnn", path, "pgd:20x4").result == "unsat"
+    assert solve("digits-plain", path, "pgd:20x4").result == "unsat"
 
 
 def test_constraints_that_exclude_each_other(model: str, tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ def test_constraints_that_exclude_each_other(model: str, tmp_path: Path) -> None
     # want f_0 <= 0.175. In every part of the box that is small enough one of them fails.
     both = ("(assert (<= (+ Y_0 Y_1) -0.5))", "(assert (<= (+ Y_0 (* -1 Y_1)) 0.85))")
     path = write(tmp_path / "p.vnnlib", 0.1, 0.9, *both)
-    assert solve(model, path, iterations=20, restarts=4).result == "unsat"
+    assert solve(model, path, "pgd:20x4").result == "unsat"
 
 
 def test_unknown_where_neither_is_found(model: str, tmp_path: Path) -> None:
@@ -120,14 +125,14 @@ CASES = [
 @pytest.mark.parametrize(("text", "match"), CASES, ids=[match for _, match in CASES])
 def test_bad_properties_are_explained(tmp_path: Path, text: str, match: str) -> None:
     path = write(tmp_path / "p.vnnlib", 0.0, 1.0, text)
-    with pytest.raises(EvaluationError, match=match):
+    with pytest.raises(UsageError, match=match):
         read_vnnlib(path)
 
 
 def test_bounds_and_sizes_are_needed(model: str, tmp_path: Path) -> None:
     path = tmp_path / "p.vnnlib"
     path.write_text("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (<= Y_0 1))")
-    with pytest.raises(EvaluationError, match="X_0 has no lower or no upper bound"):
+    with pytest.raises(UsageError, match="X_0 has no lower or no upper bound"):
         read_vnnlib(path)
     path.write_text("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (>= X_0 0))")
     with pytest.raises(UsageError, match="about 1 inputs and 1 outputs"):
@@ -172,7 +177,9 @@ def test_a_property_speaks_of_the_outputs_of_the_file(tmp_path: Path, op: str) -
         found = solve(file, write(tmp_path / "p.vnnlib", 0.1, 0.9, f"(assert {constraint})"))
         assert found.result == answer, (constraint, found)
         if answer == "sat":
-            assert low - 1e-5 <= found.y[0] <= high + 1e-5
+            assert found.counterexample is not None
+            assert found.counterexample.y[0] is not None
+            assert low - 1e-5 <= found.counterexample.y[0] <= high + 1e-5
 
 
 def test_outputs_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_cases_mean_what_the_formula_means(
     path = tmp_path_factory.mktemp("p") / "p.vnnlib"
     atoms = [" ".join(f"(<= (+ (* {a} Y_0) (* {b} Y_1)) {c})" for a, b, c in clause) for clause in clauses]
     prop = read_vnnlib(write(path, 0.0, 1.0, *(f"(assert (or {clause}))" for clause in atoms)))
-    from robcert.verification.search import holds
+    from robcert.verification.problem import holds
 
     for y in itertools.product((-1.37, -0.21, 0.48, 1.71), repeat=2):
         wanted = all(any(a * y[0] + b * y[1] <= c for a, b, c in clause) for clause in clauses)
@@ -210,9 +217,10 @@ def test_cases_mean_what_the_formula_means(
 
 @given(st.lists(st.tuples(st.floats(-2, 2), st.floats(0, 1)), min_size=1, max_size=4))
 def test_the_searched_box_lies_in_the_box(ends: list[tuple[float, float]]) -> None:
-    low, high = tuple(a for a, _ in ends), tuple(a + b for a, b in ends)
-    found_low, found_high = bounds32(Region(low, high, ()), (len(ends),))
-    for a, b, c, d in zip(low, high, found_low.double().tolist(), found_high.double().tolist(), strict=True):
+    low, high = (torch.tensor(v, dtype=torch.float64) for v in ([a for a, _ in ends], [a + b for a, b in ends]))
+    found_low, found_high = inner(low, high)
+    ordered = zip(low.tolist(), high.tolist(), found_low.double().tolist(), found_high.double().tolist(), strict=True)
+    for a, b, c, d in ordered:
         if c < d:
             assert a <= c <= d <= b
         assert abs(c - a) <= 2e-7 * max(1, abs(a)) or a <= c <= b
