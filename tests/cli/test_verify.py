@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -46,7 +47,7 @@ def confirmed(text: str, net: Path) -> None:
     x = np.array([values[f"X_{i}"] for i in range(4)], np.float32)
     assert ((x >= 0.1) & (x <= 0.9)).all()
     session = onnxruntime.InferenceSession(net, providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, {session.get_inputs()[0].name: x.reshape(1, 1, 2, 2)})
+    y: Any = session.run(None, {session.get_inputs()[0].name: x.reshape(1, 1, 2, 2)})[0]
     assert y[0, 0] <= y[0, 1]
     assert [values["Y_0"], values["Y_1"]] == pytest.approx(y[0].tolist(), abs=1e-6)
 

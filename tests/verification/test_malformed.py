@@ -23,24 +23,9 @@ GOOD = """; a comment
 (assert (or (and (>= X_0 0) (<= X_0 1) (>= X_1 -1e-3) (<= X_1 .5)) (and (= X_0 1) (= X_1 2))))
 (assert (or (<= (+ Y_0 (* -2 Y_1)) 0.5) (and (> Y_0 1) (< Y_1 (- 3)))))
 """
-WORDS = ["(", ")", "assert", "and", "or", "<=", ">=", "<", ">", "=", "+", "-", "*", "X_0", "X_1", "X_9", "Y_0", "Y_1"]
-WORDS += [
-    "declare-const",
-    "Real",
-    "Int",
-    "0",
-    "1e400",
-    "-1e308",
-    "nan",
-    "1/3",
-    ";",
-    "\n",
-    "check-sat",
-    "é",
-    "\x00",
-    "X_",
-    "Y_-1",
-]
+_SIGNS = ["(", ")", "assert", "and", "or", "<=", ">=", "<", ">", "=", "+", "-", "*"]
+_NAMES = ["X_0", "X_1", "X_9", "Y_0", "Y_1", "X_", "Y_-1", "declare-const", "Real", "Int", "check-sat", "é", "\x00"]
+WORDS = [*_SIGNS, *_NAMES, "0", "1e400", "-1e308", "nan", "1/3", ";", "\n"]
 
 
 def read(path: Path, text: str) -> Property | str:

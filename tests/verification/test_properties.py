@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,9 +65,8 @@ def test_sat_with_a_counterexample_that_onnxruntime_confirms(model: str, tmp_pat
     values = {name: float(value) for name, value in re.findall(r"\(([XY]_\d+) (\S+?)\)", text)}
     x = torch.tensor([values[f"X_{i}"] for i in range(4)], dtype=torch.float32)
     assert bool((x.double() >= 0.1).all() & (x.double() <= 0.9).all())
-    (y,) = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(
-        None, {onnxruntime.InferenceSession(model).get_inputs()[0].name: x.reshape(1, 1, 2, 2).numpy()}
-    )
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    y: Any = session.run(None, {session.get_inputs()[0].name: x.reshape(1, 1, 2, 2).numpy()})[0]
     assert y[0, 0] <= y[0, 1]
     assert [values["Y_0"], values["Y_1"]] == pytest.approx(y[0].tolist(), abs=1e-6)
 
@@ -139,7 +139,7 @@ def test_bounds_and_sizes_are_needed(model: str, tmp_path: Path) -> None:
         solve(model, path)
 
 
-def ending(path: Path, *last: object, outputs: int = 1) -> str:
+def ending(path: Path, *last: Any, outputs: int = 1) -> str:
     """The file of `linear_net`, written with onnx itself, with nodes after its logits "z"."""
     from onnx import TensorProto, helper, numpy_helper, save
 

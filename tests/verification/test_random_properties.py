@@ -45,7 +45,7 @@ class File:
     slopes: Array
 
     def __call__(self, x: Array) -> Array:
-        return self.session.run(None, {"x": x.astype(np.float32)})[0].astype(np.float64)
+        return np.asarray(self.session.run(None, {"x": x.astype(np.float32)})[0], np.float64)
 
 
 def network(folder: Path, seed: int, head: str) -> File:
