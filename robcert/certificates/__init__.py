@@ -95,7 +95,7 @@ class Method(Protocol):
         ...
 
 
-def _always(model: LoadedModel, search: Search) -> bool:
+def _always(model: LoadedModel, norm: BoundNorm, search: Search) -> bool:
     return True
 
 
@@ -107,7 +107,7 @@ class Certifier:
         function: (model, x (n, *shape), y (n,), norm, search) -> `Certificates`.
         evidence: the type of its evidence.
         cost: its place in the ladder of `best`, cheap methods first; None for a method that is not part of it.
-        suits: whether `best` tries it on a network.
+        suits: whether `best` tries it on a network, in a norm.
         closed_form: its radius has a closed form, so that no search ends at the largest budget.
         probabilistic: each radius holds with a probability, and for another classifier: it is no end of a bracket.
     """
@@ -115,7 +115,7 @@ class Certifier:
     function: Method
     evidence: type[Evidence] = Evidence
     cost: float | None = None
-    suits: Callable[[LoadedModel, Search], bool] = _always
+    suits: Callable[[LoadedModel, BoundNorm, Search], bool] = _always
     closed_form: bool = False
     probabilistic: bool = False
 
@@ -134,7 +134,7 @@ def certificate(
     *,
     evidence: type[Evidence] = Evidence,
     cost: float | None = None,
-    suits: Callable[[LoadedModel, Search], bool] = _always,
+    suits: Callable[[LoadedModel, BoundNorm, Search], bool] = _always,
     closed_form: bool = False,
     probabilistic: bool = False,
 ) -> Callable[[Method], Certifier]:

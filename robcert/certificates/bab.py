@@ -31,7 +31,7 @@ SMALL = 4096
 """`best` tries branch and bound on networks with at most so many entries in their widest value."""
 
 
-def decides(model: LoadedModel, search: Search) -> bool:
+def decides(model: LoadedModel, norm: BoundNorm, search: Search) -> bool:
     """Return whether branch and bound may decide budgets within the time of the ladder: small ReLU networks."""
     try:
         network = program(model)

@@ -58,10 +58,10 @@ class LadderEvidence(Evidence):
         return {**found, **super().constants}
 
 
-def ladder(model: LoadedModel, search: Search) -> list[str]:
-    """Return the methods that suit a network and what is asked of it, cheap ones first."""
+def ladder(model: LoadedModel, norm: BoundNorm, search: Search) -> list[str]:
+    """Return the methods that suit a network, a norm and what is asked, cheap ones first."""
     found = [(one.cost, name) for name, one in certificates.items() if one.cost is not None]
-    return [name for _, name in sorted(found) if certificates.get(name).suits(model, search)]
+    return [name for _, name in sorted(found) if certificates.get(name).suits(model, norm, search)]
 
 
 @certificate("best", evidence=LadderEvidence)
@@ -82,7 +82,7 @@ def certify_best(
     refused: list[EvaluationError] = []
     effort = Effort.none(len(x))
     examples: Tensor | None = None
-    for name in ladder(model, search):
+    for name in ladder(model, norm, search):
         rows = _undecided(best, y, search)
         if best is not None and not len(rows):
             break

@@ -115,11 +115,22 @@ def radii(
     for label in y[correct].unique().tolist():
         rows = (correct & (y == label)).nonzero().flatten()
         constants, kinds = bound.pair_row(label), bound.binding_row(label)
-        room = logits[rows, label : label + 1] - logits[rows] - slack[rows, None]
-        # Two roundings of the difference, one of the quotient: 4 u covers them, and nextafter the factor itself.
-        reach = torch.where(room > 0, room / constants * (1 - 2.0**-51), torch.zeros_like(room))
-        reach[:, label] = float("inf")
-        nearest = reach.min(dim=1)
+        nearest = reach(logits[rows], y[rows], constants, slack[rows]).min(dim=1)
         radius[rows] = round_down(nearest.values)
         which[rows] = kinds[nearest.indices]
     return radius, which
+
+
+def reach(logits: Tensor, y: Tensor, constants: Tensor, slack: Tensor) -> Tensor:
+    """Return (f_y - f_j - slack) / L_yj, not negative, and infinite at j = y: (n, classes) float64.
+
+    Args:
+        logits: (n, classes) float64.
+        y: (n,) int64.
+        constants: L_yj, broadcasts against (n, classes).
+        slack: (n,).
+    """
+    room = logits.gather(1, y.unsqueeze(1)) - logits - slack.unsqueeze(1)
+    # Two roundings of the difference, one of the quotient: 4 u covers them, and `round_down` the factor itself.
+    found = torch.where(room > 0, room / constants * (1 - 2.0**-51), torch.zeros_like(room))
+    return found.scatter(1, y.unsqueeze(1), math.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from robcert.graph.cache import graph_of
 from robcert.graph.fingerprint import fingerprint
 from robcert.graph.interpreter import Interpreter, decomposed_if_needed
 from robcert.graph.placement import node_label
+from robcert.graph.read import Graph
 from robcert.types import LoadedModel
 
 _SHIFTS = ("log_softmax", "_log_softmax")
@@ -34,6 +35,7 @@ class Program:
         targets: values whose intervals are worth refining by linear bounds before they go on: a nonlinear step depends
             on them, and interval arithmetic loses something in them. In the order of execution.
         fused: convolutions with ReLU and pooling, by the name of the pooled value.
+        graph: what the steps were compiled from.
     """
 
     images: str
@@ -42,6 +44,7 @@ class Program:
     shapes: dict[str, tuple[int, ...]]
     targets: frozenset[str]
     fused: dict[str, FusedConvReLUPool]
+    graph: Graph = field(repr=False)
 
     def until(self, node: str) -> tuple[Step, ...]:
         """The steps up to that value."""
@@ -85,7 +88,8 @@ def _compile(model: LoadedModel) -> Program:
         steps = _needed(domain.steps, found.name)
         names = {images, *(step.node for step in steps)}
         shapes = {name: shape for name, shape in domain.shapes.items() if name in names}
-        return Program(images, steps, found.name, shapes, _targets(steps, images), find_fused(steps, found.name))
+        fused = find_fused(steps, found.name)
+        return Program(images, steps, found.name, shapes, _targets(steps, images), fused, domain.graph)
 
     return decomposed_if_needed(compiled)
 

@@ -98,14 +98,14 @@ class LinearHead:
                 # Any norm of the features will do: ||x||_2 <= ||x||_1, ||x||_inf and ||x||_inf <= ||x||_2 <=
                 # sqrt(n) ||x||_inf, ||x||_1 <= sqrt(n) ||x||_2 turn the one bound into the other.
                 ways = [
-                    _scaled(lengths[dual(other)], product(self._change(norm, other), bounds[other]))
+                    _scaled(lengths[dual(other)], product(self.change(norm, other), bounds[other]))
                     for other in BOUND_NORMS
                 ]
                 moved[norm] = (moved[norm] + torch.stack(ways).amin(0)) * (1 + 2.0**-51)
         return moved
 
-    def _change(self, norm: BoundNorm, other: BoundNorm) -> float:
-        """The smallest c with ||x||_other <= c ||x||_norm for inputs x."""
+    def change(self, norm: BoundNorm, other: BoundNorm) -> float:
+        """Return the smallest c with ||x||_other <= c ||x||_norm for inputs x."""
         order = {"l1": 0, "l2": 1, "linf": 2}
         if order[other] >= order[norm]:
             return 1.0
