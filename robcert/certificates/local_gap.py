@@ -32,8 +32,10 @@ from robcert.bounds.lipschitz.values import INFINITE, Bounds, Value, product
 from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding_near, logits64
 from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, certificate, round_down
+from robcert.certificates.effort import Effort, TimeLimit
 from robcert.certificates.gap import certify_gap, reach
 from robcert.certificates.margins import pairs
+from robcert.certificates.trials import undecided
 from robcert.errors import EvaluationError
 from robcert.graph.read import Graph
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
@@ -51,13 +53,11 @@ class LocalGapEvidence(Evidence):
         lipschitz: of the logits, everywhere.
         rounding_float64: of the difference of two logits, evaluated in float64.
         better: images whose radius in real arithmetic is larger than that of `gap`.
-        out_of_time: images for which no more balls were tried because the time was up.
     """
 
     lipschitz: float
     rounding_float64: float
     better: float = counted()
-    out_of_time: float = counted()
 
 
 def in_l2(model: LoadedModel, norm: BoundNorm, search: Search) -> bool:
@@ -87,18 +87,16 @@ def certify_local_gap(
     """
     began, search = time.monotonic(), search or Search()
     base, labels, slack = certify_gap(model, x, y, norm), y.cpu(), gap_error64(model)
-    steepest = LocalConstants(model, norm)
-    deadline = math.inf if search.seconds is None else began + search.seconds * len(x)
-    radius, real, late = base.radius.clone(), base.radius_real.clone(), 0
-    for rows in (real > 0).nonzero().flatten().split(steepest.batch):
-        trials = Balls(steepest, x[rows], labels[rows], logits64(model, x[rows]), slack, real[rows])
-        late += trials.run(search, rows, deadline)
-        real[rows] = torch.maximum(real[rows], round_down(trials.radius))
-        if not base.refused:
-            within = l2_reach(trials.radius, norm, math.prod(model.input_shape))
-            executed = trials.largest(slack + 2 * logit_rounding_near(model, x[rows], within))
-            radius[rows] = torch.maximum(radius[rows], round_down(executed))
+    constants, limit = LocalConstants(model, norm), TimeLimit(len(x), search.seconds, search.spent)
+    balls = Balls(constants, x, labels, logits64(model, x), base.radius_real, slack, limit)
+    balls.run(search)
+    real, radius = torch.maximum(base.radius_real, round_down(balls.radius)), base.radius
+    if not base.refused:
+        within = l2_reach(balls.radius, norm, math.prod(model.input_shape))
+        executed = balls.largest(slack + 2 * logit_rounding_near(model, x, within))
+        radius = torch.maximum(radius, round_down(executed) * (base.radius_real > 0))
     better = (real > base.radius_real).tolist()
+    late = limit.late & undecided(base.radius_real > 0, radius, None, search)
     return replace(
         base,
         method="local-gap",
@@ -106,7 +104,8 @@ def certify_local_gap(
         radius_real=real,
         binding=tuple("local" if larger else kind for larger, kind in zip(better, base.binding, strict=True)),
         seconds=time.monotonic() - began,
-        evidence=LocalGapEvidence(steepest.bound.whole, slack, float(sum(better)), float(late)),
+        evidence=LocalGapEvidence(constants.bound.whole, slack, float(sum(better))),
+        effort=replace(Effort.none(len(x)), seconds=limit.own, late=late),
     )
 
 
@@ -178,69 +177,71 @@ def _written(graph: Graph) -> list[tuple[str, str, str, str]]:
 
 
 class Balls:
-    """The best ball of each of some images.
-
-    ``radius`` (m,) is the largest that is proven in real arithmetic so far, not yet rounded down.
+    """The best ball around each of some images.
 
     Args:
         constants: of the network.
-        x: (m, *shape).
-        y: (m,) int64.
-        logits: (m, classes) float64.
+        x: (n, *shape).
+        y: (n,) int64.
+        logits: (n, classes) float64.
+        radius: (n,), proven in real arithmetic by the global constants; images with 0 are left alone.
         slack: what a difference of two logits may be off by.
-        radius: (m,), proven by the global constants.
+        limit: of the time of each image.
+
+    Attributes:
+        radius: (n,), the largest that is proven so far in real arithmetic; not yet rounded down.
+        ball: (n,), that of the ball in which it is proven; infinite for the global constants.
+        steepest: (n, classes), the constants L_yj in that ball.
+        most: (n,), no larger radius is looked for: an adversarial example is known there, or a ball has shown that no
+            other one proves more if constants grow with balls.
     """
 
     def __init__(
-        self, constants: LocalConstants, x: Tensor, y: Tensor, logits: Tensor, slack: float, radius: Tensor
+        self,
+        constants: LocalConstants,
+        x: Tensor,
+        y: Tensor,
+        logits: Tensor,
+        radius: Tensor,
+        slack: float,
+        limit: TimeLimit,
     ) -> None:
-        self.constants, self.x, self.y, self.logits = constants, x, y, logits
+        self.constants, self.x, self.y, self.logits, self.limit = constants, x, y, logits, limit
         self.slack = torch.full_like(radius, slack)
         self.radius = radius.clone()
         self.ball = torch.full_like(radius, math.inf)
         self.steepest = constants.everywhere(y)
-        self.most = torch.full_like(radius, math.inf)
+        self.most = torch.where(radius > 0, torch.full_like(radius, math.inf), radius)
 
-    def run(self, search: Search, rows: Tensor, deadline: float) -> int:
-        """Try balls; return for how many images the time was up.
-
-        Args:
-            search: which radii are asked for.
-            rows: (m,), the places of the images among those of ``search``.
-            deadline: of `time.monotonic`.
-        """
+    def run(self, search: Search) -> None:
+        """Decide the budgets, then look for the best ball where the largest radius is asked for."""
         if search.above is not None:
-            self.most = search.above[rows].cpu().double()
+            self.most = torch.minimum(self.most, search.above.cpu().double())
         for eps in search.eps:
             tried = eps * (1 + 2.0**-40)
-            wanted = (self.radius <= eps) & (self.most > tried)
-            if bool(wanted.any()) and time.monotonic() > deadline:
-                return int(wanted.sum())
-            self._try(wanted, torch.full_like(self.radius, tried))
+            self._at((self.radius <= eps) & (self.most > tried), torch.full_like(self.radius, tried))
         for _ in range(_BALLS if search.largest else 0):
-            wanted = self.most > self.radius * (1 + search.tolerance)
-            if not bool(wanted.any()):
-                break
-            if time.monotonic() > deadline:
-                return int(wanted.sum())
-            middle = (self.radius * self.most).sqrt()
-            self._try(wanted, torch.where(torch.isfinite(self.most), middle, self.radius))
-        return 0
+            middle = torch.where(torch.isfinite(self.most), (self.radius * self.most).sqrt(), self.radius)
+            self._at(self.most > self.radius * (1 + search.tolerance), middle)
 
     def largest(self, slack: Tensor) -> Tensor:
-        """Return the radii that the best balls prove where differences of logits are off by ``slack`` (m,)."""
+        """Return the radii that the best balls prove where differences of logits are off by ``slack`` (n,)."""
         return torch.minimum(self.ball, reach(self.logits, self.y, self.steepest, slack).amin(1))
 
-    def _try(self, wanted: Tensor, eps: Tensor) -> None:
-        """Prove what balls of radii ``eps`` prove; where the bound grows with them none proves more than ``most``."""
-        rows = wanted.nonzero().flatten()
-        if not len(rows):
-            return
-        found = self.constants.at(self.x[rows], self.y[rows], eps[rows])
+    def _at(self, wanted: Tensor, eps: Tensor) -> None:
+        """Try one ball for each of some images."""
+        for rows in self.limit.allowed(wanted.nonzero().flatten()).split(self.constants.batch):
+            if len(rows):
+                with self.limit.charged(rows):
+                    self._try(rows, eps[rows])
+
+    def _try(self, rows: Tensor, eps: Tensor) -> None:
+        """The same for images that are tried together."""
+        found = self.constants.at(self.x[rows], self.y[rows], eps)
         near = reach(self.logits[rows], self.y[rows], found, self.slack[rows]).amin(1)
-        proven = torch.minimum(near, eps[rows])
-        self.most[rows] = torch.minimum(self.most[rows], torch.maximum(near, eps[rows]))
+        proven = torch.minimum(near, eps)
+        self.most[rows] = torch.minimum(self.most[rows], torch.maximum(near, eps))
         better = proven > self.radius[rows]
         chosen = rows[better]
-        self.radius[chosen], self.ball[chosen] = proven[better], eps[chosen]
+        self.radius[chosen], self.ball[chosen] = proven[better], eps[better]
         self.steepest[chosen] = found[better]
