@@ -212,7 +212,7 @@ def test_a_contradiction_ends_the_run_with_both_sides_stored(tmp_path, monkeypat
     model = load_model("digits-plain")
     data = load_dataset("digits", n=20)
 
-    def lies(method: str, model: LoadedModel, search: SearchProblem) -> proof.Attempt:
+    def lies(method: str, model: LoadedModel, search: SearchProblem, seconds: float) -> proof.Attempt:
         for position in range(len(data)):
             search.bracket.update(position, Certificate(0.9, 0.9, method))
         return proof.Attempt(method)
