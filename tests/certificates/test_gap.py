@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,7 +205,7 @@ def test_the_bracket_holds_for_every_image() -> None:
     assert not attacked & beyond, "an image certified at every budget is not attacked"
 
 
-def test_a_contradiction_ends_the_run_with_both_sides_stored(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contradiction_ends_the_run_with_both_sides_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate that is wrong on purpose."""
     from robcert.errors import EvaluationError
     from robcert.runs import proof
