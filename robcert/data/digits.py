@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from robcert.data.source import Images, Request, dataset
@@ -23,13 +25,12 @@ def read_digits(request: Request) -> Images:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
-    from sklearn.datasets import (
-        load_digits,
-    )  # takes a second, which a list of all data sets need not wait for
-
-    bunch: Any = load_digits()
-    x = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 16
-    y = torch.from_numpy(bunch.target).to(torch.int64)
+    package = find_spec("sklearn")  # its file alone: to import it takes a second
+    assert package is not None, "a dependency of robcert"
+    assert package.origin is not None
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    table = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.int64))
+    x, y = table[:, :-1].view(-1, 1, 8, 8).to(torch.float32) / 16, table[:, -1].clone()
     test = torch.zeros(len(y), dtype=torch.bool)
     test[stratified_order(y, _SEED)[:_TEST]] = True
     chosen = test if request.split == "test" else ~test

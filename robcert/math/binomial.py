@@ -1,32 +1,38 @@
 """Tails of the binomial distribution, and exact (Clopper-Pearson) intervals on integer counts.
 
 All are values of the regularised incomplete beta function, which is in scipy.special; scipy.stats has the same numbers
-and takes a second to import.
+and takes a second to import. What reads a policy alone needs neither: scipy is imported where it is used.
 """
 
 from __future__ import annotations
 
-from scipy.special import betainc, betaincc, betaincinv
-
 
 def at_least(count: int, n: int, p: float) -> float:
     r"""Return the upper tail :math:`P(\mathrm{Bin}(n, p) \ge c) = I_p(c, n - c + 1)`."""
+    from scipy.special import betainc
+
     return 1.0 if count <= 0 else 0.0 if count > n else float(betainc(count, n - count + 1, p))
 
 
 def at_most(count: int, n: int, p: float) -> float:
     r"""Return the lower tail :math:`P(\mathrm{Bin}(n, p) \le c) = 1 - I_p(c + 1, n - c)`."""
+    from scipy.special import betaincc
+
     return 0.0 if count < 0 else 1.0 if count >= n else float(betaincc(count + 1, n - count, p))
 
 
 def lower_bound(successes: int, n: int, confidence: float = 0.95) -> float:
     """The one-sided exact lower confidence bound of a proportion (Clopper & Pearson 1934)."""
+    from scipy.special import betaincinv
+
     _check(successes, n, confidence)
     return 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, 1 - confidence))
 
 
 def upper_bound(successes: int, n: int, confidence: float = 0.95) -> float:
     """The one-sided exact upper confidence bound of a proportion (Clopper & Pearson 1934)."""
+    from scipy.special import betaincinv
+
     _check(successes, n, confidence)
     return 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, confidence))
 

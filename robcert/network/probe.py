@@ -127,6 +127,11 @@ class _Work(TorchDispatchMode):
         super().__init__()
         self.total = 0.0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: True, torch's default, imports all of its compiler at the first call, a second and a half."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__

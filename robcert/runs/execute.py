@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from hashlib import sha256
 from pathlib import Path
 
 import numpy
@@ -12,6 +13,7 @@ from robcert import __version__
 from robcert.accel.allocator import keep_memory
 from robcert.accel.threads import fastest_threads, threads
 from robcert.network.batching import default_slots
+from robcert.runs.artefacts import artefact_name, is_stored
 from robcert.runs.execution import Execution
 from robcert.runs.interrupts import polite_interrupts
 from robcert.runs.plan import build
@@ -20,6 +22,8 @@ from robcert.runs.runner import Runner
 from robcert.runs.spec import digest, legs_of
 from robcert.runs.store import RunStore
 from robcert.types import Dataset, LoadedModel
+
+_FINISHED = "digest of the finished record"
 
 
 def execute(models: list[LoadedModel], data: Dataset, spec: RunSpec, execution: Execution) -> RunRecord:
@@ -41,6 +45,10 @@ def execute(models: list[LoadedModel], data: Dataset, spec: RunSpec, execution: 
     directory = execution.directory
     store = RunStore(directory, spec) if directory is not None else None
     try:
+        if store is not None and (finished := _finished(store, spec)) is not None:
+            for model in finished.models:
+                execution.reporter.model(model.name, model.natural_correct, model.n, len(spec.plan))
+            return finished
         keep_memory()
         slots = execution.batch_size or default_slots(data.x[0].numel() if len(data) else 1)
         count = _threads(store, models[0], data, slots, execution.cpu_threads)
@@ -56,22 +64,39 @@ def execute(models: list[LoadedModel], data: Dataset, spec: RunSpec, execution: 
                         store.write_text("record.json", so_far.to_json())
 
                 record = _record(spec, data, directory, [*before, runner.model(number, model, known)])
+        if store is not None and not any(model.stopped or model.missing for model in record.models):
+            store.setting(_FINISHED, sha256(record.to_json().encode()).hexdigest())
         return record
     finally:
         if store is not None:
             store.close()
 
 
+def _finished(store: RunStore, spec: RunSpec) -> RunRecord | None:
+    """Return the record of a run that this version has brought to its end, with all that belongs to it."""
+    digest_of_record, path = store.setting(_FINISHED, None), store.directory / "record.json"
+    if digest_of_record is None or not path.is_file():
+        return None
+    text = path.read_bytes()
+    if sha256(text).hexdigest() != digest_of_record or not all(
+        is_stored(store, artefact_name(spec, number)) for number in range(len(spec.models))
+    ):
+        return None
+    record = RunRecord.model_validate_json(text)
+    return record.model_copy(update={"run": str(store.directory)}) if record.versions == _versions() else None
+
+
+def _versions() -> Versions:
+    return Versions(
+        robcert=__version__, torch=torch.__version__, numpy=numpy.__version__, python=platform.python_version()
+    )
+
+
 def _record(spec: RunSpec, data: Dataset, directory: Path | None, models: list[ModelRecord]) -> RunRecord:
     """The record of the models so far."""
     return RunRecord(
         spec_sha256=digest(spec),
-        versions=Versions(
-            robcert=__version__,
-            torch=torch.__version__,
-            numpy=numpy.__version__,
-            python=platform.python_version(),
-        ),
+        versions=_versions(),
         device=str(data.x.device),
         seed=spec.seed,
         goal=spec.goal,
