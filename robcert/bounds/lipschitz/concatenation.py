@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from robcert.bounds.lipschitz.patterns import Complement, Extreme, two_sided
+from robcert.bounds.lipschitz.patterns import Complement, sorted_pair, two_sided
 from robcert.bounds.lipschitz.values import ZERO, Bounds, Part, Value, root_of_squares, same, total
 from robcert.math.rounding import up
 
@@ -58,6 +58,18 @@ def concatenated_part(values: Sequence[Value]) -> Part | None:
     """Return the slice that a concatenation reads."""
     known = [v.part for v in values if v.part is not None]
     return common_part(values, _overlapping(known)) if len(known) == len(values) else None
+
+
+def split_of(values: Sequence[Value]) -> str | None:
+    """Return the name of the value that all values are slices of, read from it and none twice; else None."""
+    parts = [value.part for value in values]
+    known = [part for part in parts if part is not None and part.weights is None]
+    if not known or len(known) < len(parts) or len({(part.root, part.axis) for part in known}) > 1:
+        return None
+    if any([name for name, _ in value.sources] != [known[0].root] for value in values):
+        return None  # what was computed from a slice has errors of its own
+    known.sort(key=lambda part: (part.start, part.stop))
+    return known[0].root if all(one.stop <= two.start for one, two in pairwise(known)) else None
 
 
 def sum_part(values: Sequence[Value]) -> Part | None:
@@ -131,16 +143,4 @@ def _origin(one: Value, other: Value) -> tuple[Value, ...] | None:
     complement = one.find(Complement)
     if complement and complement.function == other.node:
         return (complement.of,)
-    p, q = one.find(Extreme), other.find(Extreme)
-    if (
-        p
-        and q
-        and p.largest != q.largest
-        and [v.node for v in p.of]
-        in (
-            [v.node for v in q.of],
-            [v.node for v in reversed(q.of)],
-        )
-    ):
-        return p.of
-    return None
+    return sorted_pair((one, other))

@@ -155,3 +155,12 @@ def two_sided(values: Sequence[Value]) -> Value | None:
     if len(values) != 2 or len(halves) != 2 or halves[0].positive == halves[1].positive:
         return None
     return halves[0].of if halves[0].of.node == halves[1].of.node else None
+
+
+def sorted_pair(values: Sequence[Value]) -> tuple[Value, Value] | None:
+    """Return the two values whose elementwise maximum and minimum two values are; else None."""
+    found = [extreme for value in values if (extreme := value.find(Extreme)) is not None]
+    if len(values) != 2 or len(found) != 2 or found[0].largest == found[1].largest:
+        return None
+    names = [sorted(value.node for value in extreme.of) for extreme in found]
+    return found[0].of if names[0] == names[1] else None

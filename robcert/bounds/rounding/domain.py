@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,8 @@ from torch import fx
 import robcert.bounds.rounding.rules as rules_package
 from robcert.bounds.lipschitz.call import LipschitzCall
 from robcert.bounds.lipschitz.domain import LipschitzDomain
-from robcert.bounds.lipschitz.patterns import two_sided
+from robcert.bounds.lipschitz.concatenation import split_of
+from robcert.bounds.lipschitz.patterns import sorted_pair, two_sided
 from robcert.bounds.lipschitz.values import Value, product, root, root_of_squares, total
 from robcert.bounds.rounding.rules import FLOAT32, FLOAT64, Layer, Local, Rule, Unit, rounding_rules
 from robcert.bounds.rounding.rules.functions import BOUNDED
@@ -165,13 +167,20 @@ class RoundingDomain(Domain[Value, LipschitzCall]):
             )
 
     def _together(self, call: LipschitzCall, value: Value) -> float | None:
-        """Less than the sum, for what stands beside one another: the root of squares; two-sided ReLU: its input."""
+        """Less than the sum, for what stands beside one another; two-sided ReLU and sorted pairs: what they read."""
         if call.op not in _JOINS:
             return None
-        names = [name for name, _ in value.sources]
-        beside = root_of_squares(*(self.errors[name] for name in names))
-        both = two_sided([self._value(name) for name in names])
-        return beside if both is None else min(beside, self.errors.get(both.node, math.inf))
+        values = [self._value(name) for name, _ in value.sources]
+        found, both, pair = self._beside(values), two_sided(values), sorted_pair(values)
+        if both is not None:
+            found = min(found, self.errors.get(both.node, math.inf))
+        return found if pair is None else min(found, self._beside(pair))
+
+    def _beside(self, values: Sequence[Value]) -> float:
+        """The error of values beside one another: the root of squares; slices of one value, none twice: its own."""
+        found = root_of_squares(*(self.errors.get(value.node, math.inf) for value in values))
+        whole = split_of(values)
+        return found if whole is None else min(found, self.errors.get(whole, math.inf))
 
 
 def largest_size(call: LipschitzCall, value: Value) -> float:
