@@ -12,8 +12,8 @@ from torch import fx
 
 import robcert.bounds.rounding.rules as rules_package
 from robcert.bounds.lipschitz.call import LipschitzCall
-from robcert.bounds.lipschitz.domain import LipschitzDomain
 from robcert.bounds.lipschitz.concatenation import split_of
+from robcert.bounds.lipschitz.domain import LipschitzDomain
 from robcert.bounds.lipschitz.patterns import sorted_pair, two_sided
 from robcert.bounds.lipschitz.values import Value, product, root, root_of_squares, total
 from robcert.bounds.rounding.rules import FLOAT32, FLOAT64, Layer, Local, Rule, Unit, rounding_rules
