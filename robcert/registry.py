@@ -88,16 +88,16 @@ class Registry(Generic[T]):
             self.register(point.name)(point.load())
 
 
-def written_names(package: str, decorator: str) -> list[str]:
-    """Return the names that a package registers, read from its files and the entry points: nothing is imported.
+def written(package: str, decorator: str) -> dict[str, str]:
+    """Return the names that a package registers, with the first line of each docstring; nothing is imported.
 
-    For a help that must not load what it lists.
+    For a help or a table that must not load what it lists. Of what entry points register only the name is known.
 
     Args:
         package: of a registry.
         decorator: the function that registers, whose first argument is a name as it is written ("gap").
     """
-    found = {point.name for point in entry_points(group=package)}
+    found = {point.name: "" for point in entry_points(group=package)}
     top, *inner = package.split(".")  # only the spec of the top package is found without an import
     spec = importlib.util.find_spec(top)
     for place in (spec.submodule_search_locations or ()) if spec else ():
@@ -105,5 +105,11 @@ def written_names(package: str, decorator: str) -> list[str]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 for call in getattr(node, "decorator_list", ()):
                     if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
-                        found.add(ast.literal_eval(call.args[0]))
-    return sorted(found)
+                        told = ast.get_docstring(cast("ast.ClassDef", node)) or ""
+                        found[ast.literal_eval(call.args[0])] = " ".join(told.partition("\n\n")[0].split())
+    return dict(sorted(found.items()))
+
+
+def written_names(package: str, decorator: str) -> list[str]:
+    """Return the names of `written`, sorted."""
+    return list(written(package, decorator))

@@ -54,7 +54,9 @@ class ALMAState:
 @attack("alma")
 @dataclass(frozen=True)
 class ALMA(Perturbing):
-    r"""Rony, Granger, Pedersoli & Ben Ayed 2021: min D subject to c < 0, algorithm 1, in l2.
+    r"""Augmented Lagrangian attack: the smallest perturbation in l2.
+
+    Rony, Granger, Pedersoli & Ben Ayed 2021: min D subject to c < 0, algorithm 1.
 
     c is the ratio of logit differences with the label's logit in front (positive while the answer is right). Each
     step descends on :math:`D(\delta) + P(c, \rho, \mu)` with the penalty-Lagrangian function

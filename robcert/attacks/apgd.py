@@ -63,7 +63,9 @@ class APGDState(BudgetState):
 @attack("apgd")
 @dataclass(frozen=True)
 class APGD(Perturbing):
-    r"""Croce & Hein 2020 (algorithm 1); in l1 Croce & Hein 2021, "Mind the box" (algorithm 1).
+    r"""Auto-PGD: projected gradient steps with momentum that choose their own step size.
+
+    Croce & Hein 2020 (algorithm 1); in l1 Croce & Hein 2021, "Mind the box" (algorithm 1).
 
     A step is :math:`z = P(x_k + \eta_k\, d(\nabla f(x_k)))`, :math:`x_{k+1} = P(x_k + \alpha (z - x_k) +
     (1 - \alpha)(x_k - x_{k-1}))` with :math:`\alpha = 3/4`, d the steepest unit step of the norm, and

@@ -55,7 +55,9 @@ class BoundaryState:
 @attack("boundary")
 @dataclass(frozen=True)
 class Boundary(Periodic):
-    r"""Brendel, Rauber & Bethge 2018, section 2: no gradients and no logits, only whether the answer is wrong.
+    r"""Boundary attack: no gradients and no logits, only whether the answer is wrong.
+
+    Brendel, Rauber & Bethge 2018, section 2.
 
     From a misclassified point (noise, brought to the boundary by bisection) each iteration proposes a step along the
     sphere around the image, :math:`\|\eta\| = \delta d` with :math:`\eta` normal and orthogonal to the direction of

@@ -64,7 +64,9 @@ class CWState:
 @attack("cw")
 @dataclass(frozen=True)
 class CW(Periodic):
-    r"""Carlini & Wagner 2017, sections V and VI.
+    r"""Carlini and Wagner: the smallest perturbation by Adam, with a weight of the margin that is searched for.
+
+    Carlini & Wagner 2017, sections V and VI.
 
     l2: minimise :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - \max_{j \ne y} z_j + \kappa, 0)` over w, where
     :math:`x(w) = (\tanh w + 1) / 2` scaled to the box; c is searched per image: ten times larger after a failure,

@@ -22,7 +22,7 @@ _INSIDE = 0.999999
 @attack("cw-original")
 @dataclass(frozen=True)
 class CWOriginal(CW):
-    r"""The l2 attack of `robcert.attacks.cw.CW` with one rate in w and one first c for all images.
+    r"""Carlini and Wagner in l2 as first published: one rate in w and one first c for all images.
 
     Adam at a constant rate of 0.01 in w; c begins at 0.001 and is ten times larger after a failure, the mean of
     its bracket after a success; every search step begins at the clean image. So the first search steps move

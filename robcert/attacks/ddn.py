@@ -35,7 +35,9 @@ class DDNState:
 @attack("ddn")
 @dataclass(frozen=True)
 class DDN(Perturbing):
-    r"""Rony et al. 2019, algorithm 1.
+    r"""Decoupled direction and norm: the smallest perturbation in l2.
+
+    Rony et al. 2019, algorithm 1.
 
     :math:`\delta \leftarrow \delta + \alpha_k\, g / \|g\|_2`, then :math:`\epsilon \leftarrow (1 - \gamma)\epsilon`
     where the image was misclassified and :math:`(1 + \gamma)\epsilon` where it was not, then :math:`\delta` is scaled

@@ -61,7 +61,7 @@ class EvasiveState:
 @attack("evasive-cw")
 @dataclass(frozen=True)
 class EvasiveCW(Periodic):
-    r"""Paper E, section 7: an adaptive attack on detectors that reject images with a large gradient.
+    r"""An adaptive attack on detectors that reject images with a large gradient (paper E, section 7).
 
     It minimises :math:`\|x(w) - x\|_2^2 + c\,\max(z_y - z_t, 0) + \lambda\,\|\nabla\ell_t(x(w))\|_2^2` over w, where
     :math:`x(w)` is tanh(w) scaled to the box, t the largest logit but that of the label y, and :math:`\ell_t` the

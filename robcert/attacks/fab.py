@@ -35,7 +35,9 @@ class FABState:
 @attack("fab")
 @dataclass(frozen=True)
 class FAB(Perturbing):
-    r"""Croce & Hein 2020, "Minimally distorted adversarial examples", algorithm 1, with the targets of AutoAttack.
+    r"""Fast adaptive boundary: the smallest perturbation by steps to linearised boundaries.
+
+    Croce & Hein 2020, "Minimally distorted adversarial examples", algorithm 1, with the targets of AutoAttack.
 
     At x the boundary to the target t is the hyperplane :math:`m(x) + \langle w, z - x\rangle = 0` with
     :math:`m = z_t - z_y`. With :math:`d` the projections (inside the box) of x and :math:`d_0` of the image onto it,

@@ -29,7 +29,9 @@ class FGSMState:
 @attack("fgsm")
 @dataclass(frozen=True)
 class FGSM:
-    """Goodfellow, Shlens & Szegedy 2015; in l2 the gradient over its norm (paper E, eq. 3.2 and 3.4).
+    """Fast gradient sign method: one step.
+
+    Goodfellow, Shlens & Szegedy 2015; in l2 the gradient over its norm (paper E, eq. 3.2 and 3.4).
 
     The first step takes the gradient at the clean image, the second evaluates the point that it points to, so it
     has two iterations whatever is asked for. With the goal "minimize" it still tries the largest budget only.

@@ -40,7 +40,9 @@ class FMNState:
 @attack("fmn")
 @dataclass(frozen=True)
 class FMN(Perturbing):
-    r"""Pintor et al. 2021, algorithm 1, in l1, l2 and linf.
+    r"""Fast minimum-norm: the smallest perturbation in l1, l2 or linf.
+
+    Pintor et al. 2021, algorithm 1.
 
     The radius: while nothing is misclassified, :math:`\|\delta\|_p + |m| / \|\nabla m\|_q`, where the linearised
     margin m is zero; then :math:`(1 - \gamma_k) \min(\epsilon, \|\delta^*\|)` where the point is misclassified and

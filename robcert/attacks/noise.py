@@ -28,7 +28,7 @@ class NoiseState(BudgetState):
 @attack("noise")
 @dataclass(frozen=True)
 class Noise(Periodic):
-    """Points of the surface, without asking the model: it takes no gradient and follows no answer.
+    """Random points of the surface of the ball: no gradients, and no answer is followed.
 
     Even iterations draw a direction uniformly (l2: from the sphere; linf and l1: from the surface of the ball), odd
     ones a corner or an edge: in linf every entry moves by eps, in l1 a tenth of the entries move, in l2 a tenth of

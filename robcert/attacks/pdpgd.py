@@ -31,7 +31,9 @@ class PDPGDState:
 @attack("pdpgd")
 @dataclass(frozen=True)
 class PDPGD(Perturbing):
-    r"""Matyasko & Chau 2021: :math:`\min_\delta \max_{\lambda \ge 0} \|\delta\|_1 + \lambda\, c(\delta)`, in l1.
+    r"""Primal-dual proximal gradient descent: the smallest perturbation in l1.
+
+    Matyasko & Chau 2021: :math:`\min_\delta \max_{\lambda \ge 0} \|\delta\|_1 + \lambda\, c(\delta)`.
 
     The primal step is proximal: a gradient step on :math:`\lambda c` and then the proximal operator of the norm, which
     takes :math:`\alpha` off the size of every entry (soft thresholding) and so keeps the perturbation sparse, then the

@@ -43,7 +43,9 @@ class PGDState(BudgetState):
 @attack("pgd")
 @dataclass(frozen=True)
 class PGD(Perturbing):
-    """Madry et al. 2018; without random start it is I-FGSM (Kurakin et al. 2017; paper E, section 3).
+    """Projected gradient descent with restarts.
+
+    Madry et al. 2018; without random start it is I-FGSM (Kurakin et al. 2017; paper E, section 3).
 
     With the goal "decide" it searches the ball of the one budget. With "minimize" it bisects the budget of every
     image, ``iterations`` for each of at most ``search_steps`` budgets; a search step ends with its first success.

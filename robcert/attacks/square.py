@@ -47,7 +47,9 @@ class SquareState(BudgetState):
 @attack("square")
 @dataclass(frozen=True)
 class Square(Periodic):
-    r"""Andriushchenko, Croce, Flammarion & Hein 2020, algorithms 1 to 3: no gradients, only logits.
+    r"""Square attack: no gradients, only logits.
+
+    Andriushchenko, Croce, Flammarion & Hein 2020, algorithms 1 to 3.
 
     linf: it starts at vertical stripes of :math:`\pm\epsilon` and proposes a square whose channels are each set to
     :math:`+\epsilon` or :math:`-\epsilon`. l2: it starts at a grid of bumps and proposes to move the length that one

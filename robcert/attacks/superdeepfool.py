@@ -30,7 +30,9 @@ class SuperDeepFoolState:
 @attack("superdeepfool")
 @dataclass(frozen=True)
 class SuperDeepFool(Perturbing):
-    r"""Abdollahpour, Moosavi-Dezfooli & Frossard 2024: SDF, algorithm 2; DeepFool: Moosavi-Dezfooli et al. 2016.
+    r"""SuperDeepFool: the smallest perturbation in l2 by steps to linearised boundaries.
+
+    Abdollahpour, Moosavi-Dezfooli & Frossard 2024: SDF, algorithm 2; DeepFool: Moosavi-Dezfooli et al. 2016.
 
     DeepFool's step goes from x to the nearest of the hyperplanes :math:`m_j(x) + \langle w_j, \delta\rangle = 0`,
     :math:`m_j = z_j - z_y` and :math:`w_j` its gradient, until the point is misclassified. Where it is, SDF projects

@@ -20,6 +20,7 @@ from robcert.cli.effect import Command
 from robcert.cli.export import export
 from robcert.cli.gate import gate
 from robcert.cli.jacobian import jacobian
+from robcert.cli.listings import architectures, attacks, certificates
 from robcert.cli.models import models
 from robcert.cli.norms import norms
 from robcert.cli.notes import forget
@@ -90,6 +91,9 @@ for command in (
     compare,
     show,
     models,
+    architectures,
+    attacks,
+    certificates,
     export,
     train,
     reproduce,

@@ -271,7 +271,7 @@ USES: dict[str, dict[str, Rule]] = {
     "detect": DETECT,
     "compare": {**dict.fromkeys(("runs", "gradients", "plot"), always), "data_dir": gradients_of_data, **OUTPUT},
     "show": dict.fromkeys(("run", "index", "model", "output"), always),
-    "models": {"output_format": always},
+    **{listing: {"output_format": always} for listing in ("models", "architectures", "attacks", "certificates")},
     "export": {"model": always, "target": always, **MODEL, **OUTPUT},
     "train": {
         **dict.fromkeys(("recipe", "output", "device", "threads"), always),
