@@ -29,13 +29,20 @@ def limit(seconds: float) -> Generator[float]:
         yield deadline
         return
 
+    over = False
+
     def sound(number: int, frame: Any) -> None:
-        raise OutOfTime
+        if not over:
+            raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, sound)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), _AGAIN)
     try:
-        yield deadline
+        try:
+            yield deadline
+        finally:
+            over = True  # an alarm in this very line leaves the next one, which is far enough away
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -2,7 +2,8 @@ r"""A proof that cases of a property have no counterexample, from linear bounds 
 
 In a case with constraints :math:`a_k y \le b_k`, every input of the box has to violate one of them. Interval
 arithmetic, CROWN and alpha-CROWN bound each :math:`a_k y` from below: one that stays above :math:`b_k` excludes the
-case. What is left is split by branch and bound: :math:`a y` itself where the case has one constraint, else
+case. What is left is split by branch and bound, over the inputs where they are few
+(`robcert.verification.halving`), then over ReLUs: :math:`a y` itself where the case has one constraint, else
 :math:`\max_k (a_k y - b_k)` (`robcert.verification.problem.Largest`). For the executed network a bound has to be
 larger by :math:`\sum_i |a_i| E`, E the rounding of a logit in the box (`robcert.bounds.rounding.logits`).
 """
@@ -30,11 +31,12 @@ from robcert.graph.cache import graph_of
 from robcert.types import LoadedModel
 from robcert.verification import Region
 from robcert.verification.file import File
+from robcert.verification.halving import MOST_INPUTS, excluded
 from robcert.verification.lipschitz import rounding_in
-from robcert.verification.problem import Box, Largest, coefficients, largest_of
+from robcert.verification.problem import Box, Largest, coefficients, holds, largest_of
 
-Method = Literal["ibp", "crown", "alpha-crown", "bab"]
-METHODS: tuple[Method, ...] = ("ibp", "crown", "alpha-crown", "bab")
+Method = Literal["ibp", "crown", "alpha-crown", "halving", "bab"]
+METHODS: tuple[Method, ...] = ("ibp", "crown", "alpha-crown", "halving", "bab")
 """From cheap to dear."""
 
 _SLACK = 2.0**-50
@@ -85,9 +87,10 @@ class LinearProver:
         open_ = [number for number, status in cases.items() if not self._done(status)]
         if not open_:
             return
-        if method == "bab":
+        if method in ("halving", "bab"):
+            decide_one = self._halve if method == "halving" else self._branch
             for number in open_:
-                self._branch(self.box.cases[number], cases[number], deadline)
+                decide_one(self.box.cases[number], cases[number], deadline)
                 if cases[number].point is not None:
                     return
             return
@@ -128,6 +131,28 @@ class LinearProver:
             # The graph without its log_softmax answers with logits that are off by one number: differences are right.
             value = torch.where(a.sum(1) == 0, value, -math.inf)
         return value
+
+    def _halve(self, case: Region, status: Status, deadline: float) -> None:
+        """Branch and bound over the inputs, where there are few; half of the time is left for that over ReLUs."""
+        if self.inputs.x.numel() > MOST_INPUTS or not case.constraints:
+            return
+        a, b = coefficients(list(case.constraints), self.model.num_classes)
+        if self.shifted and bool((a.sum(1) != 0).any()):
+            return
+        executed, (low, high) = self.executed and not self.refused, self.box.inner
+
+        def tried(points: Tensor) -> bool:
+            x = torch.minimum(torch.maximum(points.float(), low), high)
+            for k in holds(case, self.file.outputs(x)).nonzero().flatten().tolist():
+                if self.file.confirms(case, x[k : k + 1]):
+                    status.point = x[k : k + 1]
+                    return True
+            return False
+
+        needed = b + self._needed(a) if executed else b
+        until = (time.monotonic() + deadline) / 2 if splittable(self.program) else deadline
+        if excluded(self.program, self.inputs, a, needed, tried, until):
+            status.real, status.executed = True, executed
 
     def _branch(self, case: Region, status: Status, deadline: float) -> None:
         """Branch and bound of one case."""

@@ -26,11 +26,9 @@ from robcert.errors import EvaluationError
 from robcert.math.rounding import up
 from robcert.types import BOUND_NORMS, BoundNorm, LoadedModel
 from robcert.verification import Constraint, Region
+from robcert.verification.halving import MOST_INPUTS
 from robcert.verification.outputs import Head, OutputBounds, answered, output_bounds
 from robcert.verification.problem import Box, holds
-
-MOST_INPUTS = 8
-"""Halving boxes of more inputs than this does not end."""
 
 BOXES = 2**16
 """So many boxes are looked at for a property before it is given up."""

@@ -181,7 +181,7 @@ class _Work:
             case "unsat":
                 if not self.known:
                     return "no case of the property has an input"
-                return f"{self.by} excludes the last case"
+                return f"no case is left after {self.by}"
             case _:
                 left = [number for number, (_, status) in enumerate(self._cases(), 1) if not self._proven(status)]
                 many = len(self._cases())

@@ -196,6 +196,28 @@ def test_outputs_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
     assert solve(ending(tmp_path / "same.onnx", soft, dropped), path).result == "unsat"
 
 
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.Tanh])
+def test_few_inputs_are_halved(tmp_path: Path, kind: type[nn.Module]) -> None:
+    """A steep network of three inputs; its smallest value is bracketed by a dense sample."""
+    torch.manual_seed(3)
+    layers = [nn.Linear(3, 30), kind(), nn.Linear(30, 30), kind(), nn.Linear(30, 30), kind(), nn.Linear(30, 2)]
+    net = nn.Sequential(nn.Flatten(), *layers).eval()
+    for layer in (one for one in layers if isinstance(one, nn.Linear)):
+        layer.weight.data.mul_(2)
+    file = str(export_onnx(from_module(net, (1, 1, 3), 2), tmp_path / "a.onnx"))
+    y = net(0.1 + 0.8 * torch.rand(100_000, 1, 1, 3)).detach()
+    least, most = float((y[:, 0] - y[:, 1]).min()), float((y[:, 0] - y[:, 1]).max())
+    declared = [f"(declare-const X_{i} Real)(assert (>= X_{i} 0.1))(assert (<= X_{i} 0.9))" for i in range(3)]
+    declared += [f"(declare-const Y_{j} Real)" for j in range(2)]
+    for share, answer in ((-0.15, "unsat"), (0.02, "sat")):
+        path = tmp_path / "p.vnnlib"
+        bound = least + share * (most - least)
+        path.write_text("\n".join([*declared, f"(assert (<= (- Y_0 Y_1) {bound!r}))"]))
+        found = solve(file, path)
+        assert found.result == answer
+        assert answer == "sat" or found.by == "halving"
+
+
 _TERMS = st.floats(-2, 2, width=32).map(lambda v: round(v, 3))
 
 
