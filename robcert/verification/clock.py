@@ -9,8 +9,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-_AGAIN = 0.2
-"""Seconds after which an alarm that something swallowed (a destructor, say) sounds again."""
+_AGAIN = 0.1
+"""Seconds after which an alarm that came at the wrong moment, or that something swallowed, sounds again."""
+
+_CALLBACKS = ("__del__", "remove", "_remove")
+"""Functions that Python calls on its own (destructors, callbacks of weak references) and whose exceptions are lost."""
 
 
 class OutOfTime(BaseException):
@@ -32,7 +35,9 @@ def limit(seconds: float) -> Generator[float]:
     over = False
 
     def sound(number: int, frame: Any) -> None:
-        if not over:
+        while frame is not None and frame.f_code.co_name not in _CALLBACKS:
+            frame = frame.f_back
+        if not over and frame is None:
             raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, sound)

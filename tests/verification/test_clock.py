@@ -47,6 +47,19 @@ def test_an_alarm_that_was_swallowed_sounds_again() -> None:
                     raise
 
 
+def test_a_destructor_ends_first() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            until = time.monotonic() + 0.3
+            while time.monotonic() < until:
+                pass
+
+    with pytest.raises(OutOfTime), limit(0.1):
+        slow = Slow()
+        del slow
+        time.sleep(5)
+
+
 def test_what_is_quick_is_left_alone() -> None:
     with limit(0.2) as deadline:
         assert time.monotonic() < deadline

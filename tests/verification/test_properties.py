@@ -200,7 +200,7 @@ def test_outputs_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
 def test_few_inputs_are_halved(tmp_path: Path, kind: type[nn.Module]) -> None:
     """A steep network of three inputs; its smallest value is bracketed by a dense sample."""
     torch.manual_seed(3)
-    layers = [nn.Linear(3, 30), kind(), nn.Linear(30, 30), kind(), nn.Linear(30, 30), kind(), nn.Linear(30, 2)]
+    layers = [nn.Linear(3, 20), kind(), nn.Linear(20, 20), kind(), nn.Linear(20, 2)]
     net = nn.Sequential(nn.Flatten(), *layers).eval()
     for layer in (one for one in layers if isinstance(one, nn.Linear)):
         layer.weight.data.mul_(2)
@@ -215,7 +215,7 @@ def test_few_inputs_are_halved(tmp_path: Path, kind: type[nn.Module]) -> None:
         path.write_text("\n".join([*declared, f"(assert (<= (- Y_0 Y_1) {bound!r}))"]))
         found = solve(file, path)
         assert found.result == answer
-        assert answer == "sat" or found.by == "halving"
+        assert answer == "sat" or found.by in ("gap", "halving")
 
 
 _TERMS = st.floats(-2, 2, width=32).map(lambda v: round(v, 3))
