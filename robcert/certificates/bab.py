@@ -15,6 +15,7 @@ from torch import Tensor
 from robcert.bounds.linear.backward import lower_bound
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
+from robcert.bounds.linear.comparisons import compared
 from robcert.bounds.linear.inputs import region
 from robcert.bounds.linear.program import program
 from robcert.bounds.rounding.logits import logits64
@@ -44,7 +45,7 @@ def decides(model: LoadedModel, norm: BoundNorm, search: Search) -> bool:
 def certify_bab(
     model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, search: Search | None = None
 ) -> Certificates:
-    """Split ReLUs until every margin is decided; ReLU networks without max pooling.
+    """Split ReLUs, and which entry of max pooling is the largest, until every margin is decided.
 
     Raises:
         EvaluationError: another nonlinearity; an op without a relaxation or a rounding bound.
@@ -53,8 +54,10 @@ def certify_bab(
     network, images = program(model), clean(model, x, y)
     if not splittable(network):
         raise EvaluationError(
-            f"branch and bound splits ReLUs, and {model.name} has other nonlinearities", "Use --method alpha-crown."
+            f"branch and bound splits ReLUs and max pooling, and {model.name} has other nonlinearities",
+            "Use --method alpha-crown.",
         )
+    whole, network = network, compared(network)
     evaluate = evaluator(model)
     inputs, labels = x.detach().cpu(), y.cpu()
     examples = torch.full(tuple(inputs.shape), float("nan"))
@@ -65,48 +68,47 @@ def certify_bab(
         lower = torch.empty(len(rows), dtype=torch.float64)
         for k, image in enumerate(rows.tolist()):
             one = region(inputs[rows[k : k + 1]], eps[k : k + 1], norm, model.box)
-            label, ends = int(labels[image]), []
+            label, ends, broken = int(labels[image]), [], False
             until = time.process_time() + share * limit.left(image)
             with torch.no_grad():
-                root = relax(network, one, "crown")
+                pooled = relax(whole, one, "crown")
+                same = network is whole
+                root = pooled if same else relax(network, one, "crown", fixed=pooled.intervals)
                 specs = pairs(labels[image : image + 1], model.num_classes)
                 bound = lower_bound(root, network.logits, Rows(specs))
             bound[0, label] = float("inf")
             bound = improved(root, specs, bound, ITERATIONS, needed[k : k + 1])
             bound[0, label] = float("inf")
-            order = bound[0].argsort().tolist()
-            for place, j in enumerate(order):
-                if float(bound[0, j]) > float(needed[k]):
-                    ends.append(float(bound[0, j]))
-                    continue
-                row = specs[0, j]
-
-                def value(points: Tensor, row: Tensor = row) -> Tensor:
-                    return evaluate(points) @ row
-
-                def example(points: Tensor, label: int = label) -> Tensor:
-                    return misclassified(model, points, label)
-
+            for j in bound[0].argsort().tolist():
+                least = float(bound[0, j])
                 left = until - time.process_time()
-                outcome = decide(
-                    network,
-                    one,
-                    row,
-                    float(needed[k]),
-                    value,
-                    example=example,
-                    seconds=left,
-                    clock=time.process_time,
-                    root=root,
-                )
-                ends.append(outcome.lower)
-                if outcome.status != "certified":
-                    limit.late[image] |= outcome.status == "open" and time.process_time() > until
-                    ends += [float(bound[0, other]) for other in order[place + 1 :]]  # these were not searched
+                if least <= float(needed[k]) and left > 0 and not broken:
+                    row = specs[0, j]
+
+                    def value(points: Tensor, row: Tensor = row) -> Tensor:
+                        return evaluate(points) @ row
+
+                    def example(points: Tensor, label: int = label) -> Tensor:
+                        return misclassified(model, points, label)
+
+                    outcome = decide(
+                        network,
+                        one,
+                        row,
+                        float(needed[k]),
+                        value,
+                        example=example,
+                        seconds=left,
+                        clock=time.process_time,
+                        root=root,
+                    )
+                    least = max(least, outcome.lower)
                     if outcome.point is not None:
+                        broken = True
                         examples[image] = executed_input(model, outcome.point)
-                    break
+                ends.append(least)
             lower[k] = min(ends)
+            limit.late[image] |= not broken and min(ends) <= float(needed[k]) and time.process_time() > until
         return lower
 
     found = Trials(model, x, norm, images, probe, 1, limit, tight=True).run(search)

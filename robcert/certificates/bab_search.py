@@ -1,16 +1,17 @@
-r"""Branch and bound: decides small ReLU networks exactly.
+r"""Branch and bound: decides small networks of ReLUs (two-sided ones too) and max pooling exactly.
 
-A ReLU whose input z may have either sign is split: on each side it is linear. The condition enters the bound by a
-multiplier (beta-CROWN, Wang et al. 2021): on :math:`\{s z \ge 0\}` and for any :math:`\beta \ge 0`,
+Max pooling is split on which of two entries is the larger (`robcert.bounds.linear.comparisons`). A ReLU whose input z
+may have either sign is split: on each side it is linear. The condition enters the bound by a multiplier (beta-CROWN,
+Wang et al. 2021): on :math:`\{s z \ge 0\}` and for any :math:`\beta \ge 0`,
 
 .. math:: f \ge f - \beta s z,
 
 so that slopes and multipliers can be improved by ascent while every iterate is a proof. Where no relaxed ReLU takes
-part any more, the rest is a linear programme (for l-infinity and l1 balls): its multipliers, evaluated like all others
-with rounding included, prove the bound, or its solution is a point where f is as small as the bound. So the solver is
-trusted with nothing. Subproblems are taken lowest bound first, in batches; every minimiser that comes up is tried as
-an adversarial example. A point that is below what a proof needs and yet is none (a proof needs more than rounding can
-take away) ends nothing: the search goes on with a smaller subproblem.
+part any more, the rest is a convex programme (`robcert.certificates.bab_leaf`): its multipliers, evaluated like all
+others with rounding included, prove the bound, or its solution is a point where f is as small as the bound. So the
+solver is trusted with nothing. Subproblems are taken lowest bound first, in batches; every minimiser that comes up is
+tried as an adversarial example. A point that is below what a proof needs and yet is none (a proof needs more than
+rounding can take away) ends nothing: the search goes on with a smaller subproblem.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import ENTRIES, Relaxation, concretised, pull_back
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
+from robcert.bounds.linear.comparisons import compared, is_maximum
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.step import Interval, Step
@@ -63,10 +65,8 @@ class Outcome:
 
 
 def splittable(program: Program) -> bool:
-    """Return whether all that is not linear in the network is ReLU."""
-    return all(
-        step.affine or (isinstance(step, PiecewiseLinear) and not bool(step.below.any())) for step in program.steps
-    )
+    """Return whether all that is not linear in the network is ReLU, two-sided or not, and max pooling."""
+    return all(step.affine or isinstance(step, PiecewiseLinear) or is_maximum(step) for step in program.steps)
 
 
 def decide(
@@ -93,8 +93,10 @@ def decide(
             is not above ``needed`` are asked about, the smallest first. By default all of these are.
         seconds: after which what is left is open.
         clock: by which they pass.
-        root: the relaxation of the region, where it is known.
+        root: the relaxation of the region, where it is known; of the network without max pooling.
     """
+    if any(is_maximum(step) for step in program.steps):
+        program, root = compared(program), None
     if root is None:
         with torch.no_grad():
             root = relax(program, region, "crown")
@@ -175,7 +177,7 @@ class _Search:
             bound, child = float(best[k]), None
             if bound <= self.needed:
                 child = self._child(found, splits, scores, k)
-                if child is None and self.region.norm != "l2":
+                if child is None:
                     bound = max(bound, self._leaf(found, splits, k))
             answers.append((bound, batch[k], child))
         return answers
@@ -188,7 +190,7 @@ class _Search:
             fixed[name] = Interval(
                 torch.where(sign > 0, lower.clamp_min(0), lower), torch.where(sign < 0, upper.clamp_max(0), upper)
             )
-        for name in self.program.targets - set(self.names) - {self.program.logits}:
+        for name in self.root.intervals.keys() - set(self.names) - {self.program.logits, self.program.images}:
             known = self.root.intervals[name]
             fixed[name] = Interval(*(side.expand(n, *side.shape[1:]) for side in (known.lower, known.upper)))
         with torch.no_grad():
@@ -197,9 +199,11 @@ class _Search:
     def _ascend(self, found: Relaxation, splits: Splits, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Improve slopes and multipliers; returns bounds, and how much each ReLU costs."""
         slopes: dict[str, Tensor] = {}
+        least: dict[str, Tensor] = {}
         for step in self.program.steps:
-            if isinstance(step, PiecewiseLinear):
+            if isinstance(step, PiecewiseLinear) and not bool((step.below > 1).any()):
                 slopes[step.node] = found.lines(step).lower_slope.unsqueeze(1).clone().requires_grad_()
+                least[step.node] = step.below
         betas = {
             name: torch.zeros(n, 1, *sign.shape[1:], dtype=torch.float64, requires_grad=True)
             for name, sign in splits.items()
@@ -214,8 +218,10 @@ class _Search:
         def watch(step: Step, a: Tensor) -> None:
             relaxed = found.lines(step)
             a = a.detach()[:, 0]
-            gap = relaxed.upper_shift  # of the chord; the lower line loses less than that
-            scores[step.node] = -a.clamp_max(0) * gap + a.clamp_min(0) * gap * 0.5
+            # The chord is off by its intercept; the best line through 0 on the other side loses less than that.
+            above, below = relaxed.upper_shift, -relaxed.lower_shift
+            above, below = torch.maximum(above, below * 0.5), torch.maximum(below, above * 0.5)
+            scores[step.node] = -a.clamp_max(0) * above + a.clamp_min(0) * below
 
         for _ in range(_ITERATIONS):
             extra = {name: -splits[name].double().unsqueeze(1) * beta for name, beta in betas.items()}
@@ -233,8 +239,8 @@ class _Search:
             bound[going & torch.isfinite(bound)].sum().backward()
             optimiser.step()
             with torch.no_grad():
-                for slope in slopes.values():
-                    slope.clamp_(0, 1)
+                for name, slope in slopes.items():
+                    slope.copy_(torch.minimum(torch.maximum(slope, least[name]), torch.ones_like(slope)))
                 for beta in betas.values():
                     beta.clamp_(min=0)
         return best, scores

@@ -1,20 +1,14 @@
-"""Branch and bound against exact answers: enumeration of activation patterns, and a mixed-integer programme."""
+"""Branch and bound: when it ends, what counts as an example, and what stays open."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from torch import Tensor, nn
 
 import robcert
-from robcert.bounds.linear.inputs import Region, region
 from robcert.bounds.linear.program import program
 from robcert.certificates import Search, certificates
 from robcert.certificates.bab_search import Outcome, decide
@@ -24,126 +18,8 @@ from robcert.network import from_module
 from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, Threat
 from tests.bounds.linear.relaxations import differences, smallest
-
-ROW = np.array([1.0, -1.0, 0.0])
-
-
-def network(seed: int, units: int) -> nn.Sequential:
-    torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Linear(4, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 3)
-    )  # fmt: skip
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=1.2 / layer.in_features**0.5)
-            nn.init.normal_(layer.bias, std=0.3)
-    return net
-
-
-def layers(net: nn.Module) -> list[tuple[np.ndarray, np.ndarray]]:
-    found = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
-    return [(layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()) for layer in found]
-
-
-def by_enumeration(net: nn.Module, low: np.ndarray, high: np.ndarray) -> float:
-    """One linear programme for each of the 2^n patterns of active units."""
-    (w1, b1), (w2, b2), (w3, b3) = layers(net)
-    best = np.inf
-    for pattern in itertools.product((0.0, 1.0), repeat=len(b1) + len(b2)):
-        first, second = np.array(pattern[: len(b1)]), np.array(pattern[len(b1) :])
-        a2, c2 = w2 @ (first[:, None] * w1), w2 @ (first * b1) + b2
-        a3, c3 = w3 @ (second[:, None] * a2), w3 @ (second * c2) + b3
-        signs = np.concatenate([2 * first - 1, 2 * second - 1])
-        conditions, offsets = np.vstack([w1, a2]), np.concatenate([b1, c2])
-        solved = linprog(
-            ROW @ a3, A_ub=-signs[:, None] * conditions, b_ub=signs * offsets, bounds=list(zip(low, high, strict=True))
-        )
-        if solved.status == 0:
-            best = min(best, solved.fun + ROW @ c3)
-    return best
-
-
-def by_milp(net: nn.Module, low: np.ndarray, high: np.ndarray) -> float:
-    """A binary variable a unit, with bounds from interval arithmetic (HiGHS)."""
-    *hidden, (last, shift) = layers(net)
-    size = len(low) + 2 * sum(len(b) for _, b in hidden)
-    lower, upper, whole = np.zeros(size), np.zeros(size), np.zeros(size)
-    lower[: len(low)], upper[: len(low)] = low, high
-    rows: list[np.ndarray] = []
-    least: list[float] = []
-    most: list[float] = []
-    before, start, floor, ceiling = 0, len(low), low, high
-    for weight, bias in hidden:
-        m = len(bias)
-        zl = np.minimum(np.maximum(weight, 0) @ floor + np.minimum(weight, 0) @ ceiling + bias, -1e-3)
-        zu = np.maximum(np.maximum(weight, 0) @ ceiling + np.minimum(weight, 0) @ floor + bias, 1e-3)
-        h, a = start, start + m
-        upper[h : h + m], upper[a : a + m], whole[a : a + m] = zu, 1, 1
-        for i in range(m):
-            above = np.zeros(size)
-            above[h + i], above[before : before + weight.shape[1]] = 1, -weight[i]
-            below, active = above.copy(), np.zeros(size)
-            below[a + i], active[h + i], active[a + i] = -zl[i], 1, -zu[i]
-            rows += [above, below, active]
-            least += [bias[i], -np.inf, -np.inf]
-            most += [np.inf, bias[i] - zl[i], 0]
-        before, start, floor, ceiling = h, a + m, np.zeros(m), zu
-    cost = np.zeros(size)
-    cost[before : before + last.shape[1]] = ROW @ last
-    solved = milp(
-        cost,
-        constraints=LinearConstraint(np.array(rows), least, most),  # pyright: ignore[reportArgumentType]
-        bounds=Bounds(lower, upper),  # pyright: ignore[reportArgumentType]
-        integrality=whole,
-        options={"mip_rel_gap": 1e-9},
-    )
-    return solved.fun + ROW @ shift
-
-
-Exact = Callable[[nn.Module, np.ndarray, np.ndarray], float]
-
-
-def agrees(seed: int, units: int, exact: Exact) -> None:
-    """A little below the exact minimum everything is proven, a little above it a point is found."""
-    model = from_module(network(seed, units), (4,), 3)
-    around = region(torch.rand(1, 4), torch.tensor([0.3], dtype=torch.float64), "linf", (0.0, 1.0))
-    truth = exact(model.module, around.lower[0].numpy(), around.upper[0].numpy())
-    wide, row = copy.deepcopy(model.module).double(), torch.from_numpy(ROW)
-
-    def value(points: Tensor) -> Tensor:
-        with torch.no_grad():
-            return wide(points) @ row
-
-    step = 1e-4 * (1 + abs(truth))
-    below = decide(program(model), around, row, truth - step, value, seconds=120)
-    above = decide(program(model), around, row, truth + step, value, seconds=120)
-    assert below.status == "certified", (seed, below)
-    assert above.status == "broken", (seed, above)
-    assert above.point is not None and truth - 1e-6 <= float(value(above.point.unsqueeze(0))) <= truth + step
-    inside = (above.point >= around.lower[0]) & (above.point <= around.upper[0])
-    assert bool(inside.all())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_ten_units_by_enumeration(seed: int) -> None:
-    agrees(seed, 5, by_enumeration)
-
-
-@pytest.mark.parametrize("seed", range(1000, 1003))
-def test_forty_units_by_milp(seed: int) -> None:
-    agrees(seed, 20, by_milp)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 103))
-def test_more_networks_of_ten_units(seed: int) -> None:
-    agrees(seed, 5, by_enumeration)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1003, 1103))
-def test_more_networks_of_forty_units(seed: int) -> None:
-    agrees(seed, 20, by_milp)
+from tests.certificates.exact import by_milp
+from tests.certificates.test_bab_exact import ROW, Question, network
 
 
 def test_search_goes_on_behind_points_that_are_no_examples() -> None:
@@ -154,26 +30,21 @@ def test_search_goes_on_behind_points_that_are_no_examples() -> None:
 
 def goes_on(seed: int) -> int:
     """Return how many points were refused as examples before the minimum was found."""
-    model = from_module(network(seed, 8), (4,), 3)
-    around = region(torch.rand(1, 4), torch.tensor([0.6], dtype=torch.float64), "linf", (0.0, 1.0))
-    truth = by_milp(model.module, around.lower[0].numpy(), around.upper[0].numpy())
-    wide, row = copy.deepcopy(model.module).double(), torch.from_numpy(ROW)
+    asked = Question(network(seed, units=8))
+    truth = by_milp(asked.model.module, asked.region, ROW)
     refused: list[int] = []
 
-    def value(points: Tensor) -> Tensor:
-        with torch.no_grad():
-            return wide(points) @ row
-
     def example(points: Tensor) -> Tensor:
-        counts = value(points) <= truth + 1e-7
+        counts = asked.value(points) <= truth + 1e-7
         refused.append(int((~counts).sum()))
         return counts
 
-    found = decide(program(model), around, row, truth + 0.2, value, example=example, seconds=120)
+    given = program(asked.model), asked.region, asked.row, truth + 0.2, asked.value
+    found = decide(*given, example=example, seconds=300)
     before = sum(refused)
     assert found.status == "broken" and found.point is not None
-    assert float(value(found.point.unsqueeze(0))) <= truth + 1e-7
-    never = decide(program(model), around, row, truth + 0.2, value, example=lambda p: p.new_zeros(len(p)).bool())
+    assert float(asked.value(found.point.unsqueeze(0))) <= truth + 1e-7
+    never = decide(*given, example=lambda points: torch.zeros(len(points)).bool(), seconds=300)
     assert never.status == "open" and never.point is None and never.lower <= truth + 1e-9
     return before
 
@@ -199,11 +70,9 @@ def test_a_margin_below_the_rounding_is_no_example(tilt: float) -> None:
 
 
 def test_time_that_is_up_leaves_a_bound_and_no_claim() -> None:
-    model = from_module(network(1001, 20), (4,), 3)
-    around: Region = region(torch.rand(1, 4), torch.tensor([0.3], dtype=torch.float64), "linf", (0.0, 1.0))
-    row = torch.from_numpy(ROW)
-    found = decide(program(model), around, row, 0.0, lambda points: torch.ones(len(points)).double(), seconds=0.0)
-    assert found.status == "open"
+    asked = Question(network(1001))
+    given = program(asked.model), asked.region, asked.row, 0.0, lambda points: torch.ones(len(points)).double()
+    assert decide(*given, seconds=0.0).status == "open"
 
 
 def test_every_image_of_a_small_network_is_decided_and_examples_are_wrong() -> None:
@@ -315,7 +184,7 @@ def test_a_relu_that_reaches_no_logit_leaves_nothing_to_ascend() -> None:
 def test_classes_behind_one_that_stays_open_count_for_the_real_radius(
     monkeypatch: pytest.MonkeyPatch, second: float
 ) -> None:
-    """The search of the first class ends open with a bound above 0; that of the second, by its root, may be below."""
+    """The search of the first class ends open with a bound above 0; that of the second without one."""
     net = nn.Linear(2, 3)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]))  # at 0.1 a margin loses 0.05
@@ -326,11 +195,11 @@ def test_classes_behind_one_that_stays_open_count_for_the_real_radius(
 
     def open_above_zero(*given: object, **options: object) -> Outcome:
         asked.append(1)
-        return Outcome("open", 0.02, 0.02, None, 1)
+        return Outcome("open", 0.02 if len(asked) == 1 else -float("inf"), 0.02, None, 1)
 
     monkeypatch.setattr("robcert.certificates.bab.decide", open_above_zero)
     x, y = torch.full((1, 2), 0.5), torch.zeros(1).long()
     assert int(model.module(x).argmax()) == 0
     found = certificates.get("bab")(model, x, y, "linf", Search(eps=(0.1,), largest=False))
-    assert len(asked) == 1 and float(found.radius) == 0.0
+    assert len(asked) == 2 and float(found.radius) == 0.0
     assert (float(found.radius_real) > 0) == (second > 0)

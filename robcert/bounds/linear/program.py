@@ -89,7 +89,7 @@ def _compile(model: LoadedModel) -> Program:
         names = {images, *(step.node for step in steps)}
         shapes = {name: shape for name, shape in domain.shapes.items() if name in names}
         fused = find_fused(steps, found.name)
-        return Program(images, steps, found.name, shapes, _targets(steps, images), fused, domain.graph)
+        return Program(images, steps, found.name, shapes, targets(steps, images), fused, domain.graph)
 
     return decomposed_if_needed(compiled)
 
@@ -104,7 +104,7 @@ def _needed(steps: list[Step], logits: str) -> tuple[Step, ...]:
     return tuple(reversed(kept))
 
 
-def _targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
+def targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
     """Return what nonlinear steps read, followed back to where interval arithmetic last lost something.
 
     A value that one layer computes from the images alone has nothing to lose: its interval is exact (up to the corners
@@ -134,4 +134,4 @@ def _targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
     return frozenset(found)
 
 
-__all__ = ["Program", "program"]
+__all__ = ["Program", "program", "targets"]
