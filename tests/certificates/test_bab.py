@@ -30,7 +30,7 @@ def test_search_goes_on_behind_points_that_are_no_examples() -> None:
 
 def goes_on(seed: int) -> int:
     """Return how many points were refused as examples before the minimum was found."""
-    asked = Question(network(seed, units=8))
+    asked = Question(network(seed, units=8), eps=0.6)
     truth = by_milp(asked.model.module, asked.region, ROW)
     refused: list[int] = []
 

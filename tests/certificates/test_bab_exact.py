@@ -46,9 +46,10 @@ def network(seed: int, kind: str = "relu", units: int = 12) -> nn.Sequential:
 class Question:
     """A network, a ball, and the function whose minimum is asked for."""
 
-    def __init__(self, net: nn.Sequential, norm: BoundNorm = "linf") -> None:
+    def __init__(self, net: nn.Sequential, norm: BoundNorm = "linf", eps: float | None = None) -> None:
         self.model = from_module(net, (4,), 3)
-        self.region: Region = region(torch.rand(1, 4), torch.tensor([EPS[norm]]).double(), norm, (0.0, 1.0))
+        radius = torch.tensor([eps or EPS[norm]], dtype=torch.float64)
+        self.region: Region = region(torch.rand(1, 4), radius, norm, (0.0, 1.0))
         self.row = torch.from_numpy(ROW)
         self._wide = copy.deepcopy(net).double()
 
