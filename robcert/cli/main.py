@@ -27,6 +27,7 @@ from robcert.cli.notes import forget
 from robcert.cli.parse import silence
 from robcert.cli.report import report
 from robcert.cli.reproduce import reproduce
+from robcert.cli.runs import runs
 from robcert.cli.show import show
 from robcert.cli.train import train
 from robcert.cli.verify import verify
@@ -90,6 +91,7 @@ for command in (
     detect,
     compare,
     show,
+    runs,
     models,
     architectures,
     attacks,

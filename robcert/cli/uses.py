@@ -270,6 +270,7 @@ USES: dict[str, dict[str, Rule]] = {
     },
     "detect": DETECT,
     "compare": {**dict.fromkeys(("runs", "gradients", "plot"), always), "data_dir": gradients_of_data, **OUTPUT},
+    "runs": dict.fromkeys(("folder", "command", "model", "norm", "sort", "remove", "yes", "output_format"), always),
     "show": dict.fromkeys(("run", "index", "model", "output"), always),
     **{listing: {"output_format": always} for listing in ("models", "architectures", "attacks", "certificates")},
     "export": {"model": always, "target": always, **MODEL, **OUTPUT},

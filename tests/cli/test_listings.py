@@ -5,26 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from robcert.attacks import attacks
 from robcert.certificates import certificates
-from robcert.cli.main import _run
 from robcert.nn import architectures
+from robcert.registry import Registry
+
+from .conftest import Call
 
 
 @pytest.mark.parametrize(
     ("command", "registered"), [("attacks", attacks), ("certificates", certificates), ("architectures", architectures)]
 )
-def test_everything_is_listed(command: str, registered: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run([command, "--format", "json"]) == 0
-    (listed,) = (value for value in json.loads(capsys.readouterr().out).values() if isinstance(value, list))
-    assert {entry["name"] for entry in listed} >= set(registered.names())  # type: ignore[attr-defined]
+def test_everything_is_listed(command: str, registered: Registry[Any], call: Call) -> None:
+    listed = json.loads(call(command, "--format", "json").out)[command]
+    assert {entry["name"] for entry in listed} >= set(registered.names())
     assert all(entry["summary"] for entry in listed)
-    assert _run([command]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in registered.names())  # type: ignore[attr-defined]
+    said = call(command).out
+    assert all(name in said for name in registered.names())
 
 
 def test_the_module_is_the_command() -> None:
