@@ -24,13 +24,14 @@ _HEAD = """# Operators
 
 Written by `python -m robcert.bounds.operators`.
 
-The ATen operators that some certificate understands. A network is exported once, and each of its operators is looked up
-in the table of a domain: Lipschitz constants (`gap`, `robcert norms`), linear bounds and intervals (`ibp`, `crown`,
-`alpha-crown`, `bab`), rounding errors (the claim about the executed float32 network, for every method). "yes": the
-domain has a rule, which may still refuse a use of its operator by name. Any other cell says why nothing is claimed: the
-Lipschitz constant is infinite, and `robcert norms` says so; linear bounds refuse the network by name, unless torch can
-write the operator in terms of others that they know; without a rounding rule only the radius in real arithmetic stands.
-An operator that is not listed is refused by name in each domain. How to add a rule is in [Adding to it](extending.md).
+The ATen operators that some certificate understands. A network is exported once, and each of its operators is looked
+up in the table of a domain: Lipschitz constants (`gap`, `robcert norms`), linear bounds and intervals (`ibp`,
+`crown`, `alpha-crown`, `bab`), rounding errors (the claim about the executed float32 network; linear bounds have a
+table of their own for it, with the same operators). "yes": the domain has a rule, which may still refuse a use of its
+operator by name. Any other cell says why nothing is claimed: the Lipschitz constant is infinite, and `robcert norms`
+says so; linear bounds refuse the network by name, unless torch can write the operator in terms of others that they
+know; without a rounding rule only the radius in real arithmetic stands. An operator that is not listed is refused by
+name in each domain. How to add a rule is in [Adding to it](extending.md).
 """
 
 

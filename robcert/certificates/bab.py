@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.backward import lower_bound
+from robcert.bounds.linear.backward import both_bounds
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.comparisons import compared
@@ -64,8 +64,8 @@ def certify_bab(
     limit = TimeLimit(len(x), search.seconds, search.spent)
     share = 0.5 if search.largest else 1.0  # a radius that takes all there is leaves nothing for a smaller one
 
-    def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
-        lower = torch.empty(len(rows), dtype=torch.float64)
+    def probe(rows: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        lower, real = (torch.empty(len(rows), dtype=torch.float64) for _ in range(2))
         for k, image in enumerate(rows.tolist()):
             one = region(inputs[rows[k : k + 1]], eps[k : k + 1], norm, model.box)
             label, ends, broken = int(labels[image]), [], False
@@ -75,14 +75,13 @@ def certify_bab(
                 same = network is whole
                 root = pooled if same else relax(network, one, "crown", fixed=pooled.intervals)
                 specs = pairs(labels[image : image + 1], model.num_classes)
-                bound = lower_bound(root, network.logits, Rows(specs))
-            bound[0, label] = float("inf")
-            bound = improved(root, specs, bound, ITERATIONS, needed[k : k + 1])
-            bound[0, label] = float("inf")
+                bound, exact = both_bounds(root, network.logits, Rows(specs))
+            bound[0, label] = exact[0, label] = float("inf")
+            bound, exact = improved(root, specs, bound, exact, ITERATIONS)
             for j in bound[0].argsort().tolist():
                 least = float(bound[0, j])
                 left = until - time.process_time()
-                if least <= float(needed[k]) and left > 0 and not broken:
+                if least <= 0 and left > 0 and not broken:
                     row = specs[0, j]
 
                     def value(points: Tensor, row: Tensor = row) -> Tensor:
@@ -95,7 +94,7 @@ def certify_bab(
                         network,
                         one,
                         row,
-                        float(needed[k]),
+                        0.0,
                         value,
                         example=example,
                         seconds=left,
@@ -103,15 +102,16 @@ def certify_bab(
                         root=root,
                     )
                     least = max(least, outcome.lower)
+                    exact[0, j] = max(float(exact[0, j]), outcome.lower)
                     if outcome.point is not None:
                         broken = True
                         examples[image] = executed_input(model, outcome.point)
                 ends.append(least)
-            lower[k] = min(ends)
-            limit.late[image] |= not broken and min(ends) <= float(needed[k]) and time.process_time() > until
-        return lower
+            lower[k], real[k] = min(ends), exact.amin()
+            limit.late[image] |= not broken and min(ends) <= 0 and time.process_time() > until
+        return lower, real
 
-    found = Trials(model, x, norm, images, probe, 1, limit, tight=True).run(search)
+    found = Trials(model, x, norm, images, probe, 1, limit).run(search)
     return certificates_of("bab", norm, images, found, began, search, limit, examples=examples)
 
 

@@ -93,15 +93,15 @@ def prober(
     alpha: int,
     counts: dict[str, float],
 ) -> Probe:
-    """Return the function of one trial: the smallest margin over a ball of that radius."""
+    """Return the function of one trial: the smallest margins over a ball of that radius."""
     images, labels = x.detach().cpu(), y.cpu()
 
-    def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
+    def probe(rows: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         around = region(images[rows], eps, norm, model.box)
-        found = margins(network, around, labels[rows], mode, alpha=alpha, enough=needed)
+        found = margins(network, around, labels[rows], mode, alpha=alpha)
         counts["looser"] += found.looser
         counts["bounds"] += found.bounds
-        return found.smallest
+        return found.smallest, found.real.amin(1)
 
     return probe
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.network_bound import BINDINGS, NetworkBound
-from robcert.bounds.rounding.logits import analyse, l2_reach, logit_rounding_near
+from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near
 from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, round_down
 from robcert.certificates.trials import clean
+from robcert.errors import EvaluationError
 from robcert.types import BoundNorm, LoadedModel
 
 
@@ -66,9 +67,12 @@ def certify_gap(
     """
     began = time.monotonic()
     bound = analyse(model)[0].lipschitz[norm]
-    images = clean(model, x, y)
-    evaluated = images.evaluated
-    assert evaluated is not None, "the network has Lipschitz constants, by which it is bounded"
+    executed, refused, evaluated = None, "", gap_error64(model)
+    try:
+        executed = logit_rounding(model).error
+    except EvaluationError as error:
+        refused = error.found
+    images = clean(model, x, y, refused)
     real, which = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated)
     rounding: Tensor | float = math.inf
     if not images.refused:
@@ -87,7 +91,7 @@ def certify_gap(
             bound.whole,
             bound.features,
             float(bound.logits.max()),
-            images.executed,
+            executed,
             evaluated,
         ),
         refused=images.refused,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear
-from robcert.bounds.linear.backward import Relaxation, lower_bound
+from robcert.bounds.linear.backward import Relaxation, both_bounds
 from robcert.bounds.linear.bounds import Mode, relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
@@ -17,6 +17,8 @@ from robcert.bounds.linear.program import Program
 ITERATIONS = 20
 """Steps of alpha-CROWN."""
 _RATE = 0.2
+_CLOSE = 8.0
+"""Margins in real arithmetic below 0 by less than so many times what rounding costs are bounded once more."""
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,24 @@ class Margins:
     """Lower bounds of f_y - f_j over a region.
 
     Attributes:
-        value: (n, classes) float64, infinite at j = y.
+        value: (n, classes) float64, infinite at j = y: of the executed network.
+        real: the same in real arithmetic.
         looser: how many of the bounds plain CROWN alone, not met with intervals, would have made looser.
         bounds: how many there are.
     """
 
     value: Tensor
+    real: Tensor
     looser: int = 0
     bounds: int = 0
 
     @property
     def smallest(self) -> Tensor:
-        """(n,): over all other classes."""
+        """(n,): over all other classes, of the executed network."""
         return self.value.amin(1)
 
 
-def margins(
-    program: Program, region: Region, y: Tensor, mode: Mode, *, alpha: int = 0, enough: Tensor | None = None
-) -> Margins:
+def margins(program: Program, region: Region, y: Tensor, mode: Mode, *, alpha: int = 0) -> Margins:
     """Bound all margins of a batch of images.
 
     Every result is the larger of what intervals and what linear bounds say, so that no method is looser than IBP; the
@@ -52,23 +54,30 @@ def margins(
         region: the inputs, of n images.
         y: (n,) int64.
         mode: how intermediate values and margins are bounded.
-        alpha: iterations in which the slopes of lower lines of ReLUs are improved, each margin for itself.
-        enough: (n,): margins above need no improvement.
+        alpha: iterations in which the slopes of lower lines of ReLUs are improved, each margin for itself, until it is
+            positive.
     """
     with torch.no_grad():
         found = relax(program, region, mode)
         classes = program.shapes[program.logits][0]
         rows = pairs(y, classes)
-        value = lower_bound(found, program.logits, Rows(rows), to_inputs=False)
+        value, real = both_bounds(found, program.logits, Rows(rows), to_inputs=False)
         looser = bounds = 0
         if mode != "ibp":
-            linear = lower_bound(found, program.logits, Rows(rows))
+            linear, exact = both_bounds(found, program.logits, Rows(rows))
             looser, bounds = found.tightened[1] + int((linear < value).sum()), found.tightened[0] + value.numel()
-            value = torch.maximum(value, linear)
-        value[torch.arange(len(y)), y] = torch.inf
+            value, real = torch.maximum(value, linear), torch.maximum(real, exact)
+        value[torch.arange(len(y)), y] = real[torch.arange(len(y)), y] = torch.inf
     if alpha and mode != "ibp":
-        value = torch.maximum(value, improved(found, rows, value, alpha, enough))
-    return Margins(value, looser, bounds)
+        value, real = improved(found, rows, value, real, alpha)
+    # Intervals that allow for rounding cost a margin in real arithmetic about as much as rounding itself costs: where
+    # that may decide, it is bounded without.
+    least = real.amin(1)
+    left = ((least <= 0) & (least > -_CLOSE * (least - value.amin(1)))).nonzero().flatten()
+    if len(left):
+        again = margins(program.exact, region.images(left), y[left], mode, alpha=alpha)
+        real[left] = torch.maximum(real[left], again.real)
+    return Margins(value, real, looser, bounds)
 
 
 def pairs(y: Tensor, classes: int) -> Tensor:
@@ -77,22 +86,34 @@ def pairs(y: Tensor, classes: int) -> Tensor:
     return eye[y.cpu()].unsqueeze(1) - eye
 
 
-def improved(found: Relaxation, rows: Tensor, start: Tensor, iterations: int, enough: Tensor | None) -> Tensor:
+def improved(
+    found: Relaxation, rows: Tensor, start: Tensor, real: Tensor, iterations: int, *, enough: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """alpha-CROWN: ascent on the slopes of the lower lines (Xu et al. 2021); the best bound of all iterations.
 
-    Whatever the slopes, the bound is sound; so every iteration counts, and the result is never below ``start``.
+    Whatever the slopes, the bound is sound; so every iteration counts, and the result is never below what is known.
+
+    Args:
+        found: the intervals.
+        rows: (n, rows, classes), of the logits.
+        start: (n, rows), what is known of the executed network.
+        real: the same in real arithmetic.
+        iterations: of the ascent, which ends where every bound of the executed network is larger than ``enough``.
+        enough: see there.
+
+    Returns:
+        The bounds of the executed network and those in real arithmetic.
     """
     slopes = initial_slopes(found, rows.shape[1])
     if not slopes:
-        return start
+        return start, real
     lower = {step.node: step.below for step in found.program.steps if isinstance(step, PiecewiseLinear)}
     best = start.clone()
     optimiser = torch.optim.Adam(list(slopes.values()), lr=_RATE, maximize=True)
-    goal = torch.zeros(len(start), dtype=torch.float64) if enough is None else enough
     for _ in range(iterations):
-        bound = lower_bound(found, found.program.logits, Rows(rows), slopes=slopes)
-        best = torch.maximum(best, bound.detach())
-        open_ = best <= goal.unsqueeze(1)
+        bound, exact = both_bounds(found, found.program.logits, Rows(rows), slopes=slopes)
+        best, real = torch.maximum(best, bound.detach()), torch.maximum(real, exact.detach())
+        open_ = best <= enough
         if not bool(open_.any()):
             break
         optimiser.zero_grad()
@@ -102,7 +123,7 @@ def improved(found: Relaxation, rows: Tensor, start: Tensor, iterations: int, en
         with torch.no_grad():
             for name, slope in slopes.items():
                 slope.copy_(torch.minimum(torch.maximum(slope, lower[name]), torch.ones_like(slope)))
-    return best
+    return best, real
 
 
 def initial_slopes(found: Relaxation, count: int) -> dict[str, Tensor]:

@@ -1,10 +1,9 @@
 """The largest certified radius of each image, from a method that answers for one radius at a time.
 
 A bound that holds at one radius holds at every smaller one, so each success raises the radius and each failure caps
-where the next trial goes; nothing depends on whether the method is monotone. The label stands for the executed float32
-network where the margin is above twice the rounding of a logit within reach (`robcert.bounds.rounding.logits`), and in
-real arithmetic where it is above 0. Where no bound of the rounding is known, radii are looked for in real arithmetic
-alone.
+where the next trial goes; nothing depends on whether the method is monotone. A method bounds the margin of the executed
+float32 network, rounding included, and that in real arithmetic; the label stands where a margin is above 0. Where
+nothing is claimed about the executed network, radii are looked for in real arithmetic alone.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.bounds.rounding.logits import gap_error64, l2_reach, logit_rounding, logit_rounding_at, logits64
+from robcert.bounds.linear.program import refusal
+from robcert.bounds.rounding.logits import logits64
 from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, round_down
 from robcert.certificates.effort import Effort, TimeLimit
 from robcert.errors import EvaluationError
-from robcert.graph.interpreter import NoRule
 from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, LoadedModel
 
-Probe = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(images (m,), eps (m,), margin that is enough (m,)) -> lower bounds of the smallest margin (m,)."""
+Probe = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images (m,), eps (m,)) -> lower bounds of the smallest margin of the executed network and in real arithmetic, (m,)
+each."""
 
 _DOUBLINGS = 12
 _CHUNK = 128
@@ -35,63 +35,53 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class TrialsEvidence(Evidence):
-    """The errors of logits, and how tight the bounds are.
+    """How tight the bounds are.
 
     Attributes:
-        rounding_float32: of an executed logit anywhere in the box; None where no bound is known.
-        rounding_float64: of the difference of two logits, evaluated in float64; likewise.
         looser_than_ibp_alone: the share of linear bounds that intervals were better than; None where none was needed.
     """
 
-    rounding_float32: float | None
-    rounding_float64: float | None
     looser_than_ibp_alone: float | None = None
 
 
 @dataclass(frozen=True)
 class Clean:
-    """The answers to images without any perturbation, and bounds of their rounding.
+    """The answers to images without any perturbation.
 
     Attributes:
         correct: (n,) bool, in float64 and as executed.
         prediction: (n,) int64, executed.
         logits: (n, classes) float64.
         gap: (n,) float64, the largest logit less the second largest.
-        executed: the rounding of a float32 logit anywhere in the box; None where no bound is known.
-        evaluated: that of a margin in float64; likewise.
-        refused: why there is no bound of the executed logits.
+        refused: why nothing is claimed about the executed network.
     """
 
     correct: Tensor
     prediction: Tensor
     logits: Tensor
     gap: Tensor
-    executed: float | None
-    evaluated: float | None
     refused: str = ""
 
 
-def clean(model: LoadedModel, x: Tensor, y: Tensor) -> Clean:
+def clean(model: LoadedModel, x: Tensor, y: Tensor, refused: str | None = None) -> Clean:
     """Evaluate images as they are.
 
-    Raises:
-        EvaluationError: the network has no finite Lipschitz constant, by which rounding is bounded.
+    Args:
+        model: the network.
+        x: (n, *shape).
+        y: (n,) int64.
+        refused: why nothing is claimed about the executed network; by default what linear bounds say of it.
     """
-    executed = evaluated = None
-    refused = ""
+    refused = refusal(model) if refused is None else refused
     try:
-        evaluated = gap_error64(model)
-        executed = logit_rounding(model).error
-    except EvaluationError as error:
-        if evaluated is None and not isinstance(error, NoRule):
-            raise
-        refused = error.found
-    # Where no bound is known, an answer only picks the images that are worth trying: a margin above 0 is its own proof.
-    logits = logits32(model, x).double() if evaluated is None else logits64(model, x)
+        logits = logits64(model, x)
+    except EvaluationError:
+        # An answer only picks the images that are worth trying: a margin above 0 is its own proof.
+        logits = logits32(model, x).double()
     prediction = answers(model, x)
     ordered = logits.sort(dim=1, descending=True).values
     correct = (logits.argmax(dim=1) == y.cpu()) & (prediction == y.cpu())
-    return Clean(correct, prediction, logits, ordered[:, 0] - ordered[:, 1], executed, evaluated, refused)
+    return Clean(correct, prediction, logits, ordered[:, 0] - ordered[:, 1], refused)
 
 
 @dataclass
@@ -136,7 +126,6 @@ class Trials:
         probe: the method.
         batch: how many images it takes at once.
         limit: of the time of each image; None for no limit.
-        tight: the method works towards the margin that is enough, so that it is worth knowing exactly.
     """
 
     def __init__(
@@ -148,15 +137,12 @@ class Trials:
         probe: Probe,
         batch: int,
         limit: TimeLimit | None = None,
-        *,
-        tight: bool = False,
     ) -> None:
         self.model, self.x, self.images = model, x, images
         self.norm: BoundNorm = norm
         self.probe, self.batch = probe, batch
         self.limit = TimeLimit(len(x)) if limit is None else limit
         self.found = Found.nothing(len(x))
-        self.tight = tight
 
     def run(self, search: Search) -> Found:
         """Decide the budgets, then look for the largest radius where that is asked for."""
@@ -184,29 +170,14 @@ class Trials:
         """The same for images that are tried together."""
         found = self.found
         tried = eps[part]
-        needed = torch.full_like(tried, 2 * (self.images.executed or 0.0))
-        if self.tight and not self.images.refused:
-            needed = 2 * self._rounding(part, tried)
-        lower = self.probe(part, tried, needed)
-        close = (lower > 0) & (lower <= needed)
-        if not self.tight and bool(close.any()):
-            needed[close] = 2 * self._rounding(part[close], tried[close])
-        certified = lower > needed
-        real = lower > 0
+        lower, exact = self.probe(part, tried)
+        lower = exact if self.images.refused else lower
+        certified, real = lower > 0, exact > 0
         found.real[part] = torch.where(real, torch.maximum(found.real[part], tried), found.real[part])
         found.radius[part] = torch.where(certified, torch.maximum(found.radius[part], tried), found.radius[part])
         smaller = ~certified & (tried <= found.failed[part])
         found.failed[part] = torch.where(smaller, tried, found.failed[part])
         found.margin[part] = torch.where(smaller, lower, found.margin[part])
-
-    def _rounding(self, rows: Tensor, eps: Tensor) -> Tensor:
-        """The rounding of a logit within reach of each image."""
-        reaches = l2_reach(eps, self.norm, self.x[0].numel()).tolist()
-        each = [
-            logit_rounding_at(self.model, self.x[int(i)].unsqueeze(0), reach)
-            for i, reach in zip(rows, reaches, strict=True)
-        ]
-        return torch.cat(each)
 
     def _bisect(self, tolerance: float) -> None:
         found = self.found
@@ -263,7 +234,7 @@ def certificates_of(
         prediction=images.prediction,
         binding=tuple(method if r > 0 else "" for r in real.tolist()),
         seconds=time.monotonic() - began,
-        evidence=TrialsEvidence(images.executed, images.evaluated, looser),
+        evidence=TrialsEvidence(looser),
         refused=images.refused,
         examples=examples,
         effort=Effort(limit.own, late, found.failed, found.margin),

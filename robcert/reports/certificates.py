@@ -68,13 +68,15 @@ def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) 
     for eps, count, by in zip(threat.eps, model.certified_correct, model.certified_by, strict=True):
         who = ", ".join(f"{kind} {images}" for kind, images in by.items())
         console.print(f"{name}: certified at eps {eps:g}: {count} of {model.n} images" + (f", by {who}" if who else ""))
-    rounding = model.constants.get("rounding_float32")
-    notes = ["rounding bound of a logit " + ("not known" if rounding is None else f"at most {rounding:.3g}")]
+    notes: list[str] = []
     if "lipschitz" in model.constants:
-        notes.insert(0, f"Lipschitz constant {model.constants['lipschitz']:.4g}")
+        rounding = model.constants.get("rounding_float32")
+        known = "not known" if rounding is None else f"at most {rounding:.3g}"
+        notes += [f"Lipschitz constant {model.constants['lipschitz']:.4g}", f"rounding bound of a logit {known}"]
     if "looser_than_ibp_alone" in model.constants:
         notes.append(f"linear bounds looser than intervals for {100 * model.constants['looser_than_ibp_alone']:.2g}%")
-    console.print(f"{name}: {', '.join(notes)}")
+    if notes:
+        console.print(f"{name}: {', '.join(notes)}")
     if late := time_line(model.out_of_time, model.n):
         console.print(f"{name}: {late}")
     if model.refused:

@@ -4,8 +4,8 @@ In a case with constraints :math:`a_k y \le b_k`, every input of the box has to 
 arithmetic, CROWN and alpha-CROWN bound each :math:`a_k y` from below: one that stays above :math:`b_k` excludes the
 case. What is left is split by branch and bound, over the inputs where they are few
 (`robcert.verification.halving`), then over ReLUs: :math:`a y` itself where the case has one constraint, else
-:math:`\max_k (a_k y - b_k)` (`robcert.verification.problem.Largest`). For the executed network a bound has to be
-larger by :math:`\sum_i |a_i| E`, E the rounding of a logit in the box (`robcert.bounds.rounding.logits`).
+:math:`\max_k (a_k y - b_k)` (`robcert.verification.problem.Largest`). Each bound is one of the executed network and
+one in real arithmetic (`robcert.bounds.linear.backward`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.backward import Relaxation, lower_bound
+from robcert.bounds.linear.backward import Relaxation, both_bounds
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region as Inputs
-from robcert.bounds.linear.program import program
+from robcert.bounds.linear.program import program, refusal
 from robcert.certificates.bab import evaluator
 from robcert.certificates.bab_search import decide, splittable
 from robcert.certificates.margins import ITERATIONS, improved
-from robcert.errors import EvaluationError
 from robcert.graph.cache import graph_of
 from robcert.types import LoadedModel
 from robcert.verification import Region
 from robcert.verification.file import File
 from robcert.verification.halving import MOST_INPUTS, excluded
-from robcert.verification.lipschitz import rounding_in
 from robcert.verification.problem import Box, Largest, coefficients, holds, largest_of
 
 Method = Literal["ibp", "crown", "alpha-crown", "halving", "bab"]
@@ -68,7 +66,7 @@ class LinearProver:
         executed: whether cases are to be excluded for the executed network too, or in real arithmetic alone.
 
     Attributes:
-        refused: why the rounding of the executed network is not known; "" where it is.
+        refused: why nothing is claimed about the executed network; "" where something is.
 
     Raises:
         EvaluationError: an operator without a relaxation.
@@ -76,10 +74,10 @@ class LinearProver:
 
     def __init__(self, model: LoadedModel, file: File, box: Box, *, executed: bool) -> None:
         self.model, self.file, self.box, self.executed = model, file, box, executed
-        self.program = program(model)
+        self.program = program(model) if executed else program(model).exact
         self.shifted = graph_of(model).logits.name != self.program.logits
         self.inputs = _inputs(*(box.outer if executed else (box.low, box.high)))
-        self.error, self.refused = _rounding(model, box)
+        self.refused = refusal(model)
         self.root: Relaxation | None = None
 
     def prove(self, method: Method, cases: dict[int, Status], deadline: float) -> None:
@@ -99,38 +97,34 @@ class LinearProver:
         if not constraints:
             return
         a, b = coefficients(constraints, self.model.num_classes)
-        found = self._bounds(method, a, b)
-        for (number, _), value, needed in zip(listed, found.tolist(), self._needed(a).tolist(), strict=True):
-            cases[number].real |= value > 0
-            cases[number].executed |= self.executed and not self.refused and value > needed
+        found = (value.tolist() for value in self._bounds(method, a, b))
+        for (number, _), executed, real in zip(listed, *found, strict=True):
+            cases[number].real |= real > 0
+            cases[number].executed |= self.executed and not self.refused and executed > 0
 
     def _done(self, status: Status) -> bool:
         return status.point is not None or (status.executed if self.executed and not self.refused else status.real)
 
-    def _needed(self, a: Tensor) -> Tensor:
-        """How far each a y has to stay above its bound for the executed network: (rows,)."""
-        return a.abs().sum(1) * self.error * (1 + _SLACK)
-
-    def _bounds(self, method: Method, a: Tensor, b: Tensor) -> Tensor:
-        """Lower bounds of a y - b over the box: (rows,)."""
+    def _bounds(self, method: Method, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower bounds of a y - b over the box, of the executed network and in real arithmetic: (rows,) each."""
         rows = a.unsqueeze(0)
         with torch.no_grad():
             if method == "ibp":
                 found = relax(self.program, self.inputs, "ibp")
-                bound = lower_bound(found, self.program.logits, Rows(rows), to_inputs=False)
+                bounds = both_bounds(found, self.program.logits, Rows(rows), to_inputs=False)
             else:
                 if self.root is None:
                     self.root = relax(self.program, self.inputs, "crown")
-                bound = lower_bound(self.root, self.program.logits, Rows(rows))
+                bounds = both_bounds(self.root, self.program.logits, Rows(rows))
         if method == "alpha-crown":
             assert self.root is not None
-            enough = (b + self._needed(a)).max().view(1)
-            bound = improved(self.root, rows, bound, ITERATIONS, enough)
-        value = bound[0] - b - _SLACK * (bound[0].abs() + b.abs())
-        if self.shifted:
+            bounds = improved(self.root, rows, *bounds, ITERATIONS, enough=float(b.max()) * (1 + _SLACK))
+        values: list[Tensor] = []
+        for bound in bounds:
+            value = bound[0] - b - _SLACK * (bound[0].abs() + b.abs())
             # The graph without its log_softmax answers with logits that are off by one number: differences are right.
-            value = torch.where(a.sum(1) == 0, value, -math.inf)
-        return value
+            values.append(torch.where(a.sum(1) == 0, value, -math.inf) if self.shifted else value)
+        return values[0], values[1]
 
     def _halve(self, case: Region, status: Status, deadline: float) -> None:
         """Branch and bound over the inputs, where there are few; half of the time is left for that over ReLUs."""
@@ -149,27 +143,25 @@ class LinearProver:
                     return True
             return False
 
-        needed = b + self._needed(a) if executed else b
         until = (time.monotonic() + deadline) / 2 if splittable(self.program) else deadline
-        if excluded(self.program, self.inputs, a, needed, tried, until):
+        if excluded(self.program, self.inputs, a, b, tried, until):
             status.real, status.executed = True, executed
 
     def _branch(self, case: Region, status: Status, deadline: float) -> None:
         """Branch and bound of one case."""
         count = len(case.constraints)
         if count == 1:
-            model, network, root, error, refused = self.model, self.program, self.root, self.error, self.refused
+            model, network, root, refused = self.model, self.program, self.root, self.refused
             a, b = coefficients(list(case.constraints), model.num_classes)
             row, bound = a[0], float(b[0])
-            error = float(self._needed(a)[0])
             if self.shifted and float(row.sum()) != 0:
                 return
         else:
             if not count or not Largest.exact((case,), self.model.num_classes) or self.shifted:
                 return
             model = largest_of(self.model, (case,))
-            network, root = program(model), None
-            error, refused = _rounding(model, self.box)
+            network, root, refused = program(model), None, refusal(model)
+            network = network if self.executed else network.exact
             row, bound = torch.ones(1, dtype=torch.float64), 0.0
         if not splittable(network):
             return
@@ -184,8 +176,7 @@ class LinearProver:
         def example(points: Tensor) -> Tensor:
             return torch.tensor([self.file.confirms(case, x) for x in executed(points).split(1)], dtype=torch.bool)
 
-        needed = bound + (error if self.executed and not refused else 0.0)
-        needed += _SLACK * abs(needed)
+        needed = bound + _SLACK * abs(bound)
         seconds = deadline - time.monotonic()
         outcome = decide(network, self.inputs, row, needed, value, example=example, seconds=seconds, root=root)
         if outcome.point is not None and outcome.status == "broken":
@@ -202,14 +193,6 @@ def _inputs(low: Tensor, high: Tensor) -> Inputs:
     centre = (low + high) / 2
     reach = torch.maximum(high - centre, centre - low).amax().view(1)
     return Inputs(centre, reach, "linf", low, high)
-
-
-def _rounding(model: LoadedModel, box: Box) -> tuple[float, str]:
-    """The rounding of an executed logit in a box, and why it is not known."""
-    try:
-        return rounding_in(model, box), ""
-    except EvaluationError as error:
-        return math.inf, error.found
 
 
 __all__ = ["METHODS", "LinearProver", "Method", "Status"]

@@ -13,6 +13,7 @@ from robcert.bounds.linear.domain import LinearDomain
 from robcert.bounds.lipschitz.domain import LipschitzDomain
 from robcert.bounds.operators import DOMAINS, operators, page
 from robcert.bounds.rounding.domain import RoundingDomain
+from robcert.bounds.rounding.entrywise import entrywise_rules
 from robcert.graph.batch import batch_rules
 from robcert.graph.interpreter import Domain, Interpreter, NoRule
 from robcert.graph.read import read_graph
@@ -26,6 +27,12 @@ def test_every_domain_says_something_of_every_operator() -> None:
 @pytest.mark.parametrize("domain", [LinearDomain, RoundingDomain])
 def test_what_has_a_rule_is_not_refused(domain: type[Domain[Any, Any]]) -> None:
     assert not set(domain.rules.names()) & set(domain.refusals)
+
+
+def test_every_linear_relaxation_has_a_rounding_rule_or_a_reason() -> None:
+    named = set(entrywise_rules.names())
+    assert set(LinearDomain.rules.names()) - named <= set(RoundingDomain.refusals)
+    assert not named & set(RoundingDomain.refusals)
 
 
 def test_what_has_no_finite_constant_has_a_rule_that_says_so() -> None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import robcert
 from robcert.bounds.linear.program import program
+from robcert.bounds.linear.step import Rounding
+from robcert.bounds.rounding.entrywise import entrywise_rules
 from robcert.certificates import Search, certificates
 from robcert.certificates.bab_search import Outcome, decide
-from robcert.certificates.trials import Trials
 from robcert.errors import EvaluationError
 from robcert.network import from_module
 from robcert.threats.kind import norm_of
@@ -190,7 +191,8 @@ def test_classes_behind_one_that_stays_open_count_for_the_real_radius(
         net.weight.copy_(torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]))  # at 0.1 a margin loses 0.05
         net.bias.copy_(torch.tensor([0.0, -0.25 - 0.05 + 0.03, -0.25 - 0.05 - second]))
     model = from_module(net, (2,), 3)
-    monkeypatch.setattr(Trials, "_rounding", lambda self, rows, eps: torch.full((len(rows),), 0.05).double())
+    coarse = Rounding(lambda given, result: torch.tensor(0.05, dtype=torch.float64))
+    monkeypatch.setitem(entrywise_rules._entries, "linear", lambda call, step: coarse)  # pyright: ignore[reportPrivateUsage]
     asked: list[int] = []
 
     def open_above_zero(*given: object, **options: object) -> Outcome:

@@ -48,6 +48,8 @@ class Dense(Step):
             if region.norm == "l2":
                 length = at_least(torch.linalg.vector_norm(scaled, dim=1), length * scaled.shape[1] ** 0.5)
             here, reach = functional.linear(x.here, self.weight, self.bias), batch(region.eps, reach) * length
+            if x.off is not None:
+                reach = reach + functional.linear(x.off.expand_as(x.lower), self._size)
             lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
         return widened(lower, upper, self.error(given))
 
@@ -100,8 +102,9 @@ class Diagonal(Step):
         one, other = x.lower * self.scale, x.upper * self.scale
         spread = None if x.spread is None else x.spread * self.scale.abs() * (1 + 2.0**-40)
         here = None if x.here is None else x.here * self.scale + self.shift
+        off = None if x.off is None else x.off * self.scale.abs() * (1 + 2.0**-40)
         lower, upper = torch.minimum(one, other) + self.shift, torch.maximum(one, other) + self.shift
-        return widened(lower, upper, self.error(given), spread, here)
+        return widened(lower, upper, self.error(given), spread, here, off)
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:
         """Max |x| max |scale| + |shift|."""
@@ -142,13 +145,14 @@ class Moved(Step):
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """Both ends, through the same map."""
         x = given[0]
-        spread = here = None
+        spread = here = off = None
         if x.spread is not None and x.here is not None and self.injective and region.norm != "linf":
             spread = self.function(x.spread.expand(1, *self.in_shape)) - self.constant
             here = self.function(x.here)
+            off = None if x.off is None else self.function(x.off.expand_as(x.lower)) - self.constant
         lower, upper = self.function(x.lower), self.function(x.upper)
         if self.through:
-            return Interval(lower, upper, spread, here)
+            return Interval(lower, upper, spread, here, off)
         return widened(lower, upper, self.error(given))
 
     def magnitude(self, given: list[Interval], relaxed: None) -> Tensor:

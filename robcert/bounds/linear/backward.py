@@ -6,13 +6,17 @@ absolute values of the products that an entry of the step consists of (`Step.mag
 |W| |x| of a product, summed. All these terms are subtracted at the end. The floating-point coefficients are taken as
 they are from there on, so errors do not multiply.
 
+**Rounding of the network.** A step is executed in float32 as h^ = g(h^_1, ..) + d with |d| <= v, entry by entry
+(`robcert.bounds.rounding.entrywise`). With coefficients a of h^, the lower bound of the executed network loses |a| v:
+one more term a step. With every d = 0 the same coefficients bound the network in real arithmetic.
+
 Source: Zhang et al. 2018 (CROWN); Xu et al. 2020 for general graphs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,7 +28,11 @@ from robcert.bounds.linear.fused import FusedConvReLUPool, Patches
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.step import Interval, Step
+from robcert.bounds.rounding.rules import FLOAT32
 from robcert.math.rounding import gamma
+
+_LIMIT = 2.0**120
+"""Beyond this size a float32 number may overflow on the way, and nothing is claimed about the executed network."""
 
 ENTRIES = 1 << 22
 """Coefficients that are held at once for one value (32 MiB); more rows go in chunks."""
@@ -40,12 +48,16 @@ class Relaxation:
         intervals: of every value, by name.
         tightened: entries of targets whose interval linear bounds improved, and entries for which they alone would have
             been looser than intervals.
+        overflows: (n,) bool, whether some float32 number may overflow, or a step has no bound of its rounding: then
+            bounds hold in real arithmetic alone.
     """
 
     program: Program
     region: Region
     intervals: dict[str, Interval] = field(default_factory=dict[str, Interval])
     tightened: tuple[int, int] = (0, 0)
+    overflows: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.bool))
+    _off: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _relaxed: dict[str, tuple[Any, Tensor]] = field(default_factory=dict[str, tuple[Any, Tensor]])
     _patches: dict[str, Patches] = field(default_factory=dict[str, Patches])
 
@@ -64,14 +76,49 @@ class Relaxation:
             parts: tuple[Any, Any, Any] = (step.convolution, step.relu, step.order)
             first, second, third = (self.magnitude(part) for part in parts)
             relaxed = self.lines(parts[1]), self.lines(parts[2])
-            self._patches[name] = step.compose(*relaxed, (first, second, third))
+            offs = self.off(step.convolution.node), self.off(step.relu.node)
+            self._patches[name] = step.compose(*relaxed, (first, second, third), offs)
         return self._patches[name]
 
     def image(self, k: int) -> Relaxation:
         """Return the intervals of one image alone."""
-        return Relaxation(
-            self.program, self.region.image(k), {name: value.image(k) for name, value in self.intervals.items()}
-        )
+        n = len(self.region)
+        intervals = {name: value.image(k) for name, value in self.intervals.items()}
+        off = {name: one[k : k + 1] for name, one in self._off.items()}
+        overflows = self.overflows.expand(n)[k : k + 1]
+        return Relaxation(self.program, self.region.image(k), intervals, (0, 0), overflows, _off=off)
+
+    def executed(self, step: Step, given: list[Interval], exact: Interval) -> Interval:
+        """Return the interval of what float32 makes of a step.
+
+        Args:
+            step: the step.
+            given: the intervals of what it reads.
+            exact: that of its exact result for them.
+        """
+        rounding = self.program.roundings.get(step.node)
+        if rounding is None:
+            return exact
+        off = rounding.bound(given, exact)
+        n = len(exact.lower)
+        most = off.reshape(len(off) if off.dim() > len(step.shape) else 1, -1).amax(1)
+        over = ~(most <= _LIMIT * FLOAT32.u)
+        if bool(over.any()):
+            self.overflows = self.overflows | over
+            off = torch.where(over.view(-1, *([1] * len(step.shape))), 0.0, off)
+        self._off[step.node] = off.expand(n, *step.shape)
+        found = exact.moved(off)
+        if rounding.square or (rounding.positive and all(not bool((x.lower < 0).any()) for x in given)):
+            found = replace(found, lower=found.lower.clamp_min(0))
+        return found
+
+    def off(self, node: str) -> Tensor | None:
+        """Return how far the executed entries of a value may be from the exact result of its step; None if not at all.
+
+        Returns:
+            (n, *shape).
+        """
+        return self._off.get(node)
 
     def _of(self, step: Step) -> tuple[Any, Tensor]:
         if step.node not in self._relaxed:
@@ -89,12 +136,14 @@ class Back:
     Attributes:
         rows: coefficients of the images (and of nonlinear values, where the way ended at them), by name of the value.
         constant: (n, rows).
-        error: (n, rows), what rounding can be.
+        error: (n, rows), what the rounding of the bound itself can be.
+        off: (n, rows), what the rounding of the executed network can take away.
     """
 
     rows: dict[str, Rows]
     constant: Tensor
     error: Tensor
+    off: Tensor
 
 
 def pull_back(
@@ -126,7 +175,7 @@ def pull_back(
     pending: dict[str, Rows] = {node: rows}
     n, count = rows.a.shape[:2]
     constant = torch.zeros(n, count, dtype=torch.float64)
-    mass, error = torch.zeros_like(constant), torch.zeros_like(constant)
+    mass, error, lost = torch.zeros_like(constant), torch.zeros_like(constant), torch.zeros_like(constant)
     steps = program.until(node)
     for step in reversed(steps):
         mine = pending.pop(step.node, None)
@@ -142,11 +191,13 @@ def pull_back(
         if whole is not None and whole.entries <= ENTRIES:
             patches = found.patches(whole)
             heavy, pulled, sources = patches.magnitude, whole.pull(mine, patches), whole.sources
-            roundings = whole.roundings
+            roundings, off = whole.roundings, whole.off(mine, patches)
         else:
             if not step.windows:
                 mine = mine.whole(step.shape)
             heavy, roundings, sources = found.magnitude(step), step.roundings, step.sources
+            own = found.off(step.node)
+            off = Rows(mine.a.detach().abs(), mine.window).dot(own) if own is not None else None
             if watch is not None and not step.affine:
                 watch(step, mine.whole(step.shape).a)
             slope = slopes.get(step.node) if slopes is not None and isinstance(step, PiecewiseLinear) else None
@@ -156,12 +207,14 @@ def pull_back(
             size = torch.linalg.vector_norm(mine.a.detach().flatten(2), 1, dim=2) * heavy.unsqueeze(1)
             mass += size
             error += gamma(2 * roundings + 16) * size
+            if off is not None:
+                lost += off
         constant = constant + pulled.constant
         for source, part in zip(sources, pulled.rows, strict=True):
             held = pending.get(source)
             pending[source] = part if held is None else held.plus(part, program.shapes[source])
     error = error + gamma(4 * len(steps) + 64) * (mass + constant.detach().abs()) + 2.0**-900
-    return Back(pending, constant, error)
+    return Back(pending, constant, error, lost * (1 + 2.0**-20))
 
 
 def lower_bound(
@@ -177,14 +230,34 @@ def lower_bound(
     """Return a lower bound of rows . value over the region; the arguments are those of `pull_back`.
 
     Returns:
-        (n, rows) float64; minus infinity where nothing is known.
+        (n, rows) float64, of the executed network; minus infinity where nothing is known.
     """
+    return both_bounds(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)[0]
+
+
+def both_bounds(
+    found: Relaxation,
+    node: str,
+    rows: Rows,
+    *,
+    to_inputs: bool = True,
+    fused: bool = False,
+    slopes: dict[str, Tensor] | None = None,
+    extra: dict[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the same for the executed network, and for the network in real arithmetic, (n, rows) each."""
     back = pull_back(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)
-    return concretised(found, back)
+    executed, real = minima(found, back)
+    return torch.where(found.overflows.unsqueeze(1), -torch.inf, executed), real
 
 
 def concretised(found: Relaxation, back: Back) -> Tensor:
-    """The smallest value of the linear functions that `pull_back` ended with, (n, rows)."""
+    """The smallest value of the linear functions that `pull_back` ended with, of the executed network, (n, rows)."""
+    return torch.where(found.overflows.unsqueeze(1), -torch.inf, minima(found, back)[0])
+
+
+def minima(found: Relaxation, back: Back) -> tuple[Tensor, Tensor]:
+    """The same, (n, rows) each: of the executed network unless something overflows, and in real arithmetic."""
     total = back.constant - back.error
     for name, a in back.rows.items():
         image = name == found.program.images
@@ -192,7 +265,9 @@ def concretised(found: Relaxation, back: Back) -> Tensor:
         total = total + (found.region.minimum(a) if image else _minimum(found.intervals[name], whole.a))
     # The sums just made: two or three terms, each within a rounding.
     total = total - 16 * 2.0**-53 * (total.detach().abs() + back.constant.detach().abs())
-    return torch.where(torch.isnan(total), -torch.inf, total)
+    real = torch.where(torch.isnan(total), -torch.inf, total)
+    executed = real - (back.off + 2.0**-53 * (real.detach().abs() + back.off))
+    return torch.where(torch.isnan(executed), -torch.inf, executed), real
 
 
 def _cut(rows: Rows, slope: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.affine import Diagonal, Moved
-from robcert.bounds.linear.backward import Relaxation, lower_bound
+from robcert.bounds.linear.backward import Relaxation, minima, pull_back
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.inputs import Region
@@ -33,6 +33,9 @@ _TILE = 2
 def relax(program: Program, region: Region, mode: Mode, *, fixed: dict[str, Interval] | None = None) -> Relaxation:
     """Return intervals of all values, in the order of execution.
 
+    They hold for the values that the float32 network computes at the float32 inputs of the region, and for those of the
+    network in real arithmetic: its rounding errors are 0, which is one of the choices that the intervals allow for.
+
     Args:
         program: the network.
         region: the inputs.
@@ -43,7 +46,7 @@ def relax(program: Program, region: Region, mode: Mode, *, fixed: dict[str, Inte
     found.intervals[program.images] = Interval(region.lower, region.upper, torch.ones(1, dtype=torch.float64), region.x)
     for step in program.steps:
         given = [found.intervals[s] for s in step.sources]
-        interval = step.interval(given, region)
+        interval = found.executed(step, given, step.interval(given, region))
         if fixed is not None and step.node in fixed:
             interval = interval.meet(fixed[step.node])
         if mode == "crown" and step.node in program.targets and step.node != program.logits:
@@ -166,10 +169,12 @@ def _by_place(one: Relaxation, step: Step, wanted: Tensor) -> Iterator[tuple[Ten
             channel, rest = used // (tall * broad), used % (tall * broad)
             at = channel * height * width + (y + rest // broad) * width + x + rest % broad
             if isinstance(step, Convolution) and step.groups == 1:
-                # A convolution's result is the kernel itself, and the bias: one rounding.
+                # A convolution's result is the kernel itself, the bias, and what its execution adds: two roundings.
                 low, high = _both(one, step.sources[0], step.unit_rows(window, used))
-                low, high = low[0] + step.bias[channel], high[0] + step.bias[channel]
-                slack = 4 * 2.0**-53
+                off = one.off(step.node)
+                own = off.flatten(1)[0, at] if off is not None else torch.zeros_like(step.bias[channel])
+                low, high = low[0] + step.bias[channel] - own, high[0] + step.bias[channel] + own
+                slack = 8 * 2.0**-53
                 yield at, low - slack * low.abs(), high + slack * high.abs()
             else:
                 units = torch.nn.functional.one_hot(used, here.numel()).double().view(1, -1, channels, tall, broad)
@@ -180,5 +185,6 @@ def _by_place(one: Relaxation, step: Step, wanted: Tensor) -> Iterator[tuple[Ten
 def _both(found: Relaxation, node: str, rows: Rows) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds of rows . value, (n, rows) each."""
     count = rows.a.shape[1]
-    bound = lower_bound(found, node, Rows(torch.cat([rows.a, -rows.a], 1), rows.window), fused=True)
+    back = pull_back(found, node, Rows(torch.cat([rows.a, -rows.a], 1), rows.window), fused=True)
+    bound = minima(found, back)[0]
     return bound[:, :count], -bound[:, count:]

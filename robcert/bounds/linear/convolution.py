@@ -55,11 +55,13 @@ class Convolution(Step):
         x = given[0]
         half = (x.upper - x.lower) / 2
         bias = self.bias.view(-1, *([1] * (self.weight.dim() - 2)))
-        centre, reach = self._apply(x.lower + half, self.weight) + bias, self._apply(half, self._size)
+        centre, reach = self.apply(x.lower + half, self.weight) + bias, self.apply(half, self._size)
         lower, upper = centre - reach, centre + reach
         if x.spread is not None and x.here is not None and region.norm != "linf":
-            here = self._apply(x.here, self.weight) + bias
+            here = self.apply(x.here, self.weight) + bias
             reach = batch(region.eps, reach) * self._length(x.spread, region)
+            if x.off is not None:
+                reach = reach + self.apply(x.off.expand_as(x.lower), self._size)
             lower, upper = torch.maximum(lower, here - reach), torch.minimum(upper, here + reach)
         return widened(lower, upper, self.error(given))
 
@@ -70,8 +72,8 @@ class Convolution(Step):
         if spread.numel() == 1:
             return self._unit_length * spread
         spread = spread.expand(1, *self.in_shape)
-        squares = self._apply(spread.square(), self._size.square())
-        return at_least(squares.sqrt(), self._apply(spread, self._size))
+        squares = self.apply(spread.square(), self._size.square())
+        return at_least(squares.sqrt(), self.apply(spread, self._size))
 
     @cached_property
     def _size(self) -> Tensor:
@@ -81,7 +83,7 @@ class Convolution(Step):
     def _unit_length(self) -> Tensor:
         """The l2 norm of the coefficients of each result: (1, *shape)."""
         ones = torch.ones(1, *self.in_shape, dtype=torch.float64)
-        return at_least(self._apply(ones, self._size.square()).sqrt(), self._apply(ones, self._size))
+        return at_least(self.apply(ones, self._size.square()).sqrt(), self.apply(ones, self._size))
 
     @cached_property
     def _largest(self) -> tuple[Tensor, Tensor]:
@@ -179,7 +181,14 @@ class Convolution(Step):
                 full[:, top : top + reach[0] : down, left : left + reach[1] : right] += taps[x]
         return full.permute(3, 0, 1, 2).contiguous()
 
-    def _apply(self, x: Tensor, weight: Tensor) -> Tensor:
+    def count(self, ones: Tensor) -> Tensor:
+        """Return how many of the entries 1 of (n, *in_shape), others being 0, each result reads: (n, *shape)."""
+        per_group = ones.unflatten(1, (self.groups, -1)).sum(2)
+        kernel = torch.ones(self.groups, 1, *self.weight.shape[2:], dtype=torch.float64)
+        return self.apply(per_group, kernel).repeat_interleave(len(self.weight) // self.groups, 1)
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the convolution of x (n, channels, *sizes) with other weights, without the bias."""
         padding = [p for pair in reversed(self.sides) for p in pair]
         padded = functional.pad(x, padding) if any(padding) else x
         options = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}

@@ -10,7 +10,8 @@ from torch import Tensor, fx
 import robcert.bounds.linear.rules as rules_package
 from robcert.bounds.linear.rules import LinearCall, Ref, Rule, relaxations
 from robcert.bounds.linear.rules.refusals import REFUSALS
-from robcert.bounds.linear.step import Step
+from robcert.bounds.linear.step import Rounding, Step
+from robcert.bounds.rounding.entrywise import entrywise_rules, no_rule
 from robcert.graph.interpreter import Domain
 from robcert.graph.read import Graph
 
@@ -25,6 +26,12 @@ class LinearDomain(Domain[Ref, LinearCall]):
     Args:
         graph: of the network.
         shape: of one image.
+
+    Attributes:
+        steps: the steps.
+        roundings: what the execution of an op adds to its exact result, by the name of the result; nothing where that
+            is exact.
+        unknown: ops of whose rounding nothing is known, each as a sentence.
     """
 
     rule = "linear relaxation"
@@ -39,6 +46,8 @@ class LinearDomain(Domain[Ref, LinearCall]):
     def __init__(self, graph: Graph, shape: tuple[int, ...]) -> None:
         super().__init__(graph)
         self.steps: list[Step] = []
+        self.roundings: dict[str, Rounding] = {}
+        self.unknown: list[str] = []
         self.shapes = {graph.images: shape}
 
     def images(self, node: fx.Node) -> Ref:
@@ -53,8 +62,20 @@ class LinearDomain(Domain[Ref, LinearCall]):
         return call
 
     def apply(self, call: LinearCall, rule: Rule) -> Any:
-        """Keep the steps of an op."""
-        return self._keep(rule(call))
+        """Keep the steps of an op, and what its execution rounds away."""
+        before = len(self.steps)
+        found = self._keep(rule(call))
+        if len(self.steps) > before:
+            self._executed(call, self.steps[-1])
+        return found
+
+    def _executed(self, call: LinearCall, last: Step) -> None:
+        if call.op not in entrywise_rules:
+            self.unknown.append(no_rule(call))
+            return
+        rounding = entrywise_rules.get(call.op)(call, last)
+        if rounding is not None:
+            self.roundings[last.node] = rounding
 
     def _keep(self, found: Any) -> Any:
         """A step, several in a row (the last one has the result), or one for each of several results."""

@@ -33,11 +33,13 @@ class Patches:
         lines: (n, rows, columns, 2 channels, entries of a patch): first those of L, then those of U.
         shifts: (n, rows, columns, 2 channels).
         magnitude: (n,), see `Step.magnitude`.
+        off: (n, rows, columns, 2 channels), what the execution in float32 can move L and U by.
     """
 
     lines: Tensor
     shifts: Tensor
     magnitude: Tensor
+    off: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +65,26 @@ class FusedConvReLUPool:
         """Coefficients of L and U of one image."""
         return 2 * math.prod(self.order.shape) * math.prod(self._patch) * self.convolution.in_shape[0]
 
-    def compose(self, relu: Relaxed, planes: Planes, magnitudes: tuple[Tensor, Tensor, Tensor]) -> Patches:
+    def compose(
+        self,
+        relu: Relaxed,
+        planes: Planes,
+        magnitudes: tuple[Tensor, Tensor, Tensor],
+        offs: tuple[Tensor | None, Tensor | None],
+    ) -> Patches:
         """Write down L and U.
 
         Args:
             relu: the lines of ReLU.
             planes: of the maximum.
             magnitudes: (n,) of convolution, ReLU and pooling.
+            offs: (n, *shape), what the execution of the convolution and of ReLU can add (pooling is exact).
         """
         channels, high, wide = self.order.shape
         n, inner, grid = len(planes.low_at), self.convolution.shape, self._grid
         lines: list[Tensor] = []
         shifts: list[Tensor] = []
+        moved: list[Tensor] = []
         for at, slope, shift, own_slope, own_shift in (
             (planes.low_at, planes.low_slope, planes.low_shift, relu.lower_slope, relu.lower_shift),
             (planes.high_at, planes.high_slope, planes.high_shift, relu.upper_slope, relu.upper_shift),
@@ -90,9 +100,22 @@ class FusedConvReLUPool:
             patch = self._placed[channel, step] * total.view(n, channels, high, wide, 1)
             lines.append(patch.permute(0, 2, 3, 1, 4))
             shifts.append(constant.view(n, *self.order.shape).permute(0, 2, 3, 1))
+            own = torch.zeros_like(total)
+            for off, factor in zip(offs, (total, slope), strict=True):
+                if off is not None:
+                    own = own + factor.abs() * off.flatten(1).gather(1, at)
+            moved.append(own.view(n, *self.order.shape).permute(0, 2, 3, 1))
         steepest = max(1.0, float(relu.lower_slope.abs().max()), float(relu.upper_slope.abs().max()))
         magnitude = magnitudes[0] * steepest * 1.001 + magnitudes[1] + magnitudes[2]
-        return Patches(torch.cat(lines, 3), torch.cat(shifts, 3), magnitude)
+        return Patches(torch.cat(lines, 3), torch.cat(shifts, 3), magnitude, torch.cat(moved, 3))
+
+    def off(self, rows: Rows, patches: Patches) -> Tensor:
+        """Return what the execution in float32 can take away from rows of the pooled value: (n, rows)."""
+        y0, y1, x0, x1 = rows.window or (0, self.order.shape[1], 0, self.order.shape[2])
+        n, count = rows.a.shape[:2]
+        moved = rows.a.permute(0, 3, 4, 2, 1)
+        both = torch.cat([moved.clamp_min(0), -moved.clamp_max(0)], 3).reshape(n, -1, count)
+        return torch.bmm(patches.off[:, y0:y1, x0:x1].reshape(n, 1, -1), both).squeeze(1)
 
     def pull(self, rows: Rows, patches: Patches) -> Pulled:
         """Positive coefficients times L, negative ones times U, each added where its patch lies."""

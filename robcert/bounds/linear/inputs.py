@@ -42,8 +42,11 @@ class Region:
 
     def image(self, k: int) -> Region:
         """Of one image alone."""
-        one = slice(k, k + 1)
-        return Region(self.x[one], self.eps[one], self.norm, self.lower[one], self.upper[one])
+        return self.images(slice(k, k + 1))
+
+    def images(self, rows: Tensor | slice) -> Region:
+        """Of some images."""
+        return Region(self.x[rows], self.eps[rows], self.norm, self.lower[rows], self.upper[rows])
 
     def minimum(self, rows: Rows) -> Tensor:
         """A lower bound of min a . x' for every row, rounding included.

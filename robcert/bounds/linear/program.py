@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import fx, nn
 
+from robcert.bounds.linear.convolution import Convolution, Transposed
 from robcert.bounds.linear.domain import LinearDomain
 from robcert.bounds.linear.fused import FusedConvReLUPool, find_fused
-from robcert.bounds.linear.step import Step
+from robcert.bounds.linear.step import Rounding, Step
+from robcert.bounds.rounding.constants import check_constants, computed_constants
+from robcert.bounds.rounding.entrywise.functions import shifted_logits
+from robcert.bounds.rounding.kernels import check_kernels, device_of
+from robcert.errors import EvaluationError
 from robcert.graph.cache import graph_of
 from robcert.graph.fingerprint import fingerprint
 from robcert.graph.interpreter import Interpreter, decomposed_if_needed
@@ -36,6 +42,9 @@ class Program:
             on them, and interval arithmetic loses something in them. In the order of execution.
         fused: convolutions with ReLU and pooling, by the name of the pooled value.
         graph: what the steps were compiled from.
+        roundings: what the execution in float32 adds to the exact result of a step, by the name of the result; of a
+            step without one, nothing. That of the logits includes the shift of all of them that was left out.
+        refused: why nothing is claimed about the executed network; "" where something is.
     """
 
     images: str
@@ -45,6 +54,8 @@ class Program:
     targets: frozenset[str]
     fused: dict[str, FusedConvReLUPool]
     graph: Graph = field(repr=False)
+    roundings: dict[str, Rounding] = field(default_factory=dict[str, Rounding])
+    refused: str = ""
 
     def until(self, node: str) -> tuple[Step, ...]:
         """The steps up to that value."""
@@ -52,6 +63,11 @@ class Program:
             if step.node == node:
                 return self.steps[: k + 1]
         return ()
+
+    @cached_property
+    def exact(self) -> Program:
+        """The same steps in real arithmetic."""
+        return replace(self, roundings={})
 
     @property
     def widest(self) -> int:
@@ -77,21 +93,56 @@ def program(model: LoadedModel) -> Program:
     return found[1]
 
 
+def refusal(model: LoadedModel) -> str:
+    """Return why nothing is claimed about the network as torch, as it is set up now, executes it; "" where it is.
+
+    Raises:
+        EvaluationError: the network has no steps (`program`).
+    """
+    network = program(model)
+    if network.refused:
+        return network.refused
+    convolutions = any(isinstance(step, Convolution | Transposed) for step in network.steps)
+    try:
+        check_kernels(device_of(model), convolutions=convolutions, name=model.name)
+    except EvaluationError as error:
+        return error.found
+    return ""
+
+
 def _compile(model: LoadedModel) -> Program:
     def compiled(decompose: bool) -> Program:
         domain = LinearDomain(graph_of(model, decompose=decompose), model.input_shape)
         logits = domain.graph.logits
-        if node_label(logits) in _SHIFTS and int(cast("int", logits.args[1])) % 2 == 1:
+        shifted = node_label(logits) in _SHIFTS and int(cast("int", logits.args[1])) % 2 == 1
+        if shifted:
             logits = cast("fx.Node", logits.args[0])
         found = Interpreter(domain).run(until=logits)
+        roundings = dict(domain.roundings)
+        if shifted:
+            roundings[found.name] = shifted_logits(roundings.get(found.name))
         images = domain.graph.images
         steps = _needed(domain.steps, found.name)
         names = {images, *(step.node for step in steps)}
         shapes = {name: shape for name, shape in domain.shapes.items() if name in names}
         fused = find_fused(steps, found.name)
-        return Program(images, steps, found.name, shapes, targets(steps, images), fused, domain.graph)
+        roundings = {name: one for name, one in roundings.items() if name in names}
+        refused, wanted = _refusal(model, domain), targets(steps, images)
+        return Program(images, steps, found.name, shapes, wanted, fused, domain.graph, roundings, refused)
 
     return decomposed_if_needed(compiled)
+
+
+def _refusal(model: LoadedModel, domain: LinearDomain) -> str:
+    """Return why no claim about the executed network is made, or ""."""
+    if domain.unknown:
+        return "; ".join(dict.fromkeys(domain.unknown))
+    try:
+        values = {**dict.fromkeys(node.name for node in domain.graph.nodes), **domain.values}
+        check_constants(model.name, computed_constants(domain.graph, values), domain.graph)
+    except EvaluationError as error:
+        return error.found
+    return ""
 
 
 def _needed(steps: list[Step], logits: str) -> tuple[Step, ...]:
@@ -134,4 +185,4 @@ def targets(steps: tuple[Step, ...], images: str) -> frozenset[str]:
     return frozenset(found)
 
 
-__all__ = ["Program", "program", "targets"]
+__all__ = ["Program", "program", "refusal", "targets"]

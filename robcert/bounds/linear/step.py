@@ -29,12 +29,14 @@ class Interval:
         spread: broadcasts against (n, *shape): entry k is an affine function of one entry of the input, with a slope
             of at most this, and no two entries read the same one; None for everything else.
         here: (n, *shape), the value at the images themselves, where ``spread`` is given.
+        off: broadcasts against (n, *shape): how far the executed entry may be from that affine function; None is 0.
     """
 
     lower: Tensor
     upper: Tensor
     spread: Tensor | None = None
     here: Tensor | None = None
+    off: Tensor | None = None
 
     @property
     def largest(self) -> Tensor:
@@ -46,13 +48,36 @@ class Interval:
         """Of one image alone."""
         n, one = len(self.lower), slice(k, k + 1)
         parts = (None if t is None else t[one] if t.dim() == self.lower.dim() and len(t) == n else t
-                 for t in (self.spread, self.here))  # fmt: skip
+                 for t in (self.spread, self.here, self.off))  # fmt: skip
         return Interval(self.lower[one], self.upper[one], *parts)
 
     def meet(self, other: Interval) -> Interval:
         """Both hold."""
         lower, upper = torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
-        return Interval(lower, upper, self.spread, self.here)
+        return Interval(lower, upper, self.spread, self.here, self.off)
+
+    def moved(self, off: Tensor) -> Interval:
+        """Return the interval of entries that are at most ``off`` (broadcasts against (n, *shape)) away from these."""
+        far = None if self.spread is None else off if self.off is None else self.off + off
+        return Interval(self.lower - off, self.upper + off, self.spread, self.here, far)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What the float32 execution of one op adds to its exact result.
+
+    Attributes:
+        bound: intervals of the executed values that the op reads, and of the exact result for them -> a bound of
+            |executed - exact| for every entry, which broadcasts against (n, *shape), not negative; infinite or NaN
+            where there is none.
+        positive: no executed entry is negative if no entry that it reads is: all coefficients and constants are
+            positive, and rounding keeps a sign.
+        square: no executed entry is negative.
+    """
+
+    bound: Callable[[list[Interval], Interval], Tensor]
+    positive: bool = False
+    square: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,12 +157,17 @@ def adjoint(function: Callable[[Tensor], Tensor], rows: Rows, in_shape: tuple[in
 
 
 def widened(
-    lower: Tensor, upper: Tensor, error: Tensor | float, spread: Tensor | None = None, here: Tensor | None = None
+    lower: Tensor,
+    upper: Tensor,
+    error: Tensor | float,
+    spread: Tensor | None = None,
+    here: Tensor | None = None,
+    off: Tensor | None = None,
 ) -> Interval:
     """An interval made larger by ``error``, which broadcasts, or is (n,)."""
     if isinstance(error, Tensor) and error.dim() == 1:
         error = error.view(-1, *([1] * (lower.dim() - 1)))
-    return Interval(lower - error, upper + error, spread, here)
+    return Interval(lower - error, upper + error, spread, here, off)
 
 
 def batch(values: Tensor, like: Tensor) -> Tensor:

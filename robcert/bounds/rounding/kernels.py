@@ -12,6 +12,7 @@ import platform
 import torch
 
 from robcert.errors import EvaluationError
+from robcert.types import LoadedModel
 
 _STRICT = ("", "STRICT")
 _NAMED = "The claim for the network in real arithmetic does not need this."
@@ -33,12 +34,18 @@ def check_kernels(device: torch.device, *, convolutions: bool, name: str) -> Non
         raise EvaluationError(f"no rounding bound holds for {name} as it would be executed: {found[0]}", found[1])
 
 
+def device_of(model: LoadedModel) -> torch.device:
+    """Return the device on which a network runs."""
+    state = [*model.module.parameters(), *model.module.buffers()]
+    return state[0].device if state else torch.device("cpu")
+
+
 def _found(device: torch.device, convolutions: bool) -> tuple[str, str] | None:
     precision = torch.get_float32_matmul_precision()
     if precision != "highest":
         return (
             f"torch.get_float32_matmul_precision() is {precision!r}",
-            'LipschitzCall torch.set_float32_matmul_precision("highest"). ' + _NAMED,
+            'Call torch.set_float32_matmul_precision("highest"). ' + _NAMED,
         )
     if torch.is_autocast_enabled(device.type):
         return "autocast is on", "Leave the autocast context. " + _NAMED

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from robcert.bounds.rounding.analysis import Analysis, RoundingBound
 from robcert.bounds.rounding.constants import check_constants
-from robcert.bounds.rounding.kernels import check_kernels
+from robcert.bounds.rounding.kernels import check_kernels, device_of
 from robcert.bounds.rounding.rules import FLOAT64
 from robcert.graph.fingerprint import fingerprint
 from robcert.math.rounding import up
@@ -73,7 +73,7 @@ def logit_rounding(model: LoadedModel) -> RoundingBound:
     if not math.isfinite(bound.error):
         raise analysis.refusal()
     check_constants(model.name, analysis.computed, analysis.graph)
-    check_kernels(_device(model), convolutions=analysis.convolutions, name=model.name)
+    check_kernels(device_of(model), convolutions=analysis.convolutions, name=model.name)
     return bound
 
 
@@ -167,8 +167,3 @@ def network64(model: LoadedModel) -> Callable[[Tensor], Tensor]:
         return torch.cat(parts) if parts else torch.zeros(0, model.num_classes, dtype=torch.float64)
 
     return evaluate
-
-
-def _device(model: LoadedModel) -> torch.device:
-    state = [*model.module.parameters(), *model.module.buffers()]
-    return state[0].device if state else torch.device("cpu")

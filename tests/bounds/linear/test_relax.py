@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from robcert.bounds.linear.backward import lower_bound
+from robcert.bounds.linear.backward import both_bounds, lower_bound
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import region
@@ -95,8 +95,8 @@ POINTS = 10_000
 
 
 def _normal(layer: nn.BatchNorm2d) -> nn.Module:
-    nn.init.uniform_(layer.running_mean, -1, 1)
-    nn.init.uniform_(layer.running_var, 0.5, 2)
+    nn.init.uniform_(layer.running_mean, -1, 1)  # pyright: ignore[reportArgumentType]
+    nn.init.uniform_(layer.running_var, 0.5, 2)  # pyright: ignore[reportArgumentType]
     nn.init.uniform_(layer.weight, -1.5, 1.5)
     return layer
 
@@ -181,11 +181,13 @@ def test_linear_networks_are_bounded_exactly(norm: BoundNorm) -> None:
     order = {"l2": 2.0, "linf": 1.0, "l1": float("inf")}[norm]
     found = program(model)
     around = region(x, torch.full((5,), eps, dtype=torch.float64), norm, model.box)
-    bound = lower_bound(relax(found, around, "crown"), found.logits, Rows(rows.expand(5, -1, -1).contiguous()))
+    around = relax(found, around, "crown")
+    executed, bound = both_bounds(around, found.logits, Rows(rows.expand(5, -1, -1).contiguous()))
     with torch.no_grad():
         truth = exact(x.double()) @ rows.T - eps * torch.linalg.vector_norm(rows @ weight, order, dim=1)
     assert bool((bound <= truth + 1e-12).all())
     assert torch.allclose(bound, truth, rtol=0, atol=1e-9)
+    assert bool((executed <= bound).all()) and torch.allclose(executed, truth, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
@@ -208,7 +210,7 @@ def test_a_ball_that_sticks_out_of_the_box_is_cut(norm: BoundNorm) -> None:
                                   bounds=[(0, 1)] * 6, constraints=[inside], method="SLSQP")  # fmt: skip
             else:
                 sign = 1 - 2 * here  # entries at a side of the box can only move away from it
-                inside = LinearConstraint(sign.reshape(1, -1), -9, eps + sign @ here)
+                inside = LinearConstraint(sign.reshape(1, -1), -9, eps + sign @ here)  # pyright: ignore[reportArgumentType]
                 solved = minimize(lambda t, cost=cost: cost @ t, here, jac=lambda t, cost=cost: cost,
                                   bounds=[(0, 1)] * 6, constraints=[inside], method="SLSQP")  # fmt: skip
             assert float(found[i, k]) <= solved.fun + 1e-6
