@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from torch import nn
 
 from robcert.bounds.lipschitz.network_bound import lipschitz_bound
+from robcert.certificates import Search, certificates
 from robcert.data import load_dataset
 from robcert.network import Card, load_model
 from robcert.network.card import read_toml
@@ -18,7 +20,7 @@ from robcert.nn.heads import Heads
 from robcert.training import Recipe, measure, read_recipe
 from robcert.training.measure import Measured
 from robcert.training.run import results_page
-from robcert.types import Dataset
+from robcert.types import BoundNorm, Dataset
 
 ZOO = Path(__file__).resolve().parents[2] / "models"
 NAMES = sorted(path.parent.name for path in ZOO.glob("*/weights.safetensors"))
@@ -32,7 +34,14 @@ ACCURACY = {
     "mnist-l2nnn": 0.975,
     "mnist-l2nnn-at": 0.97,
     "mnist-l2nnn-resnet": 0.97,
+    "mnist-l2-certified": 0.97,
+    "mnist-ibp-01": 0.97,
 }
+CERTIFIED: dict[str, tuple[str, BoundNorm, float, float]] = {
+    "mnist-l2-certified": ("gap", "l2", 1.58, 0.6805),
+    "mnist-ibp-01": ("ibp", "linf", 0.1, 0.9687),
+}
+"""Method, norm, eps and the share of all test images that is certified."""
 L2NNNS = ("digits-l2nnn", "mnist-l2nnn", "mnist-l2nnn-at")
 CPU = torch.device("cpu")
 
@@ -64,7 +73,7 @@ def test_all_are_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_card_recipe_page_and_weights_belong_together(name: str) -> None:
     card = read_toml(ZOO / name / "model.toml")
-    assert (ZOO / name / "weights.safetensors").stat().st_size < 4_000_000
+    assert (ZOO / name / "weights.safetensors").stat().st_size < 5_000_000
     assert Recipe.model_validate(card.recipe) == read_recipe(ZOO / name), "trained by another recipe"
     assert (ZOO / name / "RESULTS.md").read_text() == results_page(card)
     assert load_model(ZOO / name).card == load_model(ZOO / name / "weights.safetensors").card
@@ -93,6 +102,16 @@ def test_accuracy_and_gaps_on_all_images(name: str) -> None:
     assert seen.mean_gap == pytest.approx(card.results["mean_gap"], rel=1e-4)
 
 
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_what_was_trained_for_certificates_has_them(name: str) -> None:
+    """On 300 images, within four standard deviations of the share of all 10,000."""
+    method, norm, eps, share = CERTIFIED[name]
+    data = images_of(name, 300)
+    found = certificates.get(method)(load_model(ZOO / name), data.x, data.y, norm, Search(eps=(eps,), largest=False))
+    seen = float((found.radius > eps).double().mean())
+    assert seen == pytest.approx(share, abs=4 * (share * (1 - share) / len(data)) ** 0.5)
+
+
 def test_the_small_l2nnn_is_sure() -> None:
     _, seen = measured("digits-l2nnn", None)
     assert seen.certified(0.1) >= 0.8
@@ -104,8 +123,8 @@ def test_l2nnns_are_nonexpansive_layer_by_layer_and_as_a_whole(name: str) -> Non
     model = load_model(ZOO / name)
     layers = [layer for layer in model.module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     options = read_toml(ZOO / name / "model.toml").options
-    stacks = 10 * (1 + len(options["label_hidden"])) if "label_hidden" in options else 1
-    assert len(layers) == 1 + len(options["hidden"]) + stacks
+    hidden, own = (cast("list[int]", options.get(key, [])) for key in ("hidden", "label_hidden"))
+    assert len(layers) == 1 + len(hidden) + (10 * (1 + len(own)) if own else 1)
     for layer in layers:
         weight = layer.weight.detach().double()
         if isinstance(layer, Heads):
