@@ -17,12 +17,12 @@ def attack(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="A name of the zoo (`robcert models`) or a file: .safetensors, state_dict, .pt2, TorchScript, .onnx.",
+            help="Zoo names (`robcert models`) or files (weights, .pt2, TorchScript, .onnx).",
         ),
     ],
     eps: Annotated[
         str | None,
-        typer.Option(help="The budget, in units of the data; several with commas; fractions work: 8/255."),
+        typer.Option(help="The budget; several with commas; 8/255 works."),
     ] = None,
     norm: opt.Norm = "l2",
     data: opt.DataName = None,
@@ -41,33 +41,32 @@ def attack(
     plan: Annotated[
         str | None,
         typer.Option(
-            help="Legs, attack:iterations[xrestarts]: cw:100,1k,10k,cw:1kx10,pgd:100x5; or autoattack, strong, fast.",
+            help="Legs, attack:iterations[xrestarts], e.g. cw:100,1k,10k,pgd:100x5; or autoattack, strong, fast.",
             rich_help_panel=_ATTACK,
-            show_default="cw:100,1k + pgd:100x5; noise, square, boundary for a network without a gradient",
+            show_default="cw:100,1k,pgd:100x5",
         ),
     ] = None,
     attack: Annotated[
         str | None,
-        typer.Option(help="One attack for the whole sweep: cw, pgd, fgsm, ...", rich_help_panel=_ATTACK),
+        typer.Option(help="One attack for all legs (`robcert attacks`).", rich_help_panel=_ATTACK),
     ] = None,
     iterations: Annotated[
         str | None,
-        typer.Option(help="A sweep, rising: 100,1k,10k,100k,1M (each of one search step).", rich_help_panel=_ATTACK),
+        typer.Option(help="A rising sweep: 100,1k,10k,100k,1M.", rich_help_panel=_ATTACK),
     ] = None,
     restarts: Annotated[int, typer.Option(min=1, help="Random restarts of each leg.", rich_help_panel=_ATTACK)] = 1,
     goal: Annotated[
         str | None,
         typer.Option(
-            help="decide: stop an image at the first example within eps. minimize: keep shrinking; with several eps, "
-            "also decide at each.",
+            help="decide: an image ends at its first example within eps; minimize: keep shrinking.",
             rich_help_panel=_ATTACK,
-            show_default="decide with one eps, minimize with several",
+            show_default="decide, with several eps minimize",
         ),
     ] = None,
     certify: Annotated[
         str,
         typer.Option(
-            help="Certify first: gap, best, ... (see `robcert certify`) or none. Certified images are not attacked.",
+            help="Certify first, and attack the rest: `robcert certificates`, or none.",
             rich_help_panel=_ATTACK,
         ),
     ] = "gap",
@@ -75,19 +74,18 @@ def attack(
         float,
         typer.Option(
             min=0.0,
-            help="CPU seconds for the certificate of each image, never an average; what is undecided by then is "
-            "attacked.",
+            help="CPU seconds for each certificate.",
             rich_help_panel=_ATTACK,
         ),
     ] = 5.0,
     step: Annotated[
         float | None,
-        typer.Option(help="pgd: step length relative to eps.", rich_help_panel=_ATTACK, show_default="falling"),
+        typer.Option(help="pgd: step length over eps.", rich_help_panel=_ATTACK, show_default="falling"),
     ] = None,
     objective: Annotated[
         str | None,
         typer.Option(
-            help="The loss that pgd, apgd, ddn and fgsm climb: {robcert.attacks.losses:loss} (ce, then margin).",
+            help="The loss that pgd, apgd, ddn, fgsm climb: {robcert.attacks.losses:loss}.",
             rich_help_panel=_ATTACK,
             show_default="by attack",
         ),
@@ -111,12 +109,12 @@ def attack(
             min=0.0,
             max=1.0,
             rich_help_panel=_ATTACK,
-            help="Share of open images that ten times the iterations may break in a flat sweep.",
+            help="The share of open images that ten times the iterations may break in a flat sweep.",
         ),
     ] = 0.01,
     eot: Annotated[
         int,
-        typer.Option(min=1, help="For a random model: average over so many draws.", rich_help_panel=_ATTACK),
+        typer.Option(min=1, help="Of a random model: average over so many draws.", rich_help_panel=_ATTACK),
     ] = 1,
     batch_size: Annotated[
         int | None,
@@ -131,15 +129,14 @@ def attack(
     search_precision: Annotated[
         str,
         typer.Option(
-            help="float32 (and the network as loaded: with --threads, the same bits in every run), bfloat16, or auto: "
-            "whichever is faster here. What is found is confirmed in float32.",
+            help="float32 (with --threads the same bits in every run), bfloat16, or auto, the faster.",
             rich_help_panel=_RUN,
         ),
     ] = "auto",
     verify_with: Annotated[
         str | None,
         typer.Option(
-            help="onnxruntime: run every example found through it too, and count those that still fool it.",
+            help="onnxruntime: do examples fool it too?",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -147,9 +144,9 @@ def attack(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="The run directory. The same command finds it and goes on.",
+            help="Its directory; the same command goes on.",
             rich_help_panel=_RUN,
-            show_default="below runs/, named after the specification",
+            show_default="below runs/",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -163,14 +160,9 @@ def attack(
     Each leg attacks only what the legs before it left open; a row of the table is the accuracy that is left.
     Under the table: whether the sweep is flat or still falling.
 
-    Examples:
-    `robcert attack digits-l2nnn --norm l2 --eps 0.5`
-
-    `robcert attack digits-plain digits-l2nnn --eps 0.5 --attack cw --iterations 100,1k,10k --n 200`
+    Examples: `robcert attack digits-l2nnn --norm l2 --eps 0.5`
 
     `robcert attack model.pt --arch torchvision:resnet18 --data npz:images.npz --norm linf --eps 8/255`
-
-    `robcert attack model.onnx --data npz:images.npz --norm linf --eps 8/255 --verify-with onnxruntime`
     """
     from robcert.accel.precision import PRECISIONS
     from robcert.cli.inputs import DataOptions, Foreign, choose_device, load_inputs

@@ -8,6 +8,8 @@ of other calls too: here it is as if it were not set.
 from __future__ import annotations
 
 import re
+from copy import copy
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
@@ -17,6 +19,8 @@ from robcert.cli.uses import USES
 from robcert.errors import UsageError
 from robcert.registry import written_names
 
+_TYPES: dict[Any, str] = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PATH", list[str]: "TEXT"}
+"""What the help calls the type of a value."""
 _REGISTERED = re.compile(r"\{([\w.]+):(\w+)\}")
 
 
@@ -28,19 +32,35 @@ class Command(TyperCommand):
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with names that may have been added."""
-        for option in self.params:
-            told: str = getattr(option, "help", None) or ""
-            option.show_envvar = False  # pyright: ignore[reportAttributeAccessIssue]
-            if registered := _REGISTERED.search(told):
-                names = ", ".join(written_names(*registered.groups()))
-                option.help = told.replace(registered[0], names)  # pyright: ignore[reportAttributeAccessIssue]
-        super().format_help(ctx, formatter)
+        """Write the help: an option takes as few lines as 80 columns allow."""
+        shown = copy(self)  # other calls in this process keep the options as they are
+        shown.params = [_brief(copy(param)) for param in self.params]
+        super(Command, shown).format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         """Check the options, then call the command."""
         check(ctx)
         return super().invoke(ctx)
+
+
+def _brief(param: Any) -> Any:
+    """Return a parameter as the help shows it: its default in its sentence, a short name of its type, no range."""
+    told: str = getattr(param, "help", None) or ""
+    if registered := _REGISTERED.search(told):
+        told = told.replace(registered[0], ", ".join(written_names(*registered.groups())))
+    flag, default = getattr(param, "is_flag", False), param.default
+    if isinstance(param.show_default, str):
+        told += f" Default: {param.show_default}."
+    elif param.show_default and not flag and default not in (None, "", []) and not callable(default):
+        told += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
+    annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
+    if flag:
+        param.metavar = ""
+    elif param.param_type_name == "option" and param.metavar is None:
+        param.metavar = _TYPES.get(annotation)
+    param.min = param.max = None
+    param.help, param.show_default, param.show_envvar = told, False, False
+    return param
 
 
 def check(context: Any) -> None:

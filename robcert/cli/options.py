@@ -19,7 +19,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name or a fil
 Arch = Annotated[
     str | None,
     typer.Option(
-        help="For a file of weights: a registered architecture, torchvision:NAME or package.module:factory.",
+        help="Of a file of weights: `robcert architectures`, torchvision:NAME, module:factory.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -28,33 +28,33 @@ WeightsKey = Annotated[
     typer.Option(
         metavar="KEY",
         callback=note_source,
-        help="Which weights of a checkpoint that holds several, e.g. state_dict_ema or models.0.",
+        help="Which weights of several: models.0.",
         rich_help_panel=_MODEL,
-        show_default="those that were trained, not averaged",
+        show_default="not averages",
     ),
 ]
 InputShape = Annotated[
     str | None,
     typer.Option(
-        help="For a foreign file, e.g. 3,32,32: images of other channels, or flat, are brought to it.",
+        help="Of one image, for a foreign file: 3,32,32.",
         rich_help_panel=_MODEL,
-        show_default="from the file, else that of the data",
+        show_default="of the file, else of the data",
     ),
 ]
 Classes = Annotated[
     int | None,
     typer.Option(
         min=2,
-        help="For a foreign file: the number of classes that it must have.",
+        help="How many a foreign file has.",
         rich_help_panel=_MODEL,
-        show_default="from the file",
+        show_default="of the file",
     ),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(help="Normalisation that the model expects, e.g. 0.485,0.456,0.406.", rich_help_panel=_MODEL),
+    typer.Option(help="Normalisation of the model: 0.485,0.456,0.406.", rich_help_panel=_MODEL),
 ]
-Std = Annotated[str | None, typer.Option(help="Likewise, e.g. 0.229,0.224,0.225.", rich_help_panel=_MODEL)]
+Std = Annotated[str | None, typer.Option(help="Likewise: 0.229,0.224,0.225.", rich_help_panel=_MODEL)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)]
 
 # Data
@@ -64,7 +64,7 @@ DataName = Annotated[
     typer.Option(
         help="A data set (`robcert data`), npz:PATH or folder:PATH.",
         rich_help_panel=_DATA,
-        show_default="what the model's card names",
+        show_default="of the model's card",
     ),
 ]
 Split = Annotated[str, typer.Option(help="test or train.", rich_help_panel=_DATA)]
@@ -87,22 +87,21 @@ ClassOrder = Annotated[
     typer.Option(
         metavar="FILE",
         callback=note_source,
-        help="folder:PATH: the numbers of the classes: a folder name a line, or JSON, a list or {name: number}.",
+        help="For folder:PATH: a class a line, by number (or JSON).",
         rich_help_panel=_DATA,
-        show_default="by name; by value where all names are numbers",
+        show_default="by name",
     ),
 ]
 
 # Threat
 
-Norm = Annotated[str, typer.Option(help="l2, linf or l1; of an attack also another registered kind of threat.")]
+Norm = Annotated[str, typer.Option(help="l2, linf, l1; of an attack also another registered threat.")]
 AttackOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--option",
         "-o",
-        metavar="ATTACK.OPTION=VALUE",
-        help="Any option of an attack, e.g. cw.abort_early=false. Repeatable.",
+        help="ATTACK.OPTION=VALUE: cw.abort_early=false. Repeatable.",
         rich_help_panel="Attack",
     ),
 ]

@@ -54,3 +54,18 @@ def test_help_names_every_certificate(call: Call) -> None:
     shown = " ".join(call("certify", "--help").out.split())
     assert written_names("robcert.certificates", "certificate") == certificates.names()
     assert all(name in shown for name in certificates.names())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_short_and_whole_in_a_narrow_terminal(
+    call: Call, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    before = call(command, "--help").out
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = call(command, "--help").out
+    lines = shown.splitlines()
+    assert len(lines) <= 100
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" not in shown, "nothing is cut"
+    monkeypatch.setenv("COLUMNS", "120")
+    assert call(command, "--help").out == before, "a help leaves the command as it is"
