@@ -87,7 +87,10 @@ def keep(
         if counterexamples is not None and answer.counterexample is not None:
             name = re.sub(r"[^\w.+-]+", "_", f"{Path(one.model).stem}-{Path(one.prop).stem}")
             path = counterexamples / f"{name[:150]}-{number}.counterexample"
-            path.write_text(result_text(answer) + "\n", encoding="utf-8")
+            try:
+                path.write_text(result_text(answer) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"cannot write {path} ({error.strerror})", "Name another folder") from None
 
     try:
         yield kept

@@ -193,5 +193,6 @@ class Largest(nn.Module):
 
 def largest_of(model: LoadedModel, cases: tuple[Region, ...]) -> LoadedModel:
     """Return the network that answers with m of every case."""
-    module = Largest(model.module, cases, model.num_classes).eval()
+    device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
+    module = Largest(model.module, cases, model.num_classes).to(device).eval()
     return replace(model, module=module, num_classes=len(cases))

@@ -196,26 +196,44 @@ def test_outputs_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
     assert solve(ending(tmp_path / "same.onnx", soft, dropped), path).result == "unsat"
 
 
-@pytest.mark.parametrize("kind", [nn.ReLU, nn.Tanh])
-def test_few_inputs_are_halved(tmp_path: Path, kind: type[nn.Module]) -> None:
-    """A steep network of three inputs; its smallest value is bracketed by a dense sample."""
+def steep(path: Path, inputs: int, width: int, kind: type[nn.Module] = nn.ReLU) -> tuple[str, nn.Module]:
+    """A file of a steep network of few inputs, and the network."""
     torch.manual_seed(3)
-    layers = [nn.Linear(3, 20), kind(), nn.Linear(20, 20), kind(), nn.Linear(20, 2)]
+    layers = [nn.Linear(inputs, width), kind(), nn.Linear(width, width), kind(), nn.Linear(width, 2)]
     net = nn.Sequential(nn.Flatten(), *layers).eval()
     for layer in (one for one in layers if isinstance(one, nn.Linear)):
         layer.weight.data.mul_(2)
-    file = str(export_onnx(from_module(net, (1, 1, 3), 2), tmp_path / "a.onnx"))
+    return str(export_onnx(from_module(net, (1, 1, inputs), 2), path)), net
+
+
+def asked(path: Path, inputs: int, bound: float) -> Path:
+    """The property that Y_0 - Y_1 is at most ``bound`` somewhere in [0.1, 0.9]."""
+    lines = [f"(declare-const X_{i} Real)(assert (>= X_{i} 0.1))(assert (<= X_{i} 0.9))" for i in range(inputs)]
+    lines += [f"(declare-const Y_{j} Real)" for j in range(2)]
+    path.write_text("\n".join([*lines, f"(assert (<= (- Y_0 Y_1) {bound!r}))"]))
+    return path
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.Tanh])
+def test_few_inputs_are_halved(tmp_path: Path, kind: type[nn.Module]) -> None:
+    """The smallest value of the network is bracketed by a dense sample."""
+    file, net = steep(tmp_path / "a.onnx", 3, 20, kind)
     y = net(0.1 + 0.8 * torch.rand(100_000, 1, 1, 3)).detach()
     least, most = float((y[:, 0] - y[:, 1]).min()), float((y[:, 0] - y[:, 1]).max())
-    declared = [f"(declare-const X_{i} Real)(assert (>= X_{i} 0.1))(assert (<= X_{i} 0.9))" for i in range(3)]
-    declared += [f"(declare-const Y_{j} Real)" for j in range(2)]
     for share, answer in ((-0.15, "unsat"), (0.02, "sat")):
-        path = tmp_path / "p.vnnlib"
-        bound = least + share * (most - least)
-        path.write_text("\n".join([*declared, f"(assert (<= (- Y_0 Y_1) {bound!r}))"]))
-        found = solve(file, path)
+        found = solve(file, asked(tmp_path / "p.vnnlib", 3, least + share * (most - least)))
         assert found.result == answer
         assert answer == "sat" or found.by in ("gap", "halving")
+
+
+def test_the_time_is_kept(tmp_path: Path) -> None:
+    """Nine inputs are too many to be halved, and 300 steep ReLUs too many for two seconds."""
+    file, net = steep(tmp_path / "a.onnx", 9, 150)
+    y = net(0.1 + 0.8 * torch.rand(20_000, 1, 1, 9)).detach()
+    bound = float((y[:, 0] - y[:, 1]).min()) - 2 * float((y[:, 0] - y[:, 1]).std())
+    found = robcert.verify(robcert.load_model(file), asked(tmp_path / "p.vnnlib", 9, bound), timeout=2).answers[0]
+    assert found.result == "timeout"
+    assert 2 <= found.seconds <= 2.2
 
 
 _TERMS = st.floats(-2, 2, width=32).map(lambda v: round(v, 3))
