@@ -269,8 +269,8 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     nets = {net.name: net for net in networks(given.folder)}
     listed: list[dict[str, Any]] = []
-    for kind in ("sat", "unknown", "unsat"):
-        draw = np.random.default_rng([given.seed, len(listed)])
+    for index, kind in enumerate(("sat", "unknown", "unsat")):
+        draw = np.random.default_rng([given.seed, index])
         able = [net for net in nets.values() if kind in RANGES[net.name]]
         matrices = {net.name: layers(net.module, net.x.shape[1:]) for net in able if kind == "unsat"}
         kept = number = 0
