@@ -36,10 +36,12 @@ ACCURACY = {
     "mnist-l2nnn-resnet": 0.97,
     "mnist-l2-certified": 0.97,
     "mnist-ibp-01": 0.97,
+    "mnist-ibp-03": 0.96,
 }
 CERTIFIED: dict[str, tuple[str, BoundNorm, float, float]] = {
     "mnist-l2-certified": ("gap", "l2", 1.58, 0.6805),
     "mnist-ibp-01": ("ibp", "linf", 0.1, 0.9687),
+    "mnist-ibp-03": ("ibp", "linf", 0.3, 0.8835),
 }
 """Method, norm, eps and the share of all test images that is certified."""
 L2NNNS = ("digits-l2nnn", "mnist-l2nnn", "mnist-l2nnn-at")
