@@ -57,7 +57,8 @@ def certify_bab(
             f"branch and bound splits ReLUs and max pooling, and {model.name} has other nonlinearities",
             "Use --method alpha-crown.",
         )
-    whole, network = network, compared(network)
+    whole = network.exact if images.refused else network
+    network = compared(whole)
     evaluate = evaluator(model)
     inputs, labels = x.detach().cpu(), y.cpu()
     examples = torch.full(tuple(inputs.shape), float("nan"))

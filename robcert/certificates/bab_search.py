@@ -9,9 +9,11 @@ Wang et al. 2021): on :math:`\{s z \ge 0\}` and for any :math:`\beta \ge 0`,
 so that slopes and multipliers can be improved by ascent while every iterate is a proof. Where no relaxed ReLU takes
 part any more, the rest is a convex programme (`robcert.certificates.bab_leaf`): its multipliers, evaluated like all
 others with rounding included, prove the bound, or its solution is a point where f is as small as the bound. So the
-solver is trusted with nothing. Subproblems are taken lowest bound first, in batches; every minimiser that comes up is
-tried as an adversarial example. A point that is below what a proof needs and yet is none (a proof needs more than
-rounding can take away) ends nothing: the search goes on with a smaller subproblem.
+solver is trusted with nothing.
+
+Subproblems are taken lowest bound first, in batches; ascent on a half begins where that on the whole ended. Every
+minimiser that comes up is tried as an adversarial example. A point that is below what a proof needs and yet is none (a
+proof needs more than rounding can take away) ends nothing: the search goes on with a smaller subproblem.
 """
 
 from __future__ import annotations
@@ -27,21 +29,20 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear
-from robcert.bounds.linear.backward import ENTRIES, Relaxation, concretised, pull_back
+from robcert.bounds.linear.backward import ENTRIES, Relaxation
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.comparisons import compared, is_maximum
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
-from robcert.bounds.linear.step import Interval, Step
+from robcert.bounds.linear.step import Interval
+from robcert.certificates.bab_ascent import Ascent, Variables, ascend
+from robcert.certificates.bab_branching import Split, Splits, candidates, half
 from robcert.certificates.bab_leaf import solve_leaf
+from robcert.certificates.bab_points import minimisers
 
 Status = Literal["certified", "broken", "open"]
-Splits = dict[str, Tensor]
-"""Name of the input of a ReLU -> 1 (not negative), -1 (not positive) or 0 (any) for each entry: (*shape) int8."""
-
 _ITERATIONS = 12
-_RATE = 0.25
 _BATCH = 64
 
 
@@ -108,6 +109,21 @@ def _every(points: Tensor) -> Tensor:
     return torch.ones(len(points), dtype=torch.bool)
 
 
+@dataclass(frozen=True)
+class _Node:
+    """A subproblem.
+
+    Attributes:
+        bound: that of its parent.
+        splits: its conditions.
+        variables: where ascent on its parent ended.
+    """
+
+    bound: float
+    splits: Splits
+    variables: Variables
+
+
 class _Search:
     def __init__(
         self,
@@ -131,7 +147,7 @@ class _Search:
     def run(self) -> Outcome:
         empty = {name: torch.zeros(self.program.shapes[name], dtype=torch.int8) for name in self.names}
         ties = itertools.count()
-        heap: list[tuple[float, int, Splits]] = [(-float("inf"), next(ties), empty)]
+        heap: list[tuple[float, int, _Node]] = [(-float("inf"), next(ties), _Node(-float("inf"), empty, Variables()))]
         stuck = float("inf")
         while heap:
             if self.point is not None:
@@ -139,17 +155,15 @@ class _Search:
             if self.late():
                 return self._outcome("open", min(heap[0][0], stuck))
             taken = [heapq.heappop(heap) for _ in range(min(self.batch, len(heap)))]
-            for bound, splits, child in self._bounded([t[2] for t in taken], [t[0] for t in taken]):
+            for node, child in self._bounded([t[2] for t in taken]):
+                bound = node.bound
                 if bound > self.needed:
                     continue
                 if child is None:
                     stuck = min(stuck, bound)
                     continue
-                name, index = child
                 for sign in (1, -1):
-                    half = {k: v.clone() if k == name else v for k, v in splits.items()}
-                    half[name].view(-1)[index] = sign
-                    heapq.heappush(heap, (bound, next(ties), half))
+                    heapq.heappush(heap, (bound, next(ties), replace(node, splits=half(node.splits, child, sign))))
         if self.point is not None:
             return self._outcome("broken", stuck)
         return self._outcome("certified" if stuck > self.needed else "open", stuck)
@@ -159,28 +173,66 @@ class _Search:
         lower = max(self.needed * (1 + 2.0**-40) + 1e-300, self.needed) if status == "certified" else lower
         return Outcome(status, lower, self.upper, self.point, self.nodes)
 
-    def _bounded(self, batch: list[Splits], known: list[float]) -> list[tuple[float, Splits, tuple[str, int] | None]]:
-        """Bounds of subproblems, and where to split each; None where there is nothing left to split."""
-        n = len(batch)
-        self.nodes += n
-        splits = {name: torch.stack([s[name] for s in batch]) for name in self.names}
-        found = self._relaxed(splits, n)
-        empty = torch.zeros(n, dtype=torch.bool)
+    def _evaluated(self, batch: list[_Node], iterations: int) -> tuple[Relaxation, Splits, Ascent]:
+        """Relaxation, conditions and bounds of subproblems."""
+        splits = {name: torch.stack([node.splits[name] for node in batch]) for name in self.names}
+        found = self._relaxed(splits, len(batch))
+        empty = torch.zeros(len(batch), dtype=torch.bool)
         for name in self.names:
             interval = found.intervals[name]
             empty |= (interval.lower > interval.upper).flatten(1).any(1)
-        best, scores = self._ascend(found, splits, n)
-        best = torch.maximum(best, torch.tensor(known, dtype=torch.float64))
+        ascent = ascend(found, self.row, splits, [node.variables for node in batch], iterations, self._enough)
+        best = torch.maximum(ascent.bound, torch.tensor([node.bound for node in batch], dtype=torch.float64))
         best[empty] = float("inf")
-        answers: list[tuple[float, Splits, tuple[str, int] | None]] = []
-        for k in range(n):
-            bound, child = float(best[k]), None
+        return found, splits, replace(ascent, bound=best)
+
+    def _enough(self, bound: Tensor, rows: Rows | None) -> Tensor:
+        if rows is not None:
+            self._tried(minimisers(self.region, rows.whole(self.region.x.shape[1:]).a.detach()[:, 0]))
+        over = self.point is not None or self.late()
+        return torch.ones_like(bound, dtype=torch.bool) if over else bound > self.needed
+
+    def _bounded(self, batch: list[_Node]) -> list[tuple[_Node, Split | None]]:
+        """Bounds of subproblems, and where to split each; None where there is nothing left to split."""
+        self.nodes += len(batch)
+        found, splits, ascent = self._evaluated(batch, _ITERATIONS)
+        answers: list[tuple[_Node, list[Split]]] = []
+        for k, node in enumerate(batch):
+            bound, places = float(ascent.bound[k]), list[Split]()
             if bound <= self.needed:
-                child = self._child(found, splits, scores, k)
-                if child is None:
-                    bound = max(bound, self._leaf(found, splits, k))
-            answers.append((bound, batch[k], child))
-        return answers
+                places = candidates(found, splits, ascent.scores, k)
+                if not places:
+                    bound = max(bound, self._leaf(splits, k))
+            answers.append((_Node(bound, node.splits, ascent.variables[k]), places))
+        return self._filtered(answers)
+
+    def _filtered(self, answers: list[tuple[_Node, list[Split]]]) -> list[tuple[_Node, Split | None]]:
+        """Of the most promising splits of each subproblem, the one whose halves have the best bounds before ascent.
+
+        Source: filtered smart branching (De Palma et al. 2021); halves are weighed as in integer programming, by the
+        product of what both gain (Achterberg 2007).
+        """
+        over = self.point is not None or self.late()
+        tried = [
+            (k, split, replace(node, splits=half(node.splits, split, sign)))
+            for k, (node, splits) in enumerate(answers)
+            if len(splits) > 1 and not over
+            for split in splits
+            for sign in (1, -1)
+        ]
+        bounds: list[float] = []
+        for start in range(0, len(tried), self.batch):
+            part = [node for _, _, node in tried[start : start + self.batch]]
+            with torch.no_grad():
+                bounds += self._evaluated(part, 1)[2].bound.tolist()
+        gains: dict[tuple[int, Split], float] = {}
+        for (k, split, _), bound in zip(tried, bounds, strict=True):
+            gain = max(min(bound, self.needed) - answers[k][0].bound, 0.0) + 1e-6
+            gains[k, split] = gains.get((k, split), 1.0) * gain
+        return [
+            (node, max(splits, key=lambda split: gains.get((k, split), 0.0)) if splits else None)
+            for k, (node, splits) in enumerate(answers)
+        ]
 
     def _relaxed(self, splits: Splits, n: int) -> Relaxation:
         fixed: dict[str, Interval] = {}
@@ -196,70 +248,6 @@ class _Search:
         with torch.no_grad():
             return relax(self.program, repeated(self.region, n), "ibp", fixed=fixed)
 
-    def _ascend(self, found: Relaxation, splits: Splits, n: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Improve slopes and multipliers; returns bounds, and how much each ReLU costs."""
-        slopes: dict[str, Tensor] = {}
-        least: dict[str, Tensor] = {}
-        for step in self.program.steps:
-            if isinstance(step, PiecewiseLinear) and not bool((step.below > 1).any()):
-                slopes[step.node] = found.lines(step).lower_slope.unsqueeze(1).clone().requires_grad_()
-                least[step.node] = step.below
-        betas = {
-            name: torch.zeros(n, 1, *sign.shape[1:], dtype=torch.float64, requires_grad=True)
-            for name, sign in splits.items()
-            if bool(sign.any())
-        }
-        improvable = [*slopes.values(), *betas.values()]
-        optimiser = torch.optim.Adam(improvable, lr=_RATE, maximize=True) if improvable else None
-        rows = Rows(self.row.expand(n, 1, -1).contiguous())
-        best = torch.full((n,), -float("inf"), dtype=torch.float64)
-        scores: dict[str, Tensor] = {}
-
-        def watch(step: Step, a: Tensor) -> None:
-            relaxed = found.lines(step)
-            a = a.detach()[:, 0]
-            # The chord is off by its intercept; the best line through 0 on the other side loses less than that.
-            above, below = relaxed.upper_shift, -relaxed.lower_shift
-            above, below = torch.maximum(above, below * 0.5), torch.maximum(below, above * 0.5)
-            scores[step.node] = -a.clamp_max(0) * above + a.clamp_min(0) * below
-
-        for _ in range(_ITERATIONS):
-            extra = {name: -splits[name].double().unsqueeze(1) * beta for name, beta in betas.items()}
-            back = pull_back(found, self.program.logits, rows, slopes=slopes, extra=extra, watch=watch)
-            bound = concretised(found, back)[:, 0]
-            best = torch.maximum(best, bound.detach())
-            self._try(found.region, back.rows.get(self.program.images))
-            going = best <= self.needed
-            if not bool(going.any()) or self.point is not None or self.late():
-                break
-            # A linear network has nothing to improve: its first bound is its only one.
-            if optimiser is None or not bound.requires_grad:
-                break
-            optimiser.zero_grad()
-            bound[going & torch.isfinite(bound)].sum().backward()
-            optimiser.step()
-            with torch.no_grad():
-                for name, slope in slopes.items():
-                    slope.copy_(torch.minimum(torch.maximum(slope, least[name]), torch.ones_like(slope)))
-                for beta in betas.values():
-                    beta.clamp_(min=0)
-        return best, scores
-
-    def _try(self, region: Region, rows: Rows | None) -> None:
-        """The minimisers of the linear bounds as adversarial examples."""
-        if rows is None:
-            return
-        a = rows.whole(region.x.shape[1:]).a.detach()[:, 0]
-        if region.norm == "l2":
-            length = a.flatten(1).norm(dim=1).clamp_min(1e-290)
-            points = region.x - a * (region.eps / length).view(-1, *([1] * (a.dim() - 1)))
-            points = torch.minimum(torch.maximum(points, region.lower), region.upper)
-        elif region.norm == "linf":
-            points = torch.where(a > 0, region.lower, region.upper)
-        else:
-            points = _steepest_l1(region, a)
-        self._tried(points)
-
     def _tried(self, points: Tensor) -> None:
         values = self.value(points)
         self.upper = min(self.upper, float(values.min()))
@@ -269,36 +257,7 @@ class _Search:
         if self.point is None and confirmed is not None and len(confirmed):
             self.point = candidates[confirmed[0]].clone()
 
-    def _child(self, found: Relaxation, splits: Splits, scores: dict[str, Tensor], k: int) -> tuple[str, int] | None:
-        """The ReLU that costs most; where none costs anything, one in front of a split one that is not linear yet."""
-        best: tuple[float, str, int] | None = None
-        loose: tuple[str, int] | None = None
-        for step in self.program.steps:
-            if step.affine:
-                continue
-            name = step.sources[0]
-            low, high = found.intervals[name].lower[k], found.intervals[name].upper[k]
-            free = ((low < 0) & (high > 0) & (splits[name][k] == 0)).flatten()
-            if not bool(free.any()):
-                continue
-            if loose is None:
-                width = torch.minimum(-low, high).flatten() * free
-                loose = name, int(width.argmax())
-            if step.node in scores:
-                score = scores[step.node][k].flatten() * free
-                top = score.max(dim=0)
-                if float(top.values) > 0 and (best is None or float(top.values) > best[0]):
-                    best = float(top.values), name, int(top.indices)
-        if best is not None:
-            return best[1], best[2]
-        if loose is None:
-            return None
-        # A split value behind one that is still relaxed is not a linear function of the input yet.
-        order = [step.sources[0] for step in self.program.steps if not step.affine]
-        later = order[order.index(loose[0]) + 1 :]
-        return loose if any(bool(splits[name][k].any()) for name in later) else None
-
-    def _leaf(self, found: Relaxation, splits: Splits, k: int) -> float:
+    def _leaf(self, splits: Splits, k: int) -> float:
         """The linear programme of a subproblem without relaxed ReLUs."""
         own = {name: sign[k : k + 1] for name, sign in splits.items()}
         single = self._relaxed(own, 1)
@@ -312,14 +271,3 @@ def repeated(region: Region, n: int) -> Region:
     """The region of one image, n times."""
     parts = {name: getattr(region, name).expand(n, *region.x.shape[1:]) for name in ("x", "lower", "upper")}
     return replace(region, eps=region.eps.expand(n), **parts)
-
-
-def _steepest_l1(region: Region, a: Tensor) -> Tensor:
-    """Move the entries with the largest |a| as far as the box lets them, until eps is used up."""
-    flat = a.flatten(1)
-    room = torch.where(flat > 0, (region.x - region.lower).flatten(1), (region.upper - region.x).flatten(1))
-    order = flat.abs().argsort(dim=1, descending=True)
-    sorted_room = room.gather(1, order)
-    left = (region.eps.unsqueeze(1) - (sorted_room.cumsum(1) - sorted_room)).clamp_min(0)
-    step = torch.zeros_like(flat).scatter(1, order, torch.minimum(sorted_room, left))
-    return region.x - (step * flat.sign()).reshape(a.shape)

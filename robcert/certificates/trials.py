@@ -86,21 +86,28 @@ def clean(model: LoadedModel, x: Tensor, y: Tensor, refused: str | None = None) 
 
 @dataclass
 class Found:
-    """Radii so far, (n,) float64: certified as executed, certified in real arithmetic, and where a trial failed.
+    """Radii so far, (n,) float64.
 
-    ``margin`` is the lower bound of the smallest margin where it failed, NaN where none was computed.
+    Attributes:
+        radius: certified as executed.
+        real: certified in real arithmetic.
+        failed: the smallest one at which a trial of the executed network failed; infinite where none did.
+        failed_real: the same in real arithmetic.
+        margin: the lower bound of the smallest margin at ``failed``, NaN where none was computed.
     """
 
     radius: Tensor
     real: Tensor
     failed: Tensor
+    failed_real: Tensor
     margin: Tensor
 
     @classmethod
     def nothing(cls, n: int) -> Found:
         """Before the first trial."""
         nothing = torch.zeros(n, dtype=torch.float64)
-        return cls(nothing, nothing.clone(), torch.full_like(nothing, math.inf), torch.full_like(nothing, math.nan))
+        endless = torch.full_like(nothing, math.inf)
+        return cls(nothing, nothing.clone(), endless, endless.clone(), torch.full_like(nothing, math.nan))
 
 
 def answers(model: LoadedModel, x: Tensor) -> Tensor:
@@ -151,12 +158,14 @@ class Trials:
             found.radius = torch.maximum(found.radius, search.below)
         if search.above is not None:
             found.failed = torch.minimum(found.failed, search.above.cpu().double())
+            found.failed_real = found.failed.clone()
         for eps in search.eps:
             tried = eps * (1 + 2.0**-40)
             rows = self.images.correct & (found.radius <= eps) & (found.failed > tried)
             self.at(rows.nonzero().flatten(), torch.full((n,), tried, dtype=torch.float64))
         if search.largest:
-            self._bisect(search.tolerance)
+            self._bisect(search.tolerance, real=False)
+            self._bisect(search.tolerance, real=True)
         return found
 
     def at(self, rows: Tensor, eps: Tensor) -> None:
@@ -175,25 +184,31 @@ class Trials:
         certified, real = lower > 0, exact > 0
         found.real[part] = torch.where(real, torch.maximum(found.real[part], tried), found.real[part])
         found.radius[part] = torch.where(certified, torch.maximum(found.radius[part], tried), found.radius[part])
+        found.failed_real[part] = torch.where(real, found.failed_real[part], found.failed_real[part].minimum(tried))
         smaller = ~certified & (tried <= found.failed[part])
         found.failed[part] = torch.where(smaller, tried, found.failed[part])
         found.margin[part] = torch.where(smaller, lower, found.margin[part])
 
-    def _bisect(self, tolerance: float) -> None:
+    def _bisect(self, tolerance: float, *, real: bool) -> None:
+        """Look for the largest radius of the executed network, or in real arithmetic."""
         found = self.found
+        if real:
+            found.real = torch.maximum(found.real, found.radius)
         widest = norm_of(self.norm).diameter(tuple(self.x.shape[1:]), self.model.box)
         for _ in range(4 * _DOUBLINGS):
-            inner, outer = found.radius, found.failed.clamp_max(2 * widest)
+            inner, failed = (found.real, found.failed_real) if real else (found.radius, found.failed)
+            outer = failed.clamp_max(2 * widest)
             going = self.images.correct & (outer > inner * (1 + tolerance)) & (inner <= widest)
             going &= outer > widest * 2.0 ** (-2 * _DOUBLINGS)
             if not bool(going.any()):
                 return
-            unknown, bounded = inner == 0, torch.isfinite(found.failed)
+            unknown, bounded = inner == 0, torch.isfinite(failed)
             first = torch.where(bounded, outer / 4, torch.full_like(outer, widest / 64))
             middle = torch.where(bounded, (inner * outer).sqrt(), inner * 2)
-            before = (found.radius.clone(), found.failed.clone())
+            before = inner.clone(), failed.clone()
             self.at(going.nonzero().flatten(), torch.where(unknown, first, middle))
-            if torch.equal(before[0], found.radius) and torch.equal(before[1], found.failed):
+            inner, failed = (found.real, found.failed_real) if real else (found.radius, found.failed)
+            if torch.equal(before[0], inner) and torch.equal(before[1], failed):
                 return  # out of time
 
 
