@@ -37,10 +37,11 @@ def test_what_one_image_leaves_no_other_one_gets(batch: int) -> None:
     model, x = linear(), torch.rand(3, 3)
     tried = torch.zeros(3)
 
-    def probe(rows: Tensor, eps: Tensor, needed: Tensor) -> Tensor:
+    def probe(rows: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         work(0.02 if 0 in rows else 0.0)
         tried[rows] += 1
-        return torch.full((len(rows),), 1.0, dtype=torch.float64)
+        margin = torch.full((len(rows),), 1.0, dtype=torch.float64)
+        return margin, margin
 
     y = model.module(x).argmax(1)
     limit = TimeLimit(3, 0.05)
