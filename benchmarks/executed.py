@@ -53,14 +53,14 @@ class Network:
 
 _CIFAR = (0.4914, 0.4822, 0.4465)
 NETWORKS = {
-    "provable_mnist": Network("provable_mnist_linf01.pth", "cnn_a", "mnist", (0.05, 0.1, 0.12), (5e-4, 1e-3, 2e-3)),
+    "provable_mnist": Network("provable_mnist_linf01.pth", "cnn_a", "mnist", (0.05, 0.1, 0.12), (1e-4, 3e-4, 6e-4)),
     "cnn_a_adv": Network("cnn_a_adv_mnist_linf03.pth", "cnn_a", "mnist", (0.05, 0.1, 0.15), (1e-4, 2e-4, 5e-4)),
     "mlp_6x100": Network("mlp_6x100_mnist.pth", "mlp_6x100", "mnist", (0.005, 0.01, 0.015), (1e-5, 3e-5, 1e-4)),
     "colt_mnist": Network(
-        "colt_mnist_01_unnormalised.onnx", None, "mnist", (0.05, 0.08, 0.1), (1e-4, 3e-4, 1e-3), ((0.1307,), (0.3081,))
+        "colt_mnist_01_unnormalised.onnx", None, "mnist", (0.05, 0.08, 0.1), (1e-4, 3e-4, 6e-4), ((0.1307,), (0.3081,))
     ),
     "resnet2b": Network(
-        "resnet2b_cifar10.pth", "resnet2b", "cifar", (1 / 255, 2 / 255, 3 / 255), (1e-5, 3e-5, 1e-4),
+        "resnet2b_cifar10.pth", "resnet2b", "cifar", (1 / 255, 2 / 255, 3 / 255), (1e-6, 3e-6, 1e-5),
         (_CIFAR, (0.2471, 0.2435, 0.2616)),
     ),
     "sigmoid": Network(
