@@ -5,7 +5,7 @@
 
 Written to FOLDER: the networks as ONNX files (torch's exporter; the normalisation stays outside), VNN-LIB files and
 truth.json. A property is local robustness in l-infinity around a test image that the network answers rightly; its eps
-is drawn log-uniformly from a range below, one for each kind, which was fixed before robcert was asked anything.
+is drawn log-uniformly from a range below, one for each kind, which was fixed before robcert was asked about any.
 
 sat: projected gradient descent with 20 restarts of 200 steps against every other class finds a point, and onnxruntime
 agrees. unsat: HiGHS (scipy.optimize.milp) finds the mixed-integer programme of every other class infeasible, with a
