@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from robcert.bounds.linear.activations import Activation, Shape
 from robcert.bounds.linear.affine import Diagonal, Sum
-from robcert.bounds.linear.product import Product
+from robcert.bounds.linear.rules.products import bilinear
 from robcert.bounds.linear.rules import LinearCall, Ref, relaxation
 from robcert.bounds.linear.rules.shapes import moved
 from robcert.bounds.linear.step import SLACK, Step
@@ -51,9 +51,7 @@ def multiply(call: LinearCall) -> Any:
     if isinstance(one, Ref) and isinstance(other, Ref):
         if one.name == other.name:
             return square(call, one)
-        if one.shape != other.shape:
-            call.refuse("it multiplies two tensors of different shapes that depend on the input")
-        return Product(*call.head)
+        return bilinear(call, one, other, torch.mul, 1)
     ref, constant = (one, other) if isinstance(one, Ref) else (other, one)
     if not isinstance(ref, Ref) or not isinstance(constant, Tensor | int | float):
         call.refuse("it multiplies by a sign, or by an index")

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from robcert.bounds.linear.affine import Dense, Diagonal
 from robcert.bounds.linear.convolution import Convolution, Transposed
-from robcert.bounds.linear.rules import LinearCall, Ref, relaxation
+from robcert.bounds.linear.rules import LinearCall, relaxation
 from robcert.bounds.linear.step import Step
 from robcert.graph.call import padding_sides, per_axis
 
@@ -20,20 +20,6 @@ def linear(call: LinearCall) -> Step:
     """W x + b on the last axis."""
     weight, bias = call.constant("weight"), call.constant("bias")
     return Dense(*call.head, weight, _bias(bias, weight.shape[0]))
-
-
-@relaxation("addmm", "mm", "matmul")
-def product(call: LinearCall) -> Step:
-    """x W with a constant matrix W."""
-    left, right = (call.get(n, call.get(m)) for n, m in (("mat1", "self"), ("mat2", "other")))
-    if not isinstance(left, Ref) or isinstance(right, Ref) or right.dim() != 2:
-        call.refuse("only the product of the input with a constant matrix is known")
-    bias = None
-    if call.op == "addmm":
-        if call["beta"] != 1 or call["alpha"] != 1 or isinstance(call["self"], Ref) or call["self"].dim() > 1:
-            call.refuse("its factors are not 1, or its bias is no vector")
-        bias = call["self"]
-    return Dense(*call.head, right.T.contiguous(), _bias(bias, right.shape[1]))
 
 
 @relaxation("conv1d", "conv2d", "conv3d")

@@ -5,15 +5,12 @@ from __future__ import annotations
 from robcert.bounds.lipschitz.rules.infinite import REASONS
 
 _SOFT = "all entries along an axis meet in each of its results; at the end of a network, log_softmax changes no margin"
-_SPREAD = "it divides by the spread of computed entries"
 _WAVES = "it bends back and forth without end"
 
 REFUSALS: dict[str, str] = {
     **REASONS,
-    **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "logsumexp"), _SOFT),
-    **dict.fromkeys(("layer_norm", "native_layer_norm", "group_norm", "instance_norm", "rms_norm"), _SPREAD),
+    **dict.fromkeys(("log_softmax", "_log_softmax", "logsumexp"), _SOFT),
     **dict.fromkeys(("sin", "cos"), _WAVES),
-    "bmm": "matmul has one",
     "convolution": "conv1d, conv2d and conv3d have one",
     "gather": "index and index_select have one",
     "kthvalue": "sort has one",
