@@ -4,7 +4,7 @@ Around the middles m and m' of two intervals with half-widths r and r'
 
 .. math:: a b = m' a + m b - m m' + (a - m)(b - m'), \qquad |(a - m)(b - m')| \le r r',
 
-two parallel planes: each is the mean of the two planes of McCormick (1976) on its side, which all have the same height in
+two parallel planes: each is the mean of the two planes of McCormick (1976) on its side, which have the same height in
 the middle. As the slopes of both planes are m' and m, going back through a product is the product itself.
 """
 
@@ -72,8 +72,8 @@ class Bilinear(Step):
 
     def relax(self, given: list[Interval]) -> Middle:
         """See the head of the file."""
-        middle, half = zip(*map(_halves, given), strict=True)
-        return Middle(*middle, self.function(*middle), self.function(*half) + self._error(given))
+        (a, wide), (b, other) = map(_halves, given)
+        return Middle(a, b, self.function(a, b), self.function(wide, other) + self._error(given))
 
     def magnitude(self, given: list[Interval], relaxed: Middle) -> Tensor:
         """Sums of |m' a|, |m b|, |m m'| and r r'."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, fx
 
 import robcert.bounds.linear.rules as rules_package
-from robcert.bounds.linear.rules import LinearCall, Ref, Rule, relaxations
+from robcert.bounds.linear.rules import ANYWHERE, LinearCall, Ref, Rule, relaxations
 from robcert.bounds.linear.rules.refusals import REFUSALS
 from robcert.bounds.linear.step import Rounding, Step
 from robcert.bounds.rounding.entrywise import entrywise_rules, no_rule
 from robcert.graph.interpreter import Domain
+from robcert.graph.placement import Placed
 from robcert.graph.read import Graph
 
 
@@ -59,23 +61,30 @@ class LinearDomain(Domain[Ref, LinearCall]):
         call = LinearCall(node, op, layer, {name: _wide(value) for name, value in given.items()}, graph=self.graph)
         if op != "mul" and any(isinstance(self.values[n.name], _Jump) for n in node.all_input_nodes):
             call.refuse("it reads indices, which jump")
+        if op not in ANYWHERE and any(not ref.at.plain for ref in call.operands):
+            call.refuse("the images are not along the first axis of what it reads")
         return call
 
     def apply(self, call: LinearCall, rule: Rule) -> Any:
         """Keep the steps of an op, and what its execution rounds away."""
         before = len(self.steps)
-        found = self._keep(rule(call))
+        found, placed = self._keep(rule(call)), cast("tuple[Placed, ...]", self.graph.placements[call.node.name])
         if len(self.steps) > before:
             self._executed(call, self.steps[-1])
-        return found
+        if isinstance(found, list):
+            several = zip(cast("list[Any]", found), placed, strict=False)
+            return [replace(one, at=own.at) if isinstance(one, Ref) else one for one, own in several]
+        return replace(found, at=placed[0].at) if isinstance(found, Ref) else found
 
     def _executed(self, call: LinearCall, last: Step) -> None:
         if call.op not in entrywise_rules:
             self.unknown.append(no_rule(call))
             return
         rounding = entrywise_rules.get(call.op)(call, last)
-        if rounding is not None:
+        if isinstance(rounding, Rounding):
             self.roundings[last.node] = rounding
+        elif rounding is not None:
+            self.roundings.update(rounding)
 
     def _keep(self, found: Any) -> Any:
         """A step, several in a row (the last one has the result), or one for each of several results."""

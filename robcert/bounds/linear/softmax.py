@@ -1,8 +1,8 @@
 r"""Softmax, between planes.
 
 An entry is 1 / q with :math:`q = \sum_j e^{x_j - x_i} \ge 1`, whose term of j = i is 1. Its interval is exact: q falls
-with x_i and grows with every other entry. As 1/q is convex, a tangent is below it and a chord above it; both fall with q,
-so that q is put between chords (from above) and tangents (from below) of its terms.
+with x_i and grows with every other entry. As 1/q is convex, a tangent is below it and a chord above it; both fall with
+q, so that q is put between chords (from above) and tangents (from below) of its terms.
 
 Source: D. Wei et al., Convex Bounds on the Softmax Function with Applications to Robustness Verification, AISTATS 2023,
 section 4 (exponential-reciprocal decomposition).
@@ -78,26 +78,29 @@ class Softmax(Step):
         # A tangent of 1/q where the chords' sum is in the middle; the chord of 1/q over its range.
         at = _sum_of(chord * middle + above)
         slope = -1 / at.square()
-        low, low_shift = self._plane(slope, 2 / at, chord, above, least, most)
+        low = self._plane(slope, 2 / at, (chord, above), (least, most), 1 / most_sum, 1)
         slope = -1 / (least_sum * most_sum)
-        high, high_shift = self._plane(slope, 1 / least_sum + 1 / most_sum, tangent, beneath, least, most, -1)
-        finite = torch.isfinite(low_shift) & torch.isfinite(low).all(-1)
-        low, low_shift = torch.where(finite.unsqueeze(-1), low, 0.0), torch.where(finite, low_shift, 0.0)
-        finite = torch.isfinite(high_shift) & torch.isfinite(high).all(-1)
-        high, high_shift = torch.where(finite.unsqueeze(-1), high, 0.0), torch.where(finite, high_shift, 1.0)
-        return Planes(low, low_shift, high, high_shift)
+        high = self._plane(slope, 1 / least_sum + 1 / most_sum, (tangent, beneath), (least, most), 1 / least_sum, -1)
+        return Planes(*low, *high)
 
     def _plane(
-        self, slope: Tensor, start: Tensor, line: Tensor, shift: Tensor, least: Tensor, most: Tensor, sign: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """The plane start + slope (1 + sum over j of line_j (x_j - x_i) + shift_j), lowered (raised) by its rounding."""
+        self, slope: Tensor, start: Tensor, lines: tuple[Tensor, Tensor], ends: tuple[Tensor, Tensor], flat: Tensor,
+        sign: int,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The plane start + slope q, q = 1 + sum over j of line_j (x_j - x_i) + shift_j: from below if sign is 1.
+
+        Where it is not finite, or worse in the middle than the end ``flat`` of the interval, that is the plane.
+        """
+        (line, shift), (least, most) = lines, ends
         apart = ~torch.eye(line.shape[-1], dtype=torch.bool)
         terms = torch.where(apart, slope.unsqueeze(-1) * line, 0.0)
-        found = terms - torch.diag_embed(terms.sum(-1))
-        moved = start + slope * _sum_of(shift)
         reach = torch.maximum(least.abs(), most.abs()) * line.abs() + shift.abs() + most.exp()
-        size = start.abs() + slope.abs() * _sum_of(reach)
-        return found, moved - sign * _SLACK * size
+        slack = _SLACK * (start.abs() + slope.abs() * _sum_of(reach))
+        moved = start + slope * _sum_of(shift) - sign * slack
+        height = moved + (terms * (least / 2 + most / 2)).sum(-1)
+        better = (sign * height > sign * flat) & torch.isfinite(moved) & torch.isfinite(terms).all(-1)
+        found = torch.where(better.unsqueeze(-1), terms - torch.diag_embed(terms.sum(-1)), 0.0)
+        return found, torch.where(better, moved, flat * (1 - sign * _SLACK))
 
     def magnitude(self, given: list[Interval], relaxed: Planes) -> Tensor:
         """|slopes| |x| + |shift|."""
@@ -108,7 +111,7 @@ class Softmax(Step):
     def pull(self, rows: Rows, relaxed: Planes) -> Pulled:
         """Positive coefficients take the lower plane, negative ones the upper plane."""
         a = rows.a.movedim(2 + self.axis, -1)
-        flat = a.flatten(2, -2) if a.dim() > 3 else a.unsqueeze(2)
+        flat = a.unsqueeze(2).flatten(2, -2)
         positive, negative = flat.clamp_min(0), flat.clamp_max(0)
         pulled = torch.einsum("nrli,nlij->nrlj", positive, relaxed.low)
         pulled = pulled + torch.einsum("nrli,nlij->nrlj", negative, relaxed.high)
@@ -118,9 +121,7 @@ class Softmax(Step):
 
     def _differences(self, x: Interval) -> tuple[Tensor, Tensor]:
         """Between which numbers x_j - x_i lies, (n, rows, k, k) at i, j; 0 at i = j."""
-        low, high = (side.movedim(1 + self.axis, -1).flatten(1, -2) for side in (x.lower, x.upper))
-        if x.lower.dim() == 2:
-            low, high = low.view(len(x.lower), 1, -1), high.view(len(x.lower), 1, -1)
+        low, high = (side.unsqueeze(1).movedim(2 + self.axis, -1).flatten(1, -2) for side in (x.lower, x.upper))
         apart = ~torch.eye(low.shape[-1], dtype=torch.bool)
         least = (low.unsqueeze(-2) - high.unsqueeze(-1)) * apart
         return least, (high.unsqueeze(-2) - low.unsqueeze(-1)) * apart

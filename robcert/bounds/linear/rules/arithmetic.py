@@ -9,8 +9,8 @@ from torch import Tensor, fx
 
 from robcert.bounds.linear.activations import Activation, Shape
 from robcert.bounds.linear.affine import Diagonal, Sum
-from robcert.bounds.linear.rules.products import bilinear
 from robcert.bounds.linear.rules import LinearCall, Ref, relaxation
+from robcert.bounds.linear.rules.products import bilinear
 from robcert.bounds.linear.rules.shapes import moved
 from robcert.bounds.linear.step import SLACK, Step
 from robcert.graph.call import by_name

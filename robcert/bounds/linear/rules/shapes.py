@@ -42,9 +42,9 @@ def same(call: LinearCall) -> Any:
 @relaxation(*_RESHAPES)
 def reshape(call: LinearCall) -> Step:
     """The same entries in another shape."""
-    shape = call.shape
+    shape, plain = call.shape, call.first.at.plain and call.plain
     call.ignore("size", "shape", "sizes", "dim", "start_dim", "end_dim", "other")  # the shape of the result says it
-    return moved(call, lambda x: x.reshape(len(x), *shape), x=call.first)
+    return moved(call, lambda x: x.reshape(len(x), *shape), x=call.first) if plain else run(call)
 
 
 @relaxation("expand", "expand_as")

@@ -7,14 +7,14 @@ to the margins (`robcert.bounds.linear.backward`). A rule takes the call and the
     @entrywise("tanh")
     def tanh(call: LinearCall, step: Step) -> Rounding | None: ...
 
-None says that the operator is exact. Where it has no rule, only the radius in real arithmetic stands. The derivations
+None says that the operator is exact; for an operator of several steps there may be a rounding for each, by name. Where it has no rule, only the radius in real arithmetic stands. The derivations
 are in docs/soundness.md, section 6.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from robcert.registry import Registry
 WIDE = 1 + 2.0**-20
 """Bounds are evaluated in float64, in a few thousand roundings at most: this covers them."""
 
-Rule = Callable[[LinearCall, Step], Rounding | None]
+Rule = Callable[[LinearCall, Step], Rounding | Mapping[str, Rounding] | None]
 
 entrywise_rules: Registry[Rule] = Registry("entrywise rounding rule", "robcert.bounds.rounding.entrywise")
 """Name of an ATen op -> the bound of what it rounds away in every entry."""

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from robcert.bounds.linear.affine import Averaged, Dense
+from robcert.bounds.linear.bilinear import Bilinear
 from robcert.bounds.linear.convolution import Convolution, Transposed
 from robcert.bounds.linear.rules import LinearCall
 from robcert.bounds.linear.step import Interval, Rounding, Step
 from robcert.bounds.rounding.entrywise import WIDE, entrywise, largest, rounded
+from robcert.bounds.rounding.entrywise.attention import summed
 from robcert.bounds.rounding.rules import FLOAT32
 from robcert.graph.call import per_axis
 
@@ -27,6 +29,8 @@ def dot_products(call: LinearCall, step: Step) -> Rounding:
     ones, which is half of :math:`|W| |x^| + |b|` and of the result. An addition of an exact 0 rounds nothing, so only
     terms count whose entry may differ from 0.
     """
+    if isinstance(step, Bilinear):
+        return summed(step, step.terms + 2)
     assert isinstance(step, Dense | Convolution | Transposed)
     apply, count = _sums(step)
     size, bias = step.weight.abs(), step.bias.abs()
