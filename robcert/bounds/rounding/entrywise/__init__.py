@@ -7,8 +7,8 @@ to the margins (`robcert.bounds.linear.backward`). A rule takes the call and the
     @entrywise("tanh")
     def tanh(call: LinearCall, step: Step) -> Rounding | None: ...
 
-None says that the operator is exact; for an operator of several steps there may be a rounding for each, by name. Where it has no rule, only the radius in real arithmetic stands. The derivations
-are in docs/soundness.md, section 6.
+None says that the operator is exact; an operator of several steps may have a rounding for each, by name. Where an
+operator has no rule, only the radius in real arithmetic stands. The derivations are in docs/soundness.md, section 6.
 """
 
 from __future__ import annotations

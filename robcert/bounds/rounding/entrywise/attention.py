@@ -45,8 +45,8 @@ def softmax(call: LinearCall, step: Step) -> Rounding:
 def _weights(count: int, exponential: int) -> Rounding:
     """Softmax of ``count`` entries whose exponentials are off by ``exponential`` roundings each.
 
-    With a relative error e of every exponential and of their sum a quotient is off by 3 e of itself for e <= 1/10; and no
-    entry is off by more than 1.
+    With a relative error e of every exponential and of their sum a quotient is off by 3 e of itself for e <= 1/10; and
+    no entry is off by more than 1.
     """
 
     def bound(given: list[Interval], result: Interval) -> Tensor:
@@ -62,13 +62,12 @@ def _weights(count: int, exponential: int) -> Rounding:
 def attention(call: LinearCall, step: Step) -> dict[str, Rounding]:
     """Scores, weights, and their products, as one kernel computes them block by block.
 
-    A block's exponentials are relative to the largest score so far, and multiplied by another exponential for each later
-    block; the differences add up to no more than twice the largest score. There are no more blocks than keys.
+    A block's exponentials are relative to the largest score so far, and multiplied by another exponential for each
+    later block; the differences add up to no more than twice the largest score. There are no more blocks than keys.
     """
     assert isinstance(step, Bilinear)
     name, keys = call.node.name, step.terms
-    query, key = (call.given[n].shape for n in ("query", "key"))
-    width = int(query[-1])
+    width = int(call.given["query"].shape[-1])
     scale = 1 / math.sqrt(width) if call.given.get("scale") is None else float(call.given["scale"])
 
     def scores(given: list[Interval], _: Interval) -> Tensor:
@@ -87,8 +86,8 @@ def attention(call: LinearCall, step: Step) -> dict[str, Rounding]:
 def normalised(call: LinearCall, step: Step) -> Rounding:
     """The steps of docs/soundness.md, 6.4, with the variance that the interval leaves in place of eps alone.
 
-    With the relative error p of V + eps, at most 1/2, the factor 1 / sqrt(V + eps) is off by p of itself. The mean is off
-    by g sqrt(S), S the mean of the squares; then 16 roundings of what is added up.
+    With the relative error p of V + eps, at most 1/2, the factor 1 / sqrt(V + eps) is off by p of itself. The mean is
+    off by g sqrt(S), S the mean of the squares; then 16 roundings of what is added up.
     """
     assert isinstance(step, Normalised)
     count = math.prod(step.shape) // step.groups
