@@ -4,8 +4,8 @@ A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer
 :math:`\|x' - x\| < \min_j (f_y - f_j) / L_{yj}`. The inequality is strict: at equality a tie can be reached.
 
 Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
-network differs from the real one by at most E in every logit within the radius of the real one
-(`robcert.bounds.rounding.logits`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - 2 E`.
+network differs from the real one by at most D in every difference of two logits within the radius of the real one
+(`robcert.bounds.rounding.logits`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - D`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.network_bound import BINDINGS, NetworkBound
-from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, logit_rounding_near
+from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, pair_rounding_near
 from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, round_down
 from robcert.certificates.trials import clean
@@ -76,8 +76,8 @@ def certify_gap(
     real, which = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated)
     rounding: Tensor | float = math.inf
     if not images.refused:
-        rounding = logit_rounding_near(model, x, l2_reach(real, norm, math.prod(model.input_shape)))
-    radius, _ = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated + 2 * rounding)
+        rounding = pair_rounding_near(model, x, l2_reach(real, norm, math.prod(model.input_shape)))
+    radius, _ = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated + rounding)
     return Certificates(
         method="gap",
         norm=norm,

@@ -7,7 +7,7 @@ In the ball of radius eps a difference of two logits moves by at most :math:`L_{
 
 In a larger ball more neurons may switch and L is larger; the best ball is where the two terms agree. Every ball that is
 tried gives a radius that holds, and no radius is below that of `gap`. The executed network differs from the real one by
-at most E in every logit within reach, which counts as it does there.
+at most D in every difference of two logits within reach, which counts as it does there.
 
 Source: Huang et al. 2021, Training Certifiably Robust Neural Networks with Efficient Local Lipschitz Bounds.
 """
@@ -29,7 +29,7 @@ from robcert.bounds.linear.program import program
 from robcert.bounds.linear.slopes import Moves, intervals, slopes
 from robcert.bounds.lipschitz.concatenation import concatenated
 from robcert.bounds.lipschitz.values import INFINITE, Bounds, Value, product
-from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding_near, logits64
+from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logits64, pair_rounding_near
 from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, certificate, round_down
 from robcert.certificates.effort import Effort, TimeLimit
@@ -93,7 +93,7 @@ def certify_local_gap(
     real, radius = torch.maximum(base.radius_real, round_down(balls.radius)), base.radius
     if not base.refused:
         within = l2_reach(balls.radius, norm, math.prod(model.input_shape))
-        executed = balls.largest(slack + 2 * logit_rounding_near(model, x, within))
+        executed = balls.largest(slack + pair_rounding_near(model, x, within))
         radius = torch.maximum(radius, round_down(executed) * (base.radius_real > 0))
     better = (real > base.radius_real).tolist()
     late = limit.late & undecided(base.radius_real > 0, radius, None, search)

@@ -33,11 +33,13 @@ class RoundingBound:
 
     Attributes:
         error: E with |f_i executed in float32 - f_i| <= E for every logit; infinite where none is known.
+        pair: D, the same for the difference f_i - f_j of two logits, at most 2 E.
         error64: the same for an evaluation in float64 (`logits64`).
         size: a bound of ||f||_2 over the box.
     """
 
     error: float
+    pair: float
     error64: float
     size: float
 
@@ -75,11 +77,11 @@ class Analysis:
         sizes = self._sizes(torch.full(self.shape, centre, dtype=torch.float64), radius)
         farthest = up(math.sqrt(self.entries) * max(abs(low), abs(high)), 4)
         sizes[self.graph.images] = min(sizes[self.graph.images], farthest)
-        error64 = self._error(FLOAT64, sizes)
+        error64, _ = self._errors(FLOAT64, sizes)
         if not math.isfinite(error64):
             raise self.refusal()
         self.reasons.clear()
-        return RoundingBound(self._error(FLOAT32, sizes), error64, sizes[self.logits.node])
+        return RoundingBound(*self._errors(FLOAT32, sizes), error64, sizes[self.logits.node])
 
     @cached_property
     def lipschitz(self) -> dict[BoundNorm, NetworkBound]:
@@ -97,9 +99,9 @@ class Analysis:
             "The claim for the network in real arithmetic does not need this.",
         )
 
-    def at(self, x: Tensor, reach: float) -> float:
-        """E for all inputs within l2 distance ``reach`` of one image x."""
-        return self._error(FLOAT32, self._sizes(x.detach().cpu().double(), reach))
+    def at(self, x: Tensor, reach: float) -> tuple[float, float]:
+        """E and D (`RoundingBound`) for all inputs within l2 distance ``reach`` of one image x."""
+        return self._errors(FLOAT32, self._sizes(x.detach().cpu().double(), reach))
 
     def _sizes(self, x: Tensor, radius: float) -> dict[str, float]:
         """A bound r of the size of every node, for all inputs within ``radius`` of x."""
@@ -117,10 +119,14 @@ class Analysis:
             sizes[node.name] = min(near, total(centre, *moved), largest_size(self._call(node), value))
         return sizes
 
-    def _error(self, unit: Unit, sizes: dict[str, float]) -> float:
-        """A bound of the error of every logit, for values of such sizes."""
+    def _errors(self, unit: Unit, sizes: dict[str, float]) -> tuple[float, float]:
+        """Bounds of the error of every logit and of every difference of two, for values of such sizes.
+
+        With an l2 error d of all logits the difference of two is off by at most sqrt(2) d (Cauchy and Schwarz).
+        """
         found = self._propagate(unit, sizes=sizes)
-        return min(found.errors[self.logits.node], found.largest)
+        d, largest = found.errors[self.logits.node], found.largest
+        return min(d, largest), min(up(math.sqrt(2) * d, 4), 2 * largest)
 
     def _propagate(self, unit: Unit, **sizes: dict[str, float]) -> RoundingDomain:
         domain = RoundingDomain(self.domain, self.logits.node, unit, self.linear, self.reasons, **sizes)

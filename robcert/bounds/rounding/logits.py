@@ -39,9 +39,9 @@ __all__ = [
     "l2_reach",
     "logit_rounding",
     "logit_rounding_at",
-    "logit_rounding_near",
     "logits64",
     "network64",
+    "pair_rounding_near",
 ]
 
 _CHUNK = 128
@@ -90,11 +90,13 @@ def logit_rounding_at(model: LoadedModel, x: Tensor, reach: float) -> Tensor:
     """
     analysis, _ = analyse(model)
     most = logit_rounding(model).error
-    return torch.tensor([min(most, analysis.at(image, reach)) for image in x], dtype=torch.float64)
+    return torch.tensor([min(most, analysis.at(image, reach)[0]) for image in x], dtype=torch.float64)
 
 
-def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
-    """The same for many images at once, each with its own reach: coarser, at the price of a few passes for all.
+def pair_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
+    """Return bounds of the error of the difference of two executed logits, for many images, each with its own reach.
+
+    Coarser than `logit_rounding_at`, at the price of a few passes for all.
 
     An image is placed by its distance from two centres, the picture of the lowest value of the box (black) and that of
     the middle one. What holds within a distance of a centre holds around every image that is nearer by its reach.
@@ -106,10 +108,10 @@ def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
         reach: (n,) float64, l2 distances; infinite: the whole box.
 
     Returns:
-        (n,) float64, never more than ``logit_rounding(model).error``.
+        (n,) float64, never more than ``logit_rounding(model).pair``.
     """
     analysis, _ = analyse(model)
-    error = torch.full((len(x),), logit_rounding(model).error, dtype=torch.float64)
+    error = torch.full((len(x),), logit_rounding(model).pair, dtype=torch.float64)
     low, high = model.box
     for centre in (low, low / 2 + high / 2):
         picture = torch.full(model.input_shape, centre, dtype=torch.float64)
@@ -120,7 +122,7 @@ def logit_rounding_near(model: LoadedModel, x: Tensor, reach: Tensor) -> Tensor:
         shells[distance >= whole] = math.inf
         for shell in shells[torch.isfinite(shells)].unique().tolist():
             rows = shells == shell
-            error[rows] = error[rows].clamp_max(analysis.at(picture, _STEP**shell))
+            error[rows] = error[rows].clamp_max(analysis.at(picture, _STEP**shell)[1])
     return error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robcert.bounds.lipschitz.operators import Conv, Dense, transposed
-from robcert.bounds.rounding.logits import gap_error64, logit_rounding, logit_rounding_at, logit_rounding_near, logits64
+from robcert.bounds.rounding.logits import gap_error64, logit_rounding, logit_rounding_at, logits64, pair_rounding_near
 from robcert.bounds.rounding.rules import FLOAT32, FLOAT64
 from robcert.bounds.rounding.rules.functions import FUNCTIONS
 from robcert.bounds.rounding.rules.linear import absolute_norm
@@ -140,14 +140,15 @@ def loaded(network: nn.Module, shape: tuple[int, ...]) -> LoadedModel:
     return from_module(network, shape, name="drawn")
 
 
-def measured(model: LoadedModel, x: Tensor) -> Tensor:
-    """|f in float32 - f in float64| of the worst logit, over batches of 1, 8 and all: (n,)."""
+def measured(model: LoadedModel, x: Tensor, pairs: bool = False) -> Tensor:
+    """|f in float32 - f in float64| of the worst logit, or difference of two, over batches of 1, 8 and all: (n,)."""
     exact = logits64(model, x)
     worst = torch.zeros(len(x), dtype=torch.float64)
     with torch.no_grad():
         for size in (1, 8, len(x)):
             parts = [model.module(part) for part in x.split(size)]
-            worst = torch.maximum(worst, (torch.cat(parts).double() - exact).abs().amax(1))
+            off = torch.cat(parts).double() - exact
+            worst = torch.maximum(worst, off.amax(1) - off.amin(1) if pairs else off.abs().amax(1))
     return worst
 
 
@@ -226,21 +227,21 @@ def test_around_many_images(drawn: tuple[nn.Module, tuple[int, ...]], reach: flo
     model = loaded(*drawn)
     x = torch.rand(3, *model.input_shape) * torch.tensor([0.05, 0.5, 1.0]).view(3, 1, 1, 1)
     reaches = torch.tensor([reach, 0.0, math.inf], dtype=torch.float64)
-    error = logit_rounding_near(model, x, reaches)
-    assert bool((error <= logit_rounding(model).error).all())
-    assert float(error[2]) == logit_rounding(model).error
-    assert [float(logit_rounding_near(model, x[k : k + 1], reaches[k : k + 1])) for k in range(3)] == error.tolist()
+    error = pair_rounding_near(model, x, reaches)
+    assert bool((error <= logit_rounding(model).pair).all())
+    assert float(error[2]) == logit_rounding(model).pair <= 2 * logit_rounding(model).error * (1 + 1e-12)
+    assert [float(pair_rounding_near(model, x[k : k + 1], reaches[k : k + 1])) for k in range(3)] == error.tolist()
     step = torch.randn_like(x)
     step = 0.99 * reaches.clamp_max(5).float().view(-1, 1, 1, 1) * step / step.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    assert bool((measured(model, (x + step).clamp(0, 1)) <= error).all())
+    assert bool((measured(model, (x + step).clamp(0, 1), pairs=True) <= error).all())
 
 
 def test_a_dark_image_rounds_less() -> None:
     torch.manual_seed(0)
     model = from_module(nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)), (1, 8, 8))
     x = torch.cat([torch.full((1, 1, 8, 8), value) for value in (0.01, 0.1, 1.0)])
-    error = logit_rounding_near(model, x, torch.zeros(3, dtype=torch.float64))
-    everywhere = logit_rounding(model).error
+    error = pair_rounding_near(model, x, torch.zeros(3, dtype=torch.float64))
+    everywhere = logit_rounding(model).pair
     assert everywhere * 0.01 <= float(error[0]) <= everywhere * 0.01 * 2 ** (1 / 16) * 1.01
     assert everywhere * 0.1 <= float(error[1]) <= everywhere * 0.1 * 2 ** (1 / 16) * 1.01
     assert float(error[2]) == everywhere
