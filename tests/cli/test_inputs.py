@@ -55,6 +55,9 @@ def fitted() -> dict[str, torch.Tensor]:
 def here(call: Call, tmp_path: Path) -> Path:
     """The folder where the user stands, with a module of networks in it."""
     (tmp_path / "mine.py").write_text(MODULE)
+    box = "".join(f"(declare-const X_{k} Real)\n(assert (>= X_{k} 0))\n(assert (<= X_{k} 0.01))\n" for k in range(64))
+    outputs = "".join(f"(declare-const Y_{k} Real)\n" for k in range(10))
+    (tmp_path / "far.vnnlib").write_text(f"{box}{outputs}(assert (>= Y_0 1000))\n")
     return tmp_path
 
 
@@ -68,6 +71,7 @@ def arguments(command: str, model: str, *options: str, data: str = "digits") -> 
         "detect": ["detect", model, *common, "--calibration", "20", "--n", "12", "--attacked", "2", "--plan", "pgd:2"],
         "norms": ["norms", model, *options, "--input-shape", "1,8,8"],
         "export": ["export", model, "out.safetensors", *options, "--input-shape", "1,8,8"],
+        "verify": ["verify", model, "far.vnnlib", *options, "--input-shape", "1,8,8"],
         "gate": ["gate", model, *options, "--init", "--data", data, "--policy", f"{len(list(Path().iterdir()))}.toml"],
     }[command]
 
@@ -78,7 +82,7 @@ def done(answer: Answer) -> Answer:
 
 
 def test_the_commands_that_load_networks_are_all_here() -> None:
-    assert set(LOADING) == {"attack", "certify", "detect", "export", "gate", "jacobian", "norms"}
+    assert set(LOADING) == {"attack", "certify", "detect", "export", "gate", "jacobian", "norms", "verify"}
 
 
 @pytest.mark.parametrize("command", LOADING)
