@@ -96,7 +96,7 @@ def ascend(
     for turn in range(iterations):
         extra = {name: -splits[name].double().unsqueeze(1) * beta for name, beta in betas.items()}
         back = pull_back(found, found.program.logits, rows, slopes=slopes, extra=extra, watch=watch)
-        bound = concretised(found, back)[:, 0]
+        bound = concretised(found, back)[0][:, 0]
         best = torch.maximum(best, bound.detach())
         going = ~enough(best, back.rows.get(found.program.images))
         # A linear network has nothing to improve: its first bound is its only one.

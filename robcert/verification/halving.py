@@ -68,7 +68,7 @@ def _bounded(program: Program, low: Tensor, high: Tensor, rows: Tensor, needed: 
     reach = torch.maximum(high - centre, centre - low).flatten(1).amax(1)
     found = relax(program, Inputs(centre, reach, "linf", low, high), "crown")
     back = pull_back(found, program.logits, Rows(rows.expand(len(low), *rows.shape).contiguous()))
-    bound = concretised(found, back)
+    bound, _ = concretised(found, back)
     best = (bound - needed - 2.0**-50 * (bound.abs() + needed.abs())).max(1)
     line = back.rows.get(program.images)
     if line is None:

@@ -246,18 +246,23 @@ def both_bounds(
     extra: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the same for the executed network, and for the network in real arithmetic, (n, rows) each."""
-    back = pull_back(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)
+    return concretised(
+        found, pull_back(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)
+    )
+
+
+def concretised(found: Relaxation, back: Back) -> tuple[Tensor, Tensor]:
+    """Return the smallest values of the linear functions that `pull_back` ended with.
+
+    Returns:
+        (n, rows) float64 of the executed network, minus infinity where something may overflow; and in real arithmetic.
+    """
     executed, real = minima(found, back)
     return torch.where(found.overflows.unsqueeze(1), -torch.inf, executed), real
 
 
-def concretised(found: Relaxation, back: Back) -> Tensor:
-    """The smallest value of the linear functions that `pull_back` ended with, of the executed network, (n, rows)."""
-    return torch.where(found.overflows.unsqueeze(1), -torch.inf, minima(found, back)[0])
-
-
 def minima(found: Relaxation, back: Back) -> tuple[Tensor, Tensor]:
-    """The same, (n, rows) each: of the executed network unless something overflows, and in real arithmetic."""
+    """Return the same, of the executed network as if nothing overflowed: for intervals of values on the way."""
     total = back.constant - back.error
     for name, a in back.rows.items():
         image = name == found.program.images
