@@ -19,6 +19,9 @@ from robcert.runs.summary import as_list
 from robcert.search.problem import SearchProblem
 from robcert.types import LoadedModel
 
+_EXAMPLES = ("adversarials", "beyond")
+"""The kinds of files of examples: within the largest budget, and only beyond it."""
+
 
 def write_contradiction(
     store: RunStore, name: str, search: SearchProblem, positions: list[int], attempt: Attempt
@@ -50,7 +53,7 @@ def write_examples(store: RunStore, name: str, search: SearchProblem, record: Mo
     broken = [i for i, image in enumerate(record.images) if "broken" in as_list(image.status)]
     others = {*broken, *(i for i, image in enumerate(record.images) if "wrong" in as_list(image.status))}
     beyond = [i for i in bracket.found() if i not in others]
-    for prefix, positions in (("adversarials", broken), ("beyond", beyond)):
+    for prefix, positions in zip(_EXAMPLES, (broken, beyond), strict=True):
         at = torch.tensor(positions, dtype=torch.int64)
         x = images.x.cpu()
         found = torch.zeros(len(bracket), dtype=torch.uint8)
@@ -113,6 +116,13 @@ def write_network(store: RunStore, name: str, model: LoadedModel, program: Expor
 def is_stored(store: RunStore, name: str) -> bool:
     """Return whether the network of that name is in the run directory already."""
     return any(store.directory.glob(f"network-{name}.pt*"))
+
+
+def all_stored(store: RunStore, spec: RunSpec) -> bool:
+    """Return whether the examples and the network of every model of a run are in its directory."""
+    names = [artefact_name(spec, number) for number in range(len(spec.models))]
+    kept = [store.directory / f"{kind}-{name}.safetensors" for kind in _EXAMPLES for name in names]
+    return all(path.is_file() for path in kept) and all(is_stored(store, name) for name in names)
 
 
 def artefact_name(spec: RunSpec, number: int) -> str:

@@ -13,7 +13,7 @@ from robcert import __version__
 from robcert.accel.allocator import keep_memory
 from robcert.accel.threads import fastest_threads, threads
 from robcert.network.batching import default_slots
-from robcert.runs.artefacts import artefact_name, is_stored
+from robcert.runs.artefacts import all_stored
 from robcert.runs.execution import Execution
 from robcert.runs.interrupts import polite_interrupts
 from robcert.runs.plan import build
@@ -78,9 +78,7 @@ def _finished(store: RunStore, spec: RunSpec) -> RunRecord | None:
     if digest_of_record is None or not path.is_file():
         return None
     text = path.read_bytes()
-    if sha256(text).hexdigest() != digest_of_record or not all(
-        is_stored(store, artefact_name(spec, number)) for number in range(len(spec.models))
-    ):
+    if sha256(text).hexdigest() != digest_of_record or not all_stored(store, spec):
         return None
     record = RunRecord.model_validate_json(text)
     return record.model_copy(update={"run": str(store.directory)}) if record.versions == _versions() else None

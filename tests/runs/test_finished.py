@@ -34,7 +34,13 @@ def test_nothing_is_executed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run(moved) == first.model_copy(update={"run": str(moved)})
 
 
-@pytest.mark.parametrize("lost", ["record.json", "network-digits-plain.pt2", "record.json changed", "another version"])
+LOST = [
+    "record.json", "network-digits-plain.pt2", "adversarials-digits-plain.safetensors",
+    "beyond-digits-plain.safetensors", "record.json changed", "another version",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", LOST)
 def test_what_is_lost_is_made_again(lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path)
     path = tmp_path / lost.partition(" ")[0]
@@ -49,5 +55,4 @@ def test_what_is_lost_is_made_again(lost: str, tmp_path: Path, monkeypatch: pyte
         run(tmp_path)
     again = run(tmp_path)
     assert again.models[0].images == first.models[0].images
-    assert (tmp_path / "record.json").is_file()
-    assert (tmp_path / "network-digits-plain.pt2").is_file()
+    assert all((tmp_path / name).is_file() for name in LOST[:4])
