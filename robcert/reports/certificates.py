@@ -70,9 +70,11 @@ def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) 
         console.print(f"{name}: certified at eps {eps:g}: {count} of {model.n} images" + (f", by {who}" if who else ""))
     notes: list[str] = []
     if "lipschitz" in model.constants:
-        rounding = model.constants.get("rounding_float32")
-        known = "not known" if rounding is None else f"at most {rounding:.3g}"
-        notes += [f"Lipschitz constant {model.constants['lipschitz']:.4g}", f"rounding bound of a logit {known}"]
+        notes.append(f"Lipschitz constant {model.constants['lipschitz']:.4g}")
+        rounding = model.constants.get("rounding_float32")  # of methods that take it off as one number
+        if rounding is not None or model.refused:
+            known = "not known" if rounding is None else f"at most {rounding:.3g}"
+            notes.append(f"rounding bound of a logit {known}")
     if "looser_than_ibp_alone" in model.constants:
         notes.append(f"linear bounds looser than intervals for {100 * model.constants['looser_than_ibp_alone']:.2g}%")
     if notes:

@@ -155,6 +155,13 @@ def test_what_float32_executes_may_be_unknown_and_is_then_said(call: Call) -> No
     assert "real arithmetic" in table
 
 
+def test_a_bound_that_a_method_does_not_use_is_not_called_unknown(call: Call) -> None:
+    told = {method: call(*CERTIFY, "--method", method).out for method in ("gap", "local-gap")}
+    assert "rounding bound of a logit at most" in told["gap"]
+    assert "rounding bound of a logit" not in told["local-gap"]
+    assert all("Lipschitz constant" in one for one in told.values())
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """Networks that have no bound, each in a file of its own; mine.py has their classes."""
