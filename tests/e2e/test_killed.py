@@ -14,7 +14,7 @@ import pytest
 from .conftest import Robcert, environment
 
 COMMANDS = {
-    "certify": "--method best --norm linf --eps 0.02,0.05 --time-per-image 1000",
+    "certify": "--method best --norm linf --eps 0.01,0.02 --time-per-image 1000",
     "jacobian": "",
 }
 SMALL = [("jacobian", 18, (1,))]
