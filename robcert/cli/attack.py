@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import DataFlags, ModelFlags
 
-_MODEL, _DATA, _ATTACK, _RUN = "Model", "Data", "Attack", "Run and output"
+_ATTACK, _RUN = "Attack", "Run and output"
+
+
+@dataclass(frozen=True)
+class AttackData(DataFlags):
+    """As of every command, with another number of images; the seed is that of random starts too."""
+
+    n: opt.Number = 500
+    seed: opt.SeedOfStarts = 0
 
 
 def attack(
@@ -25,19 +35,8 @@ def attack(
         typer.Option(help="The budget; several with commas; 8/255 works."),
     ] = None,
     norm: opt.Norm = "l2",
-    data: opt.DataName = None,
-    split: opt.Split = "test",
-    n: Annotated[int, typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA)] = 500,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    class_order: opt.ClassOrder = None,
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    device: opt.Device = "auto",
+    data_flags: AttackData = AttackData(),
+    model_flags: ModelFlags = ModelFlags(),
     plan: Annotated[
         str | None,
         typer.Option(
@@ -100,9 +99,6 @@ def attack(
         ),
     ] = None,
     option: opt.AttackOptions = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the subset and of all random starts.", rich_help_panel=_ATTACK)
-    ] = 0,
     flat: Annotated[
         float,
         typer.Option(
@@ -165,7 +161,7 @@ def attack(
     `robcert attack model.pt --arch torchvision:resnet18 --data npz:images.npz --norm linf --eps 8/255`
     """
     from robcert.accel.precision import PRECISIONS
-    from robcert.cli.inputs import DataOptions, Foreign, choose_device, load_inputs
+    from robcert.cli.inputs import choose_device, facts, load_inputs
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, numbers, write
     from robcert.errors import RobcertError, UsageError
@@ -181,7 +177,7 @@ def attack(
     goal = None if goal is None else choice("goal", goal, GOALS)
     search_precision = choice("search precision", search_precision, PRECISIONS)
     choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])
-    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
+    facts(model_flags)  # refuses a text before anything is loaded
     if vnnlib is not None:
         raise UsageError("--vnnlib is a command of its own now", f"Write: robcert verify {models[0]} {vnnlib}")
     if eps is None:
@@ -195,8 +191,7 @@ def attack(
         [leg.attack for leg in legs or default_plan(norm)],
         {"step_size": step, "objective": objective, "search_steps": search_steps},
     )
-    chosen = DataOptions(data, split, n, seed, data_dir, download, class_order)
-    loaded, images = load_inputs(models, chosen, foreign, device)
+    loaded, images = load_inputs(models, data_flags, model_flags)
     threat = Threat(norm, budgets, images.box)
     say([threat.too_wide(images.shape)])
     if eot > 1 and not any("model is random" in warning for model in loaded for warning in model.warnings):
@@ -210,7 +205,7 @@ def attack(
             goal=goal,
             certify=certify,
             time_per_image=time_per_image,
-            seed=seed,
+            seed=data_flags.seed,
             options=options,
             flat=flat,
             eot=eot,
@@ -226,7 +221,7 @@ def attack(
         from robcert.runs.deployed import verify
 
         try:
-            record = verify(record, loaded, choose_device(device))
+            record = verify(record, loaded, choose_device(model_flags.device))
         except RobcertError:
             write(render(record), output)  # the attack has been paid for, whatever another runtime says
             raise

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import DataFlags, ModelFlags
 
 
 def certify(
@@ -32,19 +33,8 @@ def certify(
     sigma: Annotated[float, typer.Option(help="smoothing: the standard deviation of the noise.")] = 0.25,
     samples: Annotated[int, typer.Option(help="smoothing: samples an image.")] = 100_000,
     confidence: Annotated[float, typer.Option(help="smoothing: that each single radius holds.")] = 0.999,
-    data: opt.DataName = None,
-    split: opt.Split = "test",
-    n: opt.Number = None,
-    seed: opt.Seed = 0,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    class_order: opt.ClassOrder = None,
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
+    data_flags: DataFlags = DataFlags(),
+    model_flags: ModelFlags = ModelFlags(device="cpu"),
     bins: Annotated[int, typer.Option(min=0, help="Accuracy in so many bins of images sorted by confidence gap.")] = 0,
     attacks: Annotated[
         Path | None,
@@ -74,7 +64,7 @@ def certify(
 
     `robcert certify digits-l2nnn --eps 0.25 --method gap --fallback digits-plain --switch sweep`
     """
-    from robcert.cli.inputs import DataOptions, Foreign, load_by_card
+    from robcert.cli.inputs import load_by_card
     from robcert.cli.notes import say
     from robcert.cli.parse import choice, numbers, write
     from robcert.errors import UsageError
@@ -97,8 +87,8 @@ def certify(
     references = [*models, *([fallback] if fallback else [])]
     loaded, sets = load_by_card(
         references,
-        DataOptions(data, split, n, seed, data_dir, download, class_order),
-        Foreign.parse(arch, weights_key, input_shape, classes, mean, std),
+        data_flags,
+        model_flags,
         together=fallback is not None,
     )
     other = loaded.pop() if fallback else None
@@ -114,7 +104,7 @@ def certify(
         method,
         goal=goal,
         time_per_image=time_per_image,
-        seed=seed,
+        seed=data_flags.seed,
         options={"sigma": sigma, "samples": samples, "confidence": confidence},
         bins=bins,
         attack_run=attacks,

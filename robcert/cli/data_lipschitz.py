@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import DataFlags
 
 
 def lipschitz(
@@ -32,7 +33,7 @@ def lipschitz(
     """
     import time
 
-    from robcert.cli.inputs import DataOptions
+    from robcert.cli.inputs import load_images
     from robcert.cli.parse import write
     from robcert.reports import renderer_of
     from robcert.reports.steps import steps
@@ -42,7 +43,7 @@ def lipschitz(
     render = renderer_of(SeparationsRecord, output_format)
     records = []
     for name in names:
-        images = DataOptions(name, split, n, seed, data_dir, download, class_order).load()
+        images = load_images(DataFlags(name, split, n, seed, data_dir, download, class_order))
         began = time.monotonic()
         with steps(name, comparisons(images)) as advance:
             found = separation(images, exclude_duplicates, advance)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import DataFlags, ModelFlags
 
-_DATA, _THRESHOLD, _ATTACK = "Data", "Threshold", "Attack"
+_THRESHOLD, _ATTACK = "Threshold", "Attack"
+
+
+@dataclass(frozen=True)
+class DetectData(DataFlags):
+    """As of every command; the images that fix the threshold come beside those that are counted."""
+
+    n: Annotated[
+        int | None,
+        typer.Option("--n", min=0, help="Clean images to test on.", show_default="all others", rich_help_panel="Data"),
+    ] = None
+    seed: opt.SeedOfStarts = 0
 
 
 def detect(
@@ -33,8 +45,8 @@ def detect(
     calibrate_on: Annotated[
         str,
         typer.Option(
-            help="test: a part of the test images that is not tested on. train: training images that the model was "
-            "not trained on.",
+            help="test: a part of the images, which is not tested on. train: training images that the model was not "
+            "trained on.",
             rich_help_panel=_THRESHOLD,
         ),
     ] = "test",
@@ -50,24 +62,8 @@ def detect(
         Path | None,
         typer.Option(help="Screen the image files below this folder; exit code 1 if any is rejected."),
     ] = None,
-    data: opt.DataName = None,
-    n: Annotated[
-        int | None,
-        typer.Option("--n", min=0, help="Clean test images.", show_default="all the others", rich_help_panel=_DATA),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the subsets and of random starts.", rich_help_panel=_DATA)
-    ] = 0,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    class_order: opt.ClassOrder = None,
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    device: opt.Device = "auto",
+    data_flags: DetectData = DetectData(),
+    model_flags: ModelFlags = ModelFlags(),
     plan: Annotated[
         str | None,
         typer.Option(
@@ -101,9 +97,10 @@ def detect(
 
     `robcert detect digits-plain --threshold-from detector.json --images incoming`
     """
-    from robcert.cli.inputs import DataOptions, Foreign, choose_device, fitted, load_inputs
+    from robcert.cli.inputs import choose_device, facts, fitted, load_images, load_inputs, load_one
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, write
+    from robcert.errors import UsageError
     from robcert.reports import renderer_of
     from robcert.reports.detection import draw_detection
     from robcert.reports.steps import steps
@@ -116,24 +113,27 @@ def detect(
     render = renderer_of(DetectRecord if images is None else ScreenRecord, output_format)
     plan = PLAN if plan is None else plan
     choice("split", calibrate_on, ("test", "train"))
+    if calibrate_on == data_flags.split == "train" and threshold_from is None:
+        raise UsageError("--calibrate-on train fixes the threshold on the images of --split train", "Leave out one.")
     if statistic is not None:
         check_statistic(statistic)
     options = attack_options(option or [], [leg.attack for leg in parse_plan(plan)], {})
     trials = trials_of(plan, options)
-    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
-    chosen = DataOptions(data, "test", None, seed, data_dir, download, class_order)
+    facts(model_flags)  # refuses a text before anything is loaded
+    n, seed = data_flags.n, data_flags.seed
+    chosen = replace(data_flags, n=None)
     if images is not None and threshold_from is not None:
-        loaded, test = foreign.load(model, device=choose_device(device)), None
+        loaded, test = load_one(model, model_flags), None
     else:
-        (loaded,), test = load_inputs([model], chosen, foreign, device)
+        (loaded,), test = load_inputs([model], chosen, model_flags)
     threshold = None
     if threshold_from is not None:
         place = beside(loaded) if threshold_from == "card" else Path(threshold_from)
         threshold = read_threshold(place, loaded, statistic)
     training = None
     if calibrate_on == "train" and threshold is None and test is not None:
-        training = replace(chosen, name=test.name, split="train").load()
-        training = fitted(training, [loaded], choose_device(device))
+        training = load_images(replace(chosen, data=test.name, split="train"))
+        training = fitted(training, [loaded], choose_device(model_flags.device))
     kept = None if store is None else beside(loaded) if store == "card" else Path(store)
     how = (statistic or "probability", rate, calibration, training, n, seed)
     if images is not None:

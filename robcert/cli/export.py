@@ -8,17 +8,13 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import ModelFlags
 
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of the zoo or a file, see `robcert models`.")],
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .onnx, .pt2 or .safetensors.")],
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
+    model_flags: ModelFlags = ModelFlags(device="cpu"),
     output_format: opt.Format = "console",
     output: opt.Output = None,
 ) -> None:
@@ -30,7 +26,7 @@ def export(
 
     Example: `robcert export digits-l2nnn digits-l2nnn.onnx`
     """
-    from robcert.cli.inputs import Foreign
+    from robcert.cli.inputs import choose_device, facts
     from robcert.cli.notes import say
     from robcert.cli.parse import write
     from robcert.network.convert import Exported
@@ -38,16 +34,6 @@ def export(
     from robcert.reports import renderer_of
 
     render = renderer_of(Exported, output_format)
-    given = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
-    done = write_model(
-        model,
-        target,
-        arch=given.arch,
-        weights_key=given.weights_key,
-        input_shape=given.input_shape,
-        num_classes=given.classes,
-        mean=given.mean,
-        std=given.std,
-    )
+    done = write_model(model, target, device=choose_device(model_flags.device), **facts(model_flags))
     say(done.notes)
     write(render(done), output)

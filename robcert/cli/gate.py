@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import ModelFlags
 
 _RUN, _START = "Run and output", "Starting"
 
@@ -54,16 +55,10 @@ def gate(
     runs: Annotated[
         Path, typer.Option(help="Where runs of attacks are kept; the same gate goes on there.", rich_help_panel=_RUN)
     ] = Path("runs"),
-    device: opt.Device = "auto",
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
     class_order: opt.ClassOrder = None,
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
+    model_flags: ModelFlags = ModelFlags(),
     init: Annotated[
         bool, typer.Option("--init", help="Measure MODEL quickly and write a policy for it.", rich_help_panel=_START)
     ] = False,
@@ -107,17 +102,17 @@ def gate(
         load_policy(policy)  # a typo is said before torch is imported, which takes seconds
 
     from robcert.cli.gate_run import Wanted, entries, start
-    from robcert.cli.inputs import Foreign, choose_device
+    from robcert.cli.inputs import choose_device
     from robcert.policy.evaluate import How
     from robcert.policy.evaluate import update_baseline as measure
     from robcert.policy.gate import gate as evaluate
     from robcert.reports.progress import console_reporter
 
     wanted = Wanted.parse(output_format, output, save or [])
-    named = entries(models or [], Foreign.parse(arch, weights_key, input_shape, classes, mean, std))
+    named = entries(models or [], model_flags)
     with console_reporter() as reporter:
         if init or update_baseline:
-            how = How(choose_device(device), data_dir, download, runs, full, reporter=reporter)
+            how = How(choose_device(model_flags.device), data_dir, download, runs, full, reporter=reporter)
             if init:
                 typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order))
             else:
@@ -127,7 +122,7 @@ def gate(
             policy,
             named,
             class_order=class_order,
-            device=device,
+            device=model_flags.device,
             data_dir=data_dir,
             download=download,
             runs=runs,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from robcert.cli.inputs import Foreign
+from robcert.cli.flags import ModelFlags
+from robcert.cli.inputs import facts
 from robcert.cli.parse import choice, write
 from robcert.errors import UsageError
 from robcert.policy.evaluate import How
@@ -50,9 +51,10 @@ class Wanted:
                 _append(Path(target), summary(record))
 
 
-def entries(models: list[str], foreign: Foreign) -> list[ModelEntry]:
+def entries(models: list[str], flags: ModelFlags) -> list[ModelEntry]:
     """The models of the command line, with what its options say of their files."""
-    given = {key: value for key, value in asdict(foreign).items() if value is not None}
+    given = facts(flags)
+    given["classes"] = given.pop("num_classes")
     return [ModelEntry(path=path, **given) for path in models]
 
 

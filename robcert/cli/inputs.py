@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from robcert.cli.flags import DataFlags, ModelFlags
 from robcert.cli.notes import configured, say
 from robcert.cli.parse import numbers, sizes
 from robcert.data import datasets, fit_to, load_dataset
@@ -14,112 +15,79 @@ from robcert.network import load_model, peek_card
 from robcert.types import Dataset, LoadedModel
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """Facts that a file without a card does not say: see `robcert.network.load_model`."""
+def facts(flags: ModelFlags) -> dict[str, Any]:
+    """Return what the options say of a file, as the arguments of `robcert.load_model`; None where they do not say it.
 
-    arch: str | None = None
-    weights_key: str | None = None
-    input_shape: tuple[int, ...] | None = None
-    classes: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    Raises:
+        UsageError: a text is no list of sizes or of numbers.
+    """
+    return {
+        "arch": flags.arch,
+        "weights_key": flags.weights_key,
+        "input_shape": None if flags.input_shape is None else sizes(flags.input_shape, "--input-shape"),
+        "num_classes": flags.classes,
+        "mean": None if flags.mean is None else numbers(flags.mean, "--mean"),
+        "std": None if flags.std is None else numbers(flags.std, "--std"),
+    }
 
-    @staticmethod
-    def parse(
-        arch: str | None,
-        weights_key: str | None,
-        input_shape: str | None,
-        classes: int | None,
-        mean: str | None,
-        std: str | None,
-    ) -> Foreign:
-        """From the texts of the options.
 
-        Raises:
-            UsageError: a text is no list of sizes or of numbers.
-        """
-        return Foreign(
-            arch,
-            weights_key,
-            None if input_shape is None else sizes(input_shape, "--input-shape"),
-            classes,
-            None if mean is None else numbers(mean, "--mean"),
-            None if std is None else numbers(std, "--std"),
+def load_one(reference: str, flags: ModelFlags, **others: Any) -> LoadedModel:
+    """Return a model on its device, with what was decided in reading it said on stderr.
+
+    Args:
+        reference: a file or a name of the zoo.
+        flags: what its file does not say.
+        others: arguments of `robcert.load_model`.
+
+    Raises:
+        UsageError: something is missing or does not fit.
+        EvaluationError: the file cannot be evaluated.
+    """
+    from robcert.network.card import names_code
+
+    if configured("arch") and names_code(flags.arch):
+        raise UsageError(
+            f"a configuration file or the environment sets arch to {flags.arch!r}, which is Python code",
+            f"Code is chosen on the command line: --arch {flags.arch}",
         )
-
-    def load(self, reference: str, **others: Any) -> LoadedModel:
-        """The model, with what was decided in reading it said on stderr.
-
-        Raises:
-            UsageError: something is missing or does not fit.
-            EvaluationError: the file cannot be evaluated.
-        """
-        from robcert.network.card import names_code
-
-        if configured("arch") and names_code(self.arch):
-            raise UsageError(
-                f"a configuration file or the environment sets arch to {self.arch!r}, which is Python code",
-                f"Code is chosen on the command line: --arch {self.arch}",
-            )
-        given: dict[str, Any] = {
-            "arch": self.arch,
-            "input_shape": self.input_shape,
-            "num_classes": self.classes,
-            "mean": self.mean,
-            "std": self.std,
-            **others,
-        }
-        try:
-            model = load_model(reference, weights_key=self.weights_key, **given)
-        except UsageError:
-            if self.weights_key is None or not configured("weights_key"):
-                raise
-            model = load_model(reference, **given)  # a configuration file speaks of other models too
-        say(model.notes)
-        return model
+    given: dict[str, Any] = {"device": choose_device(flags.device), **facts(flags), **others}
+    try:
+        model = load_model(reference, **given)
+    except UsageError:
+        if flags.weights_key is None or not configured("weights_key"):
+            raise
+        given["weights_key"] = None  # a configuration file speaks of other models too
+        model = load_model(reference, **given)
+    say(model.notes)
+    return model
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """A choice of images: see `robcert.load_dataset`; without a name those of the models' cards."""
+def load_images(flags: DataFlags) -> Dataset:
+    """Return a data set, with what was decided in reading it said on stderr.
 
-    name: str | None
-    split: str = "test"
-    n: int | None = None
-    seed: int = 0
-    data_dir: Path | None = None
-    download: bool = False
-    class_order: Path | None = None
-
-    def load(self) -> Dataset:
-        """Return the data set, with what was decided in reading it said on stderr.
-
-        Raises:
-            UsageError: it is unknown or has no name, or the class order does not fit.
-            EvaluationError: it cannot be read.
-        """
-        if self.name is None:
-            raise UsageError("--data is missing", "`robcert data` lists what there is")
-        order = self.class_order
-        if order is not None and configured("class_order") and not datasets.get(self.name.partition(":")[0]).named:
-            order = None
-        images = load_dataset(
-            self.name,
-            split=self.split,
-            n=self.n,
-            seed=self.seed,
-            data_dir=self.data_dir,
-            download=self.download,
-            class_order=order,
-        )
-        say(images.notes)
-        return images
+    Raises:
+        UsageError: it is unknown or has no name, or the class order does not fit.
+        EvaluationError: it cannot be read.
+    """
+    if flags.data is None:
+        raise UsageError("--data is missing", "`robcert data` lists what there is")
+    order = flags.class_order
+    if order is not None and configured("class_order") and not datasets.get(flags.data.partition(":")[0]).named:
+        order = None
+    images = load_dataset(
+        flags.data,
+        split=flags.split,
+        n=flags.n,
+        seed=flags.seed,
+        data_dir=flags.data_dir,
+        download=flags.download,
+        class_order=order,
+    )
+    say(images.notes)
+    return images
 
 
-def load_inputs(
-    references: list[str], data: DataOptions, foreign: Foreign, device: str = "cpu"
-) -> tuple[list[LoadedModel], Dataset]:
+def load_inputs(references: list[str], data: DataFlags, model: ModelFlags) -> tuple[list[LoadedModel], Dataset]:
     """Load data, then models for it; the data set is the one of the card where none is named.
 
     The images come back as the models take them; what was decided for that is said on stderr, once.
@@ -128,25 +96,25 @@ def load_inputs(
         UsageError: something is missing or does not fit; the message has a command that would work.
         EvaluationError: a file cannot be evaluated.
     """
-    where = choose_device(device)
-    images = (data if data.name else replace(data, name=_one_data_set(references))).load()
+    facts(model)  # refuses a text before anything is loaded
+    where = choose_device(model.device)
+    images = load_images(data if data.data else replace(data, data=_one_data_set(references)))
     likely = max(len(images.classes), 2)
     loaded = [
-        foreign.load(reference, box=images.box, device=where, images=images.x, likely_classes=likely)
-        for reference in references
+        load_one(reference, model, box=images.box, images=images.x, likely_classes=likely) for reference in references
     ]
     return loaded, fitted(images, loaded, where)
 
 
 def load_by_card(
-    references: list[str], data: DataOptions, foreign: Foreign, *, together: bool = False
+    references: list[str], data: DataFlags, model: ModelFlags, *, together: bool = False
 ) -> tuple[list[LoadedModel], list[Dataset]]:
     """Load models, each with the data that was named, or else with the data of its own card.
 
     Args:
         references: the models.
         data: which images; without a name every model has the data set of its card.
-        foreign: what a file without a card does not say.
+        model: what their files do not say.
         together: all models answer for the same images.
 
     Returns:
@@ -156,12 +124,12 @@ def load_by_card(
         UsageError: something is missing or does not fit.
         EvaluationError: a file cannot be evaluated.
     """
-    alike = data.name or together
-    names = dict.fromkeys(references, data.name) if alike else data_of_cards(references)
+    alike = data.data or together
+    names = dict.fromkeys(references, data.data) if alike else data_of_cards(references)
     loaded: list[tuple[LoadedModel, Dataset]] = []
     for name in dict.fromkeys(names.values()):
         some = [reference for reference in references if names[reference] == name]
-        models, images = load_inputs(some, replace(data, name=name), foreign)
+        models, images = load_inputs(some, replace(data, data=name), model)
         loaded += [(model, images) for model in models]
     return [model for model, _ in loaded], [images for _, images in loaded]
 
@@ -215,7 +183,7 @@ def _one_data_set(references: list[str]) -> str:
     return next(iter(named.values()))
 
 
-def load_for_norms(reference: str, foreign: Foreign) -> LoadedModel:
+def load_for_norms(reference: str, flags: ModelFlags) -> LoadedModel:
     """A model without data: a file, a zoo name, or an architecture with random weights ("torchvision:resnet18").
 
     Raises:
@@ -228,9 +196,10 @@ def load_for_norms(reference: str, foreign: Foreign) -> LoadedModel:
         from robcert.network import from_module
         from robcert.network.architecture import Request, build, default_shape
 
-        shape = foreign.input_shape or default_shape(reference) or (3, 32, 32)
+        given = facts(flags)
+        shape = given["input_shape"] or default_shape(reference) or (3, 32, 32)
         torch.manual_seed(0)
-        module = build(Request(reference, shape, foreign.classes))
-        name = reference.partition(":")[2]
-        return from_module(module, shape, foreign.classes, name=name, mean=foreign.mean, std=foreign.std)
-    return foreign.load(reference)
+        module = build(Request(reference, shape, flags.classes))
+        name, device = reference.partition(":")[2], choose_device(flags.device)
+        return from_module(module, shape, flags.classes, name=name, mean=given["mean"], std=given["std"], device=device)
+    return load_one(reference, flags)

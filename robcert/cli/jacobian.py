@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import DataFlags, ModelFlags
 
 
 def jacobian(
@@ -15,20 +16,8 @@ def jacobian(
     norm: Annotated[
         str, typer.Option(help="l2, linf or l1: the norm of the threat; gradients are measured in its dual norm too.")
     ] = "l2",
-    data: opt.DataName = None,
-    split: opt.Split = "test",
-    n: opt.Number = None,
-    seed: opt.Seed = 0,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    class_order: opt.ClassOrder = None,
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    device: opt.Device = "auto",
+    data_flags: DataFlags = DataFlags(),
+    model_flags: ModelFlags = ModelFlags(),
     attacks: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +43,7 @@ def jacobian(
 
     `robcert jacobian digits-plain --norm linf --n 100 --plot norms.svg`
     """
-    from robcert.cli.inputs import DataOptions, Foreign, load_inputs
+    from robcert.cli.inputs import load_inputs
     from robcert.cli.parse import choice, write
     from robcert.reports import renderer_of
     from robcert.reports.steps import steps
@@ -64,12 +53,7 @@ def jacobian(
 
     norm = choice("norm", norm, BOUND_NORMS)
     render = renderer_of(JacobianRecord, output_format)
-    loaded, images = load_inputs(
-        models,
-        DataOptions(data, split, n, seed, data_dir, download, class_order),
-        Foreign.parse(arch, weights_key, input_shape, classes, mean, std),
-        device,
-    )
+    loaded, images = load_inputs(models, data_flags, model_flags)
     with steps("gradients", len(loaded) * len(images)) as advance:
         record = measure(loaded, images, norm, attack_run=attacks, run=run, cpu_threads=threads, advance=advance)
     if plot is not None:

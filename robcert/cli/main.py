@@ -18,6 +18,7 @@ from robcert.cli.data import app as data_app
 from robcert.cli.detect import detect
 from robcert.cli.effect import Command
 from robcert.cli.export import export
+from robcert.cli.flags import spread
 from robcert.cli.gate import gate
 from robcert.cli.jacobian import jacobian
 from robcert.cli.listings import architectures, attacks, certificates
@@ -100,7 +101,7 @@ for command in (
     train,
     reproduce,
 ):
-    app.command(cls=Command)(command)
+    app.command(cls=Command)(spread(command))
 app.add_typer(data_app)
 
 

@@ -8,16 +8,12 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import ModelFlags
 
 
 def norms(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names, files, or torchvision:NAME.")],
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
+    model_flags: ModelFlags = ModelFlags(device="cpu"),
     tol: Annotated[float, typer.Option(min=1e-9, help="Wanted (upper - lower) / lower of l2 norms.")] = 0.01,
     papers: Annotated[
         bool, typer.Option("--papers", help="Beside the l2 norms what papers use for them (some are no bounds).")
@@ -39,15 +35,14 @@ def norms(
 
     `robcert norms digits-l2nnn digits-plain --papers`
     """
-    from robcert.cli.inputs import Foreign, load_for_norms
+    from robcert.cli.inputs import load_for_norms
     from robcert.cli.parse import write
     from robcert.reports import renderer_of
     from robcert.runs.norms import norms as bound
     from robcert.runs.records.norms import NormsRecord
 
     render = renderer_of(NormsRecord, output_format)
-    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
-    record = bound([load_for_norms(reference, foreign) for reference in models], tol=tol, papers=papers)
+    record = bound([load_for_norms(reference, model_flags) for reference in models], tol=tol, papers=papers)
     if plot is not None:
         from robcert.reports.densities import draw_densities
 

@@ -73,6 +73,9 @@ Number = Annotated[
     typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA, show_default="all"),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the subset.", rich_help_panel=_DATA)]
+SeedOfStarts = Annotated[
+    int, typer.Option(min=0, help="Seed of the subset and of all random starts.", rich_help_panel=_DATA)
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

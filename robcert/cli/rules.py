@@ -52,6 +52,7 @@ MODEL: dict[str, Rule] = {
     "classes": always,
     "mean": always,  # it goes before what a card says
     "std": always,
+    "device": always,
 }
 
 # Data

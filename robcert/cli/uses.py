@@ -82,7 +82,7 @@ ATTACK: dict[str, Rule] = {
     **MODEL,
     "plan": the_plan,
     **dict.fromkeys(_ONE_BY_ONE, not_in_plan),
-    **dict.fromkeys(("eps", "norm", "device", "goal", "certify", "option", "eot"), always),
+    **dict.fromkeys(("eps", "norm", "goal", "certify", "option", "eot"), always),
     "time_per_image": time_of_certificate,
     "step": an_option("step_size"),
     "objective": an_option("objective"),
@@ -104,7 +104,7 @@ def normalised(given: Given) -> Idle | None:
 
 
 VERIFY: dict[str, Rule] = {
-    **dict.fromkeys(("models", "prop", "instances", "timeout", "plan", "arithmetic", "seed", "device"), always),
+    **dict.fromkeys(("models", "prop", "instances", "timeout", "plan", "arithmetic", "seed"), always),
     **MODEL,
     "mean": normalised,
     "std": normalised,
@@ -171,7 +171,7 @@ def files_of_init(given: Given) -> Idle | None:
 
 
 GATE: dict[str, Rule] = {
-    **dict.fromkeys(("models", "policy", "device", "init"), always),
+    **dict.fromkeys(("models", "policy", "init"), always),
     **dict.fromkeys(("inconclusive", "output_format", "output", "save"), no_start),
     **dict.fromkeys(
         ("full", "time_per_image"), beside("init", "--init writes a policy and gives no verdict", "Leave it out.")
@@ -180,6 +180,7 @@ GATE: dict[str, Rule] = {
     **dict.fromkeys(("data_dir", "download"), files_of_init),
     "class_order": order_of_init,
     **{name: either(of_a_model, rule) for name, rule in MODEL.items()},
+    "device": always,  # for the models of the policy too
     **dict.fromkeys(("data", "norm"), starting),
     "update_baseline": beside("init", "--init writes a policy, of which there is no baseline", "Leave it out."),
 }
@@ -198,9 +199,9 @@ def with_data(given: Given) -> Idle | None:
 
 
 DETECT: dict[str, Rule] = {
-    **dict.fromkeys(("model", "statistic", "threshold_from", "store", "images", "device"), always),
+    **dict.fromkeys(("model", "statistic", "threshold_from", "store", "images"), always),
     **dict.fromkeys(("rate", "calibration", "calibrate_on"), fixed),
-    **{name: either(with_data, rule) for name, rule in DATA.items() if name != "split"},
+    **{name: either(with_data, rule) for name, rule in DATA.items()},
     "n": attacking,
     "seed": with_data,
     **MODEL,
@@ -263,7 +264,7 @@ USES: dict[str, dict[str, Rule]] = {
     "report": dict.fromkeys(("runs", "output", "title"), always),
     "norms": {**dict.fromkeys(("models", "tol", "papers", "plot"), always), **MODEL, **OUTPUT},
     "jacobian": {
-        **dict.fromkeys(("models", "norm", "device", "attacks", "plot", "run", "threads"), always),
+        **dict.fromkeys(("models", "norm", "attacks", "plot", "run", "threads"), always),
         **DATA,
         **MODEL,
         **OUTPUT,

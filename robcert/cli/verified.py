@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from robcert.cli.inputs import Foreign
+from robcert.cli.flags import ModelFlags
+from robcert.cli.inputs import load_one
 from robcert.errors import UsageError
 from robcert.reports.verify import result_text
 from robcert.runs.records.verify import AnswerRecord
@@ -28,7 +29,7 @@ class Asked:
 
 
 def ask(
-    models: list[str], prop: Path | None, instances: Path | None, timeout: float | None, foreign: Foreign, device: str
+    models: list[str], prop: Path | None, instances: Path | None, timeout: float | None, flags: ModelFlags
 ) -> list[Asked]:
     """Return the instances of a call, their networks loaded.
 
@@ -49,7 +50,7 @@ def ask(
         assert prop is not None
         category = ""
         listed = [(model, prop, TIMEOUT, model, str(prop)) for model in models]
-    loaded = {model: foreign.load(model, device=device) for model in dict.fromkeys(model for model, *_ in listed)}
+    loaded = {model: load_one(model, flags) for model in dict.fromkeys(model for model, *_ in listed)}
     return [
         Asked(
             Instance(loaded[model], path, seconds if timeout is None else timeout, prop_name),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from robcert.cli import options as opt
+from robcert.cli.flags import ModelFlags
 
 _RUN = "Run and output"
 
@@ -45,13 +46,7 @@ def verify(
         ),
     ] = "executed",
     seed: Annotated[int, typer.Option(min=0, help="Seed of random starts.")] = 0,
-    arch: opt.Arch = None,
-    weights_key: opt.WeightsKey = None,
-    input_shape: opt.InputShape = None,
-    classes: opt.Classes = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    device: opt.Device = "auto",
+    model_flags: ModelFlags = ModelFlags(),
     results: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +85,7 @@ def verify(
 
     `robcert verify --instances instances.csv --results results.csv --arithmetic real --run runs/mnist`
     """
-    from robcert.cli.inputs import Foreign, choose_device
+    from robcert.cli.inputs import facts
     from robcert.cli.parse import choice, write
     from robcert.cli.verified import ask, keep
     from robcert.reports import renderer_of
@@ -103,8 +98,8 @@ def verify(
     chosen = choice("arithmetic", arithmetic, ARITHMETICS)
     if plan is not None:
         legs_of(plan)
-    foreign = Foreign.parse(arch, weights_key, input_shape, classes, mean, std)
-    asked = ask(models or [], prop, instances, timeout, foreign, choose_device(device))
+    facts(model_flags)  # refuses a text before anything is loaded
+    asked = ask(models or [], prop, instances, timeout, model_flags)
     with keep(asked, results, counterexamples) as kept, answering(len(asked)) as (answered, said):
         record = verify_instances(
             [one.instance for one in asked],

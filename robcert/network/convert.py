@@ -57,6 +57,7 @@ def export(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     weights_key: str | None = None,
+    device: str = "cpu",
 ) -> Exported:
     """Write a model as ONNX, as a torch.export archive, or as safetensors with its card, and check it.
 
@@ -69,6 +70,7 @@ def export(
         mean: of the normalisation that the network expects.
         std: likewise.
         weights_key: which weights of a checkpoint that holds several.
+        device: where what was written and the model are compared; the file is for all devices.
 
     Returns:
         The file, its digest, and how far its logits are from those of the model.
@@ -80,8 +82,15 @@ def export(
     path = Path(target)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} ends in {path.suffix!r}", f"robcert writes {', '.join(SUFFIXES)}.")
-    loaded = load_model(model, arch=arch, input_shape=input_shape, num_classes=num_classes, mean=mean, std=std,
-                        weights_key=weights_key)  # fmt: skip
+    facts: dict[str, Any] = {
+        "arch": arch,
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "mean": mean,
+        "std": std,
+        "weights_key": weights_key,
+    }
+    loaded = load_model(model, **facts)
     if path.suffix == ".onnx":
         written, runs = export_onnx(loaded, path), "onnxruntime and other runtimes; robcert without a flag"
     elif path.suffix == ".pt2":
@@ -90,8 +99,9 @@ def export(
         written, runs = _weights(loaded, path, weights_key), "robcert without a flag, where it has the architecture"
         if names_code(arch):
             runs = f"robcert with --arch {arch}"
-    again = load_model(written, arch=arch if path.suffix == ".safetensors" else None)
-    difference = same_answers(loaded, loaded.module, again.module)
+    again = load_model(written, arch=arch if path.suffix == ".safetensors" else None, device=device)
+    there = loaded if device == "cpu" else load_model(model, **facts, device=device)
+    difference = same_answers(there, there.module, again.module, device)
     size, sha256 = written.stat().st_size, sha256_file(written)
     return Exported(str(written), again.source.format, size, sha256, difference, runs, loaded.notes)
 

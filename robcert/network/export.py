@@ -124,7 +124,7 @@ AGREE = 1e-5
 """How far the logits of what was written may be from the network's, relative to the largest |logit| of an image."""
 
 
-def same_answers(model: LoadedModel, module: nn.Module, written: nn.Module) -> float:
+def same_answers(model: LoadedModel, module: nn.Module, written: nn.Module, device: str = "cpu") -> float:
     """Check that what was written answers as the network does, for 16 images and for one alone.
 
     Returns:
@@ -138,7 +138,7 @@ def same_answers(model: LoadedModel, module: nn.Module, written: nn.Module) -> f
     x = low + (high - low) * torch.rand(16, *model.input_shape, generator=generator)
     worst = 0.0
     with torch.no_grad():
-        for images in (x, x[:1]):
+        for images in (x.to(device), x[:1].to(device)):
             expected, found = module(images), written(images)
             difference = (found - expected).abs().amax(1) / expected.abs().amax(1).clamp_min(1e-30)
             worst = max(worst, float(difference.max()))

@@ -108,7 +108,7 @@ IDLE: dict[str, dict[str, str]] = {
     },
     "detect digits-plain --images .": {"detect": "n plan attacked option plot run threads"},
     "detect net.onnx --images . --threshold-from t.json": {
-        "detect": "data n seed data_dir download class_order arch weights_key"
+        "detect": "data split n seed data_dir download class_order arch weights_key"
     },
     "compare runs/a --no-gradients": {"compare": "data_dir"},
     "export net.onnx x.pt2": {"export": "arch weights_key"},
@@ -153,6 +153,7 @@ USED: dict[str, dict[str, str]] = {
         "data_dir download"
     },
     "detect net.pt": {"detect": "data"},
+    "detect net.pt --data npz:both.npz": {"detect": "split"},
     "detect net.pt --data folder:pictures": {"detect": "class_order"},
     "compare runs/a": {"compare": "data_dir"},
     "export net.pt x.pt2": {"export": "arch weights_key"},
