@@ -43,6 +43,8 @@ class FGSM:
     norms: ClassVar[Set[ThreatNorm]] = NORMS
     paper: ClassVar[str] = "Goodfellow, Shlens & Szegedy 2015"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+    single_step: ClassVar[bool] = True
+    """More iterations change nothing."""
 
     def __post_init__(self) -> None:
         losses.get(self.objective)  # refuses a name that no loss has

@@ -16,7 +16,7 @@ from robcert.math.binomial import interval
 from robcert.reports import renderer
 from robcert.runs.out_of_time import time_line
 from robcert.runs.plan import LegPlan, short
-from robcert.runs.record import DeployedRecord, LegRecord, ModelRecord, PlateauRecord, RunRecord
+from robcert.runs.record import DeployedRecord, LegRecord, ModelRecord, PlanEndRecord, PlateauRecord, RunRecord
 from robcert.runs.summary import as_list
 
 
@@ -38,6 +38,10 @@ def render(record: RunRecord) -> str:
         console.width = width
     for model in record.models:
         console.print(verdict_line(record, model))
+    for model in record.models:
+        if model.stopped is not None:
+            told = f"{model.name}: ended early: {model.stopped}; the same command goes on"
+            console.print(Text(told, "yellow"))
     for model in record.models:
         if model.certificate and (late := time_line(model.certificate.out_of_time, model.n)):
             console.print(f"{model.name}: {model.certificate.method}: {late}")
@@ -130,12 +134,7 @@ def _method(record: RunRecord) -> str:
 def verdict_line(record: RunRecord, model: ModelRecord) -> Text:
     """Return lines on more iterations, by a model's sweep, and on the distances of its adversarial examples."""
     parts = [Text(f"{model.name}: ", "bold")]
-    if model.plateau is not None:
-        parts.append(plateau_text(model, model.plateau, record))
-    else:
-        parts.append(
-            Text("no attack ran at ten times the iterations too: no verdict (sweep with --iterations 100,1k,10k)")
-        )
+    parts.append(iterations_text(model, record))
     if record.goal == "minimize":
         parts.append(_distance_text(model, max(record.threat.eps)))
     return Text.assemble(*parts)
@@ -151,6 +150,36 @@ def _distance_text(model: ModelRecord, largest: float) -> Text:
     some = f"; {spared} of {model.n} images not attacked (certified beyond eps {largest:g})" if spared else ""
     over = f" of all {model.n} images (0 where wrong)"
     return Text(f"; adversarial distance{over}: median {shown[1]}, quartiles {shown[0]} and {shown[2]}{some}")
+
+
+def iterations_text(model: ModelRecord, record: RunRecord) -> Text:
+    """Return the verdict on more iterations: of the sweep, or what the end of a plan without one shows."""
+    if model.plateau is not None:
+        return plateau_text(model, model.plateau, record)
+    if model.plan_end is not None:
+        return plan_end_text(model.plan_end)
+    return Text("no leg ran to its end: no verdict on more iterations")
+
+
+_LONGER = "; ten times the iterations were not tried: the same command with --until flat tries them"
+
+
+def plan_end_text(end: PlanEndRecord) -> Text:
+    """Settled at its end, still falling or undecided, what was counted, and the command that would decide."""
+    if not end.entered:
+        return Text(f"settled: {end.leg} left no image open", "green")
+    low, high = (100 * bound for bound in end.interval)
+    part = f"the last {100 - 100 * end.after:.0f}% of the iterations of {end.leg}" if end.after else end.leg
+    bounds = f"at most {high:.1f}%" if end.newly_broken == 0 else f"{low:.1f}% to {high:.1f}%"
+    broke = f"{part} broke {end.newly_broken} of {end.entered} open images (95% bound: {bounds})"
+    fell = "no leg broke any" if end.last is None else f"the last image fell to {end.last}"
+    when = "" if end.last_at is None else f", at {100 * end.last_at:.0f}% of its iterations"
+    words, colour = {
+        "settled": ("settled at the end of the plan", "green"),
+        "falling": ("still falling at the end of the plan", "red"),
+        "undecided": ("undecided whether more iterations help", ""),
+    }[end.verdict]
+    return Text(f"{words}: {broke}; {fell}{when}{_LONGER}", colour)
 
 
 def plateau_text(model: ModelRecord, plateau: PlateauRecord, record: RunRecord) -> Text:

@@ -11,14 +11,14 @@ from robcert.certificates import certificates
 from robcert.certificates.effort import SECONDS
 from robcert.criteria import criteria
 from robcert.data.check import check_images
-from robcert.errors import UsageError
+from robcert.errors import UsageError, did_you_mean
 from robcert.runs.execute import execute
 from robcert.runs.execution import CHECKPOINT_SECONDS, Execution
 from robcert.runs.plan import LegPlan, build, parse_plan, plan_for
-from robcert.runs.record import LegSpec, RunRecord, RunSpec
+from robcert.runs.record import LegSpec, RunRecord, RunSpec, Until
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record, model_specs, run_name, threat_record
-from robcert.runs.stop_condition import StopCondition
+from robcert.runs.stop_condition import StopCondition, either, within
 from robcert.search.plateau import FLAT
 from robcert.types import Dataset, Goal, LoadedModel, Threat
 
@@ -35,6 +35,8 @@ def attack(
     seed: int = 0,
     options: dict[str, dict[str, Any]] | None = None,
     flat: float = FLAT,
+    until: Until | None = None,
+    time_budget: float | None = None,
     eot: int = 1,
     run: str | Path | None = None,
     runs: str | Path | None = None,
@@ -64,6 +66,10 @@ def attack(
         seed: of everything random.
         options: by attack name, options of that attack, e.g. ``{"pgd": {"step_size": 0.1}}``.
         flat: the share of open images that ten times the iterations may break for a sweep to be called flat.
+        until: "flat" lengthens the sweep after the plan, each time to ten times the iterations, until it is flat or
+            disputed, or so few images are open that nothing could decide (`robcert.runs.lengthen`).
+        time_budget: seconds from this call on; the leg that runs then is saved and ended early, and the same call on
+            the same run directory goes on with it.
         eot: for a random model: every answer and gradient is the mean over so many draws.
         run: the run directory; a run of the same specification found there goes on.
         runs: a directory in which the run gets a directory named after its specification, if ``run`` is not given.
@@ -97,6 +103,8 @@ def attack(
             "the goal 'decide' stops an image at one budget, but several eps were given",
             "Give one eps, or --goal minimize, which answers for all of them in one run",
         )
+    if until not in (None, "flat"):
+        raise UsageError(f"unknown end {until!r} of a sweep", did_you_mean(until, ["flat"]))
     if eot < 1:
         raise UsageError(f"--eot is {eot}, but it is a number of draws, at least 1")
     if certify != "none" and certificates.get(certify).probabilistic:
@@ -122,11 +130,14 @@ def attack(
         seed=seed,
         options={name: values for name, values in sorted((options or {}).items()) if name in used and values},
         flat=flat,
+        until=until,
         eot=eot,
         search_precision=search_precision,
         criterion=criterion,
     )
     directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
+    if time_budget is not None:
+        enough = either(within(time_budget), enough)
     execution = Execution(directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds, enough)
     for note in notes:
         execution.reporter.note(note)

@@ -203,6 +203,11 @@ def chosen_plan(
     )
 
 
+def is_single_step(attack: str) -> bool:
+    """Return whether an attack has the same steps however many iterations are asked for."""
+    return bool(getattr(attacks.get(attack), "single_step", False))
+
+
 def swept(legs: Sequence[LegPlan]) -> bool:
     """Return whether a leg has ten times the iterations of one before it, so that there is a sweep to judge."""
     return any(

@@ -17,6 +17,7 @@ from robcert.types import Goal, Status, ThreatNorm
 SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
 Interval = tuple[float, float]
 Precision = Literal["float32", "bfloat16"]
+Until = Literal["flat"]
 
 
 class Strict(BaseModel):
@@ -78,7 +79,7 @@ class ModelSpec(Strict):
 class RunSpec(_Sparse):
     """All that decides the result of a run. Its hash names the run; a run continues only with the same spec."""
 
-    _optional: ClassVar[tuple[str, ...]] = ("time_per_image",)
+    _optional: ClassVar[tuple[str, ...]] = ("time_per_image", "until")
 
     command: Literal["attack"] = "attack"
     format: Literal[1, 2] = Field(default=2, description="raised when the same options give another result; 1: 0.1.0")
@@ -94,6 +95,9 @@ class RunSpec(_Sparse):
     seed: int
     options: dict[str, dict[str, str | int | float | bool | None]] = Field(default_factory=dict)
     flat: float
+    until: Until | None = Field(
+        default=None, description="lengthen the sweep tenfold until it is flat; left out where the plan is all"
+    )
     eot: int = Field(default=1, description="draws that every answer of a random model is averaged over")
     search_precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="asked for; what was used is in the record"
@@ -164,6 +168,24 @@ class PlateauRecord(Strict):
     needed: int | None = Field(description="open images that would decide, where it is undecided")
     others: OthersRecord | None = Field(default=None, description="null where no other attack came after the sweep")
     eps: float
+
+
+class PlanEndRecord(Strict):
+    """The verdict on a plan without a leg of ten times the iterations: what its last iterations still broke.
+
+    It says less than a plateau: an attack spreads its schedule over the iterations that it has.
+    """
+
+    verdict: Literal["settled", "falling", "undecided"] = Field(
+        description="settled: by the rule of a flat sweep the last iterations broke nothing more"
+    )
+    leg: str = Field(description="that is looked at: the last one with gradients, where there is one")
+    after: float = Field(description="the share of its iterations, restarts together, after which images are counted")
+    entered: int = Field(description="images open there, at the largest eps")
+    newly_broken: int = Field(description="of these, the images that it broke")
+    interval: Interval = Field(description="one-sided exact 95 % bounds on that share")
+    last: str | None = Field(description="the last leg that broke an image; null where none did")
+    last_at: float | None = Field(description="the share of its iterations at which the last image fell, where known")
 
 
 class DistanceRecord(Strict):
@@ -276,6 +298,9 @@ class ModelRecord(Strict):
     natural_interval: Interval
     legs: list[LegRecord]
     plateau: PlateauRecord | None
+    plan_end: PlanEndRecord | None = Field(
+        default=None, description="where there is no plateau: what the last iterations of the plan still broke"
+    )
     distance: DistanceRecord
     certificate: CertificateRecord | None = Field(description="null where nothing was certified")
     verdicts: VerdictCounts

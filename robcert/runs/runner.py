@@ -29,7 +29,8 @@ from robcert.runs.clean_images import clean_logits, met
 from robcert.runs.diagnostics import WeakerWin
 from robcert.runs.execution import Execution
 from robcert.runs.legs import StagedLeg
-from robcert.runs.plan import build
+from robcert.runs.lengthen import lengthened
+from robcert.runs.plan import LegPlan, build
 from robcert.runs.proof import Attempt, prove, verify_counterexamples
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
 from robcert.runs.spec import legs_of, seed_of, threat_of
@@ -63,6 +64,7 @@ class ModelRun:
         attempt: how its certificate went.
         progress: the legs that have ended, and the one that was interrupted.
         before_attacks: images that stood at each budget before the first leg.
+        plan: the legs, with those by which the plan was lengthened.
         low: the copy in low precision that was searched in, or None.
     """
 
@@ -71,6 +73,7 @@ class ModelRun:
     attempt: Attempt
     progress: Progress
     before_attacks: list[int]
+    plan: list[LegPlan]
     low: Lowered | None = None
 
 
@@ -140,7 +143,7 @@ class Runner:
             raise
         except Exception as error:
             if progress.legs:  # they were paid for
-                reason = f"leg {len(progress.legs) + 1} of {len(self.plan)} could not be done: {_said(error)}"
+                reason = f"leg {len(progress.legs) + 1} of {len(run.plan)} could not be done: {_said(error)}"
                 known(summarized(reason))
             raise
         record = summarized(stopped)
@@ -170,7 +173,8 @@ class Runner:
         if not progress.legs:
             for position, example in certificate.found().items():
                 bracket.update(position, example)
-        run = ModelRun(number, search, attempt, progress, summary.attacked_correct(certificate, self.threat))
+        plan = [*self.plan, *(_planned(leg) for leg in progress.legs[len(self.plan) :])]
+        run = ModelRun(number, search, attempt, progress, summary.attacked_correct(certificate, self.threat), plan)
         self._contradictions(run)
         return run
 
@@ -178,7 +182,7 @@ class Runner:
         """Run the legs that are left; return why they were ended early, or None."""
         networks: Networks | None = None
         progress, bracket = run.progress, run.search.bracket
-        for k in range(len(progress.legs), len(self.plan)):
+        while (k := len(progress.legs)) < len(run.plan) or self._lengthen(run):
             # A leg that was interrupted is taken up first, so that its cost is in the record.
             if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
@@ -196,6 +200,17 @@ class Runner:
             if self.store:
                 self.store.finish_leg(run.number, k, bracket, record, notes)
         return None
+
+    def _lengthen(self, run: ModelRun) -> bool:
+        """Add a leg to a plan that goes on until its sweep is decided; return whether there is one more."""
+        if self.spec.until is None:
+            return False
+        found = lengthened(run.progress.legs, run.search.bracket, self.threat, self.spec.flat)
+        if found.why:
+            self.reporter.note(found.why)
+        if found.leg is not None:
+            run.plan.append(found.leg)
+        return found.leg is not None
 
     def _network_writer(self, number: int, model: LoadedModel, missing: list[str]) -> Callable[[], None] | None:
         """Return a function that stores the network after the attack; None where it is stored, or cannot be."""
@@ -222,7 +237,7 @@ class Runner:
         answers = check_answers(search.model, self.data, self.slots, clean)
         beyond = check_unbounded(search, self.slots)
         proven = int(search.bracket.certified(self.threat.largest).sum())
-        rerun = Rerun(search, self.spec, self.slots)
+        rerun = Rerun(search, self.spec, run.plan, self.slots)
         wins = weaker_wins(progress.legs, progress.notes, proven, rerun)
         if beyond.leg is not None:
             progress.legs.append(beyond.leg)
@@ -253,7 +268,7 @@ class Runner:
         )
 
     def _leg(self, run: ModelRun, networks: Networks, k: int) -> tuple[LegRecord, dict[str, list[int]], str | None]:
-        plan, progress, bracket = self.plan[k], run.progress, run.search.bracket
+        plan, progress, bracket = run.plan[k], run.progress, run.search.bracket
         snapshot, progress.snapshot = progress.snapshot, None
         # Not from the bracket: what this leg found before it was interrupted is newly broken by this leg.
         standing = summary.as_list(progress.legs[-1].attacked_correct) if progress.legs else run.before_attacks
@@ -312,6 +327,10 @@ class Runner:
 
     def _seen_enough(self, bracket: Bracket) -> str | None:
         return None if self.execution.enough is None else self.execution.enough(bracket)
+
+
+def _planned(leg: LegRecord) -> LegPlan:
+    return LegPlan(leg.attack, leg.iterations, leg.restarts)
 
 
 def _said(error: Exception) -> str:

@@ -12,6 +12,7 @@ from robcert.bracket import Bracket
 from robcert.math.binomial import interval
 from robcert.runs.diagnostics import WeakerWin, warnings
 from robcert.runs.out_of_time import out_of_time
+from robcert.runs.plan_end import plan_end
 from robcert.runs.proof import Attempt
 from robcert.runs.record import (
     CertificateRecord,
@@ -20,6 +21,7 @@ from robcert.runs.record import (
     LegRecord,
     ModelRecord,
     OthersRecord,
+    PlanEndRecord,
     PlateauRecord,
     Precision,
     SpentRecord,
@@ -100,7 +102,8 @@ def summarize(search: SearchProblem, attempt: Attempt, found: Findings, flat: fl
         for status in STATUSES
     }
     proven = [int(bracket.certified(eps).sum()) for eps in threat.eps]
-    verdict = sweep_verdict(natural, proven, [leg for leg in found.legs if not leg.stopped], threat, flat)
+    ended = [leg for leg in found.legs if not leg.stopped]
+    verdict = sweep_verdict(natural, proven, ended, threat, flat)
     return ModelRecord(
         name=model.name,
         sha256=model.source.sha256,
@@ -111,6 +114,7 @@ def summarize(search: SearchProblem, attempt: Attempt, found: Findings, flat: fl
         natural_interval=interval(natural, n),
         legs=found.legs,
         plateau=verdict,
+        plan_end=None if verdict else _end(search, [leg for leg in ended if leg.beside is None], found, proven, flat),
         distance=distance_record(bracket),
         certificate=certificate_record(bracket, attempt, threat, found.by_certificate),
         verdicts=VerdictCounts(**counts),
@@ -119,6 +123,16 @@ def summarize(search: SearchProblem, attempt: Attempt, found: Findings, flat: fl
         stopped=found.stopped,
         checks=found.checks,
     )
+
+
+def _end(
+    search: SearchProblem, legs: list[LegRecord], found: Findings, proven: list[int], flat: float
+) -> PlanEndRecord | None:
+    if not legs:
+        return None
+    broke = [notes.get("broke", []) for notes in found.notes[: len(legs)]]
+    left = as_list(legs[-1].attacked_correct)[-1] - proven[-1]
+    return plan_end(legs, broke, search.bracket, left, search.goal, flat)
 
 
 def sweep_verdict(

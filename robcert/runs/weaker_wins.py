@@ -8,16 +8,16 @@ breaks each side has half, on average, if both are equally strong (McNemar's tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from robcert.accel.stepper import Networks, stepper_for
 from robcert.bracket import Bracket
 from robcert.math.binomial import sign_test
 from robcert.runs.diagnostics import WeakerWin
-from robcert.runs.plan import LegPlan, build
+from robcert.runs.plan import LegPlan, build, is_single_step
 from robcert.runs.record import LegRecord, RunSpec
-from robcert.runs.spec import legs_of, seed_of
+from robcert.runs.spec import seed_of
 from robcert.runs.summary import as_list
 from robcert.search.plateau import judge
 from robcert.search.problem import SearchProblem, Work
@@ -78,22 +78,24 @@ class Rerun:
     Args:
         search: the model and the images; its bracket stays as it is.
         spec: of the run.
+        plan: its legs.
         slots: the most images attacked at once.
 
     Attributes:
         spent: what it took.
     """
 
-    def __init__(self, search: SearchProblem, spec: RunSpec, slots: int) -> None:
+    def __init__(self, search: SearchProblem, spec: RunSpec, plan: Sequence[LegPlan], slots: int) -> None:
         threat = Threat(search.threat.norm, (search.threat.largest,), search.threat.box)
-        self.search, self.spec, self.slots = replace(search, threat=threat, goal="decide"), spec, slots
+        self.search, self.spec, self.plan = replace(search, threat=threat, goal="decide"), spec, plan
+        self.slots = slots
         self.spent = Spent()
 
     def __call__(self, k: int, positions: list[int]) -> set[int]:
         """Run leg ``k``; the positions that it breaks."""
         if not positions:
             return set()
-        plan, own, threat = legs_of(self.spec)[k], Bracket(self.search.images.index), self.search.threat
+        plan, own, threat = self.plan[k], Bracket(self.search.images.index), self.search.threat
         search = replace(self.search, bracket=own, seed=seed_of(self.spec, k))
         attack = build(plan, threat.norm, self.spec.options)
         stepper = stepper_for(attack, Networks(search.model.module), search.images.x.device)
@@ -108,7 +110,7 @@ class Rerun:
 def _kind(leg: LegRecord) -> str:
     if leg.backwards == 0:
         return "gradient-free-wins" if leg.forwards > 0 else ""
-    if leg.attack == "fgsm" or leg.iterations == 1:
+    if leg.iterations == 1 or is_single_step(leg.attack):
         return "one-step-wins"
     return "iterative" if leg.iterations >= ITERATIVE and leg.entered > 0 else ""
 

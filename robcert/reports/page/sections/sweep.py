@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robcert.math.binomial import interval
-from robcert.reports.console import after_examples, leg_name, plateau_text
+from robcert.reports.console import after_examples, iterations_text, leg_name
 from robcert.reports.page import charts
 from robcert.reports.page.numbers import at, count
 from robcert.reports.page.parts import Cell, Figure, Section, Table, cells
@@ -19,9 +19,7 @@ def sweep(sources: Sources) -> Section | None:
     if not figures:
         return None
     notes = [
-        f"{model.name} ({run.record.threat.norm}): {plateau_text(model, model.plateau, run.record).plain}"
-        if model.plateau
-        else f"{model.name} ({run.record.threat.norm}): one leg of each attack: no verdict on more iterations"
+        f"{model.name} ({run.record.threat.norm}): {iterations_text(model, run.record).plain}"
         for run in sources.runs
         for model in run.record.models
     ]
