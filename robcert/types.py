@@ -67,6 +67,10 @@ def budget(value: Any) -> float:
     return found
 
 
+UNIT = (0.0, 1.0)
+"""The box where nothing says another: the smallest and the largest value of an entry."""
+
+
 @dataclass(frozen=True)
 class Threat:
     """An adversary: what it may do to an image, and the budgets at which it is judged.

@@ -11,25 +11,19 @@ import typer
 from robcert.cli import options as opt
 from robcert.cli.flags import DataFlags, ModelFlags
 
-_ATTACK, _RUN = "Attack", "Run and output"
+_ATTACK, _RUN, _RARE = "Attack", "Run and output", "Rarely used"
 
 
 @dataclass(frozen=True)
 class AttackData(DataFlags):
     """As of every command, with another number of images; the seed is that of random starts too."""
 
-    n: opt.Number = 500
+    n: Annotated[int, typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel="Data")] = 500
     seed: opt.SeedOfStarts = 0
 
 
 def attack(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Zoo names (`robcert models`) or files (weights, .pt2, TorchScript, .onnx).",
-        ),
-    ],
+    models: opt.Models,
     eps: Annotated[
         str | None,
         typer.Option(help="The budget; several with commas; 8/255 works."),
@@ -57,7 +51,7 @@ def attack(
     goal: Annotated[
         str | None,
         typer.Option(
-            help="decide: an image ends at its first example within eps; minimize: keep shrinking.",
+            help="decide: an image ends at its first example; minimize: go on.",
             rich_help_panel=_ATTACK,
             show_default="decide, with several eps minimize",
         ),
@@ -65,7 +59,7 @@ def attack(
     certify: Annotated[
         str,
         typer.Option(
-            help="Certify first, and attack the rest: `robcert certificates`, or none.",
+            help="What is certified first, or none.",
             rich_help_panel=_ATTACK,
         ),
     ] = "gap",
@@ -73,19 +67,19 @@ def attack(
         float,
         typer.Option(
             min=0.0,
-            help="CPU seconds for each certificate.",
+            help="CPU seconds a certificate.",
             rich_help_panel=_ATTACK,
         ),
     ] = 5.0,
     step: Annotated[
         float | None,
-        typer.Option(help="pgd: step length over eps.", rich_help_panel=_ATTACK, show_default="falling"),
+        typer.Option(help="pgd: step length over eps.", rich_help_panel=_RARE, show_default="falling"),
     ] = None,
     objective: Annotated[
         str | None,
         typer.Option(
             help="The loss that pgd, apgd, ddn, fgsm climb: {robcert.attacks.losses:loss}.",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=_RARE,
             show_default="by attack",
         ),
     ] = None,
@@ -94,7 +88,7 @@ def attack(
         typer.Option(
             min=1,
             help="cw: values of c; pgd with minimize: budgets tried.",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=_RARE,
             show_default="by attack",
         ),
     ] = None,
@@ -104,36 +98,27 @@ def attack(
         typer.Option(
             min=0.0,
             max=1.0,
-            rich_help_panel=_ATTACK,
-            help="The share of open images that ten times the iterations may break in a flat sweep.",
+            rich_help_panel=_RARE,
+            help="Share that ten times the iterations may break in a flat sweep.",
         ),
     ] = 0.01,
     eot: Annotated[
         int,
-        typer.Option(min=1, help="Of a random model: average over so many draws.", rich_help_panel=_ATTACK),
+        typer.Option(min=1, help="Draws of a random model.", rich_help_panel=_RARE),
     ] = 1,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most images at once (multiples of 8).",
-            rich_help_panel=_RUN,
-            show_default="by the size of an image",
-        ),
-    ] = None,
     threads: opt.Threads = None,
     search_precision: Annotated[
         str,
         typer.Option(
-            help="float32 (with --threads the same bits in every run), bfloat16, or auto, the faster.",
-            rich_help_panel=_RUN,
+            help="float32 (with --threads the same bits in every run), bfloat16, or auto.",
+            rich_help_panel=_RARE,
         ),
     ] = "auto",
     verify_with: Annotated[
         str | None,
         typer.Option(
             help="onnxruntime: do examples fool it too?",
-            rich_help_panel=_RUN,
+            rich_help_panel=_RARE,
         ),
     ] = None,
     vnnlib: Annotated[Path | None, typer.Option(hidden=True, help="Its command is `robcert verify` now.")] = None,
@@ -146,7 +131,7 @@ def attack(
         ),
     ] = None,
     checkpoint: Annotated[
-        float, typer.Option(min=0.0, help="Seconds between checkpoints of a leg.", rich_help_panel=_RUN)
+        float, typer.Option(min=0.0, help="Seconds between checkpoints.", rich_help_panel=_RARE)
     ] = 30.0,
     output_format: opt.ReportFormat = "console",
     output: opt.Output = None,
@@ -180,8 +165,7 @@ def attack(
     facts(model_flags)  # refuses a text before anything is loaded
     if vnnlib is not None:
         raise UsageError("--vnnlib is a command of its own now", f"Write: robcert verify {models[0]} {vnnlib}")
-    if eps is None:
-        raise UsageError("--eps is missing", f"Example: robcert attack {models[0]} --norm {norm} --eps 0.5")
+    assert eps is not None  # robcert.cli.missing
     render = renderer_of(RunRecord, output_format)
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)  # refuses what is no budget before anything is loaded
@@ -212,7 +196,7 @@ def attack(
             run=run,
             runs=None if run is not None else Path("runs"),
             reporter=reporter,
-            batch_size=batch_size,
+            batch_size=data_flags.batch_size,
             cpu_threads=threads,
             checkpoint_seconds=checkpoint,
             search_precision=search_precision,

@@ -77,8 +77,7 @@ def certify(
 
     threats.get(norm)
     bound_norm(norm)
-    if eps is None:
-        raise UsageError("--eps is missing", f"Example: robcert certify {models[0]} --norm {norm} --eps 0.1,0.25,0.5")
+    assert eps is not None  # robcert.cli.missing
     render = renderer_of(CertifyRecord, output_format)
     goal = choice("goal", goal, GOALS)
     methods_of(method)
@@ -109,6 +108,7 @@ def certify(
         bins=bins,
         attack_run=attacks,
         run=run,
+        batch_size=data_flags.batch_size,
         cpu_threads=threads,
         fallback=other,
         switch=None if switch == "sweep" else numbers(switch, "--switch"),

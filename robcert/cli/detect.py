@@ -163,6 +163,7 @@ def detect(
             seed=seed,
             store=kept,
             run=run,
+            batch_size=data_flags.batch_size,
             cpu_threads=threads,
             advance=advance,
             measured=lambda found: None if plot is None else draw_detection(found, plot),

@@ -1,4 +1,4 @@
-"""Every option that is typed has an effect, or is refused before anything is loaded.
+"""Every option that is typed has an effect, or is refused before anything is loaded; so is a call that lacks one.
 
 `robcert.cli.uses` has a rule for each option of each command: why it has no effect in this call, if it has none. What
 is typed on the command line is then refused, with exit code 2. What a configuration file or the environment sets speaks
@@ -15,6 +15,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from robcert.cli.given import UNSET, Given, Idle
+from robcert.cli.missing import check_missing
 from robcert.cli.uses import USES
 from robcert.errors import UsageError
 from robcert.registry import written_names
@@ -40,6 +41,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Check the options, then call the command."""
         check(ctx)
+        check_missing(ctx)
         return super().invoke(ctx)
 
 

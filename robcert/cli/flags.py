@@ -32,6 +32,7 @@ class ModelFlags(FlagSet):
     classes: opt.Classes = None
     mean: opt.Mean = None
     std: opt.Std = None
+    box: opt.Box = None
     device: opt.Device = "auto"
 
 
@@ -46,6 +47,7 @@ class DataFlags(FlagSet):
     data_dir: opt.DataDir = None
     download: opt.Download = False
     class_order: opt.ClassOrder = None
+    batch_size: opt.BatchSize = None
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -53,8 +53,9 @@ class Wanted:
 
 def entries(models: list[str], flags: ModelFlags) -> list[ModelEntry]:
     """The models of the command line, with what its options say of their files."""
-    given = facts(flags)
-    given["classes"] = given.pop("num_classes")
+    given = {key: value for key, value in facts(flags).items() if value is not None}
+    if "num_classes" in given:
+        given["classes"] = given.pop("num_classes")
     return [ModelEntry(path=path, **given) for path in models]
 
 

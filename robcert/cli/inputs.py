@@ -12,7 +12,7 @@ from robcert.cli.parse import numbers, sizes
 from robcert.data import datasets, fit_to, load_dataset
 from robcert.errors import UsageError
 from robcert.network import load_model, peek_card
-from robcert.types import Dataset, LoadedModel
+from robcert.types import UNIT, Dataset, LoadedModel
 
 
 def facts(flags: ModelFlags) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def facts(flags: ModelFlags) -> dict[str, Any]:
         "num_classes": flags.classes,
         "mean": None if flags.mean is None else numbers(flags.mean, "--mean"),
         "std": None if flags.std is None else numbers(flags.std, "--std"),
+        "box": None if flags.box is None else ends(flags.box),
     }
 
 
@@ -62,8 +63,24 @@ def load_one(reference: str, flags: ModelFlags, **others: Any) -> LoadedModel:
     return model
 
 
-def load_images(flags: DataFlags) -> Dataset:
+def ends(text: str) -> tuple[float, float]:
+    """Return the ends of a box from "0,1".
+
+    Raises:
+        UsageError: it is no pair of rising numbers.
+    """
+    values = numbers(text, "--box")
+    if len(values) != 2 or not values[0] < values[1]:
+        raise UsageError(f"--box {text} is not a smallest and a largest value", "Example: --box=-1,1")
+    return values[0], values[1]
+
+
+def load_images(flags: DataFlags, box: tuple[float, float] = UNIT) -> Dataset:
     """Return a data set, with what was decided in reading it said on stderr.
+
+    Args:
+        flags: which images.
+        box: the smallest and the largest value of an entry.
 
     Raises:
         UsageError: it is unknown or has no name, or the class order does not fit.
@@ -82,6 +99,7 @@ def load_images(flags: DataFlags) -> Dataset:
         data_dir=flags.data_dir,
         download=flags.download,
         class_order=order,
+        box=box,
     )
     say(images.notes)
     return images
@@ -96,9 +114,9 @@ def load_inputs(references: list[str], data: DataFlags, model: ModelFlags) -> tu
         UsageError: something is missing or does not fit; the message has a command that would work.
         EvaluationError: a file cannot be evaluated.
     """
-    facts(model)  # refuses a text before anything is loaded
+    box: tuple[float, float] = facts(model)["box"] or UNIT
     where = choose_device(model.device)
-    images = load_images(data if data.data else replace(data, data=_one_data_set(references)))
+    images = load_images(data if data.data else replace(data, data=_one_data_set(references)), box)
     likely = max(len(images.classes), 2)
     loaded = [
         load_one(reference, model, box=images.box, images=images.x, likely_classes=likely) for reference in references
@@ -201,5 +219,6 @@ def load_for_norms(reference: str, flags: ModelFlags) -> LoadedModel:
         torch.manual_seed(0)
         module = build(Request(reference, shape, flags.classes))
         name, device = reference.partition(":")[2], choose_device(flags.device)
-        return from_module(module, shape, flags.classes, name=name, mean=given["mean"], std=given["std"], device=device)
+        given = {key: given[key] for key in ("mean", "std")} | {"box": given["box"] or UNIT}
+        return from_module(module, shape, flags.classes, name=name, device=device, **given)
     return load_one(reference, flags)

@@ -55,7 +55,16 @@ def jacobian(
     render = renderer_of(JacobianRecord, output_format)
     loaded, images = load_inputs(models, data_flags, model_flags)
     with steps("gradients", len(loaded) * len(images)) as advance:
-        record = measure(loaded, images, norm, attack_run=attacks, run=run, cpu_threads=threads, advance=advance)
+        record = measure(
+            loaded,
+            images,
+            norm,
+            attack_run=attacks,
+            run=run,
+            batch_size=data_flags.batch_size,
+            cpu_threads=threads,
+            advance=advance,
+        )
     if plot is not None:
         from robcert.reports.histograms import draw_jacobians
 

@@ -13,7 +13,7 @@ _MODEL, _DATA, _RUN = "Model", "Data", "Run and output"
 
 # Model
 
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names or files, see `robcert models`.")]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names or files, see `robcert models`.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name or a file, see `robcert models`.")]
 
 Arch = Annotated[
@@ -28,7 +28,7 @@ WeightsKey = Annotated[
     typer.Option(
         metavar="KEY",
         callback=note_source,
-        help="Which weights of several: models.0.",
+        help="Of several: models.0.",
         rich_help_panel=_MODEL,
         show_default="not averages",
     ),
@@ -36,25 +36,33 @@ WeightsKey = Annotated[
 InputShape = Annotated[
     str | None,
     typer.Option(
-        help="Of one image, for a foreign file: 3,32,32.",
+        help="Of one image: 3,32,32.",
         rich_help_panel=_MODEL,
-        show_default="of the file, else of the data",
+        show_default="of file or data",
     ),
 ]
 Classes = Annotated[
     int | None,
     typer.Option(
         min=2,
-        help="How many a foreign file has.",
+        help="How many.",
         rich_help_panel=_MODEL,
         show_default="of the file",
     ),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(help="Normalisation of the model: 0.485,0.456,0.406.", rich_help_panel=_MODEL),
+    typer.Option(help="Of the normalisation: 0.485,0.456,0.406.", rich_help_panel=_MODEL),
 ]
 Std = Annotated[str | None, typer.Option(help="Likewise: 0.229,0.224,0.225.", rich_help_panel=_MODEL)]
+Box = Annotated[
+    str | None,
+    typer.Option(
+        help="Range of an input: -1,1.",
+        rich_help_panel=_MODEL,
+        show_default="0,1",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)]
 
 # Data
@@ -73,9 +81,7 @@ Number = Annotated[
     typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA, show_default="all"),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the subset.", rich_help_panel=_DATA)]
-SeedOfStarts = Annotated[
-    int, typer.Option(min=0, help="Seed of the subset and of all random starts.", rich_help_panel=_DATA)
-]
+SeedOfStarts = Annotated[int, typer.Option(min=0, help="Of the subset and of random starts.", rich_help_panel=_DATA)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -90,22 +96,26 @@ ClassOrder = Annotated[
     typer.Option(
         metavar="FILE",
         callback=note_source,
-        help="For folder:PATH: a class a line, by number (or JSON).",
+        help="Of folders: a class a line, or JSON.",
         rich_help_panel=_DATA,
-        show_default="by name",
     ),
+]
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most images at once.", rich_help_panel=_DATA, show_default="by their size"),
 ]
 
 # Threat
 
-Norm = Annotated[str, typer.Option(help="l2, linf, l1; of an attack also another registered threat.")]
+Norm = Annotated[str, typer.Option(help="l2, linf, l1 (attacks: or a registered threat).")]
 AttackOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--option",
         "-o",
         help="ATTACK.OPTION=VALUE: cw.abort_early=false. Repeatable.",
-        rich_help_panel="Attack",
+        rich_help_panel="Rarely used",
     ),
 ]
 
@@ -120,10 +130,8 @@ TaskThreads = Annotated[
 ]
 Run = Annotated[
     Path | None,
-    typer.Option(
-        help="A run directory, in which the same command goes on.", rich_help_panel=_RUN, show_default="nothing is kept"
-    ),
+    typer.Option(help="Its directory; the same command goes on.", rich_help_panel=_RUN, show_default="none"),
 ]
 Format = Annotated[str, typer.Option("--format", help="console or json.", rich_help_panel=_RUN)]
-ReportFormat = Annotated[str, typer.Option("--format", help="console, json, markdown or html.", rich_help_panel=_RUN)]
+ReportFormat = Annotated[str, typer.Option("--format", help="console, json, markdown, html.", rich_help_panel=_RUN)]
 Output = Annotated[Path | None, typer.Option(help="A file instead of stdout.", rich_help_panel=_RUN)]

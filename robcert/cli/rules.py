@@ -15,6 +15,11 @@ def always(given: Given) -> Idle | None:
     return None
 
 
+def never(why: str, do: str = "Leave it out.") -> Rule:
+    """It has no effect in any call: the command has it because it belongs to a set."""
+    return lambda given: Idle(why, do)
+
+
 def unless(option: str, why: str, do: str) -> Rule:
     """It has no effect where ``option`` is not given."""
     return lambda given: None if given[option] else Idle(why, do)
@@ -52,6 +57,7 @@ MODEL: dict[str, Rule] = {
     "classes": always,
     "mean": always,  # it goes before what a card says
     "std": always,
+    "box": always,
     "device": always,
 }
 
@@ -113,4 +119,5 @@ DATA: dict[str, Rule] = {
     "data_dir": files,
     "download": files,
     "class_order": named,
+    "batch_size": always,
 }

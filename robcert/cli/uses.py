@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from robcert.cli.given import Given, Idle, Rule
-from robcert.cli.rules import DATA, MODEL, always, beside, either, files, named, subset, unless
+from robcert.cli.rules import DATA, MODEL, always, beside, either, files, named, never, subset, unless
 from robcert.errors import RobcertError
 
 OUTPUT: dict[str, Rule] = {"output_format": always, "output": always}
@@ -88,7 +88,7 @@ ATTACK: dict[str, Rule] = {
     "objective": an_option("objective"),
     "search_steps": either(an_option("search_steps"), minimizing),
     "flat": a_sweep,
-    **dict.fromkeys(("batch_size", "threads", "search_precision", "verify_with", "run", "checkpoint"), always),
+    **dict.fromkeys(("threads", "search_precision", "verify_with", "run", "checkpoint"), always),
     "vnnlib": always,
     **OUTPUT,
 }
@@ -108,6 +108,7 @@ VERIFY: dict[str, Rule] = {
     **MODEL,
     "mean": normalised,
     "std": normalised,
+    "box": never("a property says which inputs it speaks of"),
     **dict.fromkeys(("results", "counterexamples", "run", "threads"), always),
     **OUTPUT,
 }
@@ -204,7 +205,9 @@ DETECT: dict[str, Rule] = {
     **{name: either(with_data, rule) for name, rule in DATA.items()},
     "n": attacking,
     "seed": with_data,
+    "batch_size": attacking,
     **MODEL,
+    "box": with_data,
     **dict.fromkeys(("plan", "attacked", "option", "plot", "run", "threads"), attacking),
     **OUTPUT,
 }
@@ -262,7 +265,12 @@ USES: dict[str, dict[str, Rule]] = {
     "verify": VERIFY,
     "gate": GATE,
     "report": dict.fromkeys(("runs", "output", "title"), always),
-    "norms": {**dict.fromkeys(("models", "tol", "papers", "plot"), always), **MODEL, **OUTPUT},
+    "norms": {
+        **dict.fromkeys(("models", "tol", "papers", "plot"), always),
+        **MODEL,
+        "box": never("norms of operators hold for all inputs"),
+        **OUTPUT,
+    },
     "jacobian": {
         **dict.fromkeys(("models", "norm", "attacks", "plot", "run", "threads"), always),
         **DATA,
@@ -287,7 +295,7 @@ USES: dict[str, dict[str, Rule]] = {
     "data lipschitz": {
         "names": always,
         "exclude_duplicates": always,
-        **{name: rule for name, rule in DATA.items() if name != "data"},
+        **{name: rule for name, rule in DATA.items() if name not in ("data", "batch_size")},
         **OUTPUT,
     },
 }

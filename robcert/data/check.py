@@ -38,10 +38,10 @@ def check_images(x: Tensor, name: str, box: tuple[float, float] = (0.0, 1.0)) ->
             "Give an array of shape (n, height, width), (n, channels, height, width) or (n, features).",
         )
     if x.dtype == torch.uint8:
-        return x.to(torch.float32) / 255
-    if x.dtype == torch.bool:
-        return x.to(torch.float32)
-    if not x.is_floating_point():
+        x = x.to(torch.float32) / 255
+    elif x.dtype == torch.bool:
+        x = x.to(torch.float32)
+    elif not x.is_floating_point():
         raise EvaluationError(
             f"{name} holds {_dtype(x)}, but floats in [{box[0]:g}, {box[1]:g}] or uint8 were expected",
             _converted(x),

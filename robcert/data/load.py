@@ -14,7 +14,7 @@ from robcert.data.order import class_order as read_order
 from robcert.data.source import SPLITS, Request, Source, Split, datasets
 from robcert.data.subset import subset
 from robcert.errors import UsageError, did_you_mean
-from robcert.types import Dataset
+from robcert.types import UNIT, Dataset
 
 
 def load_dataset(
@@ -26,6 +26,7 @@ def load_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     class_order: str | os.PathLike[str] | Sequence[str] | Mapping[str, int] | None = None,
+    box: tuple[float, float] = UNIT,
 ) -> Dataset:
     """Read a data set by name, check it, and take a stratified subset.
 
@@ -38,6 +39,7 @@ def load_dataset(
         download: whether missing files may be downloaded.
         class_order: the numbers of classes that have names only (the sub-folders of a folder): a file with a name a
             line, a JSON list of names or a JSON table of names to numbers; or such a list or mapping.
+        box: the smallest and the largest value that an entry may take; the images are not scaled to it.
 
     Returns:
         The images (n, *shape) float32 and labels (n,) int64, with their indices, the box and the names of the classes.
@@ -50,8 +52,8 @@ def load_dataset(
     source, request = _request(name, split, data_dir, download, order)
     request = dataclasses.replace(request, n=n, seed=seed)
     images = source.read(request)
-    x, notes = without_noise(images.x, f"x of {name}")
-    x = check_images(x, f"x of {name}")
+    x, notes = without_noise(images.x, f"x of {name}", box)
+    x = check_images(x, f"x of {name}", box)
     y = check_labels(images.y, len(x), len(images.classes) or None, f"y of {name}")
     classes = images.classes or tuple(str(label) for label in range(int(y.max()) + 1))
     data = Dataset(
@@ -61,6 +63,7 @@ def load_dataset(
         y=y.contiguous(),
         index=torch.arange(len(x)) if images.index is None else images.index,
         classes=classes,
+        box=box,
         title=source.title if not source.from_path else name,
         seed=None if images.index is None else seed,
         class_order=order,

@@ -57,6 +57,7 @@ def export(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     weights_key: str | None = None,
+    box: tuple[float, float] | None = None,
     device: str = "cpu",
 ) -> Exported:
     """Write a model as ONNX, as a torch.export archive, or as safetensors with its card, and check it.
@@ -70,6 +71,7 @@ def export(
         mean: of the normalisation that the network expects.
         std: likewise.
         weights_key: which weights of a checkpoint that holds several.
+        box: the smallest and the largest value of an input entry.
         device: where what was written and the model are compared; the file is for all devices.
 
     Returns:
@@ -89,6 +91,7 @@ def export(
         "mean": mean,
         "std": std,
         "weights_key": weights_key,
+        "box": box,
     }
     loaded = load_model(model, **facts)
     if path.suffix == ".onnx":

@@ -11,7 +11,7 @@ from robcert.errors import EvaluationError, RobcertError, UsageError
 from robcert.network import load_model, peek_card
 from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry
-from robcert.types import Dataset, LoadedModel
+from robcert.types import UNIT, Dataset, LoadedModel
 
 _PATHS = ("npz", "folder")
 
@@ -40,7 +40,9 @@ def load_policy_inputs(source: Source, device: str, data_dir: Path | None, downl
         name = f"{kind}:{source.beside(path)}"
     with _at(source, "data"):
         order = None if policy.class_order is None else source.beside(policy.class_order)
-        whole = load_dataset(name, split=policy.split, data_dir=data_dir, download=download, class_order=order)
+        whole = load_dataset(
+            name, split=policy.split, data_dir=data_dir, download=download, class_order=order, box=_box(source)
+        )
         data = subset(whole, policy.n, policy.seed)
     data = replace(data, name=policy.data or name)
     models: list[LoadedModel] = []
@@ -74,6 +76,18 @@ def _load(entry: ModelEntry, reference: str, data: Dataset, device: str) -> Load
         likely_classes=max(len(data.classes), 2),
     )
     return replace(model, name=entry.name) if entry.name else model
+
+
+def _box(source: Source) -> tuple[float, float]:
+    """The box that the models of a policy share.
+
+    Raises:
+        UsageError: they have different ones.
+    """
+    boxes = sorted({entry.box or UNIT for entry in source.policy.models})
+    if len(boxes) > 1:
+        raise UsageError(f"models with the boxes {boxes[0]} and {boxes[1]} cannot share images", "Write two policies")
+    return boxes[0]
 
 
 def _reference(source: Source, path: str) -> str:

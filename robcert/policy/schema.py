@@ -77,6 +77,7 @@ class ModelEntry(Table):
     classes: int | None = Field(default=None, ge=2)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    box: tuple[float, float] | None = None
 
 
 class Requirement(Table):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ from robcert.runs.certified import packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.run_reader import standing
 from robcert.runs.spec import threat_record
-from robcert.runs.task import Task, task
+from robcert.runs.task import Task, batches, task
 from robcert.types import BoundNorm, Dataset, LoadedModel, Threat, bound_norm
 
 CertifyGoal = Literal["decide", "radius"]
@@ -43,6 +42,7 @@ def certify(
     fallback: LoadedModel | None = None,
     switch: Sequence[float] | None = None,
     run: str | Path | None = None,
+    batch_size: int | None = None,
     cpu_threads: int | None = None,
 ) -> CertifyRecord:
     """Prove, for every image, a radius within which no perturbation changes the answer.
@@ -64,6 +64,7 @@ def certify(
         fallback: another network, which answers where the confidence gap is small (hybrid model).
         switch: gaps below which ``fallback`` answers; by default some of those that occur.
         run: the run directory; a run of the same specification found there goes on.
+        batch_size: the most images certified at once; None: methods choose by the size of the network.
         cpu_threads: by default as many as torch uses.
 
     Returns:
@@ -104,7 +105,7 @@ def certify(
     with task("certify", run, models, sets, asked, cpu_threads) as work:
         for (number, one), name in itertools.product(enumerate(models), methods):
             images = sets[number]
-            found = _certificates(work, f"{number} {name}", one, images, name, norm, search)
+            found = _certificates(work, f"{number} {name}", one, images, name, norm, search, batch_size)
             switches = [] if fallback is None else _switches(found, fallback, images, switch)
             attacked: Tensor | None = None if attack_run is None else standing(Path(attack_run), one, images, threat)
             records.append(certified_model(one, images, threat, found, bins, attacked, switches, search.largest))
@@ -114,17 +115,32 @@ def certify(
 
 
 def _certificates(
-    work: Task, key: str, model: LoadedModel, images: Dataset, method: str, norm: BoundNorm, search: Search
+    work: Task,
+    key: str,
+    model: LoadedModel,
+    images: Dataset,
+    method: str,
+    norm: BoundNorm,
+    search: Search,
+    batch_size: int | None,
 ) -> Certificates:
-    """Certify images block by block."""
-    parts: list[Certificates] = []
-    for block in work.blocks(len(images)):
-        asked = replace(search, first=block.start)
-        prove = partial(certificates.get(method), model, images.x[block], images.y[block], norm, asked)
-        if work.store is None:
-            return prove()
-        parts.append(unpacked(work.part(f"{key} {block.start}", lambda prove=prove: packed(prove()))))
-    return join(parts)
+    """Certify images block by block, at most ``batch_size`` at once."""
+
+    def prove(block: slice) -> Certificates:
+        found: list[Certificates] = []
+        for rows in batches(block, batch_size):
+            asked = replace(search, first=rows.start)
+            found.append(certificates.get(method)(model, images.x[rows], images.y[rows], norm, asked))
+        return join(found)
+
+    if work.store is None:
+        return prove(slice(0, len(images)))
+    return join(
+        [
+            unpacked(work.part(f"{key} {block.start}", lambda block=block: packed(prove(block))))
+            for block in work.blocks(len(images))
+        ]
+    )
 
 
 def methods_of(text: str) -> list[str]:

@@ -38,6 +38,7 @@ def detect(
     seed: int = 0,
     store: str | Path | None = None,
     run: str | Path | None = None,
+    batch_size: int | None = None,
     cpu_threads: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
     measured: Callable[[Detection], None] = lambda _: None,
@@ -61,6 +62,7 @@ def detect(
         seed: of the parts and of the attacks' random starts.
         store: a file to keep the threshold in.
         run: the run directory; a run of the same specification found there goes on.
+        batch_size: the most images attacked at once; None: by the size of an image.
         cpu_threads: by default as many as torch uses.
         advance: is told how many attacks on an image have ended since the last call.
         measured: is told all measurements, of which the record has a summary.
@@ -90,7 +92,16 @@ def detect(
         if store is not None:
             write_threshold(limit, Path(store))
         found = detection(
-            model, test, limit, trials, attacked, seed, advance, work.tensors, None if run is None else BLOCK
+            model,
+            test,
+            limit,
+            trials,
+            attacked,
+            seed,
+            advance,
+            work.tensors,
+            None if run is None else BLOCK,
+            batch_size,
         )
         record = detect_record(model, test, found)
         work.finish(record)

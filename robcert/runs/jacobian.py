@@ -19,6 +19,7 @@ def jacobian(
     *,
     attack_run: str | Path | None = None,
     run: str | Path | None = None,
+    batch_size: int | None = None,
     cpu_threads: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> JacobianRecord:
@@ -34,6 +35,7 @@ def jacobian(
         attack_run: a finished run of `robcert.attack` with the goal "minimize" on the same images, with whose
             distances the estimates from one gradient are compared.
         run: the run directory; a run of the same specification found there goes on.
+        batch_size: the most images measured at once; None: by the size of an image.
         cpu_threads: by default as many as torch uses.
         advance: is told how many images were measured since the last call.
 
@@ -55,7 +57,9 @@ def jacobian(
     with task("jacobian", run, models, [data] * len(models), asked, cpu_threads) as work:
         chunk = CHUNK if run is None else BLOCK
         found = [
-            sensitivity(one, data, norm, advance, lambda at, make, k=k: work.tensors(f"{k} {at}", make), chunk)
+            sensitivity(
+                one, data, norm, advance, lambda at, make, k=k: work.tensors(f"{k} {at}", make), chunk, batch_size
+            )
             for k, one in enumerate(models)
         ]
         record = jacobian_record(list(zip(models, found, known, strict=True)), data, norm)

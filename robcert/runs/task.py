@@ -57,6 +57,12 @@ class Task:
             self.store.write_text("record.json", record.to_json())
 
 
+def batches(block: slice, size: int | None) -> list[slice]:
+    """Return a block of images in batches of at most ``size``; in one where that is None."""
+    step = size or max(1, block.stop - block.start)
+    return [slice(at, min(at + step, block.stop)) for at in range(block.start, block.stop, step)]
+
+
 @contextmanager
 def task(
     command: Literal["certify", "jacobian", "detect", "verify"],

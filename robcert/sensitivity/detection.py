@@ -158,6 +158,7 @@ def detect(
     advance: Callable[[int], None] = lambda _: None,
     part: Part = lambda _, make: make(),
     chunk: int | None = None,
+    most: int | None = None,
 ) -> Detection:
     """Screen clean images, attack those that are right, and screen the examples.
 
@@ -171,6 +172,7 @@ def detect(
         advance: is told how many attacks on an image have ended since the last call.
         part: is given each part of the work; see `Part`.
         chunk: attacked images of a part; None: all.
+        most: images attacked at once, at most; None: by the size of an image.
 
     Raises:
         UsageError: no clean test image; none that the network gets right.
@@ -178,7 +180,7 @@ def detect(
     if not len(test):
         raise UsageError("there are no clean test images", "Give some: --n 250")
     detector = Detector(model.module, threshold.statistic, threshold.value)
-    slots = default_slots(test.x[0].numel())
+    slots = most or default_slots(test.x[0].numel())
     measured = part(
         "clean",
         lambda: {

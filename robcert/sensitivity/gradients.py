@@ -42,7 +42,12 @@ Pull = Callable[[Tensor], Tensor]
 
 
 def measure(
-    module: nn.Module, x: Tensor, y: Tensor | None, wanted: Collection[str], norm: BoundNorm = "l2"
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    wanted: Collection[str],
+    norm: BoundNorm = "l2",
+    most: int | None = None,
 ) -> dict[str, Tensor]:
     """Statistics of some images, in the precision of ``x`` and of the network.
 
@@ -54,6 +59,7 @@ def measure(
             ``norm``; "row-dual", the largest dual norm of a row; "margin-dual", that of the gradient of the margin;
             and what belongs to them: "loss", "gap" (the margin z_y - z_j), "label" (y) and "other" (j).
         norm: of the threat.
+        most: images at once, at most; None: by the size of an image.
 
     Returns:
         One value an image, (n,), for every name; NaN or infinite where the gradients are.
@@ -66,7 +72,7 @@ def measure(
         return {name: x.new_zeros(0) for name in wanted}
     with torch.no_grad():
         classes = module(x[:1]).shape[1]
-    size = max(1, min(_BATCH, _ENTRIES // (classes * x[0].numel())))
+    size = max(1, min(_BATCH, most or _BATCH, _ENTRIES // (classes * x[0].numel())))
     parts = [
         _batch(module, x[at : at + size], None if y is None else y[at : at + size], frozenset(wanted), norm)
         for at in range(0, len(x), size)

@@ -84,6 +84,7 @@ def sensitivity(
     advance: Callable[[int], None] = lambda _: None,
     part: Part = lambda _, make: make(),
     chunk: int = CHUNK,
+    most: int | None = None,
 ) -> Sensitivity:
     """Measure every statistic at every image.
 
@@ -94,6 +95,7 @@ def sensitivity(
         advance: is told how many images were measured since the last call.
         part: is given the position of the first image of a part and what measures the part; returns what was measured.
         chunk: images of a part.
+        most: images measured at once, at most.
 
     Raises:
         EvaluationError: a gradient is not finite; or a gradient beyond the bound of the graph, which would be a
@@ -106,7 +108,7 @@ def sensitivity(
 
         def one(at: int = at) -> dict[str, Tensor]:
             x, y = data.x[at : at + chunk].to(dtype), data.y[at : at + chunk]
-            return {name: value.cpu() for name, value in measure(module, x, y, wanted, norm).items()}
+            return {name: value.cpu() for name, value in measure(module, x, y, wanted, norm, most).items()}
 
         parts.append(part(at, one))
         advance(min(chunk, len(data) - at))
