@@ -1,4 +1,4 @@
-"""Ascent on the slopes of lower lines and the multipliers of conditions (beta-CROWN, Wang et al. 2021)."""
+"""Ascent on the parameters of relaxations and the multipliers of conditions (beta-CROWN, Wang et al. 2021)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import Relaxation, concretised, pull_back
 from robcert.bounds.linear.coefficients import Rows
-from robcert.bounds.linear.step import Step
-from robcert.certificates.bab_branching import Splits, costs
+from robcert.bounds.linear.step import Adjustable, Step
+from robcert.certificates.bab_branching import Scores, Splits, scored
 
 _RATE = 0.25
 
@@ -22,11 +21,11 @@ class Variables:
     """Where ascent on one subproblem ended: that on its halves begins there.
 
     Attributes:
-        slopes: of lower lines, by the name of the step, (1, *shape) float32.
+        free: parameters of relaxations, by the name of the step, (1, *any) float32.
         betas: multipliers, by the name of the value that has conditions, likewise.
     """
 
-    slopes: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    free: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     betas: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
@@ -36,12 +35,12 @@ class Ascent:
 
     Attributes:
         bound: (n,) float64, the best one.
-        scores: `costs` of every ReLU, by the name of the step, at the last iterate.
+        scores: what each split may be worth, at the last iterate.
         variables: of each subproblem.
     """
 
     bound: Tensor
-    scores: dict[str, Tensor]
+    scores: Scores
     variables: list[Variables]
 
 
@@ -65,16 +64,12 @@ def ascend(
             better bound (n,) bool.
     """
     n = len(before)
-    slopes, least = dict[str, Tensor](), dict[str, Tensor]()
-    for step in found.program.steps:
-        if isinstance(step, PiecewiseLinear) and not bool((step.below > 1).any()):
-            slope = found.lines(step).lower_slope.unsqueeze(1).clone()
-            interval = found.intervals[step.sources[0]]
-            loose = (interval.lower < 0) & (interval.upper > 0)
-            for k, one in enumerate(before):
-                if step.node in one.slopes:
-                    slope[k] = torch.where(loose[k], one.slopes[step.node].double(), slope[k])
-            slopes[step.node], least[step.node] = slope.requires_grad_(), step.below
+    steps = {step.node: step for step in found.program.steps if isinstance(step, Adjustable)}
+    free = dict[str, Tensor]()
+    for name, step in steps.items():
+        own = step.start(found.lines(step), _known(step, found, [one.free.get(name) for one in before]))
+        if own is not None:
+            free[name] = own.unsqueeze(1).clone().requires_grad_()
     betas = dict[str, Tensor]()
     for name, sign in splits.items():
         if bool(sign.any()):
@@ -83,19 +78,19 @@ def ascend(
                 if name in one.betas:
                     beta[k] = one.betas[name].double()
             betas[name] = beta.requires_grad_()
-    improvable = [*slopes.values(), *betas.values()]
+    improvable = [*free.values(), *betas.values()]
     optimiser = torch.optim.Adam(improvable, lr=_RATE, maximize=True) if improvable else None
     rows = Rows(row.expand(n, 1, -1).contiguous())
     best = torch.full((n,), -float("inf"), dtype=torch.float64)
-    scores = dict[str, Tensor]()
+    scores: Scores = {}
 
     def watch(step: Step, a: Tensor) -> None:
-        if isinstance(step, PiecewiseLinear):
-            scores[step.node] = costs(found, step, a.detach()[:, 0])
+        if isinstance(step, Adjustable):
+            scores.update(scored(found, step, a.detach()[:, 0], free.get(step.node)))
 
     for turn in range(iterations):
         extra = {name: -splits[name].double().unsqueeze(1) * beta for name, beta in betas.items()}
-        back = pull_back(found, found.program.logits, rows, slopes=slopes, extra=extra, watch=watch)
+        back = pull_back(found, found.program.logits, rows, parameters=free, extra=extra, watch=watch)
         bound = concretised(found, back)[0][:, 0]
         best = torch.maximum(best, bound.detach())
         going = ~enough(best, back.rows.get(found.program.images))
@@ -106,11 +101,21 @@ def ascend(
         bound[going & torch.isfinite(bound)].sum().backward()
         optimiser.step()
         with torch.no_grad():
-            for name, slope in slopes.items():
-                slope.copy_(torch.minimum(torch.maximum(slope, least[name]), torch.ones_like(slope)))
+            for name, values in free.items():
+                values.copy_(steps[name].confined(values))
             for beta in betas.values():
                 beta.clamp_(min=0)
-    return Ascent(best, scores, [Variables(_row(slopes, k), _row(betas, k)) for k in range(n)])
+    return Ascent(best, scores, [Variables(_row(free, k), _row(betas, k)) for k in range(n)])
+
+
+def _known(step: Adjustable, found: Relaxation, ends: list[Tensor | None]) -> Tensor | None:
+    """Return where the ascents on the parents ended, one below the other; None where none of them had a choice."""
+    if all(end is None for end in ends):
+        return None
+    own = step.start(found.lines(step)) if any(end is None for end in ends) else None
+    rows = [own[k : k + 1] if end is None and own is not None else end for k, end in enumerate(ends)]
+    known = [row.double() for row in rows if row is not None]
+    return torch.cat(known) if len(known) == len(ends) else None
 
 
 def _row(values: dict[str, Tensor], k: int) -> dict[str, Tensor]:

@@ -96,8 +96,9 @@ def decide(
         clock: by which they pass.
         root: the relaxation of the region, where it is known; of the network without max pooling.
     """
-    if any(is_maximum(step) for step in program.steps):
-        program, root = compared(program), None
+    network = compared(program)
+    if network is not program:
+        program, root = network, None
     if root is None:
         with torch.no_grad():
             root = relax(program, region, "crown")
@@ -138,7 +139,7 @@ class _Search:
     ) -> None:
         self.program, self.region, self.row, self.needed = program, region, row, needed
         self.value, self.example, self.late, self.root = value, example, late, root
-        self.names = list(dict.fromkeys(step.sources[0] for step in program.steps if not step.affine))
+        self.names = list(dict.fromkeys(name for step in program.steps if not step.affine for name in step.sources))
         self.upper = float("inf")
         self.point: Tensor | None = None
         self.nodes = 0

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.activations import PiecewiseLinear
 from robcert.bounds.linear.backward import Relaxation, both_bounds
 from robcert.bounds.linear.bounds import Mode, relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
+from robcert.bounds.linear.step import Adjustable
 
 ITERATIONS = 20
 """Steps of alpha-CROWN."""
@@ -89,9 +89,9 @@ def pairs(y: Tensor, classes: int) -> Tensor:
 def improved(
     found: Relaxation, rows: Tensor, start: Tensor, real: Tensor, iterations: int, *, enough: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """alpha-CROWN: ascent on the slopes of the lower lines (Xu et al. 2021); the best bound of all iterations.
+    """alpha-CROWN: ascent on the parameters of the relaxation (Xu et al. 2021); the best bound of all iterations.
 
-    Whatever the slopes, the bound is sound; so every iteration counts, and the result is never below what is known.
+    Whatever they are, the bound is sound; so every iteration counts, and the result is never below what is known.
 
     Args:
         found: the intervals.
@@ -104,14 +104,14 @@ def improved(
     Returns:
         The bounds of the executed network and those in real arithmetic.
     """
-    slopes = initial_slopes(found, rows.shape[1])
-    if not slopes:
+    free = initial(found, rows.shape[1])
+    if not free:
         return start, real
-    lower = {step.node: step.below for step in found.program.steps if isinstance(step, PiecewiseLinear)}
+    steps = {step.node: step for step in found.program.steps if isinstance(step, Adjustable)}
     best = start.clone()
-    optimiser = torch.optim.Adam(list(slopes.values()), lr=_RATE, maximize=True)
+    optimiser = torch.optim.Adam(list(free.values()), lr=_RATE, maximize=True)
     for _ in range(iterations):
-        bound, exact = both_bounds(found, found.program.logits, Rows(rows), slopes=slopes)
+        bound, exact = both_bounds(found, found.program.logits, Rows(rows), parameters=free)
         best, real = torch.maximum(best, bound.detach()), torch.maximum(real, exact.detach())
         open_ = best <= enough
         if not bool(open_.any()):
@@ -121,19 +121,16 @@ def improved(
         optimiser.step()
         optimiser.param_groups[0]["lr"] *= 0.95
         with torch.no_grad():
-            for name, slope in slopes.items():
-                slope.copy_(torch.minimum(torch.maximum(slope, lower[name]), torch.ones_like(slope)))
+            for name, values in free.items():
+                values.copy_(steps[name].confined(values))
     return best, real
 
 
-def initial_slopes(found: Relaxation, count: int) -> dict[str, Tensor]:
-    """The slopes that CROWN chose, for each of ``count`` rows, where there is a choice."""
-    slopes: dict[str, Tensor] = {}
+def initial(found: Relaxation, count: int) -> dict[str, Tensor]:
+    """Return the parameters that CROWN chose, for each of ``count`` rows, where there is a choice."""
+    free: dict[str, Tensor] = {}
     for step in found.program.steps:
-        if not isinstance(step, PiecewiseLinear) or bool((step.below > 1).any()):
-            continue
-        interval = found.intervals[step.sources[0]]
-        if bool(((interval.lower < 0) & (interval.upper > 0)).any()):
-            own = found.lines(step).lower_slope.unsqueeze(1)
-            slopes[step.node] = own.expand(-1, count, *own.shape[2:]).clone().requires_grad_()
-    return slopes
+        own = step.start(found.lines(step)) if isinstance(step, Adjustable) else None
+        if own is not None:
+            free[step.node] = own.unsqueeze(1).expand(-1, count, *own.shape[1:]).clone().requires_grad_()
+    return free

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.inputs import Region
-from robcert.bounds.linear.step import SLACK, Interval, Pulled, Step
+from robcert.bounds.linear.step import SLACK, Adjustable, Interval, Pulled, Step
 
 _BISECTIONS = 26
 
@@ -150,7 +150,7 @@ def _intercept(g: Shape, low: Tensor, high: Tensor, slope: Tensor, sign: float) 
 
 
 @dataclass(frozen=True, eq=False)
-class PiecewiseLinear(Step):
+class PiecewiseLinear(Adjustable):
     """max(t, 0) + slope min(t, 0): ReLU (slope 0), leaky ReLU, PReLU.
 
     Attributes:
@@ -204,6 +204,37 @@ class PiecewiseLinear(Step):
     def pull(self, rows: Rows, relaxed: Relaxed) -> Pulled:
         """Positive coefficients take the lower line, negative ones the upper line."""
         return pull_lines(rows, relaxed)
+
+    def start(self, relaxed: Relaxed, before: Tensor | None = None) -> Tensor | None:
+        """The slopes of lower lines, of any between ``below`` and 1 where the sign is not certain: (n, *shape)."""
+        crossing = relaxed.upper_shift > 0
+        if bool((self.below > 1).any()) or not bool(crossing.any()):
+            return None
+        own = relaxed.lower_slope
+        return own if before is None else torch.where(crossing, before.double(), own)
+
+    def confined(self, parameters: Tensor) -> Tensor:
+        """Between both slopes of the function."""
+        return torch.minimum(torch.maximum(parameters, self.below), torch.ones_like(parameters))
+
+    def pull_at(self, rows: Rows, relaxed: Relaxed, parameters: Tensor) -> Pulled:
+        """The same with other slopes of lower lines."""
+        if rows.window is not None:
+            y0, y1, x0, x1 = rows.window
+            parameters = parameters[..., y0:y1, x0:x1]
+        return pull_lines(rows, relaxed, parameters)
+
+    def loose(self, given: list[Interval], relaxed: Relaxed) -> list[Tensor]:
+        """Entries that may have both signs."""
+        return [(given[0].lower < 0) & (given[0].upper > 0)]
+
+    def costs(self, given: list[Interval], relaxed: Relaxed, a: Tensor, parameters: Tensor | None) -> list[Tensor]:
+        """The line with an intercept costs |a| times it; the best line through 0 on the other side costs less.
+
+        Source: the intercept score of BaBSR, Bunel et al. 2020.
+        """
+        above, below = relaxed.upper_shift, -relaxed.lower_shift
+        return [-a.clamp_max(0) * above.maximum(below * 0.5) + a.clamp_min(0) * below.maximum(above * 0.5)]
 
     def _value(self, t: Tensor) -> Tensor:
         return t.clamp_min(0) + self.below * t.clamp_max(0)

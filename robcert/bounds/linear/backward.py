@@ -22,12 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robcert.bounds.linear.activations import PiecewiseLinear, pull_lines
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.fused import FusedConvReLUPool, Patches
 from robcert.bounds.linear.inputs import Region
 from robcert.bounds.linear.program import Program
-from robcert.bounds.linear.step import Interval, Step
+from robcert.bounds.linear.step import Adjustable, Interval, Step
 from robcert.bounds.rounding.rules import FLOAT32
 from robcert.math.rounding import gamma
 
@@ -153,7 +152,7 @@ def pull_back(
     *,
     to_inputs: bool = True,
     fused: bool = False,
-    slopes: dict[str, Tensor] | None = None,
+    parameters: dict[str, Tensor] | None = None,
     extra: dict[str, Tensor] | None = None,
     watch: Callable[[Step, Tensor], None] | None = None,
 ) -> Back:
@@ -166,8 +165,7 @@ def pull_back(
         to_inputs: go back to the images; otherwise stop at nonlinear steps.
         fused: take convolution, ReLU and pooling in one (`robcert.bounds.linear.fused`), which pays for many
             rows; not together with what follows.
-        slopes: (n, 1 or rows, *shape) between the slope below 0 and 1, by the name of a `PiecewiseLinear` step: other
-            slopes of lower lines.
+        parameters: (n, 1 or rows, *any), by the name of an `Adjustable` step: other parameters of its relaxation.
         extra: coefficients (n, rows, *shape) that are added on the way, by the name of a value.
         watch: is told the coefficients of every nonlinear step.
     """
@@ -200,9 +198,11 @@ def pull_back(
             off = Rows(mine.a.detach().abs(), mine.window).dot(own) if own is not None else None
             if watch is not None and not step.affine:
                 watch(step, mine.whole(step.shape).a)
-            slope = slopes.get(step.node) if slopes is not None and isinstance(step, PiecewiseLinear) else None
-            relaxed = found.lines(step)
-            pulled = pull_lines(mine, relaxed, _cut(mine, slope)) if slope is not None else step.pull(mine, relaxed)
+            relaxed, free = found.lines(step), None if parameters is None else parameters.get(step.node)
+            if free is not None and isinstance(step, Adjustable):
+                pulled = step.pull_at(mine, relaxed, free)
+            else:
+                pulled = step.pull(mine, relaxed)
         with torch.no_grad():
             size = torch.linalg.vector_norm(mine.a.detach().flatten(2), 1, dim=2) * heavy.unsqueeze(1)
             mass += size
@@ -211,6 +211,8 @@ def pull_back(
                 lost += off
         constant = constant + pulled.constant
         for source, part in zip(sources, pulled.rows, strict=True):
+            if part is None:
+                continue
             held = pending.get(source)
             pending[source] = part if held is None else held.plus(part, program.shapes[source])
     error = error + gamma(4 * len(steps) + 64) * (mass + constant.detach().abs()) + 2.0**-900
@@ -224,7 +226,7 @@ def lower_bound(
     *,
     to_inputs: bool = True,
     fused: bool = False,
-    slopes: dict[str, Tensor] | None = None,
+    parameters: dict[str, Tensor] | None = None,
     extra: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """Return a lower bound of rows . value over the region; the arguments are those of `pull_back`.
@@ -232,7 +234,7 @@ def lower_bound(
     Returns:
         (n, rows) float64, of the executed network; minus infinity where nothing is known.
     """
-    return both_bounds(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)[0]
+    return both_bounds(found, node, rows, to_inputs=to_inputs, fused=fused, parameters=parameters, extra=extra)[0]
 
 
 def both_bounds(
@@ -242,12 +244,12 @@ def both_bounds(
     *,
     to_inputs: bool = True,
     fused: bool = False,
-    slopes: dict[str, Tensor] | None = None,
+    parameters: dict[str, Tensor] | None = None,
     extra: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the same for the executed network, and for the network in real arithmetic, (n, rows) each."""
     return concretised(
-        found, pull_back(found, node, rows, to_inputs=to_inputs, fused=fused, slopes=slopes, extra=extra)
+        found, pull_back(found, node, rows, to_inputs=to_inputs, fused=fused, parameters=parameters, extra=extra)
     )
 
 
@@ -273,13 +275,6 @@ def minima(found: Relaxation, back: Back) -> tuple[Tensor, Tensor]:
     real = torch.where(torch.isnan(total), -torch.inf, total)
     executed = real - (back.off + 2.0**-53 * (real.detach().abs() + back.off))
     return torch.where(torch.isnan(executed), -torch.inf, executed), real
-
-
-def _cut(rows: Rows, slope: Tensor) -> Tensor:
-    if rows.window is None:
-        return slope
-    y0, y1, x0, x1 = rows.window
-    return slope[..., y0:y1, x0:x1]
 
 
 def _minimum(interval: Interval, a: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from robcert.bounds.linear.backward import Relaxation, minima, pull_back
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.convolution import Convolution
 from robcert.bounds.linear.inputs import Region
+from robcert.bounds.linear.maximum import Maximum
 from robcert.bounds.linear.order_statistics import OrderStatistic
 from robcert.bounds.linear.program import Program
 from robcert.bounds.linear.step import Interval, Step
@@ -104,6 +105,9 @@ def _wanted(found: Relaxation, node: str, interval: Interval) -> Tensor:
         value = values[name]
         if isinstance(step, PiecewiseLinear):
             wanted |= _behind(found, step, value).view_as(wanted)
+        elif isinstance(step, Maximum):
+            entries = name == step.sources[0]
+            wanted |= step.contenders(value) if entries else (value.lower < 0) & (value.upper > 0)
         elif isinstance(step, Diagonal) or (isinstance(step, Moved) and _in_order(step)):
             values[step.node] = step.interval([value], found.region)
         elif step.through:

@@ -96,6 +96,8 @@ def slopes(found: Relaxation, rows: Tensor, moves: Callable[[str], Moves]) -> Te
         # The rounding of the coefficients, whose dual norms are all at most their sum.
         rounded = gamma(2 * step.roundings + 16) * sums * mine.a.flatten(2).abs().sum(2) + 2.0**-900
         for source, part in zip(step.sources, parts, strict=True):
+            if part is None:
+                continue
             spent = spent + _moved(dict.fromkeys(BOUND_NORMS, rounded), moves(source))
             held = pending.get(source)
             pending[source] = part if held is None else held.plus(part, program.shapes[source])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -85,11 +85,11 @@ class Pulled:
     """A lower bound a . y >= sum_k a_k . x_k + constant, in terms of what the step reads.
 
     Attributes:
-        rows: a_k for each source.
+        rows: a_k for each source; None where a source has no coefficients.
         constant: (n, rows), or 0.
     """
 
-    rows: list[Rows]
+    rows: Sequence[Rows | None]
     constant: Tensor | float = 0.0
 
 
@@ -144,6 +144,48 @@ class Step(ABC):
     @abstractmethod
     def pull(self, rows: Rows, relaxed: Any) -> Pulled:
         """Return the coefficients of what it reads from those of the result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adjustable(Step):
+    """A step whose relaxation has parameters that are free: whatever they are, the bound is sound.
+
+    It is linear where a condition on the signs of what it reads says which piece counts.
+    """
+
+    affine: ClassVar[bool] = False
+
+    @abstractmethod
+    def start(self, relaxed: Any, before: Tensor | None = None) -> Tensor | None:
+        """Return where an ascent on the parameters begins: (n, *any); None where there is no choice.
+
+        Args:
+            relaxed: the relaxation.
+            before: where the ascent on a larger region ended, likewise.
+        """
+
+    @abstractmethod
+    def confined(self, parameters: Tensor) -> Tensor:
+        """Return the parameters that are allowed next to some."""
+
+    @abstractmethod
+    def pull_at(self, rows: Rows, relaxed: Any, parameters: Tensor) -> Pulled:
+        """Return the same as `pull` with other parameters: (n, rows or 1, *any)."""
+
+    @abstractmethod
+    def loose(self, given: list[Interval], relaxed: Any) -> list[Tensor]:
+        """Return, for each source, which entries (n, *shape) bool have no certain sign where that matters."""
+
+    @abstractmethod
+    def costs(self, given: list[Interval], relaxed: Any, a: Tensor, parameters: Tensor | None) -> list[Tensor]:
+        """Return, for each source, what not knowing the sign of an entry takes from a bound: (n, *shape).
+
+        Args:
+            given: the intervals of the sources.
+            relaxed: the relaxation.
+            a: (n, *shape), the coefficients of the result.
+            parameters: (n, 1, *any).
+        """
 
 
 def adjoint(function: Callable[[Tensor], Tensor], rows: Rows, in_shape: tuple[int, ...]) -> Rows:
