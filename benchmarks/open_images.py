@@ -7,9 +7,9 @@
     python benchmarks/open_images.py digits-at --eps 0.05 -n 100 --seconds 60
 
 Each image is one `robcert attack --norm linf --certify best --time-per-image SECONDS` through the Python API: the
-ladder of certificates, and the attack on what it leaves. The networks are those of executed.py (the first n test images in
-the order of the file) and those of the zoo (the images of `robcert attack --n n`). A line of JSON an image goes to the
-record, and a second call goes on behind it. CPU seconds are those of the whole attack on the image.
+ladder of certificates, and the attack on what it leaves. The networks are those of executed.py on MNIST (the first n
+test images in the order of the file) and those of the zoo (the images of `robcert attack --n n`). A line of JSON an
+image goes to the record, and a second call goes on behind it. CPU seconds are those of the whole attack on an image.
 """
 
 from __future__ import annotations
