@@ -82,11 +82,10 @@ def ascend(
     optimiser = torch.optim.Adam(improvable, lr=_RATE, maximize=True) if improvable else None
     rows = Rows(row.expand(n, 1, -1).contiguous())
     best = torch.full((n,), -float("inf"), dtype=torch.float64)
-    scores: Scores = {}
+    coefficients = dict[str, Tensor]()
 
     def watch(step: Step, a: Tensor) -> None:
-        if isinstance(step, Adjustable):
-            scores.update(scored(found, step, a.detach()[:, 0], free.get(step.node)))
+        coefficients[step.node] = a.detach()[:, 0]
 
     for turn in range(iterations):
         extra = {name: -splits[name].double().unsqueeze(1) * beta for name, beta in betas.items()}
@@ -105,6 +104,7 @@ def ascend(
                 values.copy_(steps[name].confined(values))
             for beta in betas.values():
                 beta.clamp_(min=0)
+    scores = scored(found, coefficients, free)
     return Ascent(best, scores, [Variables(_row(free, k), _row(betas, k)) for k in range(n)])
 
 

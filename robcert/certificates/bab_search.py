@@ -198,10 +198,11 @@ class _Search:
         self.nodes += len(batch)
         found, splits, ascent = self._evaluated(batch, _ITERATIONS)
         answers: list[tuple[_Node, list[Split]]] = []
+        promising = candidates(found, splits, ascent.scores)
         for k, node in enumerate(batch):
             bound, places = float(ascent.bound[k]), list[Split]()
             if bound <= self.needed:
-                places = candidates(found, splits, ascent.scores, k)
+                places = promising[k]
                 if not places:
                     bound = max(bound, self._leaf(splits, k))
             answers.append((_Node(bound, node.splits, ascent.variables[k]), places))
