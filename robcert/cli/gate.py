@@ -35,6 +35,13 @@ def gate(
             show_default="what the policy says, else 5",
         ),
     ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Attacks end by then, e.g. 90s, 10m or 2h; --init measures within it.",
+            show_default="what the policy says; --init: 2m",
+        ),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Run every plan to its end, though the verdict is settled.")
     ] = False,
@@ -60,7 +67,12 @@ def gate(
     class_order: opt.ClassOrder = None,
     model_flags: ModelFlags = ModelFlags(),
     init: Annotated[
-        bool, typer.Option("--init", help="Measure MODEL quickly and write a policy for it.", rich_help_panel=_START)
+        bool,
+        typer.Option(
+            "--init",
+            help="Measure MODEL within the budget and write a policy.",
+            rich_help_panel=_START,
+        ),
     ] = False,
     data: Annotated[
         str | None,
@@ -94,10 +106,11 @@ def gate(
 
     `robcert gate --update-baseline`
     """
-    from robcert.cli.parse import choice
+    from robcert.cli.parse import choice, duration
     from robcert.policy.load import DEFAULT, load_policy
 
     choice("--inconclusive", inconclusive, ["fail", "warn"])
+    seconds = None if time_budget is None else duration("--time-budget", time_budget)
     if not init:
         load_policy(policy)  # a typo is said before torch is imported, which takes seconds
 
@@ -114,9 +127,10 @@ def gate(
         if init or update_baseline:
             how = How(choose_device(model_flags.device), data_dir, download, runs, full, reporter=reporter)
             if init:
-                typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order))
+                typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order, seconds))
             else:
-                typer.echo(f"Wrote {measure(load_policy(policy).instead(named, class_order, time_per_image), how)}")
+                source = load_policy(policy).instead(named, class_order, time_per_image, seconds)
+                typer.echo(f"Wrote {measure(source, how)}")
             return
         record = evaluate(
             policy,
@@ -127,6 +141,7 @@ def gate(
             download=download,
             runs=runs,
             time_per_image=time_per_image,
+            time_budget=seconds,
             full=full,
             warn=inconclusive == "warn",
             reporter=reporter,

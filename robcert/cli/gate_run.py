@@ -15,7 +15,7 @@ from robcert.errors import UsageError
 from robcert.policy.evaluate import How
 from robcert.policy.record import GateRecord
 from robcert.policy.schema import ModelEntry
-from robcert.policy.template import starting_policy, write_policy
+from robcert.policy.template import START_SECONDS, starting_policy, write_policy
 from robcert.reports import Render, renderer_of
 from robcert.reports.gate.github import summary
 from robcert.types import BOUND_NORMS
@@ -68,7 +68,15 @@ def _append(target: Path, text: str) -> None:
         typer.echo(f"robcert: warning: GITHUB_STEP_SUMMARY: cannot write {target} ({error.strerror})", err=True)
 
 
-def start(models: list[ModelEntry], data: str | None, norm: str, path: Path, how: How, class_order: Path | None) -> str:
+def start(
+    models: list[ModelEntry],
+    data: str | None,
+    norm: str,
+    path: Path,
+    how: How,
+    class_order: Path | None,
+    time_budget: float | None,
+) -> str:
     """Write a policy for one model; what to do next."""
     if len(models) != 1:
         raise UsageError(
@@ -77,6 +85,9 @@ def start(models: list[ModelEntry], data: str | None, norm: str, path: Path, how
     chosen_norm = choice("norm", norm, BOUND_NORMS)
     if path.exists():
         raise UsageError(f"{path} exists already", "Name another file with --policy, or remove it")
-    begun = starting_policy(models[0], data, chosen_norm, how, class_order)
+    begun = starting_policy(models[0], data, chosen_norm, how, class_order, time_budget or START_SECONDS)
     write_policy(path, begun)
-    return f"Wrote {path} ({begun.measured}). Next: robcert gate --policy {path}"
+    return (
+        f"Wrote {path} ({begun.measured}). Next: robcert gate --policy {path}\n"
+        f"The gate keeps its runs in {how.runs}/: keep that out of git (.gitignore), and in the cache of your CI."
+    )

@@ -47,6 +47,20 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
     return tuple(values)
 
 
+def duration(flag: str, text: str) -> float:
+    """Return the seconds of "90s", "10m" or "2h".
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    from robcert.policy.schema import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}", f"Example: {flag} 10m") from None
+
+
 def sizes(text: str, flag: str) -> tuple[int, ...]:
     """Positive whole numbers separated by commas: "3,32,32".
 

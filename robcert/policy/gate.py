@@ -23,6 +23,7 @@ def gate(
     download: bool = False,
     runs: str | Path | None = "runs",
     time_per_image: float | None = None,
+    time_budget: float | None = None,
     full: bool = False,
     warn: bool = False,
     reporter: Reporter | None = None,
@@ -41,6 +42,7 @@ def gate(
         download: whether missing data may be downloaded.
         runs: the folder of the run directories, in which the same gate goes on; None keeps nothing.
         time_per_image: CPU seconds for the certificate of each image, in place of those of the policy.
+        time_budget: seconds by which attacks end, in place of those of the policy.
         full: run every plan to its end, though the verdict is settled.
         warn: an inconclusive verdict passes.
         reporter: is told about progress.
@@ -55,7 +57,7 @@ def gate(
     """
     entries = [ModelEntry(path=model) if isinstance(model, str) else model for model in models]
     source = load_policy(None if policy is None else Path(policy)).instead(
-        entries, None if class_order is None else Path(class_order), time_per_image
+        entries, None if class_order is None else Path(class_order), time_per_image, time_budget
     )
     how = How(
         device=str(usable_device(device)),

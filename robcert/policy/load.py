@@ -49,14 +49,18 @@ class Source:
         return self.path.parent / name
 
     def instead(
-        self, entries: Sequence[ModelEntry], class_order: Path | None = None, time_per_image: float | None = None
+        self,
+        entries: Sequence[ModelEntry],
+        class_order: Path | None = None,
+        time_per_image: float | None = None,
+        time_budget: float | None = None,
     ) -> Source:
         """The same policy for other models; one in place of one keeps the name and what is said of its file.
 
         Args:
             entries: the models; none: those of the policy.
             class_order: a file, relative to the current folder, in place of that of the policy.
-            time_per_image: in place of that of the policy.
+            time_per_image, time_budget: in place of those of the policy.
         """
         update: dict[str, Any] = {}
         if len(entries) == len(self.policy.models) == 1:
@@ -68,6 +72,8 @@ class Source:
             update["class_order"] = str(class_order.absolute())
         if time_per_image is not None:
             update["time_per_image"] = time_per_image
+        if time_budget is not None:
+            update["time_budget"] = time_budget
         return replace(self, policy=self.policy.model_copy(update=update))
 
 

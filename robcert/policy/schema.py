@@ -33,6 +33,8 @@ SHALLOW = "shallow"
 """Context of a validation without torch, which leaves out plans."""
 ATTACKS = frozenset({"plan", "certify", "options", "require_converged", "flat"})
 """Keys that a requirement answered by attacks may have."""
+CONFIDENCE = 0.95
+"""Of a requirement that names none."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -48,6 +50,12 @@ def seconds(value: Any) -> float:
     if not (math.isfinite(found) and found > 0):
         raise ValueError(f"{value!r} is no duration: it has to be positive")
     return found
+
+
+def duration(value: float) -> str:
+    """Return seconds as `seconds` reads them: the largest unit of which they are a whole number."""
+    unit = next(unit for unit in ("h", "m", "s") if value % _UNITS[unit] == 0 or unit == "s")
+    return f"{value / _UNITS[unit]:g}{unit}"
 
 
 def strict(value: Any) -> float:
@@ -91,7 +99,7 @@ class Requirement(Table):
     plan: str | None = None
     certify: str = "gap"
     options: dict[str, dict[str, str | int | float | bool]] = Field(default_factory=dict)
-    confidence: Number = Field(default=0.95, gt=0.5, lt=1)
+    confidence: Number = Field(default=CONFIDENCE, gt=0.5, lt=1)
     require_converged: bool = Field(default=False, strict=True)
     flat: Number = Field(default=FLAT, ge=0, le=1)
     false_positive_rate: Number = Field(default=0.05, gt=0, lt=1)
@@ -201,7 +209,7 @@ class Requirement(Table):
                 f"require_converged needs a sweep: an attack at some iterations and at ten times as many\n"
                 f'Example: plan = "{plan[0].attack}:{plan[0].iterations},{10 * plan[0].iterations}"'
             )
-        return sorted(plan, key=_cost)
+        return sorted(plan, key=cost)
 
 
 def keys() -> list[str]:
@@ -257,8 +265,9 @@ def _sweeps(plan: list[LegPlan]) -> bool:
     )
 
 
-def _cost(leg: LegPlan) -> int:
+def cost(leg: LegPlan) -> int:
+    """Return the forwards and backwards of a leg on one image, in one search step of an attack that has several."""
     from robcert.attacks import attacks
 
-    cost = attacks.get(leg.attack).cost
-    return leg.iterations * leg.restarts * max(1, cost.forwards + cost.backwards)
+    step = attacks.get(leg.attack).cost
+    return leg.iterations * leg.restarts * max(1, step.forwards + step.backwards)

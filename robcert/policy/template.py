@@ -1,50 +1,60 @@
-"""A policy to start from, with numbers that a quick measurement suggests."""
+"""A policy to start from, with numbers that a measurement suggests."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import tomli_w
 
-from robcert.errors import UsageError
-from robcert.math.binomial import lower_bound
+from robcert.errors import EvaluationError, UsageError
 from robcert.policy.evaluate import How, load_inputs
 from robcert.policy.load import Source
-from robcert.policy.schema import ModelEntry, Policy, Requirement
-from robcert.runs.api import attack
-from robcert.runs.plan import default_attack, plan_without_gradient
-from robcert.types import Threat, ThreatNorm
+from robcert.policy.reason import percent
+from robcert.policy.schema import ModelEntry, Policy, Requirement, duration
+from robcert.policy.start import ASKED, Measured, measure
+from robcert.runs.plan import LegPlan, swept
+from robcert.types import ThreatNorm
 
-QUICK = 200
-"""Images of the quick measurement; the policy asks for `ASKED`."""
-ASKED = 500
-_REACH: dict[ThreatNorm, float] = {"l2": 2.0, "linf": 0.3, "l1": 20.0}
+START_SECONDS = 120.0
+"""The time budget of a first policy, where none is named."""
 
-_TEXT = Template("""\
+_HEAD = Template("""\
 # What has to hold of this model. `robcert gate` checks it; exit code 0: it holds.
-# The numbers come from a quick measurement ($measured): a start, to be tightened by hand.
+# Measured: $measured.
+# Each limit is what so many images show at 95 % confidence, with room for one image in a hundred that another machine
+# decides otherwise: a start, to be tightened by hand.
 [gate]
 models = $models
 data = $data
 ${order}n = $n                        # images, a stratified sample; leave it out for all $whole
-time_budget = "10m"
+time_budget = "$budget"          # attacks end by then: what they leave undecided is inconclusive, exit code 1
 # baseline = "baseline.json"  # written by robcert gate --update-baseline, for the last requirement
-
+""")
+_NATURAL = Template("""
 [[gate.require]]
 name = "right without an attack"
-natural_accuracy = $natural
-
+natural_accuracy = $limit # measured: $share
+""")
+_ATTACKED = Template("""
 [[gate.require]]
 name = "robust at $norm $eps"
 norm = "$norm"
 eps = $eps                    # in the units of the data
-attacked_accuracy = $attacked # measured: $share
+attacked_accuracy = $limit # measured: $share
 plan = "$plan"
-# require_converged = true    # a sweep that is still falling fails
-$certified
+""")
+_CONVERGED = "# require_converged = true    # a sweep that is still falling fails\n"
+_UNFINISHED = Template("# $legs did not end in a third of the time budget: give --init a longer one\n")
+_CERTIFIED = Template("""
+[[gate.require]]
+name = "certified at $norm $eps"
+norm = "$norm"
+eps = $eps
+certified_accuracy = $limit # measured: $share
+""")
+_DROP = Template("""
 # No image may be lost against the model before. Needs the baseline above.
 # [[gate.require]]
 # name = "no regression"
@@ -52,13 +62,6 @@ $certified
 # eps = $eps
 # attacked_accuracy_drop = 0.02
 # plan = "$plan"
-""")
-_CERTIFIED = Template("""
-[[gate.require]]
-name = "certified at $norm $eps"
-norm = "$norm"
-eps = $eps
-certified_accuracy = $least
 """)
 
 
@@ -71,54 +74,46 @@ class Start:
 
 
 def starting_policy(
-    model: ModelEntry, data: str | None, norm: ThreatNorm, how: How, class_order: Path | None = None
+    model: ModelEntry,
+    data: str | None,
+    norm: ThreatNorm,
+    how: How,
+    class_order: Path | None = None,
+    time_budget: float = START_SECONDS,
 ) -> Start:
-    """Measure a model quickly and write a policy that it should hold.
-
-    eps is half the median distance of the closest examples that a short search finds; each limit is the one-sided 99 %
-    lower bound of what was measured, rounded down to 0.05.
+    """Measure a model within a time and write a policy that it holds (`robcert.policy.start`).
 
     Raises:
         UsageError: the model or the data do not exist or do not fit.
+        EvaluationError: the time is too short, or nothing can be asked of the model.
     """
     probe = Policy(
         models=(model,),
         require=(Requirement(kind="natural_accuracy", limit=0.5, name="natural"),),
         data=data,
-        n=QUICK,
+        n=ASKED,
         class_order=None if class_order is None else str(class_order),
     )
     inputs = load_inputs(Source(probe, Path("robcert.toml"), (1,)), how)
-    images = inputs.data
-    first = default_attack(norm)
-    threat = Threat(norm, (_REACH[norm],), images.box)
-    network = inputs.models[0]
-    free = plan_without_gradient(norm) if network.no_gradient else ""
-    record = attack(network, images, threat, free or f"{first}:100", goal="minimize", reporter=how.reporter)
-    found = record.models[0]
-    median = found.distance.median if found.distance.median else _REACH[norm]
-    eps = _two_digits(median / 2)
-    standing = sum(1 for one in found.images if one.distance is None or one.distance > eps)
-    certified = sum(1 for one in found.images if (one.radius or 0.0) > eps)
-    n = len(images)
-    measured = f"{n} images, {free or f'{first} with 100 iterations'}"
-    words = {"norm": norm, "eps": f"{eps:g}"}
-    proven = _CERTIFIED.substitute(words, least=least) if (least := _least(certified, n)) > 0 else ""
-    text = _TEXT.substitute(
-        words,
+    found = measure(inputs, norm, time_budget, how)
+    asked = _requirements(found, norm)
+    if not asked:
+        raise EvaluationError(
+            f"{inputs.models[0].name} answers {found.natural} of {found.n} images rightly: too few",
+            "Check that the data, the order of its classes and the normalisation are those of the model",
+        )
+    measured = f"{found.n} images, {_written(found.plan)}"
+    head = _HEAD.substitute(
         models=_models(model),
         order="" if class_order is None else f"class_order = {_toml(str(class_order))}\n",
-        data=_toml(data or images.name),
+        data=_toml(data or inputs.data.name),
         measured=measured,
-        n=min(ASKED, inputs.of),
+        n=found.n,
         whole=inputs.of,
-        natural=_least(found.natural_correct, n) or 0.05,
-        attacked=_least(standing, n) or 0.05,
-        share=f"{100 * standing / n:.1f}%",
-        plan=free.replace(" + ", ",") or f"pgd:20x2,{first}:100,1k",
-        certified=proven,
+        budget=duration(time_budget),
     )
-    return Start(text, measured)
+    drop = _DROP.substitute(norm=norm, eps=f"{found.eps:g}", plan=_written(found.plan))
+    return Start(head + asked + drop, measured)
 
 
 def write_policy(path: Path, start: Start) -> None:
@@ -136,20 +131,30 @@ def write_policy(path: Path, start: Start) -> None:
         raise UsageError(f"cannot write {path} ({error.strerror})") from None
 
 
+def _requirements(found: Measured, norm: ThreatNorm) -> str:
+    """Return a table for each count that shows a share above 0."""
+    further = _CONVERGED if swept(found.plan) else ""
+    if found.unfinished:
+        further += _UNFINISHED.substitute(legs=_written(found.unfinished))
+    counts = ((_NATURAL, found.natural, ""), (_ATTACKED, found.attacked, further), (_CERTIFIED, found.certified, ""))
+    text = ""
+    for template, count, after in counts:
+        if (limit := found.limit(count)) > 0:
+            share, plan = percent(count / found.n), _written(found.plan)
+            text += template.substitute(norm=norm, eps=f"{found.eps:g}", limit=limit, share=share, plan=plan) + after
+    return text
+
+
+def _written(legs: tuple[LegPlan, ...]) -> str:
+    return ",".join(map(str, legs))
+
+
 def _models(entry: ModelEntry) -> str:
     """The list of one model: its path, or a table where more was said of it."""
     said = {key: getattr(entry, key) for key in ModelEntry.model_fields if key in entry.model_fields_set}
     if list(said) == ["path"]:
         return _toml([entry.path])
     return "[{ " + ", ".join(f"{key} = {_toml(value)}" for key, value in said.items()) + " }]"
-
-
-def _two_digits(value: float) -> float:
-    return float(f"{value:.2g}")
-
-
-def _least(count: int, n: int) -> float:
-    return math.floor(20 * lower_bound(count, n, 0.99)) / 20
 
 
 def _toml(value: object) -> str:
