@@ -14,6 +14,7 @@ from robcert.policy.reason import reason_of_counts, reason_of_pairs
 from robcert.policy.record import CountsRecord, PairsRecord, RequirementRecord, RunUse, WitnessRecord
 from robcert.policy.schema import Requirement
 from robcert.policy.verdict import Drop, Grade, Mask, Question, Share, convergence, judge
+from robcert.runs.plan import LegPlan
 from robcert.runs.record import ModelRecord
 
 
@@ -81,14 +82,14 @@ def attacked(asked: Asked, question: Question, model: ModelRecord, run: int, use
     if pairs is None:
         reason = reason_of_counts(
             grade, counts, bounds, confidence, requirement.limit, attacked=True, sweep=sweep,
-            stopped=model.stopped, needed=needed, of=asked.of,
+            stopped=_stopped(model), needed=needed, of=asked.of,
         )  # fmt: skip
     else:
         # A drop that the counts allow fails, or stays open, because of its sweep alone.
         unsettled = sweep if grade != settled.grade else None
         reason = reason_of_pairs(
-            grade, pairs, bounds, confidence, requirement.limit, sweep=unsettled, stopped=model.stopped, needed=needed,
-            of=asked.of,
+            grade, pairs, bounds, confidence, requirement.limit, sweep=unsettled, stopped=_stopped(model),
+            needed=needed, of=asked.of,
         )  # fmt: skip
     return _record(
         asked,
@@ -115,6 +116,17 @@ def attacked(asked: Asked, question: Question, model: ModelRecord, run: int, use
             for image in model.images
             if image.status == "broken"
         ],
+    )
+
+
+def _stopped(model: ModelRecord) -> str | None:
+    """Return why the plan was not run to its end, with the leg that was ended early."""
+    early = [leg for leg in model.legs if leg.stopped]
+    if model.stopped is None or not early:
+        return model.stopped
+    leg = LegPlan(early[-1].attack, early[-1].iterations, early[-1].restarts)
+    return (
+        f"{model.stopped}: {leg} is unfinished, {early[-1].finished or 0} of {early[-1].entered} images had all of it"
     )
 
 

@@ -26,6 +26,8 @@ TOLERANCE = 0.01
 """The share of images that may fall on another machine: it sums in another order, or searches in another precision."""
 PROBE = "fmn:50"
 """The search that chooses eps: it comes close to the nearest example within so many steps."""
+PLAN = "pgd:10,20x2,{closest}:100,1k"
+"""What is measured: from cheap to dear, with a sweep at its end by the attack that is the default of the norm."""
 REACH: dict[ThreatNorm, float] = {"l2": 2.0, "linf": 0.3, "l1": 20.0}
 """The budget within which the search that chooses eps begins."""
 
@@ -91,9 +93,9 @@ def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How) -> M
         enough=_for(how, time_budget / 6),
     ).models[0]
     eps = float(f"{(probe.distance.median or REACH[norm]) / 2:.2g}")
-    text = free.replace(" + ", ",") or f"pgd:10,20x2,{default_attack(norm)}:100,1k"
+    text = free.replace(" + ", ",") or PLAN.format(closest=default_attack(norm))
     legs = Requirement(kind="attacked_accuracy", limit=0.5, name="probe", norm=norm, eps=eps, plan=text).legs()
-    n = min(len(inputs.data), ASKED, max(LEAST, _fitting(probe, legs, time_budget / 6)))
+    n = min(len(inputs.data), max(LEAST, _fitting(probe, legs, time_budget / 6)))
     found = attack(
         model,
         _first(inputs, n),

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from robcert.network.zoo import zoo_path
+from robcert.policy.evaluate import How, evaluate
+from robcert.policy.load import load_policy
 
 from .conftest import Call
 
@@ -81,27 +90,61 @@ def test_a_time_budget_that_is_spent_is_inconclusive(call: Call, tmp_path: Path)
     assert "time budget" in one["reason"]
 
 
+def test_the_reason_names_the_leg_that_did_not_end(call: Call, tmp_path: Path) -> None:
+    """By a clock that goes on by a second whenever it is read."""
+    path = _policy(tmp_path, _HEAD + 'time_budget = "8s"\n', _HOLDS.replace("pgd:10", "pgd:100k"))
+    done = evaluate(load_policy(path), How(runs=None, clock=itertools.count().__next__))
+    one = done.requirements[0]
+    assert (one.verdict, done.passed) == ("inconclusive", False)
+    assert re.search(r"pgd:100k is unfinished, \d+ of 78 images", one.reason), one.reason
+
+
+def _noisy(folder: Path) -> Path:
+    """Write digits-l2nnn with noise in its weights."""
+    copy = shutil.copytree(zoo_path("digits-l2nnn"), folder / "noisy")
+    generator = torch.Generator().manual_seed(0)
+    weights = load_file(copy / "weights.safetensors")
+    for one in weights.values():
+        one += one.std() * torch.randn(one.shape, generator=generator)
+    save_file(weights, copy / "weights.safetensors")
+    return copy
+
+
 def test_init_writes_a_policy_that_holds(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every requirement as written, on all the images, with a sweep that is ten times shorter."""
-    monkeypatch.setattr("robcert.policy.template.QUICK", 100)
-    done = call("gate", "--init", "digits-l2nnn")
+    """On the images and with the legs that were measured; weights with noise, which costs much, do not hold."""
+    monkeypatch.setattr("robcert.policy.template.ASKED", 150)
+    monkeypatch.setattr("robcert.policy.start.PLAN", "pgd:10")
+    done = call("gate", "--init", "digits-l2nnn", "--time-budget", "1h")
     assert done.code == 0, done.err
+    assert "git" in done.out
     text = (tmp_path / "robcert.toml").read_text()
     assert text.count("#") > 5
-    assert text.count("cw:100,1k") == 2
-    (tmp_path / "robcert.toml").write_text(text.replace("cw:100,1k", "cw:10,100"))
+    assert 'time_budget = "1h"' in text
     held = call("gate", "--format", "json")
     assert held.code == 0, held.out + text
     record = json.loads(held.out)
-    assert record["data"]["n"] == 500
+    assert record["data"]["n"] == 150
     assert [one["kind"] for one in record["requirements"]] == [
         "natural_accuracy", "attacked_accuracy", "certified_accuracy",
     ]  # fmt: skip
+    assert all(0 <= one["value"] - one["limit"] <= 0.1 for one in record["requirements"]), held.out
     assert record["requirements"][1]["counts"]["broken"] > 0, "eps is one at which attacks do something"
-    (tmp_path / "robcert.toml").write_text(text)
     twice = call("gate", "--init", "digits-l2nnn")
     assert twice.code == 2
     assert (tmp_path / "robcert.toml").read_text() == text
+    noisy = call("gate", _noisy(tmp_path))
+    assert noisy.code == 1
+    assert "failed" in noisy.out
+
+
+def test_no_policy_where_no_leg_ended(call: Call, tmp_path: Path) -> None:
+    """What could not be measured is not asked for; a time that is none is refused before anything is loaded."""
+    answer = call("gate", "--init", "digits-plain", "--time-budget", "0.001s")
+    assert answer.code == 3
+    assert "did not end" in answer.err
+    assert "--time-budget" in answer.err
+    assert not (tmp_path / "robcert.toml").exists()
+    assert call("gate", "--init", "digits-plain", "--time-budget", "soon").code == 2
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+
+import robcert
 
 _ROOT = Path(__file__).parents[2]
 _POLICY = """\
@@ -37,18 +40,25 @@ def _expression(text: str, context: dict[str, str]) -> str:
 
 
 def _run_action(repository: Path, inputs: dict[str, str]) -> tuple[int, dict[str, str], str, str]:
-    """Every ``run`` step but the installation, in bash, with the environment that the runner gives."""
+    """Every ``run`` step but the installation, in bash, with the environment that the runner gives.
+
+    Steps that use another action are left to the runner.
+    """
     action: dict[str, Any] = yaml.safe_load((_ROOT / "action.yml").read_text())
     context = {"github.action_path": str(_ROOT)}
     for name, declared in action["inputs"].items():
-        context[f"inputs.{name}"] = inputs.get(name, declared["default"])
+        context[f"inputs.{name}"] = str(inputs.get(name, declared["default"]))
     output, summary = repository / ".github_output", repository / ".github_summary"
     output.write_text("")
     code, log = 0, ""
     for step in action["runs"]["steps"]:
+        if "uses" in step:
+            continue
         assert "${{" not in step["run"], "an expression in a script is an injection"
         if step["name"] == "Install":
-            assert step["run"] == 'python -m pip install --quiet "$ROBCERT_SOURCE"'
+            constraints = '"$ROBCERT_SOURCE/constraints.txt"'
+            assert step["run"] == f'python -m pip install --quiet -c {constraints} "$ROBCERT_SOURCE"'
+            assert (_ROOT / "constraints.txt").is_file()
             assert _expression(step["env"]["ROBCERT_SOURCE"], context) == str(_ROOT)
             continue
         env = {name: _expression(value, context) for name, value in step["env"].items()}
@@ -92,3 +102,12 @@ def test_a_policy_that_does_not_and_a_hostile_input(repository: Path) -> None:
     code, outputs, log, _ = _run_action(repository, {"model": "$(touch owned); `touch owned`\n--help"})
     assert (code, outputs["verdict"]) == (2, ""), log
     assert not (repository / "owned").exists()
+
+
+def test_the_runs_that_are_cached_are_those_of_the_gate() -> None:
+    """The action caches the folder in which the gate of its last step keeps its runs, after the installation."""
+    steps: list[dict[str, Any]] = yaml.safe_load((_ROOT / "action.yml").read_text())["runs"]["steps"]
+    used = [step.get("uses", step["name"]).split("@")[0] for step in steps]
+    assert used == ["Install", "actions/cache", "Gate"]
+    assert "--runs" not in steps[-1]["run"]
+    assert steps[1]["with"]["path"] == inspect.signature(robcert.gate).parameters["runs"].default
