@@ -5,7 +5,7 @@ A difference of logits moves by at most :math:`L_{ij} \|x' - x\|`, so the answer
 
 Two networks are spoken of. In real arithmetic only the evaluation of the gap at x is inexact. The executed float32
 network differs from the real one by at most D in every difference of two logits within the radius of the real one
-(`robcert.bounds.rounding.logits`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - D`.
+(`robcert.certificates.executed`), at x' too, so it answers y while :math:`L_{yj} \|x' - x\| < f_y - f_j - D`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.lipschitz.network_bound import BINDINGS, NetworkBound
-from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logit_rounding, pair_rounding_near
+from robcert.bounds.rounding.logits import analyse, gap_error64, logit_rounding
 from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, certificate, round_down
+from robcert.certificates.executed import executed_radii
 from robcert.certificates.trials import clean
 from robcert.errors import EvaluationError
 from robcert.types import BoundNorm, LoadedModel
@@ -56,7 +57,8 @@ def certify_gap(
         x: (n, *shape) float32, inside the box.
         y: (n,) int64.
         norm: of the perturbation.
-        search: plays no part; the radius has a closed form.
+        search: which radii are asked for: those in real arithmetic have a closed form, those of the executed network
+            are as close to them as that needs (`robcert.certificates.executed`).
 
     Returns:
         Radii for correctly classified images, 0 for the others. Where no bound of the rounding of the executed network
@@ -73,11 +75,16 @@ def certify_gap(
     except EvaluationError as error:
         refused = error.found
     images = clean(model, x, y, refused)
-    real, which = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated)
-    rounding: Tensor | float = math.inf
+    labels = y.cpu()
+    real, which = radii(images.logits, labels, images.correct, bound, slack=evaluated)
+    radius = torch.zeros_like(real)
     if not images.refused:
-        rounding = pair_rounding_near(model, x, l2_reach(real, norm, math.prod(model.input_shape)))
-    radius, _ = radii(images.logits, y.cpu(), images.correct, bound, slack=evaluated + rounding)
+        constants = pair_rows(bound, labels)
+
+        def to_each(errors: Tensor) -> Tensor:
+            return reach(images.logits, labels, constants, evaluated + errors)
+
+        radius = round_down(executed_radii(model, x, labels, norm, real, to_each, search or Search()))
     return Certificates(
         method="gap",
         norm=norm,
@@ -98,9 +105,13 @@ def certify_gap(
     )
 
 
-def radii(
-    logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: Tensor | float
-) -> tuple[Tensor, Tensor]:
+def pair_rows(bound: NetworkBound, y: Tensor) -> Tensor:
+    """Return the constants L_yj of images with labels y (n,): (n, classes) float64."""
+    labels, which = y.unique(return_inverse=True)
+    return torch.stack([bound.pair_row(label) for label in labels.tolist()])[which] if len(y) else torch.zeros(0, 1)
+
+
+def radii(logits: Tensor, y: Tensor, correct: Tensor, bound: NetworkBound, slack: float) -> tuple[Tensor, Tensor]:
     """The radius min_j (f_y - f_j - slack) / L_yj of every image, rounded down, and which constant was binding.
 
     Args:
@@ -108,33 +119,32 @@ def radii(
         y: (n,) int64.
         correct: (n,) bool; the others get 0.
         bound: the Lipschitz constants.
-        slack: what the difference of two logits may be off by, for all or (n,) for each image.
+        slack: what the difference of two logits may be off by.
 
     Returns:
         (n,) float64, and (n,) int64: an index into `BINDINGS`, or -1.
     """
     radius = torch.zeros(len(y), dtype=torch.float64)
-    slack = torch.as_tensor(slack, dtype=torch.float64).expand(len(y))
     which = torch.full((len(y),), -1, dtype=torch.int64)
     for label in y[correct].unique().tolist():
         rows = (correct & (y == label)).nonzero().flatten()
         constants, kinds = bound.pair_row(label), bound.binding_row(label)
-        nearest = reach(logits[rows], y[rows], constants, slack[rows]).min(dim=1)
+        nearest = reach(logits[rows], y[rows], constants, slack).min(dim=1)
         radius[rows] = round_down(nearest.values)
         which[rows] = kinds[nearest.indices]
     return radius, which
 
 
-def reach(logits: Tensor, y: Tensor, constants: Tensor, slack: Tensor) -> Tensor:
+def reach(logits: Tensor, y: Tensor, constants: Tensor, slack: Tensor | float) -> Tensor:
     """Return (f_y - f_j - slack) / L_yj, not negative, and infinite at j = y: (n, classes) float64.
 
     Args:
         logits: (n, classes) float64.
         y: (n,) int64.
         constants: L_yj, broadcasts against (n, classes).
-        slack: (n,).
+        slack: what a difference is off by; broadcasts likewise.
     """
-    room = logits.gather(1, y.unsqueeze(1)) - logits - slack.unsqueeze(1)
+    room = logits.gather(1, y.unsqueeze(1)) - logits - slack
     # Two roundings of the difference, one of the quotient: 4 u covers them, and `round_down` the factor itself.
     found = torch.where(room > 0, room / constants * (1 - 2.0**-51), torch.zeros_like(room))
     return found.scatter(1, y.unsqueeze(1), math.inf)

@@ -29,11 +29,12 @@ from robcert.bounds.linear.program import program
 from robcert.bounds.linear.slopes import Moves, intervals, slopes
 from robcert.bounds.lipschitz.concatenation import concatenated
 from robcert.bounds.lipschitz.values import INFINITE, Bounds, Value, product
-from robcert.bounds.rounding.logits import analyse, gap_error64, l2_reach, logits64, pair_rounding_near
+from robcert.bounds.rounding.logits import analyse, gap_error64, logits64
 from robcert.bracket import Evidence, counted
 from robcert.certificates import Certificates, Search, certificate, round_down
 from robcert.certificates.effort import Effort, TimeLimit
-from robcert.certificates.gap import certify_gap, reach
+from robcert.certificates.executed import executed_radii
+from robcert.certificates.gap import certify_gap, pair_rows, reach
 from robcert.certificates.margins import pairs
 from robcert.certificates.trials import undecided
 from robcert.errors import EvaluationError
@@ -86,15 +87,15 @@ def certify_local_gap(
             if the network is written in other operators.
     """
     began, search = time.monotonic(), search or Search()
-    base, labels, slack = certify_gap(model, x, y, norm), y.cpu(), gap_error64(model)
+    base, labels, slack = certify_gap(model, x, y, norm, search), y.cpu(), gap_error64(model)
     constants, limit = LocalConstants(model, norm), TimeLimit(len(x), search.seconds, search.spent)
     balls = Balls(constants, x, labels, logits64(model, x), base.radius_real, slack, limit)
     balls.run(search)
     real, radius = torch.maximum(base.radius_real, round_down(balls.radius)), base.radius
     if not base.refused:
-        within = l2_reach(balls.radius, norm, math.prod(model.input_shape))
-        executed = balls.largest(slack + pair_rounding_near(model, x, within))
-        radius = torch.maximum(radius, round_down(executed) * (base.radius_real > 0))
+        within = torch.where(base.radius_real > 0, balls.radius, 0.0)
+        executed = executed_radii(model, x, labels, norm, within, balls.to_each, search)
+        radius = torch.maximum(radius, round_down(executed))
     better = (real > base.radius_real).tolist()
     late = limit.late & undecided(base.radius_real > 0, radius, None, search)
     return replace(
@@ -133,7 +134,7 @@ class LocalConstants:
 
     def everywhere(self, y: Tensor) -> Tensor:
         """Return the global constants: (n, classes)."""
-        return torch.stack([self.bound.pair_row(int(label)) for label in y])
+        return pair_rows(self.bound, y)
 
     @torch.no_grad()
     def at(self, x: Tensor, y: Tensor, eps: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ class Balls:
         limit: TimeLimit,
     ) -> None:
         self.constants, self.x, self.y, self.logits, self.limit = constants, x, y, logits, limit
-        self.slack = torch.full_like(radius, slack)
+        self.slack = slack
         self.radius = radius.clone()
         self.ball = torch.full_like(radius, math.inf)
         self.steepest = constants.everywhere(y)
@@ -224,9 +225,10 @@ class Balls:
             middle = torch.where(torch.isfinite(self.most), (self.radius * self.most).sqrt(), self.radius)
             self._at(self.most > self.radius * (1 + search.tolerance), middle)
 
-    def largest(self, slack: Tensor) -> Tensor:
-        """Return the radii that the best balls prove where differences of logits are off by ``slack`` (n,)."""
-        return torch.minimum(self.ball, reach(self.logits, self.y, self.steepest, slack).amin(1))
+    def to_each(self, errors: Tensor) -> Tensor:
+        """Return the radii that the best balls prove where executed differences are off by ``errors``: (n, classes)."""
+        found = reach(self.logits, self.y, self.steepest, self.slack + errors)
+        return torch.minimum(self.ball.unsqueeze(1), found)
 
     def _at(self, wanted: Tensor, eps: Tensor) -> None:
         """Try one ball for each of some images."""
@@ -238,7 +240,7 @@ class Balls:
     def _try(self, rows: Tensor, eps: Tensor) -> None:
         """The same for images that are tried together."""
         found = self.constants.at(self.x[rows], self.y[rows], eps)
-        near = reach(self.logits[rows], self.y[rows], found, self.slack[rows]).amin(1)
+        near = reach(self.logits[rows], self.y[rows], found, self.slack).amin(1)
         proven = torch.minimum(near, eps)
         self.most[rows] = torch.minimum(self.most[rows], torch.maximum(near, eps))
         better = proven > self.radius[rows]

@@ -85,7 +85,7 @@ def slopes(found: Relaxation, rows: Tensor, moves: Callable[[str], Moves]) -> Te
         own, mine = ended.pop(step.node), mine.whole(step.shape)
         if step.affine:
             parts = step.pull(mine, None).rows
-            sums = float(step.magnitude([_ones(program.shapes[source]) for source in step.sources], None))
+            sums = float(step.magnitude([unit_interval(program.shapes[source]) for source in step.sources], None))
         else:
             centred = _centred(step, mine.a, [found.intervals[source] for source in step.sources], found.region)
             if centred is None:
@@ -136,18 +136,36 @@ def intervals(program: Program, region: Region, here: Relaxation, moves: Callabl
 
 def _centred(step: Step, a: Tensor, given: list[Interval], region: Region) -> Centred | None:
     """The coefficients behind a nonlinear step; None where its slopes are not known."""
-    if isinstance(step, PiecewiseLinear):
-        low, high = given[0].lower, given[0].upper
-        below = step.below.expand_as(low)
-        least, most = below.clamp_max(1), below.clamp_min(1)
-        sure = torch.where(low >= 0, 1.0, below)
-        crossing = (low < 0) & (high > 0)
-        return _diagonal(a, torch.where(crossing, least, sure), torch.where(crossing, most, sure))
-    if isinstance(step, Activation) and all(step.function.convexity):
-        return _diagonal(a, *slope_range(step, given[0]))
+    slopes = elementwise_slopes(step, given[0])
+    if slopes is not None:
+        middle, radius = centre_and_radius(*slopes)
+        return Centred(Rows(a * middle.unsqueeze(1)), lengths(a * radius.unsqueeze(1)), float(middle.abs().amax()))
     if isinstance(step, OrderStatistic):
         return _selected(step, a, given[0], step.interval(given, region))
     return None
+
+
+def elementwise_slopes(step: Step, x: Interval) -> tuple[Tensor, Tensor] | None:
+    """Return the smallest and the largest slope of each entry of an elementwise function; None for other steps.
+
+    Args:
+        step: any step.
+        x: the interval of what it reads.
+    """
+    if isinstance(step, PiecewiseLinear):
+        below = step.below.expand_as(x.lower)
+        sure = torch.where(x.lower >= 0, 1.0, below)
+        crossing = (x.lower < 0) & (x.upper > 0)
+        return torch.where(crossing, below.clamp_max(1), sure), torch.where(crossing, below.clamp_min(1), sure)
+    if isinstance(step, Activation) and all(step.function.convexity):
+        return slope_range(step, x)
+    return None
+
+
+def centre_and_radius(least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the middle of what slopes may be, and how far they are from it at most."""
+    middle = least / 2 + most / 2
+    return middle, torch.maximum(most - middle, middle - least) * _OUTWARDS
 
 
 def slope_range(step: Activation, x: Interval) -> tuple[Tensor, Tensor]:
@@ -160,20 +178,40 @@ def slope_range(step: Activation, x: Interval) -> tuple[Tensor, Tensor]:
     return found.amin(0) - slack, found.amax(0) + slack
 
 
-def _diagonal(a: Tensor, least: Tensor, most: Tensor) -> Centred:
-    """Slopes of entries between two numbers, each (n, *shape)."""
-    middle = least / 2 + most / 2
-    radius = torch.maximum(most - middle, middle - least) * _OUTWARDS
-    return Centred(Rows(a * middle.unsqueeze(1)), lengths(a * radius.unsqueeze(1)), float(middle.abs().amax()))
-
-
 def _selected(step: OrderStatistic, a: Tensor, x: Interval, out: Interval) -> Centred:
-    r"""Of m entries that may have the rank the result moves like one, or like a mean of several.
+    r"""Of several entries that may have the rank the result moves like one, or like a mean of several.
 
-    Entries that do not move at all count as one, without coefficient. In the middle each has 1/m. A row
-    :math:`\lambda - 1/m` with :math:`\lambda` in the simplex has no entry above 1 - 1/m, an l2 norm of at most
+    A row :math:`\lambda - 1/m` with :math:`\lambda` in the simplex has no entry above 1 - 1/m, an l2 norm of at most
     sqrt(1 - 1/m) and an l1 norm of at most 2 (1 - 1/m). Where at most K rows meet in an entry, the square of their sum
     is at most K times the sum of their squares.
+    """
+    pulled, _, spare = averaged(step, a, x, out)
+    flat, spare = a.flatten(2), spare.unsqueeze(1)
+    met = int(torch.bincount(step.index[step.index >= 0]).amax())
+    one = lengths(flat * spare)
+    off: dict[BoundNorm, Tensor] = {
+        "l2": lengths(flat * spare.sqrt())["l2"] * math.sqrt(met),
+        "linf": one["linf"] * 2,
+        "l1": one["l1"] * met,
+    }
+    wide: dict[BoundNorm, Tensor] = {norm: length * _OUTWARDS for norm, length in off.items()}
+    return Centred(pulled, wide, 1.0)
+
+
+def averaged(step: OrderStatistic, a: Tensor, x: Interval, out: Interval) -> tuple[Rows, Tensor, Tensor]:
+    """Return coefficients behind an order statistic, as if each of m entries that may have the rank had the weight 1/m.
+
+    Entries that do not move at all count as one, without coefficient.
+
+    Args:
+        step: the order statistic.
+        a: (n, rows, *shape), of its result.
+        x: the interval of what it reads.
+        out: that of its result.
+
+    Returns:
+        The coefficients of what it reads; which entries (n, outputs, entries of one) may have the rank and move; and
+        1 - 1/m, (n, outputs).
     """
     at = step.index.clamp_min(0)
     low, high = (side.flatten(1)[:, at] for side in (x.lower, x.upper))
@@ -185,16 +223,7 @@ def _selected(step: OrderStatistic, a: Tensor, x: Interval, out: Interval) -> Ce
     pulled = flat.new_zeros(*flat.shape[:2], math.prod(step.in_shape))
     for tap in range(at.shape[1]):
         pulled.index_add_(2, at[:, tap], flat * (moving[:, :, tap] / count).unsqueeze(1))
-    met = int(torch.bincount(step.index[step.index >= 0]).amax())
-    spare = (1 - 1 / count).unsqueeze(1)
-    one = lengths(flat * spare)
-    off: dict[BoundNorm, Tensor] = {
-        "l2": lengths(flat * spare.sqrt())["l2"] * math.sqrt(met),
-        "linf": one["linf"] * 2,
-        "l1": one["l1"] * met,
-    }
-    wide: dict[BoundNorm, Tensor] = {norm: length * _OUTWARDS for norm, length in off.items()}
-    return Centred(Rows(pulled.unflatten(2, step.in_shape)), wide, 1.0)
+    return Rows(pulled.unflatten(2, step.in_shape)), moving, 1 - 1 / count
 
 
 def lengths(a: Tensor) -> dict[BoundNorm, Tensor]:
@@ -214,7 +243,7 @@ def _moved(off: Lengths, moves: Moves) -> Tensor:
     return torch.stack(ways).amin(0)
 
 
-def _ones(shape: tuple[int, ...]) -> Interval:
+def unit_interval(shape: tuple[int, ...]) -> Interval:
     """Values of at most 1."""
     one = torch.ones(1, *shape, dtype=torch.float64)
     return Interval(-one, one)
