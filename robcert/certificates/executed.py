@@ -1,15 +1,16 @@
 r"""From radii in real arithmetic to those of the executed network, for certificates from Lipschitz constants.
 
-In the ball that is proven in real arithmetic a difference of two executed logits is off by at most D, so that the answer
-stands while :math:`L_{yj} \|x' - x\| < f_y - f_j - D`. There are three bounds of D, cheap ones first. A dearer one is
-asked for only where rounding, by those before it, decides what is asked:
+In the ball that is proven in real arithmetic a difference of two executed logits is off by at most D, so that the
+answer stands while :math:`L_{yj} \|x' - x\| < f_y - f_j - D`. There are three bounds of D, cheap ones first, and a
+dearer one is computed only for images for which rounding, by those before it, decides what is asked:
 
 1. from norms (`robcert.bounds.rounding.logits`), a few passes for all images;
 2. entry by entry, over the intervals of the ball, two passes an image;
 3. the same, carried back from the difference of two logits, a pass more for each class.
 
-Rounding decides where a budget lies between both radii, or, if the largest radius is asked for, where it costs more than
-the tolerance of the search.
+Rounding decides where a budget lies between both radii, or, if the largest radius is asked for, where it costs more
+than the tolerance of the search. In an attack, which asks for budgets, a network whose real radii do not reach them
+costs nothing more, whatever its size.
 """
 
 from __future__ import annotations

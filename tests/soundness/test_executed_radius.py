@@ -2,7 +2,8 @@
 
 A third of the networks have certificates that are exact in real arithmetic, so that rounding alone decides between the
 executed radius and the real one: there misclassifications are found inside the latter, and a certificate that leaves
-rounding out is contradicted.
+rounding out is contradicted. The gap, whose executed radius rests on rounding in the ball of the real one, is held to
+the same on networks on which that bound decides.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robcert.bounds.linear.backward import Relaxation
-from robcert.certificates import Search, certificates
+from robcert.certificates import Search, certificates, executed
 from robcert.network import from_module
 from robcert.nn.activations import TwoSidedReLU
 from robcert.nn.pooling import NormPool2d
@@ -197,21 +198,30 @@ def radius(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, method: st
 
 
 def real_radius(model: LoadedModel, x: Tensor, y: Tensor, norm: BoundNorm, method: str) -> Tensor:
-    """The radius of linear bounds that leave the rounding of the network out."""
+    """The radius of a certificate that leaves the rounding of the network out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Relaxation, "executed", lambda self, step, given, exact: exact)
         return radius(model, x, y, norm, method)
 
 
-def checked(name: str, n: int, certify: Callable[..., Tensor] = radius) -> tuple[int, int, int]:
-    """Images with a radius, with an error, and with an error inside the real radius; no error is inside the radius."""
+def checked(
+    name: str, n: int, certify: Callable[..., Tensor] = radius, method: str | None = None
+) -> tuple[int, int, int]:
+    """Images with a radius, with an error, and with an error inside the real radius; no error is inside the radius.
+
+    Args:
+        name: of the network.
+        n: images, for all norms together.
+        certify: the radius that is held against errors.
+        method: the certificate; by default linear bounds.
+    """
     model, images, errors, inside = built(name), 0, 0, 0
     for k, norm in enumerate(BOUND_NORMS):
         torch.manual_seed(k)
         x = torch.rand(-(-n // 3), *SHAPE)
         y = answers(model, x)[0]
-        method = "ibp" if k == 2 and name in TIGHT else "crown"
-        proven, real = certify(model, x, y, norm, method), real_radius(model, x, y, norm, method)
+        way = method or ("ibp" if k == 2 and name in TIGHT else "crown")
+        proven, real = certify(model, x, y, norm, way), real_radius(model, x, y, norm, way)
         nearest = nearest_error(model, x, y, norm)
         assert not bool((nearest < proven * (1 - 2.0**-45)).any()), "an error inside the executed radius"
         images += int((proven > 0).sum())
@@ -236,8 +246,40 @@ def test_no_float32_error_lies_inside_the_executed_radius_of_more_images(name: s
     print(f"{name}: {errors} errors beside {images} radii, {inside} inside the real radius")
 
 
-def test_without_the_rounding_of_the_network_radii_are_wrong() -> None:
-    """The check finds what it looks for: errors inside the radii of linear bounds in real arithmetic."""
+LINEAR = ("linear", "uneven", "small", "two linear", "convolution", "average", "batch norm", "offset")
+"""Tight ones of which the gap knows the exact radius too."""
+
+
+@pytest.mark.drawn(4)
+@pytest.mark.parametrize("name", LINEAR)
+def test_no_float32_error_lies_inside_the_executed_radius_of_the_gap(name: str) -> None:
+    images, errors, inside = checked(name, 9, method="gap")
+    assert images >= 6 and errors >= 6
+    print(f"{name}, gap: {errors} errors beside {images} radii, {inside} inside the real radius")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*TIGHT, *OTHERS])
+def test_no_float32_error_lies_inside_the_executed_radius_of_the_gap_of_more_images(name: str) -> None:
+    images, errors, inside = checked(name, 342, method="gap")
+    assert images >= 200 and errors >= 200
+    assert (inside > 0) >= (name in LINEAR)
+    print(f"{name}, gap: {errors} errors beside {images} radii, {inside} inside the real radius")
+
+
+@pytest.mark.parametrize("name", ["uneven", "two linear", "offset"])
+def test_it_is_rounding_in_the_ball_that_decides_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = built(name), torch.rand(20, *SHAPE)
+    y = answers(model, x)[0]
+    found = radius(model, x, y, "linf", "gap")
+    monkeypatch.setattr(executed, "_network", lambda model: None)
+    norms = radius(model, x, y, "linf", "gap")
+    assert int((found > norms).sum()) >= 15
+
+
+@pytest.mark.parametrize("method", [None, "gap"])
+def test_without_the_rounding_of_the_network_radii_are_wrong(method: str | None) -> None:
+    """The check finds what it looks for: errors inside the radii of certificates in real arithmetic."""
     for name in ("linear", "uneven"):
         with pytest.raises(AssertionError, match="inside the executed radius"):
-            checked(name, 9, real_radius)
+            checked(name, 9, real_radius, method)

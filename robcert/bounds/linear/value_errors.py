@@ -5,15 +5,15 @@ With :math:`\hat h` the executed value of a step and h the real one at the same 
 
 .. math:: e = D (\hat h_{in} - h_{in}) + \delta, \qquad |\delta| \le v,
 
-where D is the matrix of an affine step, the slopes of an elementwise function, or the weights of the entries that may be
-the largest, and v what the step rounds (`robcert.bounds.rounding.entrywise`). Forwards, |e| is bounded with |D|.
-Backwards, coefficients c of the logits are pulled through the middle of what D may be: errors of different signs cancel,
-and only what may switch over the region costs more than c v,
+where D is the matrix of an affine step, the slopes of an elementwise function, or the weights of the entries that may
+be the largest, and v what the step rounds (`robcert.bounds.rounding.entrywise`). Forwards, |e| is bounded with |D|.
+Backwards, coefficients c of the logits are pulled through the middle of what D may be: errors on several ways cancel,
+and only what may switch over the region costs more than |c| v,
 
 .. math:: |c^T e| \le \sum_k |c_k|^T v_k + \sum_k |c_k|^T r_k |e_{k, in}|,
 
-with r the largest :math:`|D - \bar D|`. Nothing depends on how large the region is, but for what may switch in it: so in
-a small ball the bound is all but that of one point. The proof is in docs/soundness.md, section 6.3.
+with r the largest :math:`|D - \bar D|`. The size of the region matters only by what may switch in it: in a small ball
+the bound is all but that of one point. The proof is in docs/soundness.md, section 6.8.
 """
 
 from __future__ import annotations
