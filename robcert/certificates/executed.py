@@ -44,7 +44,7 @@ def executed_radii(
 ) -> Tensor:
     """Return radii of the executed network.
 
-    An image's own radius does not depend on those beside it.
+    An image's radius depends on those beside it in its last digits alone.
 
     Args:
         model: the network; it has a bound of the rounding of its logits.

@@ -127,4 +127,4 @@ def test_they_do_not_depend_on_images_beside() -> None:
         return difference_errors(found, rows[part], value_errors(found))
 
     alone = torch.cat([bounded(slice(k, k + 1)) for k in range(4)])
-    assert torch.allclose(alone, bounded(slice(None)), rtol=1e-9, atol=0)
+    assert torch.allclose(alone, bounded(slice(None)), rtol=1e-5, atol=0)
