@@ -246,7 +246,7 @@ def test_no_float32_error_lies_inside_the_executed_radius_of_more_images(name: s
     print(f"{name}: {errors} errors beside {images} radii, {inside} inside the real radius")
 
 
-LINEAR = ("linear", "uneven", "small", "two linear", "convolution", "average", "batch norm", "offset")
+LINEAR = ("linear", "uneven", "small", "two linear", "three linear", "convolution", "average", "batch norm", "offset")
 """Tight ones of which the gap knows the exact radius too."""
 
 

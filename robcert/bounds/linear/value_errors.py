@@ -105,6 +105,8 @@ def difference_errors(found: Relaxation, rows: Tensor, errors: Mapping[str, Tens
         # The rounding of the coefficients.
         rounded = gamma(2 * step.roundings + 16) * sums * a.flatten(2).abs().sum(2) + 2.0**-900
         for source, part in zip(step.sources, parts, strict=True):
+            if part is None:
+                continue
             total = total + rounded * errors[source].flatten(1).amax(1, keepdim=True)
             held = pending.get(source)
             pending[source] = part if held is None else held.plus(part, program.shapes[source])
@@ -115,7 +117,7 @@ def difference_errors(found: Relaxation, rows: Tensor, errors: Mapping[str, Tens
 
 def _pulled(
     step: Step, a: Tensor, found: Relaxation, errors: Mapping[str, Tensor]
-) -> tuple[list[Rows], Tensor | float, float] | None:
+) -> tuple[Sequence[Rows | None], Tensor | float, float] | None:
     """The coefficients of what a step reads, what its slopes may cost, and the largest sum of a row of its matrix."""
     if step.affine:
         ones = [unit_interval(found.program.shapes[source]) for source in step.sources]
