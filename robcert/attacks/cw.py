@@ -104,6 +104,8 @@ class CW(Periodic):
     norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2", "linf"})
     paper: ClassVar[str] = "Carlini & Wagner 2017; paper A, tables 1 and 2"
     cost: ClassVar[Cost] = Cost(forwards=1, backwards=1)
+    searches_to_decide: ClassVar[bool] = True
+    """One budget takes several search steps too."""
 
     def __post_init__(self) -> None:
         # A negative confidence would call a near miss a success, and end a search before there is one.

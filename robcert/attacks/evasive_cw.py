@@ -90,6 +90,8 @@ class EvasiveCW(Periodic):
     norms: ClassVar[Set[ThreatNorm]] = frozenset({"l2"})
     paper: ClassVar[str] = "paper E (Finlay et al.), section 7 and table 6"
     cost: ClassVar[Cost] = Cost(forwards=2, backwards=3)
+    searches_to_decide: ClassVar[bool] = True
+    """One budget takes several search steps too."""
     evades: ClassVar[bool] = True
     """It is run against the detector, where there is one."""
 

@@ -13,6 +13,7 @@ from robcert.certificates import Certificates, Search, certificate, certificates
 from robcert.certificates.effort import Effort
 from robcert.certificates.trials import undecided
 from robcert.errors import EvaluationError
+from robcert.progress import working
 from robcert.types import BoundNorm, LoadedModel
 
 
@@ -82,7 +83,8 @@ def certify_best(
     refused: list[EvaluationError] = []
     effort = Effort.none(len(x))
     examples: Tensor | None = None
-    for name in ladder(model, norm, search):
+    methods = ladder(model, norm, search)
+    for k, name in enumerate(methods, 1):
         rows = _undecided(best, y, search)
         if best is not None and not len(rows):
             break
@@ -93,7 +95,8 @@ def certify_best(
             below=None if best is None else best.radius[rows],
         )
         try:
-            found = certificates.get(name)(model, x[rows], y[rows], norm, inner)
+            with working(f"method {k} of {len(methods)}, {name}: {len(rows)} images undecided"):
+                found = certificates.get(name)(model, x[rows], y[rows], norm, inner)
         except EvaluationError as error:
             refused.append(error)
             continue

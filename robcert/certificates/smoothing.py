@@ -26,6 +26,7 @@ from robcert.certificates import Certificates, Search, certificate
 from robcert.certificates.trials import answers
 from robcert.errors import UsageError
 from robcert.math.binomial import lower_bound
+from robcert.progress import working
 from robcert.types import BoundNorm, LoadedModel
 
 SIGMA, SAMPLES, CONFIDENCE = 0.25, 100_000, 0.999
@@ -84,25 +85,29 @@ def certify_smoothing(
     radius = torch.zeros(len(x), dtype=torch.float64)
     prediction = torch.full((len(x),), -1, dtype=torch.int64)
     drawn = 0
-    for k in range(len(x)):
-        generator = torch.Generator(device=x.device).manual_seed((search.seed * 1_000_003 + search.first + k) % 2**63)
-        chosen = int(counts(model, x[k], sigma, SELECTION, generator).argmax())
-        hits, done = 0, 0
-        while done < samples:
-            size = min(_BATCH, samples - done)
-            hits += int(counts(model, x[k], sigma, size, generator)[chosen])
-            done += size
-            least, most = hits, hits + samples - done
-            if radius_of(most, samples, sigma, confidence) == 0:
-                break
-            if goal is not None and radius_of(least, samples, sigma, confidence) > goal:
-                break
-        drawn += done + SELECTION
-        # What was not drawn counts as failures: a smaller bound, at the same confidence.
-        found = radius_of(hits, samples, sigma, confidence)
-        if found > 0:
-            prediction[k] = chosen
-            radius[k] = found if chosen == int(y[k]) else 0.0
+    with working("smoothing", len(x), "images") as work:
+        for k in range(len(x)):
+            generator = torch.Generator(device=x.device).manual_seed(
+                (search.seed * 1_000_003 + search.first + k) % 2**63
+            )
+            chosen = int(counts(model, x[k], sigma, SELECTION, generator).argmax())
+            hits, done = 0, 0
+            while done < samples:
+                size = min(_BATCH, samples - done)
+                hits += int(counts(model, x[k], sigma, size, generator)[chosen])
+                done += size
+                least, most = hits, hits + samples - done
+                if radius_of(most, samples, sigma, confidence) == 0:
+                    break
+                if goal is not None and radius_of(least, samples, sigma, confidence) > goal:
+                    break
+            drawn += done + SELECTION
+            # What was not drawn counts as failures: a smaller bound, at the same confidence.
+            found = radius_of(hits, samples, sigma, confidence)
+            if found > 0:
+                prediction[k] = chosen
+                radius[k] = found if chosen == int(y[k]) else 0.0
+            work.advance()
     return Certificates(
         method="smoothing",
         norm=norm,

@@ -22,6 +22,7 @@ from robcert.bracket import Evidence
 from robcert.certificates import Certificates, Search, round_down
 from robcert.certificates.effort import Effort, TimeLimit
 from robcert.errors import EvaluationError
+from robcert.progress import working
 from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, LoadedModel
 
@@ -170,10 +171,17 @@ class Trials:
 
     def at(self, rows: Tensor, eps: Tensor) -> None:
         """Try one radius for each of some images."""
-        for part in self.limit.allowed(rows).split(self.batch):
-            if len(part):
+        allowed = self.limit.allowed(rows)
+        if not len(allowed):
+            return
+        low, high = float(eps[allowed].min()), float(eps[allowed].max())
+        radii = f"radius {low:.3g}" if low == high else f"radii {low:.3g} to {high:.3g}"
+        with working(radii, len(allowed), "images") as work:
+            for part in allowed.split(self.batch):
                 with self.limit.charged(part):
                     self._try(part, eps)
+                proven = int((self.found.radius[allowed] >= eps[allowed]).sum())
+                work.advance(len(part), f"{proven} certified")
 
     def _try(self, part: Tensor, eps: Tensor) -> None:
         """The same for images that are tried together."""

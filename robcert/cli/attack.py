@@ -102,6 +102,14 @@ def attack(
             help="Share that ten times the iterations may break in a flat sweep.",
         ),
     ] = 0.01,
+    until: Annotated[
+        str | None,
+        typer.Option(help="flat: lengthen the sweep until it is.", rich_help_panel=_ATTACK, show_default=False),
+    ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(help="End by then: 90s, 10m, 2h.", rich_help_panel=_ATTACK, show_default=False),
+    ] = None,
     eot: Annotated[
         int,
         typer.Option(min=1, help="Draws of a random model.", rich_help_panel=_RARE),
@@ -148,13 +156,13 @@ def attack(
     from robcert.accel.precision import PRECISIONS
     from robcert.cli.inputs import choose_device, facts, load_inputs
     from robcert.cli.notes import say
-    from robcert.cli.parse import attack_options, choice, numbers, write
+    from robcert.cli.parse import attack_options, choice, duration, numbers, write
     from robcert.errors import RobcertError, UsageError
     from robcert.reports import renderer_of
     from robcert.reports.progress import console_reporter
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import chosen_plan, default_plan
-    from robcert.runs.record import RunRecord
+    from robcert.runs.record import UNTIL, RunRecord
     from robcert.threats import threats
     from robcert.types import GOALS, Threat
 
@@ -192,6 +200,8 @@ def attack(
             seed=data_flags.seed,
             options=options,
             flat=flat,
+            until=None if until is None else choice("end of a sweep", until, UNTIL),
+            time_budget=None if time_budget is None else duration("--time-budget", time_budget),
             eot=eot,
             run=run,
             runs=None if run is not None else Path("runs"),

@@ -22,6 +22,8 @@ from robcert.registry import written_names
 
 _TYPES: dict[Any, str] = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PATH", list[str]: "TEXT"}
 """What the help calls the type of a value."""
+_LONG = frozenset(("attack", "certify", "verify", "gate", "norms", "jacobian", "detect", "train"))
+"""Commands that load models or data before they work, which is shown."""
 _REGISTERED = re.compile(r"\{([\w.]+):(\w+)\}")
 
 
@@ -40,9 +42,19 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Check the options, then call the command."""
+        from robcert.progress import listening
+        from robcert.reports.display import Display
+
         check(ctx)
         check_missing(ctx)
-        return super().invoke(ctx)
+        display = Display()
+        with listening(display):
+            if name_of(ctx) in _LONG:
+                display.load(f"robcert {name_of(ctx)}: loading")
+            try:
+                return super().invoke(ctx)
+            finally:
+                display.hush()
 
 
 def _brief(param: Any) -> Any:

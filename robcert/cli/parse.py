@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robcert.errors import UsageError, did_you_mean
+from robcert.progress import hush
 from robcert.text import shown
 
 S = TypeVar("S", bound=str)
@@ -140,6 +141,7 @@ def write(text: str, output: Path | None) -> None:
     """
     import typer
 
+    hush()
     if output is None:
         # Names out of files stand in tables too.
         colours = "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,56 +39,35 @@ def train(
 
     and then: robcert attack my-l2nnn --norm l2 --eps 0.5
     """
-    from rich.console import Console
-
     from robcert.cli.notes import say
+    from robcert.progress import hush
+    from robcert.reports.display import stderr
     from robcert.training import read_recipe
     from robcert.training import train as train_model
 
-    progress = Console(stderr=True)
-    epochs = read_recipe(recipe).epochs
-    with _progress(progress, epochs) as report:
-        trained = train_model(
-            recipe,
-            output=output,
-            data_dir=data_dir,
-            download=download,
-            device=device,
-            threads=threads,
-            report=report,
-            tell=lambda note: say([note]),
-        )
+    trained = train_model(
+        recipe,
+        output=output,
+        data_dir=data_dir,
+        download=download,
+        device=device,
+        threads=threads,
+        report=_reporter(stderr(), read_recipe(recipe).epochs),
+        tell=lambda note: say([note]),
+    )
+    hush()
     _print_card(trained.card.dump(), trained.path)
 
 
-@contextmanager
-def _progress(console: Console, epochs: int) -> Generator[Callable[[Epoch], None], None, None]:
-    """A bar on a terminal; about ten plain lines elsewhere."""
-    if not console.is_terminal:
-        every = max(1, epochs // 10)
+def _reporter(console: Console, epochs: int) -> Callable[[Epoch], None]:
+    """Return what tells an epoch: a line, about ten times a training."""
+    every = max(1, epochs // 10)
 
-        def line(epoch: Epoch) -> None:
-            if epoch.number % every == 0 or epoch.number == epochs:
-                console.print(f"epoch {epoch.number}/{epochs}: {_numbers(epoch)}", highlight=False, soft_wrap=True)
+    def line(epoch: Epoch) -> None:
+        if epoch.number % every == 0 or epoch.number == epochs:
+            console.print(f"epoch {epoch.number}/{epochs}: {_numbers(epoch)}", highlight=False, soft_wrap=True)
 
-        yield line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("train", total=epochs, numbers="")
-
-        def advance(epoch: Epoch) -> None:
-            bar.update(task, completed=epoch.number, numbers=_numbers(epoch))
-
-        yield advance
+    return line
 
 
 def _numbers(epoch: Epoch) -> str:

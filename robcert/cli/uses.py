@@ -36,7 +36,7 @@ def a_sweep(given: Given) -> Idle | None:
     """--flat: where a plan has a leg with ten times the iterations of one before it."""
     from robcert.runs.plan import swept
 
-    if given.legs is None or swept(given.legs):
+    if given.legs is None or swept(given.legs) or given["until"]:
         return None
     return Idle(
         "it judges a sweep, and no leg has ten times the iterations of one before it",
@@ -82,7 +82,7 @@ ATTACK: dict[str, Rule] = {
     **MODEL,
     "plan": the_plan,
     **dict.fromkeys(_ONE_BY_ONE, not_in_plan),
-    **dict.fromkeys(("eps", "norm", "goal", "certify", "option", "eot"), always),
+    **dict.fromkeys(("eps", "norm", "goal", "certify", "option", "until", "time_budget", "eot"), always),
     "time_per_image": time_of_certificate,
     "step": an_option("step_size"),
     "objective": an_option("objective"),

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.table import Table
 
+from robcert.progress import working
 from robcert.reports import renderer
+from robcert.reports.display import stderr
 from robcert.reports.printed import printed
 from robcert.runs.records.verify import AnswerRecord, VerifyRecord
 from robcert.text import plain
@@ -65,26 +67,19 @@ def answering(total: int) -> Generator[tuple[Callable[[AnswerRecord], None], Cal
     Yields:
         A function that is told each answer, and one that is told each step.
     """
-    console = Console(stderr=True, emoji=False, markup=False, highlight=False, soft_wrap=True)
-    done = 0
-    with console.status("") if console.is_terminal else _silent() as status:
+    with working("verify", total, "answers") as work:
 
         def answered(one: AnswerRecord) -> None:
-            nonlocal done
-            done += 1
+            work.advance()
             if total > 1:
-                words = f"[{done}/{total}] {one.model} {one.property}: {one.result} {one.by}, {one.seconds:.1f} s"
-                console.print(plain(words, 300))
+                words = (
+                    f"[{work.done:.0f}/{total}] {one.model} {one.property}: {one.result} {one.by}, {one.seconds:.1f} s"
+                )
+                stderr().print(plain(words, 300), soft_wrap=True)
 
         def said(step: str) -> None:
-            if status is not None:
-                status.update(plain(f"instance {done + 1} of {total}: {step}"))
-            elif total == 1:
-                console.print(plain(step))
+            work.title = f"instance {work.done + 1:.0f} of {total}: {step}"
+            if total == 1 and not stderr().is_terminal:
+                stderr().print(plain(step), soft_wrap=True)
 
         yield answered, said
-
-
-@contextmanager
-def _silent() -> Generator[None]:
-    yield

@@ -15,7 +15,7 @@ from robcert.errors import UsageError, did_you_mean
 from robcert.runs.execute import execute
 from robcert.runs.execution import CHECKPOINT_SECONDS, Execution
 from robcert.runs.plan import LegPlan, build, parse_plan, plan_for
-from robcert.runs.record import LegSpec, RunRecord, RunSpec, Until
+from robcert.runs.record import UNTIL, LegSpec, RunRecord, RunSpec, Until
 from robcert.runs.reporter import Reporter, Silent
 from robcert.runs.spec import data_record, model_specs, run_name, threat_record
 from robcert.runs.stop_condition import StopCondition, either, within
@@ -103,8 +103,8 @@ def attack(
             "the goal 'decide' stops an image at one budget, but several eps were given",
             "Give one eps, or --goal minimize, which answers for all of them in one run",
         )
-    if until not in (None, "flat"):
-        raise UsageError(f"unknown end {until!r} of a sweep", did_you_mean(until, ["flat"]))
+    if until is not None and until not in UNTIL:
+        raise UsageError(f"unknown end {until!r} of a sweep", did_you_mean(until, UNTIL))
     if eot < 1:
         raise UsageError(f"--eot is {eot}, but it is a number of draws, at least 1")
     if certify != "none" and certificates.get(certify).probabilistic:

@@ -16,6 +16,7 @@ from robcert.certificates.effort import SECONDS
 from robcert.certificates.hybrid import Switch, hybrid, thresholds
 from robcert.errors import UsageError, did_you_mean
 from robcert.network.batching import logits_of
+from robcert.progress import working
 from robcert.runs.certified import packed, unpacked
 from robcert.runs.records.certify import CertifyRecord, certified_model
 from robcert.runs.run_reader import standing
@@ -125,22 +126,24 @@ def _certificates(
     batch_size: int | None,
 ) -> Certificates:
     """Certify images block by block, at most ``batch_size`` at once."""
+    blocks = [slice(0, len(images))] if work.store is None else work.blocks(len(images))
+    parts: list[Certificates] = []
+    with working(f"{model.name}: {method}", len(images), "images") as told:
 
-    def prove(block: slice) -> Certificates:
-        found: list[Certificates] = []
-        for rows in batches(block, batch_size):
-            asked = replace(search, first=rows.start)
-            found.append(certificates.get(method)(model, images.x[rows], images.y[rows], norm, asked))
-        return join(found)
+        def prove(block: slice) -> Certificates:
+            found: list[Certificates] = []
+            for rows in batches(block, batch_size):
+                asked = replace(search, first=rows.start)
+                found.append(certificates.get(method)(model, images.x[rows], images.y[rows], norm, asked))
+                told.advance(rows.stop - rows.start)
+            return join(found)
 
-    if work.store is None:
-        return prove(slice(0, len(images)))
-    return join(
-        [
-            unpacked(work.part(f"{key} {block.start}", lambda block=block: packed(prove(block))))
-            for block in work.blocks(len(images))
-        ]
-    )
+        for block in blocks:
+            if work.store is None:
+                return prove(block)
+            parts.append(unpacked(work.part(f"{key} {block.start}", lambda block=block: packed(prove(block)))))
+            told.done = block.stop
+    return join(parts)
 
 
 def methods_of(text: str) -> list[str]:

@@ -40,7 +40,7 @@ def detect(
     run: str | Path | None = None,
     batch_size: int | None = None,
     cpu_threads: int | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
     measured: Callable[[Detection], None] = lambda _: None,
 ) -> DetectRecord:
     """Detect adversarial examples by the size of a gradient, and attack the detector too (paper E, section 7).

@@ -21,7 +21,7 @@ def jacobian(
     run: str | Path | None = None,
     batch_size: int | None = None,
     cpu_threads: int | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
 ) -> JacobianRecord:
     """Measure how fast the answer changes with the image: norms of gradients over the data (paper E).
 

@@ -11,6 +11,7 @@ from robcert.certificates import Certificates, Search, certificates
 from robcert.certificates.effort import SECONDS
 from robcert.criteria.misclassified import MISCLASSIFIED
 from robcert.errors import EvaluationError, UsageError
+from robcert.progress import working
 from robcert.search.problem import SearchProblem
 from robcert.search.verifier import Verifier
 from robcert.types import LoadedModel, bound_norm
@@ -53,7 +54,8 @@ def prove(method: str, model: LoadedModel, search: SearchProblem, time_per_image
         return Attempt(method, refused=error.found)
     try:
         asked = Search(eps=threat.eps, largest=False, seconds=time_per_image)
-        found = certificates.get(method)(model, images.x, images.y, norm, asked)
+        with working(f"certificate {method}"):
+            found = certificates.get(method)(model, images.x, images.y, norm, asked)
     except EvaluationError as error:
         return Attempt(method, refused=error.found)
     each = zip(found.radius.tolist(), found.radius_real.tolist(), found.binding, strict=True)

@@ -18,6 +18,7 @@ SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
 Interval = tuple[float, float]
 Precision = Literal["float32", "bfloat16"]
 Until = Literal["flat"]
+UNTIL: tuple[Until, ...] = ("flat",)
 
 
 class Strict(BaseModel):

@@ -14,6 +14,7 @@ from robcert.accel.stepper import Networks
 from robcert.bracket import Bracket
 from robcert.criteria import criteria
 from robcert.errors import EvaluationError, Interrupted, RobcertError, first_line, network_fault, raised_by_network
+from robcert.progress import Work, working
 from robcert.runs import summary
 from robcert.runs.acceleration import Acceleration
 from robcert.runs.artefacts import (
@@ -33,6 +34,7 @@ from robcert.runs.lengthen import lengthened
 from robcert.runs.plan import LegPlan, build
 from robcert.runs.proof import Attempt, prove, verify_counterexamples
 from robcert.runs.record import LegRecord, ModelRecord, RunSpec, SpentRecord
+from robcert.runs.run_progress import RunProgress
 from robcert.runs.spec import legs_of, seed_of, threat_of
 from robcert.runs.stop_condition import Stopped
 from robcert.runs.store import Progress, RunStore
@@ -65,6 +67,7 @@ class ModelRun:
         progress: the legs that have ended, and the one that was interrupted.
         before_attacks: images that stood at each budget before the first leg.
         plan: the legs, with those by which the plan was lengthened.
+        told: what a listener hears of it.
         low: the copy in low precision that was searched in, or None.
     """
 
@@ -74,6 +77,7 @@ class ModelRun:
     progress: Progress
     before_attacks: list[int]
     plan: list[LegPlan]
+    told: RunProgress
     low: Lowered | None = None
 
 
@@ -116,9 +120,13 @@ class Runner:
         Returns:
             The record; its ``missing`` says what could not be done or stored after the legs.
         """
+        with working(model.name) as work:
+            return self._model(number, model, known, work)
+
+    def _model(self, number: int, model: LoadedModel, known: Callable[[ModelRecord], None], work: Work) -> ModelRecord:
         model = averaged(model, self.spec.eot)
         clean = clean_logits(model, self.data, self.slots)
-        run = self._begin(number, model, met(self.criterion, clean, self.data.y.cpu()))
+        run = self._begin(number, model, met(self.criterion, clean, self.data.y.cpu()), work)
         progress, natural = run.progress, int((~run.search.bracket.wrong).sum())
         self.reporter.model(model.name, natural, len(self.data), len(progress.legs))
 
@@ -148,9 +156,11 @@ class Runner:
             raise
         record = summarized(stopped)
         known(record)
+        run.told.doing("checks after the attack")
         if stopped is None:
             with self._may_fail("the checks after the attack were not done", missing):
                 record = summarized(None, self._checks(run, clean))
+        run.told.doing("storing the examples and the network")
         if self.store:
             name = artefact_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
@@ -162,19 +172,23 @@ class Runner:
             known(record.model_copy(update={"missing": missing}))
         return record.model_copy(update={"missing": missing})
 
-    def _begin(self, number: int, model: LoadedModel, wrong: Tensor) -> ModelRun:
+    def _begin(self, number: int, model: LoadedModel, wrong: Tensor, work: Work) -> ModelRun:
         """Certify the images, and read what was found before."""
         spec, images = self.spec, Batch(self.data.x, self.data.y, self.data.index)
         bracket = Bracket(images.index, wrong)
         search = SearchProblem(model, images, bracket, self.threat, spec.goal, spec.seed, self.criterion)
         progress = self.store.progress(number, bracket) if self.store else Progress()
+        many = len(spec.models) > 1
+        name = work.title = f"{model.name} (model {number + 1} of {len(spec.models)})" if many else model.name
         attempt = prove(spec.certify, single_draw(model), search, spec.time_per_image)
         certificate = verify_counterexamples(attempt, search, self.slots)
         if not progress.legs:
             for position, example in certificate.found().items():
                 bracket.update(position, example)
         plan = [*self.plan, *(_planned(leg) for leg in progress.legs[len(self.plan) :])]
-        run = ModelRun(number, search, attempt, progress, summary.attacked_correct(certificate, self.threat), plan)
+        told = RunProgress(work, name, search, spec.options)
+        before = summary.attacked_correct(certificate, self.threat)
+        run = ModelRun(number, search, attempt, progress, before, plan, told)
         self._contradictions(run)
         return run
 
@@ -187,9 +201,11 @@ class Runner:
             if progress.snapshot is None and (stopped := self._seen_enough(bracket)) is not None:
                 return stopped
             if networks is None:
+                run.told.doing("measuring which numbers and layout are faster")
                 networks = self.acceleration.networks(run.number, run.search.model)
                 run.low = networks.low
                 self.width = self.acceleration.batch_size(run.number, networks, self.slots)
+            run.told.leg(run.plan, k)
             record, notes, stopped = self._leg(run, networks, k)
             self._contradictions(run)
             progress.legs.append(record)
@@ -298,6 +314,7 @@ class Runner:
                     "Run the same command again to go on",
                 )
             self.reporter.synchronised(running)
+            run.told.synchronised(running)
             if reason is not None:
                 raise Stopped(reason)
 

@@ -17,6 +17,7 @@ from robcert.accel.stepper import Stepper
 from robcert.attacks.protocol import Problem, select
 from robcert.bracket import Provenance
 from robcert.network.adapt import check_gradient
+from robcert.search.budget import most_evaluations
 from robcert.search.expectation import draws_of
 from robcert.search.finalisation import Finalisation
 from robcert.search.oracle import ModelOracle
@@ -52,6 +53,7 @@ class Stage:
         self.spent = Spent()
         self.entered = len(work.entrants)
         self.left = 0
+        self.taken: list[int] = []  # evaluations of the attacks that have ended since this object is there
         self.zero_gradient: set[int] = set()
         self.non_finite: set[int] = set()
         self.unconfirmed: set[int] = set()
@@ -106,11 +108,11 @@ class Stage:
 
     @property
     def running(self) -> float:
-        """The attacks that run, each counted by the share of a search step that it has spent."""
+        """The attacks that run, each counted by the share of its budget that it has spent."""
         busy = self.slots.busy
         if not busy:
             return 0.0
-        whole = max(1, self.attack.iterations)
+        whole = most_evaluations(self.attack, self.search.goal)
         return float((self.oracle.evaluations[busy].float() / whole).clamp_max(0.99).sum())
 
     def snapshot(self) -> Snapshot:
@@ -252,6 +254,7 @@ class Stage:
             position = self.slots.position[row]
             if position == IDLE:
                 continue
+            self.taken.append(evaluations[row])
             if zero[row] * 2 >= max(evaluations[row], 1):
                 self.zero_gradient.add(position)
             if bad[row]:

@@ -155,7 +155,7 @@ def detect(
     trials: Sequence[Trial],
     attacked: int | None = None,
     seed: int = 0,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
     part: Part = lambda _, make: make(),
     chunk: int | None = None,
     most: int | None = None,
@@ -200,16 +200,17 @@ def detect(
         parts: list[dict[str, Tensor]] = []
         for at in range(0, len(images), chunk or len(images)):
             some = list(range(at, min(at + (chunk or len(images)), len(images))))
-            ended = 0
+            ended = 0.0
 
             def synchronised(stage: Stage) -> None:
                 nonlocal ended
-                advance(stage.left - ended)
-                ended = stage.left
+                now = (stage.left + stage.running) / stage.plan.restarts
+                advance(now - ended)
+                ended = now
 
             attack = partial(_attack, model, trial, detector, images, some, threat, seed, slots, synchronised)
             parts.append(part(f"{number} {at}", attack))
-            advance(max(0, len(some) - ended))
+            advance(len(some) - ended)
         results.append(_result(trial, detector, clean, parts))
     return Detection(threshold, clean, int(detector.rejects(clean).sum()), len(right), tuple(results))
 

@@ -81,7 +81,7 @@ def sensitivity(
     model: LoadedModel,
     data: Dataset,
     norm: BoundNorm = "l2",
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
     part: Part = lambda _, make: make(),
     chunk: int = CHUNK,
     most: int | None = None,

@@ -52,7 +52,7 @@ def comparisons(data: Dataset) -> int:
 
 
 def separation(
-    data: Dataset, exclude_duplicates: bool = False, advance: Callable[[int], None] = lambda _: None
+    data: Dataset, exclude_duplicates: bool = False, advance: Callable[[float], None] = lambda _: None
 ) -> Separation:
     r"""The closest pair of images of different classes, exactly.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robcert.accel.allocator import keep_memory
 from robcert.errors import EvaluationError, UsageError
 from robcert.nn import architectures
+from robcert.progress import working
 from robcert.training.checkpoint import Checkpoint, Epoch, Parts
 from robcert.training.context import TrainingContext
 from robcert.training.held_out import BestOnHeldOut, split
@@ -73,42 +74,47 @@ def fit(
         optimiser = ScheduledOptimiser(recipe.optimiser, parameters, recipe.epochs, batches)
         parts = Parts(net, list(objective.parameters()), optimiser, generator, regularisers, held_out)
         done = 0 if checkpoint is None else checkpoint.restore(parts)
-        for epoch in range(done, recipe.epochs):
-            if held_out is not None and held_out.exhausted:
-                break
-            objective.begin(trained, epoch)
-            trained.train()
-            total = torch.zeros((), device=device)
-            order = torch.randperm(len(data), generator=generator).tensor_split(batches)
-            for step, batch in enumerate(order, epoch * batches + 1):
-                x = augment(data.x[batch], recipe.augmentation, data.box, generator).to(device)
-                for regulariser in regularisers:
-                    regulariser.before(net)
-                loss = objective.loss(trained, x, data.y[batch].to(device))
-                optimiser.zero_grad()
-                loss.backward()
-                for regulariser in regularisers:
-                    regulariser.gradients(net)
-                optimiser.step()
-                with torch.no_grad():
+        told, left = "", (recipe.epochs - done) * batches
+        with working(f"training {recipe.name}", left, "batches") as work:
+            for epoch in range(done, recipe.epochs):
+                if held_out is not None and held_out.exhausted:
+                    break
+                work.note = f"epoch {epoch + 1} of {recipe.epochs}{told}"
+                objective.begin(trained, epoch)
+                trained.train()
+                total = torch.zeros((), device=device)
+                order = torch.randperm(len(data), generator=generator).tensor_split(batches)
+                for step, batch in enumerate(order, epoch * batches + 1):
+                    x = augment(data.x[batch], recipe.augmentation, data.box, generator).to(device)
                     for regulariser in regularisers:
-                        regulariser.after(net, step)
-                total += loss.detach() * len(batch)
-            mean_loss = float(total) / len(data)
-            if not torch.isfinite(total):
-                raise EvaluationError(
-                    f"the loss became {mean_loss} in epoch {epoch + 1}",
-                    "Lower optimiser.learning_rate in the recipe.",
-                )
-            looked = None if held_out is None else held_out.look(net, settled=objective.settled(epoch))
-            if report is not None or checkpoint is not None:
-                seen = measure(net, test, device)
-                best = held_out is not None and held_out.since == 0 and objective.settled(epoch)
-                reached = Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap, looked, best)
-                if checkpoint is not None:
-                    checkpoint.keep(reached, parts)
-                if report is not None:
-                    report(reached)
+                        regulariser.before(net)
+                    loss = objective.loss(trained, x, data.y[batch].to(device))
+                    optimiser.zero_grad()
+                    loss.backward()
+                    for regulariser in regularisers:
+                        regulariser.gradients(net)
+                    optimiser.step()
+                    with torch.no_grad():
+                        for regulariser in regularisers:
+                            regulariser.after(net, step)
+                    total += loss.detach() * len(batch)
+                    work.advance()
+                mean_loss = float(total) / len(data)
+                told = f", loss {mean_loss:.4f}"
+                if not torch.isfinite(total):
+                    raise EvaluationError(
+                        f"the loss became {mean_loss} in epoch {epoch + 1}",
+                        "Lower optimiser.learning_rate in the recipe.",
+                    )
+                looked = None if held_out is None else held_out.look(net, settled=objective.settled(epoch))
+                if report is not None or checkpoint is not None:
+                    seen = measure(net, test, device)
+                    best = held_out is not None and held_out.since == 0 and objective.settled(epoch)
+                    reached = Epoch(epoch + 1, recipe.epochs, mean_loss, seen.accuracy, seen.mean_gap, looked, best)
+                    if checkpoint is not None:
+                        checkpoint.keep(reached, parts)
+                    if report is not None:
+                        report(reached)
         if held_out is not None:
             held_out.finish(net)
         optimiser.finish()
