@@ -141,6 +141,7 @@ def attack(
     checkpoint: Annotated[
         float, typer.Option(min=0.0, help="Seconds between checkpoints.", rich_help_panel=_RARE)
     ] = 30.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will cost.", rich_help_panel=_RUN)] = False,
     output_format: opt.ReportFormat = "console",
     output: opt.Output = None,
 ) -> None:
@@ -163,6 +164,7 @@ def attack(
     from robcert.runs.api import attack as run_attack
     from robcert.runs.plan import chosen_plan, default_plan
     from robcert.runs.record import UNTIL, RunRecord
+    from robcert.runs.records.estimate import EstimateRecord
     from robcert.threats import threats
     from robcert.types import GOALS, Threat
 
@@ -174,7 +176,9 @@ def attack(
     if vnnlib is not None:
         raise UsageError("--vnnlib is a command of its own now", f"Write: robcert verify {models[0]} {vnnlib}")
     assert eps is not None  # robcert.cli.missing
-    render = renderer_of(RunRecord, output_format)
+    render = renderer_of(EstimateRecord if dry_run else RunRecord, output_format)
+    lengthened = None if until is None else choice("end of a sweep", until, UNTIL)
+    budget = None if time_budget is None else duration("--time-budget", time_budget)
     budgets = numbers(eps, "--eps")
     Threat(norm, budgets)  # refuses what is no budget before anything is loaded
     legs = chosen_plan(norm, plan, attack, iterations, restarts)
@@ -188,6 +192,26 @@ def attack(
     say([threat.too_wide(images.shape)])
     if eot > 1 and not any("model is random" in warning for model in loaded for warning in model.warnings):
         say([f"--eot {eot} averages the draws of random models; two calls of these models gave the same logits"])
+    if dry_run:
+        from robcert.runs.api import estimate
+
+        told = estimate(
+            loaded,
+            images,
+            threat,
+            legs,
+            goal=goal,
+            certify=certify,
+            time_per_image=time_per_image,
+            seed=data_flags.seed,
+            options=options,
+            eot=eot,
+            batch_size=data_flags.batch_size,
+            cpu_threads=threads,
+            search_precision=search_precision,
+        )
+        write(render(told), output)
+        return
     with console_reporter() as reporter:
         record = run_attack(
             loaded,
@@ -200,8 +224,8 @@ def attack(
             seed=data_flags.seed,
             options=options,
             flat=flat,
-            until=None if until is None else choice("end of a sweep", until, UNTIL),
-            time_budget=None if time_budget is None else duration("--time-budget", time_budget),
+            until=lengthened,
+            time_budget=budget,
             eot=eot,
             run=run,
             runs=None if run is not None else Path("runs"),

@@ -75,6 +75,8 @@ def time_of_certificate(given: Given) -> Idle | None:
     return Idle(f"--certify {given['certify']} needs no limit", "Leave it out, or add --certify best.")
 
 
+running = beside("dry_run", "--dry-run attacks nothing", "Leave it out, or leave out --dry-run.")
+
 ATTACK: dict[str, Rule] = {
     "models": always,
     **DATA,
@@ -82,13 +84,14 @@ ATTACK: dict[str, Rule] = {
     **MODEL,
     "plan": the_plan,
     **dict.fromkeys(_ONE_BY_ONE, not_in_plan),
-    **dict.fromkeys(("eps", "norm", "goal", "certify", "option", "until", "time_budget", "eot"), always),
+    **dict.fromkeys(("eps", "norm", "goal", "certify", "option", "eot", "dry_run"), always),
     "time_per_image": time_of_certificate,
     "step": an_option("step_size"),
     "objective": an_option("objective"),
     "search_steps": either(an_option("search_steps"), minimizing),
-    "flat": a_sweep,
-    **dict.fromkeys(("threads", "search_precision", "verify_with", "run", "checkpoint"), always),
+    "flat": either(running, a_sweep),
+    **dict.fromkeys(("until", "time_budget", "verify_with", "run", "checkpoint"), running),
+    **dict.fromkeys(("threads", "search_precision"), always),
     "vnnlib": always,
     **OUTPUT,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robcert.accel.precision import SearchPrecision
 from robcert.certificates import certificates
@@ -21,6 +21,9 @@ from robcert.runs.spec import data_record, model_specs, run_name, threat_record
 from robcert.runs.stop_condition import StopCondition, either, within
 from robcert.search.plateau import FLAT
 from robcert.types import Dataset, Goal, LoadedModel, Threat
+
+if TYPE_CHECKING:
+    from robcert.runs.records.estimate import EstimateRecord
 
 
 def attack(
@@ -93,6 +96,77 @@ def attack(
         Interrupted: Ctrl-C, after saving.
     """
     models = [model] if isinstance(model, LoadedModel) else list(model)
+    spec, notes = _specified(
+        models, data, threat, plan, goal=goal, certify=certify, time_per_image=time_per_image, seed=seed,
+        options=options, flat=flat, until=until, eot=eot, search_precision=search_precision, criterion=criterion,
+    )  # fmt: skip
+    directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
+    if time_budget is not None:
+        enough = either(within(time_budget), enough)
+    execution = Execution(directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds, enough)
+    for note in notes:
+        execution.reporter.note(note)
+    return execute(models, data, spec, execution)
+
+
+def estimate(
+    model: LoadedModel | Sequence[LoadedModel],
+    data: Dataset,
+    threat: Threat,
+    plan: str | Sequence[LegPlan] | None = None,
+    *,
+    goal: Goal | None = None,
+    certify: str = "gap",
+    time_per_image: float | None = SECONDS,
+    seed: int = 0,
+    options: dict[str, dict[str, Any]] | None = None,
+    eot: int = 1,
+    batch_size: int | None = None,
+    cpu_threads: int | None = None,
+    search_precision: SearchPrecision = "auto",
+) -> EstimateRecord:
+    """Say what `attack` would cost, from a measurement of some seconds.
+
+    Args:
+        model, data, threat, plan, goal, certify, time_per_image, seed, options, eot, batch_size, cpu_threads,
+            search_precision: as of `attack`.
+
+    Returns:
+        For each model and leg a range of forwards, backwards and CPU seconds: from images that fall as those did which
+        were measured, to as many that stay open as so few allow (`robcert.runs.estimate`).
+
+    Raises:
+        UsageError: a name, budget, plan or shape does not fit.
+        EvaluationError: the evaluation could not be done.
+    """
+    from robcert.runs.estimate import estimate as measure
+
+    models = [model] if isinstance(model, LoadedModel) else list(model)
+    spec, _ = _specified(
+        models, data, threat, plan, goal=goal, certify=certify, time_per_image=time_per_image, seed=seed,
+        options=options, flat=FLAT, until=None, eot=eot, search_precision=search_precision, criterion="misclassified",
+    )  # fmt: skip
+    return measure(models, data, spec, Execution(batch_size=batch_size, cpu_threads=cpu_threads))
+
+
+def _specified(
+    models: Sequence[LoadedModel],
+    data: Dataset,
+    threat: Threat,
+    plan: str | Sequence[LegPlan] | None,
+    *,
+    goal: Goal | None,
+    certify: str,
+    time_per_image: float | None,
+    seed: int,
+    options: dict[str, dict[str, Any]] | None,
+    flat: float,
+    until: Until | None,
+    eot: int,
+    search_precision: SearchPrecision,
+    criterion: str,
+) -> tuple[RunSpec, list[str]]:
+    """Return the specification of a run, and notes on it; for arguments and errors see `attack`."""
     named = parse_plan(plan, threat.norm) if isinstance(plan, str) else None if plan is None else list(plan)
     legs, notes = plan_for(models, named, threat.norm)
     for leg in legs:
@@ -135,13 +209,7 @@ def attack(
         search_precision=search_precision,
         criterion=criterion,
     )
-    directory = Path(run) if run is not None else Path(runs) / run_name(spec) if runs is not None else None
-    if time_budget is not None:
-        enough = either(within(time_budget), enough)
-    execution = Execution(directory, reporter or Silent(), batch_size, cpu_threads, checkpoint_seconds, enough)
-    for note in notes:
-        execution.reporter.note(note)
-    return execute(models, data, spec, execution)
+    return spec, notes
 
 
 def _check_fit(model: LoadedModel, data: Dataset, threat: Threat) -> None:

@@ -82,7 +82,7 @@ class RunProgress:
         self._looks.clear()
         if stage is None:
             return
-        self.earlier.setdefault(stage.plan.attack, []).extend(_shares(stage, stage.taken))
+        self.earlier.setdefault(stage.plan.attack, []).extend(_stood(stage))
         self._paid = [self._paid[0] + stage.spent.seconds, self._paid[1] + self._spent(stage)]
 
     def _count(self) -> None:
@@ -97,7 +97,7 @@ class RunProgress:
         """Return the work that the running stage has left."""
         busy = stage.slots.busy
         ages = _shares(stage, stage.oracle.evaluations[busy].tolist())
-        ended, earlier = _shares(stage, stage.taken), self.earlier.get(stage.plan.attack, [])
+        ended, earlier = _shares(stage, [count for count, _ in stage.taken]), self.earlier.get(stage.plan.attack, [])
         fresh = shares_left([0.0, *ages], ended, earlier)
         # A restart that waits is dropped where one before it decides the image.
         kept = len(stage.taken) / stage.left if stage.left else 1.0
@@ -114,13 +114,18 @@ class RunProgress:
         for attack, most in self._later:
             seen = list(self.earlier.get(attack, []))
             if stage is not None and stage.plan.attack == attack:
-                seen += _shares(stage, stage.taken)
+                seen += _stood(stage)
             total += images * most * shares_left([0.0], seen)[0]
         return total
 
     def _most(self, leg: LegPlan) -> float:
         attack: Attack = build(leg, self.search.threat.norm, self.options)
         return leg.restarts * most_evaluations(attack, self.search.goal) * work_of_evaluation(attack)
+
+
+def _stood(stage: Stage) -> list[float]:
+    """Return the shares of attacks that left an image standing: a later leg has such images."""
+    return _shares(stage, [count for count, stood in stage.taken if stood])
 
 
 def _shares(stage: Stage, evaluations: Sequence[int]) -> list[float]:

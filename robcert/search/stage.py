@@ -53,7 +53,8 @@ class Stage:
         self.spent = Spent()
         self.entered = len(work.entrants)
         self.left = 0
-        self.taken: list[int] = []  # evaluations of the attacks that have ended since this object is there
+        # Of the attacks that have ended since this object is there: evaluations, and whether the image stood then.
+        self.taken: list[tuple[int, bool]] = []
         self.zero_gradient: set[int] = set()
         self.non_finite: set[int] = set()
         self.unconfirmed: set[int] = set()
@@ -254,7 +255,7 @@ class Stage:
             position = self.slots.position[row]
             if position == IDLE:
                 continue
-            self.taken.append(evaluations[row])
+            self.taken.append((evaluations[row], position not in self.broke))
             if zero[row] * 2 >= max(evaluations[row], 1):
                 self.zero_gradient.add(position)
             if bad[row]:

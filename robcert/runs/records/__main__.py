@@ -8,6 +8,7 @@ from robcert.runs.records import Record, schema
 from robcert.runs.records.certify import CertifyRecord
 from robcert.runs.records.compare import CompareRecord
 from robcert.runs.records.detect import DetectRecord, ScreenRecord
+from robcert.runs.records.estimate import EstimateRecord
 from robcert.runs.records.jacobian import JacobianRecord
 from robcert.runs.records.norms import NormsRecord
 from robcert.runs.records.separation import SeparationsRecord
@@ -17,6 +18,7 @@ FORMS: dict[str, type[Record]] = {
     "certify": CertifyRecord,
     "compare": CompareRecord,
     "detect": DetectRecord,
+    "estimate": EstimateRecord,
     "jacobian": JacobianRecord,
     "norms": NormsRecord,
     "screen": ScreenRecord,
