@@ -72,7 +72,7 @@ VALUES = {
     **{"classes": "10", "inconclusive": "warn", "output_format": "json", "output": "x", "save": "json=x", "runs": "r"},
     **{"calibration": "9", "calibrate_on": "test", "attacked": "5", "plot": "x.svg", "max_iterations": "10"},
     **{"device": "cpu", "models": "digits-plain", "results": "x.md", "vnnlib": "p.vnnlib", "instances": "i.csv"},
-    **{"timeout": "1", "arithmetic": "real", "counterexamples": "x"},
+    **{"timeout": "1", "arithmetic": "real", "counterexamples": "x", "until": "flat", "time_budget": "1m"},
 }
 """A value for each option that takes one."""
 
@@ -83,6 +83,7 @@ _TABLE_OPTIONS = (
 IDLE: dict[str, dict[str, str]] = {
     _PROPERTY: {"verify": "arch weights_key mean std box"},
     f"{_RUN} --plan cw:100": {"attack": "attack iterations restarts step flat"},
+    f"{_RUN} --dry-run": {"attack": "until time_budget verify_with run checkpoint"},
     f"{_RUN} --plan fmn:10": {"attack": "time_per_image objective search_steps data_dir download class_order"},
     f"{_RUN} --plan pgd:10 {_DIGITS}": {"attack": "search_steps"},
     "attack net.onnx --eps 0.1 --data npz:whole.npz": {"attack": "arch weights_key split data_dir download"},
@@ -133,7 +134,7 @@ USED: dict[str, dict[str, str]] = {
     },
     "attack net.onnx --eps 0.1 --data mnist": {"attack": "data_dir download plan attack iterations restarts flat"},
     f"{_RUN} --plan pgd:10": {"attack": "objective step option data split verify_with search_precision threads"},
-    f"{_RUN},0.2 --plan pgd:10": {"attack": "search_steps"},
+    f"{_RUN},0.2 --plan pgd:10": {"attack": "search_steps until time_budget"},
     "attack net.onnx net.pt --eps 0.1 --data digits": {"attack": "arch weights_key"},
     "attack --norm l2 digits-plain --data digits": {"attack": "eps"},
     "attack net.onnx --eps 0.1 --data digits --certify best": {"attack": "time_per_image"},
