@@ -46,22 +46,29 @@ class Display:
         self._loading: Work | None = None
         self._live: Any = None
         self._stop: threading.Event | None = None
-        self._due = 0.0  # on the clock of `time.monotonic`: when the next line is printed
+        self._due = 0.0  # on the clock of `time.monotonic`: when the next line is printed, at the earliest
 
     def load(self, title: str) -> None:
-        """Show that a command loads what it needs, until it begins its work or prints its results."""
+        """Show that a command loads what it needs, until it begins its work or prints its results.
+
+        Most commands that are wrong end within that time, and an error needs no line above it.
+        """
         self._loading = Work(title)
-        self.begin(self._loading)
+        self._going.append(self._loading)
+        self._open(self._every)
 
     def begin(self, work: Work) -> None:
         """See `robcert.progress.Listener`."""
         with self._lock:
-            first = not self._going
-            if self._loading in self._going:
+            loaded = self._loading in self._going
+            if loaded:
                 self._going.clear()
+            first = not self._going
             self._going.append(work)
+        if loaded:
+            self._close()
         if first:
-            self._open()
+            self._open(self._first)
 
     def end(self, work: Work) -> None:
         """See `robcert.progress.Listener`."""
@@ -78,7 +85,7 @@ class Display:
             self._going.clear()
         self._close()
 
-    def _open(self) -> None:
+    def _open(self, wait: float) -> None:
         console = self._console or stderr()
         if console.is_terminal:
             from rich.live import Live
@@ -90,8 +97,8 @@ class Display:
             self._live.start()
         else:
             self._stop, now = threading.Event(), time.monotonic()
-            self._due = max(self._due, now + self._first)
-            threading.Thread(target=self._lines, args=(console, self._stop), daemon=True).start()
+            wait = max(self._due, now + wait) - now
+            threading.Thread(target=self._lines, args=(console, self._stop, wait), daemon=True).start()
 
     def _close(self) -> None:
         if self._live is not None:
@@ -101,10 +108,10 @@ class Display:
             self._stop.set()
             self._stop = None
 
-    def _lines(self, console: Console, stop: threading.Event) -> None:
-        while not stop.wait(max(0.0, self._due - time.monotonic())):
-            now = time.monotonic()
-            self._due = now + self._every
+    def _lines(self, console: Console, stop: threading.Event, wait: float) -> None:
+        while not stop.wait(wait):
+            now, wait = time.monotonic(), self._every
+            self._due = now + wait
             with self._lock:
                 going = list(self._going)
             if going:
