@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robcert.errors import UsageError
+from robcert.preparation import Labels, Pipeline
 from robcert.threats import threats
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class Dataset:
         box: the smallest and largest value an entry may take.
         title: how a table calls it ("CIFAR-10 (JPEG)").
         seed: the seed of the subset, or None for the whole split.
-        class_order: the numbers of the classes, where the user gave them.
+        class_order: the numbers of the classes by name, where the user or the network gave them.
+        pipeline: what was done to the pictures; None: they are as they were stored.
         ranked: whether nobody gave them: the number of a class is the place of its name among the others.
         notes: what was decided in reading the images, a sentence each.
     """
@@ -184,6 +186,7 @@ class Dataset:
     title: str = ""
     seed: int | None = None
     class_order: Mapping[str, int] | None = None
+    pipeline: Pipeline | None = None
     ranked: bool = False
     notes: tuple[str, ...] = ()
 
@@ -205,7 +208,17 @@ class Source:
 
     reference: str
     path: str
-    format: Literal["safetensors", "state_dict", "torch_export", "torchscript", "onnx", "memory"]
+    format: Literal[
+        "safetensors",
+        "state_dict",
+        "torch_export",
+        "torchscript",
+        "onnx",
+        "memory",
+        "torchvision",
+        "timm",
+        "transformers",
+    ]
     sha256: str
     network: str = ""
 
@@ -224,6 +237,8 @@ class LoadedModel:
         warnings: what the probe noticed.
         notes: what was decided in reading the file, a sentence each.
         no_gradient: why the network has no gradient by its image; "" where it has one.
+        pipeline: how a picture becomes its input; None where nobody said it.
+        labels: what its classes are called.
     """
 
     module: nn.Module
@@ -237,3 +252,5 @@ class LoadedModel:
     warnings: tuple[str, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
     no_gradient: str = ""
+    pipeline: Pipeline | None = None
+    labels: Labels = field(default_factory=Labels)

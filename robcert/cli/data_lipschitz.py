@@ -43,7 +43,7 @@ def lipschitz(
     render = renderer_of(SeparationsRecord, output_format)
     records = []
     for name in names:
-        images = load_images(DataFlags(name, split, n, seed, data_dir, download, class_order))
+        images = load_images(DataFlags(name, split, n, seed, data_dir, class_order), download)
         began = time.monotonic()
         with steps(name, comparisons(images)) as advance:
             found = separation(images, exclude_duplicates, advance)

@@ -101,6 +101,7 @@ def detect(
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, write
     from robcert.errors import UsageError
+    from robcert.preparation import Preparation
     from robcert.reports import renderer_of
     from robcert.reports.detection import draw_detection
     from robcert.reports.steps import steps
@@ -132,7 +133,11 @@ def detect(
         threshold = read_threshold(place, loaded, statistic)
     training = None
     if calibrate_on == "train" and threshold is None and test is not None:
-        training = load_images(replace(chosen, data=test.name, split="train"))
+        training = load_images(
+            replace(chosen, data=test.name, split="train"),
+            model_flags.download,
+            Preparation(loaded.name, loaded.pipeline, loaded.labels),
+        )
         training = fitted(training, [loaded], choose_device(model_flags.device))
     kept = None if store is None else beside(loaded) if store == "card" else Path(store)
     how = (statistic or "probability", rate, calibration, training, n, seed)

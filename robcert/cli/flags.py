@@ -24,7 +24,7 @@ class FlagSet:
 
 @dataclass(frozen=True)
 class ModelFlags(FlagSet):
-    """What the file of a network does not say, and where the network runs."""
+    """What the file of a network does not say, how the files of a name come here, and where the network runs."""
 
     arch: opt.Arch = None
     weights_key: opt.WeightsKey = None
@@ -34,6 +34,8 @@ class ModelFlags(FlagSet):
     std: opt.Std = None
     box: opt.Box = None
     device: opt.Device = "auto"
+    random_weights: opt.RandomWeights = False
+    download: opt.DownloadAll = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,6 @@ class DataFlags(FlagSet):
     n: opt.Number = None
     seed: opt.Seed = 0
     data_dir: opt.DataDir = None
-    download: opt.Download = False
     class_order: opt.ClassOrder = None
     batch_size: opt.BatchSize = None
 

@@ -63,7 +63,6 @@ def gate(
         Path, typer.Option(help="Where runs of attacks are kept; the same gate goes on there.", rich_help_panel=_RUN)
     ] = Path("runs"),
     data_dir: opt.DataDir = None,
-    download: opt.Download = False,
     class_order: opt.ClassOrder = None,
     model_flags: ModelFlags = ModelFlags(),
     init: Annotated[
@@ -125,7 +124,7 @@ def gate(
     named = entries(models or [], model_flags)
     with console_reporter() as reporter:
         if init or update_baseline:
-            how = How(choose_device(model_flags.device), data_dir, download, runs, full, reporter=reporter)
+            how = How(choose_device(model_flags.device), data_dir, model_flags.download, runs, full, reporter=reporter)
             if init:
                 typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order, seconds))
             else:
@@ -138,7 +137,7 @@ def gate(
             class_order=class_order,
             device=model_flags.device,
             data_dir=data_dir,
-            download=download,
+            download=model_flags.download,
             runs=runs,
             time_per_image=time_per_image,
             time_budget=seconds,

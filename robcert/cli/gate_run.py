@@ -53,7 +53,8 @@ class Wanted:
 
 def entries(models: list[str], flags: ModelFlags) -> list[ModelEntry]:
     """The models of the command line, with what its options say of their files."""
-    given = {key: value for key, value in facts(flags).items() if value is not None}
+    given = {key: value for key, value in facts(flags).items() if value not in (None, False)}
+    given.pop("download", None)  # of the call, not of a model
     if "num_classes" in given:
         given["classes"] = given.pop("num_classes")
     return [ModelEntry(path=path, **given) for path in models]

@@ -71,6 +71,13 @@ class Given:
                 found.append("architecture")
         return tuple(found)
 
+    @property
+    def by_name(self) -> bool:
+        """True if a model is named by its library: "timm:resnet18"."""
+        from robcert.network.zoo import LIBRARIES
+
+        return any(reference.partition(":")[0] in LIBRARIES for reference in self.references)
+
     @cached_property
     def data(self) -> tuple[tuple[str, Source], ...] | None:
         """The data sets that will be read, with what the registry knows of them; None where that is not known."""

@@ -11,7 +11,8 @@ from robcert.cli.notes import configured, say
 from robcert.cli.parse import numbers, sizes
 from robcert.data import datasets, fit_to, load_dataset
 from robcert.errors import UsageError
-from robcert.network import load_model, peek_card
+from robcert.network import Card, load_model, peek_card, preparation_of
+from robcert.preparation import Preparation, agreed
 from robcert.types import UNIT, Dataset, LoadedModel
 
 
@@ -29,14 +30,27 @@ def facts(flags: ModelFlags) -> dict[str, Any]:
         "mean": None if flags.mean is None else numbers(flags.mean, "--mean"),
         "std": None if flags.std is None else numbers(flags.std, "--std"),
         "box": None if flags.box is None else ends(flags.box),
+        "random_weights": flags.random_weights,
+        "download": flags.download,
     }
+
+
+def peek(reference: str, flags: ModelFlags) -> Card | None:
+    """Return the card of a model without its weights, with what the options say in place of it.
+
+    Raises:
+        UsageError: there is no such model.
+        EvaluationError: its files are missing or damaged.
+    """
+    given = facts(flags)
+    return peek_card(reference, **{name: given[name] for name in ("arch", "input_shape", "random_weights", "download")})
 
 
 def load_one(reference: str, flags: ModelFlags, **others: Any) -> LoadedModel:
     """Return a model on its device, with what was decided in reading it said on stderr.
 
     Args:
-        reference: a file or a name of the zoo.
+        reference: a file, or a name of the zoo or of a library.
         flags: what its file does not say.
         others: arguments of `robcert.load_model`.
 
@@ -75,11 +89,15 @@ def ends(text: str) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def load_images(flags: DataFlags, box: tuple[float, float] = UNIT) -> Dataset:
+def load_images(
+    flags: DataFlags, download: bool, preparation: Preparation | None = None, box: tuple[float, float] = UNIT
+) -> Dataset:
     """Return a data set, with what was decided in reading it said on stderr.
 
     Args:
         flags: which images.
+        download: whether missing files may be downloaded.
+        preparation: what the networks do to pictures.
         box: the smallest and the largest value of an entry.
 
     Raises:
@@ -97,9 +115,10 @@ def load_images(flags: DataFlags, box: tuple[float, float] = UNIT) -> Dataset:
         n=flags.n,
         seed=flags.seed,
         data_dir=flags.data_dir,
-        download=flags.download,
+        download=download,
         class_order=order,
         box=box,
+        preparation=preparation,
     )
     say(images.notes)
     return images
@@ -116,7 +135,8 @@ def load_inputs(references: list[str], data: DataFlags, model: ModelFlags) -> tu
     """
     box: tuple[float, float] = facts(model)["box"] or UNIT
     where = choose_device(model.device)
-    images = load_images(data if data.data else replace(data, data=_one_data_set(references)), box)
+    named = data if data.data else replace(data, data=_one_data_set(references, model))
+    images = load_images(named, model.download, _preparation(references, named, model), box)
     likely = max(len(images.classes), 2)
     loaded = [
         load_one(reference, model, box=images.box, images=images.x, likely_classes=likely) for reference in references
@@ -143,7 +163,7 @@ def load_by_card(
         EvaluationError: a file cannot be evaluated.
     """
     alike = data.data or together
-    names = dict.fromkeys(references, data.data) if alike else data_of_cards(references)
+    names = dict.fromkeys(references, data.data) if alike else data_of_cards(references, model)
     loaded: list[tuple[LoadedModel, Dataset]] = []
     for name in dict.fromkeys(names.values()):
         some = [reference for reference in references if names[reference] == name]
@@ -174,7 +194,18 @@ def choose_device(name: str) -> str:
     return str(usable_device(name))
 
 
-def data_of_cards(references: list[str]) -> dict[str, str]:
+def _preparation(references: list[str], data: DataFlags, flags: ModelFlags) -> Preparation | None:
+    """Return what the models do to pictures and call their classes; None where the images are no files of pictures.
+
+    Raises:
+        UsageError: they do not agree.
+    """
+    if data.data is None or data.data.partition(":")[0] != "folder":
+        return None
+    return agreed([preparation_of(peek(reference, flags), Path(reference).name) for reference in references])
+
+
+def data_of_cards(references: list[str], flags: ModelFlags = ModelFlags()) -> dict[str, str]:
     """Model -> the data set that its card names.
 
     Raises:
@@ -182,7 +213,7 @@ def data_of_cards(references: list[str]) -> dict[str, str]:
     """
     named: dict[str, str] = {}
     for reference in references:
-        card = peek_card(reference)
+        card = peek(reference, flags)
         if card is None or not card.data:
             raise UsageError(
                 f"{reference} has no card that names its data, so --data is missing",
@@ -193,8 +224,8 @@ def data_of_cards(references: list[str]) -> dict[str, str]:
     return named
 
 
-def _one_data_set(references: list[str]) -> str:
-    named = data_of_cards(references)
+def _one_data_set(references: list[str], flags: ModelFlags) -> str:
+    named = data_of_cards(references, flags)
     if len(set(named.values())) > 1:
         listed = ", ".join(f"{reference} on {data}" for reference, data in named.items())
         raise UsageError(f"these models were trained on different data ({listed})", "Name one data set with --data")
@@ -202,13 +233,15 @@ def _one_data_set(references: list[str]) -> str:
 
 
 def load_for_norms(reference: str, flags: ModelFlags) -> LoadedModel:
-    """A model without data: a file, a zoo name, or an architecture with random weights ("torchvision:resnet18").
+    """A model without data: a file, a name, or a factory of the user's with the weights that it makes.
 
     Raises:
         UsageError: a name is unknown.
         EvaluationError: a file cannot be loaded.
     """
-    if ":" in reference and not Path(reference).exists():
+    from robcert.network.libraries import split
+
+    if ":" in reference and split(reference) is None and not Path(reference).exists():
         import torch
 
         from robcert.network import from_module

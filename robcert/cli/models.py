@@ -16,9 +16,22 @@ def models(
 ) -> None:
     """List the trained models of the zoo, the architectures, and how to name others.
 
-    Example: `robcert models`, then `robcert attack digits-l2nnn --norm l2 --eps 0.5` with a name it listed.
+    Every command takes a name of the zoo, a file, a folder, or a name of a library: torchvision:NAME@WEIGHTS,
+    timm:NAME, hf:ORG/REPO. Such a name brings its normalisation, how pictures are resized and cropped, and its classes.
+    What is not on this machine is downloaded with --download alone; --random-weights takes an architecture without
+    weights.
+
+    Examples:
+
+    `robcert models`
+
+    `robcert attack digits-l2nnn --norm l2 --eps 0.5`
+
+    `robcert attack timm:resnet50.a1_in1k --download --data folder:pictures --norm linf --eps 4/255`
+
+    `robcert norms torchvision:resnet18 --random-weights`
     """
-    from robcert.network.overview import OTHER_ARCHITECTURES, architectures, zoo
+    from robcert.network.overview import NAMES, OTHER_ARCHITECTURES, architectures, zoo
 
     trained, known = zoo(), architectures()
     if output_format == "json":
@@ -26,17 +39,20 @@ def models(
             "schema": "robcert.models/1",
             "models": [entry.as_json() for entry in trained],
             "architectures": [entry.as_json() for entry in known],
+            "names": [{"name": name, "example": example, "needs": needs} for name, example, needs in NAMES],
             "other_architectures": [{"name": name, "example": use} for name, use in OTHER_ARCHITECTURES],
         }
         typer.echo(json.dumps(form, indent=2))
     else:
-        _print_tables(trained, known, OTHER_ARCHITECTURES)
+        _print_tables(trained, known)
 
 
-def _print_tables(trained: list[ZooEntry], known: list[ArchitectureEntry], others: tuple[tuple[str, str], ...]) -> None:
+def _print_tables(trained: list[ZooEntry], known: list[ArchitectureEntry]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from robcert.network.overview import NAMES, OTHER_ARCHITECTURES
 
     console = Console()
     zoo = Table(title="Zoo")
@@ -55,10 +71,14 @@ def _print_tables(trained: list[ZooEntry], known: list[ArchitectureEntry], other
             escape(card.description),
         )
     console.print(zoo)
+    names = Table("model", "example", "needs", title="Other models")
+    for row in NAMES:
+        names.add_row(*map(escape, row))
+    console.print(names)
     table = Table("--arch", "options", "what it is", title="Architectures")
     for entry in known:
         options = ", ".join(f"{name}={value}" for name, value in entry.options.items())
         table.add_row(entry.name, escape(options), escape(entry.summary))
-    for name, use in others:
+    for name, use in OTHER_ARCHITECTURES:
         table.add_row(name, "", escape(use))
     console.print(table)

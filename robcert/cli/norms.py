@@ -12,7 +12,7 @@ from robcert.cli.flags import ModelFlags
 
 
 def norms(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Zoo names, files, or torchvision:NAME.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names or files, see `robcert models`.")],
     model_flags: ModelFlags = ModelFlags(device="cpu"),
     tol: Annotated[float, typer.Option(min=1e-9, help="Wanted (upper - lower) / lower of l2 norms.")] = 0.01,
     papers: Annotated[
@@ -31,7 +31,7 @@ def norms(
 
     `robcert norms digits-l2nnn`
 
-    `robcert norms torchvision:resnet18 --input-shape 3,32,32 --plot norms.svg`
+    `robcert norms torchvision:resnet18 --random-weights --input-shape 3,32,32 --plot norms.svg`
 
     `robcert norms digits-l2nnn digits-plain --papers`
     """

@@ -14,12 +14,12 @@ _MODEL, _DATA, _RUN = "Model", "Data", "Run and output"
 # Model
 
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names or files, see `robcert models`.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo name or a file, see `robcert models`.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name or a file, see `robcert models`.")]
 
 Arch = Annotated[
     str | None,
     typer.Option(
-        help="Of a file of weights: `robcert architectures`, torchvision:NAME, module:factory.",
+        help="Of weights: `robcert architectures`, torchvision:NAME, module:factory.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -64,6 +64,12 @@ Box = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="torchvision:NAME, timm:NAME without weights.", rich_help_panel=_MODEL)
+]
+DownloadAll = Annotated[
+    bool, typer.Option("--download", help="Download missing weights and data.", rich_help_panel=_MODEL)
+]
 
 # Data
 

@@ -42,15 +42,31 @@ def weights(given: Given) -> Idle | None:
     """For files that hold weights without a network."""
     if not given.formats or any(kind in _WEIGHTS for kind in given.formats):
         return None
-    what = (
-        "is an architecture with random weights"
-        if given.formats[0] == "architecture"
-        else "holds a network, not weights"
-    )
+    what = "has its architecture" if given.formats[0] == "architecture" else "holds a network, not weights"
     return Idle(f"{given.references[0]} {what}", "Leave it out.")
 
 
+def unless_named(rule: Rule) -> Rule:
+    """The rule, but where a model is named by its library: its weights may have to be downloaded."""
+    return lambda given: None if given.by_name else rule(given)
+
+
+def nothing_missing(given: Given) -> Idle | None:
+    """Files and the zoo are here."""
+    what = f"{given.references[0]} is no name of a library" if given.references else "no model is named by its library"
+    return Idle(f"{what}, so nothing is downloaded for it", "Leave it out.")
+
+
+def architecture(given: Given) -> Idle | None:
+    """--random-weights: for names of libraries."""
+    if given.by_name or not given.references:
+        return None
+    return Idle(f"{given.references[0]} has weights", "Leave it out: it is for torchvision:NAME and timm:NAME.")
+
+
 MODEL: dict[str, Rule] = {
+    "random_weights": architecture,
+    "download": unless_named(nothing_missing),
     "arch": weights,
     "weights_key": weights,
     "input_shape": always,  # it says or checks the shape, whatever the file

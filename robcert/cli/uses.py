@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from robcert.cli.given import Given, Idle, Rule
-from robcert.cli.rules import DATA, MODEL, always, beside, either, files, named, never, subset, unless
+from robcert.cli.rules import DATA, MODEL, always, beside, either, files, named, never, subset, unless, unless_named
 from robcert.errors import RobcertError
 
 OUTPUT: dict[str, Rule] = {"output_format": always, "output": always}
@@ -82,6 +82,7 @@ ATTACK: dict[str, Rule] = {
     **DATA,
     "seed": always,
     **MODEL,
+    "download": unless_named(files),
     "plan": the_plan,
     **dict.fromkeys(_ONE_BY_ONE, not_in_plan),
     **dict.fromkeys(("eps", "norm", "goal", "certify", "option", "eot", "dry_run"), always),
@@ -144,6 +145,7 @@ CERTIFY: dict[str, Rule] = {
     **DATA,
     "seed": lambda given: None if smoothing(given) is None else subset(given),
     **MODEL,
+    "download": unless_named(files),
     "attacks": unless("bins", "it adds attacked accuracy to bins, and there are none", "Add --bins 10."),
     **dict.fromkeys(("run", "threads"), always),
     "switch": unless("fallback", "it says when a --fallback answers, and there is none", "Add --fallback MODEL."),
@@ -181,10 +183,11 @@ GATE: dict[str, Rule] = {
         ("full", "time_per_image"), beside("init", "--init writes a policy and gives no verdict", "Leave it out.")
     ),
     "runs": beside("init", "--init keeps no run", "Leave it out."),
-    **dict.fromkeys(("data_dir", "download"), files_of_init),
+    "data_dir": files_of_init,
     "class_order": order_of_init,
     **{name: either(of_a_model, rule) for name, rule in MODEL.items()},
     "device": always,  # for the models of the policy too
+    "download": unless_named(files_of_init),
     **dict.fromkeys(("data", "norm"), starting),
     "update_baseline": beside("init", "--init writes a policy, of which there is no baseline", "Leave it out."),
 }
@@ -211,6 +214,7 @@ DETECT: dict[str, Rule] = {
     "batch_size": attacking,
     **MODEL,
     "box": with_data,
+    "download": unless_named(either(with_data, files)),
     **dict.fromkeys(("plan", "attacked", "option", "plot", "run", "threads"), attacking),
     **OUTPUT,
 }
@@ -278,6 +282,7 @@ USES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("models", "norm", "attacks", "plot", "run", "threads"), always),
         **DATA,
         **MODEL,
+        "download": unless_named(files),
         **OUTPUT,
     },
     "detect": DETECT,

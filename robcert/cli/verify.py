@@ -15,7 +15,7 @@ _RUN = "Run and output"
 
 def verify(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="Zoo names or files, see `robcert models`.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Names or files, see `robcert models`.")
     ] = None,
     prop: Annotated[
         Path | None, typer.Argument(metavar="PROPERTY", help="A property (VNN-LIB 1.0), asked of every model.")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from robcert.data.named import by_labels
 from robcert.data.order import check_covers, default_order, gaps, is_numeric, names_of, shown
 from robcert.data.picture import Picture, read_picture
+from robcert.data.prepare import prepared
 from robcert.data.source import SPLITS, Images, Request, dataset
 from robcert.data.subset import chosen
 from robcert.data.walk import below, entries, folders, is_picture
 from robcert.errors import EvaluationError, UsageError
+from robcert.preparation import Preparation
 
 _LAYOUT = "Expected: PATH/CLASS/IMAGE.png, one sub-folder for each class, or that below PATH/test and PATH/train."
 
@@ -32,10 +35,11 @@ def read_folder(request: Request) -> Images:
     A folder is a class if a picture is in it, at any depth. Classes are numbered in the order of their names, by value
     where all are numbers, or as the class order says; pictures are sorted by name, so an index means the same picture
     as long as no file comes or goes. Of a subset the other pictures are not opened. Grey pictures stay grey if all that
-    are read are; otherwise all become RGB.
+    are read are; otherwise all become RGB. Where a network says how pictures are prepared and what its classes are
+    called, they are resized and cropped so, and numbered by these names.
 
     Raises:
-        UsageError: no such folder; a class without a number.
+        UsageError: no such folder; a class without a number, or that the network does not have.
         EvaluationError: no class, no picture, only folders in place of pictures, a file that is no picture, pictures of
             different sizes.
     """
@@ -60,9 +64,11 @@ def read_folder(request: Request) -> Images:
             f"{_LAYOUT} Name the folder that holds the classes, or another --split.",
         )
     names = default_order(folder.name for folder in classes)
-    order = request.class_order
+    known, order = request.preparation, request.class_order
+    said = by_labels(names, known, f"folders of {root}") if order is None and known is not None else None
     if order is not None:
         check_covers(order, names, f"folders of {root}")
+    order = order or said
     numbers = order or {name: number for number, name in enumerate(names)}
     # In the order of the names, whatever the numbers: the index of a picture does not depend on the class order.
     classes.sort(key=lambda folder: names.index(folder.name))
@@ -72,13 +78,18 @@ def read_folder(request: Request) -> Images:
     if index is not None:  # a picture takes milliseconds, and the whole folder may not fit into memory
         y, paths = y[index], [paths[position] for position in index.tolist()]
     pictures = [read_picture(path) for path in paths]
-    notes = [f"classes {_how(names, order is not None)}: {shown(names_of(numbers))}"]
+    called = known.labels.names if said and known else names_of(numbers)
+    notes = [_told(numbers, known) if said and known else f"classes {_how(names, order is not None)}: {shown(called)}"]
+    pipeline = None if known is None else known.pipeline
+    if pipeline is not None:
+        pictures = prepared(pictures, paths, pipeline)
+        notes.append(f"pictures were {pipeline}")
     empty = [folder.name for folder in found if folder not in classes and folder.name not in numbers]
     if empty:
         notes.append(f"{len(empty)} folders hold no picture and are no class: {', '.join(empty[:3])}")
     notes += [*_passed_over(root, [found[folder].others for folder in classes]), *what_happened(paths, pictures)]
     x = stacked(paths, pictures, "Resize or crop them first: robcert does not choose how.")
-    return Images(x, y, names_of(numbers), ranked=order is None, notes=tuple(notes), index=index)
+    return Images(x, y, called, order is None, tuple(notes), index, said, pipeline)
 
 
 def stacked(paths: Sequence[Path], pictures: Sequence[Picture], advice: str) -> Tensor:
@@ -107,6 +118,11 @@ def what_happened(paths: Sequence[Path], pictures: Sequence[Picture]) -> list[st
     counts = Counter(what for picture in pictures for what in picture.happened)
     first = {what: p for p, picture in reversed(list(zip(paths, pictures, strict=True))) for what in picture.happened}
     return [f"{count} of {len(paths)} pictures {what} ({first[what].name})" for what, count in counts.items()]
+
+
+def _told(numbers: Mapping[str, int], known: Preparation) -> str:
+    first = [f"{name} is {number} {known.labels.names[number]!r}" for name, number in list(numbers.items())[:3]]
+    return f"classes as {known.model} calls them: {', '.join(first)}{', ...' if len(numbers) > 3 else ''}"
 
 
 def _how(names: Sequence[str], said: bool) -> str:

@@ -14,6 +14,7 @@ from robcert.data.order import class_order as read_order
 from robcert.data.source import SPLITS, Request, Source, Split, datasets
 from robcert.data.subset import subset
 from robcert.errors import UsageError, did_you_mean
+from robcert.preparation import Preparation
 from robcert.types import UNIT, Dataset
 
 
@@ -27,6 +28,7 @@ def load_dataset(
     download: bool = False,
     class_order: str | os.PathLike[str] | Sequence[str] | Mapping[str, int] | None = None,
     box: tuple[float, float] = UNIT,
+    preparation: Preparation | None = None,
 ) -> Dataset:
     """Read a data set by name, check it, and take a stratified subset.
 
@@ -40,6 +42,8 @@ def load_dataset(
         class_order: the numbers of classes that have names only (the sub-folders of a folder): a file with a name a
             line, a JSON list of names or a JSON table of names to numbers; or such a list or mapping.
         box: the smallest and the largest value that an entry may take; the images are not scaled to it.
+        preparation: for pictures: how they are resized and cropped, and what their classes are called
+            (`robcert.network.preparation_of` its card).
 
     Returns:
         The images (n, *shape) float32 and labels (n,) int64, with their indices, the box and the names of the classes.
@@ -50,7 +54,7 @@ def load_dataset(
     """
     order = None if class_order is None else read_order(class_order)
     source, request = _request(name, split, data_dir, download, order)
-    request = dataclasses.replace(request, n=n, seed=seed)
+    request = dataclasses.replace(request, n=n, seed=seed, preparation=preparation)
     images = source.read(request)
     x, notes = without_noise(images.x, f"x of {name}", box)
     x = check_images(x, f"x of {name}", box)
@@ -66,7 +70,8 @@ def load_dataset(
         box=box,
         title=source.title if not source.from_path else name,
         seed=None if images.index is None else seed,
-        class_order=order,
+        class_order=order if images.order is None else images.order,
+        pipeline=images.pipeline,
         ranked=images.ranked,
         notes=tuple(f"{name}: {note}" for note in (*images.notes, *notes)),
     )

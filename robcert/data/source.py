@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from robcert.preparation import Pipeline, Preparation
 from robcert.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Request:
         data_dir: the folder that the user named, if any.
         download: whether the network may be used.
         class_order: the numbers of classes that have names only; None: in the order of their names.
+        preparation: what the network does to pictures and what it calls its classes; None: nothing is known.
         n, seed: the subset, for a reader that can read a part alone (`robcert.data.subset.chosen`).
     """
 
@@ -40,6 +42,7 @@ class Request:
     data_dir: Path | None = None
     download: bool = False
     class_order: Mapping[str, int] | None = None
+    preparation: Preparation | None = None
     n: int | None = None
     seed: int = 0
 
@@ -68,6 +71,8 @@ class Images:
         ranked: whether the number of a class is the place of its name, because nobody said it.
         notes: what was decided in reading them, a sentence each.
         index: (n,) the positions of the images in the split, where only the subset was read; None: the whole split.
+        order: the numbers of the classes by name, where a network said them.
+        pipeline: what was done to the pictures.
     """
 
     x: Tensor
@@ -76,6 +81,8 @@ class Images:
     ranked: bool = False
     notes: tuple[str, ...] = ()
     index: Tensor | None = None
+    order: Mapping[str, int] | None = None
+    pipeline: Pipeline | None = None
 
 
 Reader = Callable[[Request], Images]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robcert.network.card import Card as Card
+    from robcert.network.describe import peek_card as peek_card
+    from robcert.network.describe import preparation_of as preparation_of
     from robcert.network.export import export_pt2 as export_pt2
     from robcert.network.load import from_module as from_module
     from robcert.network.load import load_model as load_model
-    from robcert.network.load import peek_card as peek_card
     from robcert.network.onnx_export import export_onnx as export_onnx
     from robcert.network.save import save_model as save_model
     from robcert.network.zoo import zoo_names as zoo_names
@@ -25,7 +26,8 @@ _PUBLIC = {
     "export_pt2": "export",
     "from_module": "load",
     "load_model": "load",
-    "peek_card": "load",
+    "peek_card": "describe",
+    "preparation_of": "describe",
     "save_model": "save",
     "zoo_names": "zoo",
     "zoo_path": "zoo",

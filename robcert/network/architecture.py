@@ -1,4 +1,4 @@
-"""From the name of an architecture to a module: registered, torchvision's, or the user's own factory."""
+"""From the name of an architecture to a module: registered, a library's, or the user's own factory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from typing import Any
 from torch import nn
 
 from robcert.errors import EvaluationError, RobcertError, UsageError, did_you_mean
+from robcert.network import libraries
 from robcert.vision import mend
-
-TORCHVISION = "torchvision:"
-_TORCHVISION_SHAPES = {"inception_v3": (3, 299, 299)}
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ def build(request: Request) -> nn.Module:
         EvaluationError: the factory failed, or what it returned is no module.
     """
     try:
-        if request.name.startswith(TORCHVISION):
-            return _torchvision(request)
+        if (named := libraries.split(request.name)) is not None:
+            return libraries.libraries.get(named[0]).build(request)
         if ":" in request.name:
             return _factory(request)
         return _registered(request)
@@ -64,9 +62,8 @@ def build(request: Request) -> nn.Module:
 
 def default_shape(name: str) -> tuple[int, ...] | None:
     """Return the shape of one image that an architecture is known for, or None."""
-    if name.startswith(TORCHVISION):
-        return _TORCHVISION_SHAPES.get(name.removeprefix(TORCHVISION), (3, 224, 224))
-    return None
+    named = libraries.split(name)
+    return None if named is None else libraries.libraries.get(named[0]).described(named[1]).input_shape
 
 
 def _given(request: Request) -> str:
@@ -82,7 +79,7 @@ def _registered(request: Request) -> nn.Module:
         raise UsageError(
             f"unknown architecture {request.name!r}",
             f"{did_you_mean(request.name, architectures.names()) if architectures.names() else ''} "
-            "Others are named torchvision:NAME or package.module:factory.".strip(),
+            "Others are named torchvision:NAME, timm:NAME or package.module:factory.".strip(),
         )
     classes = request.num_classes or request.guess
     if request.input_shape is None or classes is None:
@@ -92,28 +89,6 @@ def _registered(request: Request) -> nn.Module:
         )
     factory = architectures.get(request.name)
     return factory(input_shape=request.input_shape, num_classes=classes, **request.options)
-
-
-def _torchvision(request: Request) -> nn.Module:
-    from robcert.vision import torchvision
-
-    name = request.name.removeprefix(TORCHVISION)
-    models = importlib.import_module(f"{torchvision().__name__}.models")
-    known: list[str] = models.list_models(module=models)
-    if name not in known:
-        near = did_you_mean(name, known).partition(" Known:")[0]
-        raise UsageError(
-            f"torchvision has no classifier called {name!r}",
-            near if near.startswith("Did") else "Examples: resnet18, resnet50, vgg11_bn, mobilenet_v3_small.",
-        )
-    options = dict(request.options)
-    accepted = inspect.signature(models.get_model_builder(name)).parameters
-    if "init_weights" in accepted or name in ("googlenet", "inception_v3"):
-        options.setdefault("init_weights", False)  # scipy's truncated normal takes a minute, for nothing
-    if name in ("googlenet", "inception_v3"):
-        # In eval mode they are never computed; a file that has them wants them.
-        options.setdefault("aux_logits", any("aux" in held.lower() for held in request.held))
-    return models.get_model(name, weights=None, num_classes=request.num_classes or request.guess or 1000, **options)
 
 
 def _factory(request: Request) -> nn.Module:

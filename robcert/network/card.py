@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from robcert.errors import EvaluationError, did_you_mean
 from robcert.files import write_text
+from robcert.preparation import Labels, Pipeline
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +25,7 @@ SCHEMA = "robcert.card/1"
 SAFETENSORS_KEY = "robcert"
 PT_KEY = "robcert_card"
 EXTRA_FILE = "robcert.json"
-_TORCHVISION = re.compile(r"torchvision:\w+", re.ASCII)
+_LIBRARY = re.compile(r"torchvision:\w+(@\w+)?|timm:\w+(\.\w+)?", re.ASCII)
 
 
 Plain = bool | int | float | str | None
@@ -39,14 +40,17 @@ class Card(BaseModel):
     Attributes:
         schema_id: the version of this form ("schema" in a file).
         name: how a table calls the model.
-        architecture: a registered name or "torchvision:NAME"; none where the file holds the graph itself (.pt2,
-            TorchScript), and where the network is made by a user's own factory: a file does not choose code.
+        architecture: a registered name, "torchvision:NAME" or "timm:NAME"; none where the file holds the graph itself
+            (.pt2, TorchScript), and where the network is made by a user's own factory: a file does not choose code.
         options: further arguments of the architecture: numbers, words and lists of these.
         input_shape: the shape of one image, channels first.
         num_classes: the number of logits.
         box: the smallest and the largest value of an input entry.
         mean: subtracted per channel inside the network.
         std: divides per channel inside the network.
+        scale: multiplies an input before the mean is subtracted: 255 where mean and std count in bytes.
+        pipeline: what is done to a picture of any size.
+        labels: what its classes are called.
         data: the data set that the model was made for ("digits").
         description: one or two sentences for a person.
         recipe: how it was trained.
@@ -64,6 +68,9 @@ class Card(BaseModel):
     box: tuple[float, float] = (0.0, 1.0)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    pipeline: Pipeline | None = None
+    labels: Labels | None = None
     data: str | None = None
     description: str = ""
     recipe: dict[str, Any] = {}
@@ -134,7 +141,7 @@ def option_fault(name: str, value: object) -> str:
 
 def names_code(architecture: str | None) -> bool:
     """Return whether the name of an architecture is that of a Python function: "package.module:factory"."""
-    return architecture is not None and ":" in architecture and _TORCHVISION.fullmatch(architecture) is None
+    return architecture is not None and ":" in architecture and _LIBRARY.fullmatch(architecture) is None
 
 
 def _listed(values: Sequence[float] | None) -> str:

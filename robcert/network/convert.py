@@ -11,6 +11,7 @@ from robcert.errors import UsageError
 from robcert.network.card import Card, names_code
 from robcert.network.digest import sha256_file
 from robcert.network.export import export_pt2, same_answers
+from robcert.network.libraries import Access
 from robcert.network.load import load_model, read_weights
 from robcert.network.onnx_export import export_onnx
 from robcert.network.save import save_model
@@ -59,6 +60,8 @@ def export(
     weights_key: str | None = None,
     box: tuple[float, float] | None = None,
     device: str = "cpu",
+    random_weights: bool = False,
+    download: bool = False,
 ) -> Exported:
     """Write a model as ONNX, as a torch.export archive, or as safetensors with its card, and check it.
 
@@ -73,6 +76,8 @@ def export(
         weights_key: which weights of a checkpoint that holds several.
         box: the smallest and the largest value of an input entry.
         device: where what was written and the model are compared; the file is for all devices.
+        random_weights: whether a name of a library stands for its architecture with random weights.
+        download: whether files that a name of a library needs may be downloaded.
 
     Returns:
         The file, its digest, and how far its logits are from those of the model.
@@ -92,6 +97,8 @@ def export(
         "std": std,
         "weights_key": weights_key,
         "box": box,
+        "random_weights": random_weights,
+        "download": download,
     }
     loaded = load_model(model, **facts)
     if path.suffix == ".onnx":
@@ -99,7 +106,8 @@ def export(
     elif path.suffix == ".pt2":
         written, runs = export_pt2(loaded, path), "torch.export.load; robcert without a flag"
     else:
-        written, runs = _weights(loaded, path, weights_key), "robcert without a flag, where it has the architecture"
+        written = _weights(loaded, path, weights_key, Access(random_weights))
+        runs = "robcert without a flag, where it has the architecture"
         if names_code(arch):
             runs = f"robcert with --arch {arch}"
     again = load_model(written, arch=arch if path.suffix == ".safetensors" else None, device=device)
@@ -109,10 +117,10 @@ def export(
     return Exported(str(written), again.source.format, size, sha256, difference, runs, loaded.notes)
 
 
-def _weights(model: LoadedModel, path: Path, weights_key: str | None) -> Path:
+def _weights(model: LoadedModel, path: Path, weights_key: str | None, access: Access) -> Path:
     """Write the weights as they were, before folding, with a card that says all that was given."""
     card = Card.model_validate(model.card or {})
-    found = read_weights(model.source.reference, card, weights_key)
+    found = read_weights(model.source.reference, card, weights_key, access)
     if found is None:
         raise UsageError(
             f"{model.name} is a graph ({model.source.format}), while safetensors hold weights of an architecture",

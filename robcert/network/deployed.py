@@ -49,7 +49,7 @@ class Deployed:
             proto = read_onnx(path)
         found = signature(proto, path, model.input_shape)
         card = Card() if self.exported else Card.model_validate(model.card or {})
-        self._before = with_normalization(nn.Identity(), card.mean, card.std, model.input_shape)
+        self._before = with_normalization(nn.Identity(), card.mean, card.std, model.input_shape, card.scale)
         self._runtime = Session(proto, found, [found.output if outputs else found.logits], device=device)
         self.provider, self.head = self._runtime.provider, found.head
         self.asked = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"

@@ -71,7 +71,7 @@ def executed(model: LoadedModel) -> tuple[nn.Module, bool]:
 
 def described(model: LoadedModel, extra: Mapping[str, Any]) -> Card:
     """Return the card of the executed network: its normalisation is in the graph and must not be applied again."""
-    inside = {"mean", "std"}
+    inside = {"mean", "std", "scale"}
     if cards.names_code((model.card or {}).get("architecture")):
         inside |= {"architecture", "options"}
     known = {key: value for key, value in (model.card or {}).items() if key not in inside}

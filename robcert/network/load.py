@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from robcert.errors import EvaluationError, UsageError
+from robcert.errors import EvaluationError, RobcertError, UsageError, first_line
 from robcert.math.shapes import reachable, refit
 from robcert.network import architecture as architectures
 from robcert.network import card as cards
 from robcert.network import graph_files, weights
 from robcert.network.adapt import WithoutGradient, adapted
 from robcert.network.card import Card
-from robcert.network.detect import Format, detect
+from robcert.network.describe import WEIGHTS, File, classes_of, described, find, stated, with_shape
 from robcert.network.device import usable_device
 from robcert.network.digest import sha256_file, sha256_network, sha256_state
 from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
+from robcert.network.libraries import Access, Named
 from robcert.network.match import tensors_of
 from robcert.network.normalize import check_normalization, with_normalization
 from robcert.network.probe import probe
 from robcert.network.state_dict import ReadNetwork, load_weights, running_shape
-from robcert.network.zoo import resolve
+from robcert.preparation import Labels
 from robcert.types import LoadedModel, Source
 
 if TYPE_CHECKING:
     from robcert.network.onnx_import.fallback import RuntimeNetwork
     from robcert.network.onnx_import.network import OnnxNetwork
-
-_WEIGHTS = ("safetensors", "state_dict")
-"""Formats that hold weights without a network."""
 
 
 def load_model(
@@ -51,15 +50,18 @@ def load_model(
     images: Tensor | None = None,
     weights_key: str | None = None,
     likely_classes: int | None = None,
+    random_weights: bool = False,
+    download: bool = False,
 ) -> LoadedModel:
-    """Return the network behind a path or a name of the zoo, ready to be executed.
+    """Return the network behind a path or a name, ready to be executed.
 
     What is given here goes before what the card in the file says.
 
     Args:
         reference: a file (safetensors, state_dict, .pt2, TorchScript or ONNX, told by its content), a folder
-            that holds ``weights.safetensors``, or a name of the zoo.
-        arch: for files that hold weights only: a registered name, ``torchvision:NAME``,
+            that holds ``weights.safetensors`` or that timm or transformers wrote, a name of the zoo, or one of a
+            library: ``torchvision:NAME@WEIGHTS``, ``timm:NAME``, ``hf:ORG/REPO``.
+        arch: for files that hold weights only: a registered name, ``torchvision:NAME``, ``timm:NAME``,
             ``package.module:factory``.
         input_shape: the shape of one image, channels first.
         num_classes: the number of logits.
@@ -75,6 +77,8 @@ def load_model(
         weights_key: for a checkpoint that holds several sets of weights: the path of those to take, e.g.
             "state_dict_ema" or "models.0".
         likely_classes: a number of classes to build an architecture with; that of the weights counts.
+        random_weights: whether a name of a library stands for its architecture with random weights.
+        download: whether files that a name of a library needs may be downloaded.
 
     Returns:
         A network in eval mode, frozen, float32, folded, with its normalisation inside, probed once.
@@ -85,33 +89,33 @@ def load_model(
             not answer with finite logits.
     """
     check_normalization(mean, std)
-    path, beside = resolve(reference)
-    kind = detect(path)
+    found = find(reference, Access(random_weights, download))
     target = usable_device(device)
-    if weights_key is not None and kind not in _WEIGHTS:
-        raise UsageError(f"{path} holds a network, not sets of weights", "Leave --weights-key out.")
-    given = _stated(input_shape=input_shape, num_classes=num_classes, architecture=arch, box=box)
+    if weights_key is not None and not (isinstance(found, File) and found.format in WEIGHTS):
+        raise UsageError(f"{reference} holds a network, not sets of weights", "Leave --weights-key out.")
+    given = stated(input_shape=input_shape, num_classes=num_classes, architecture=arch, box=box)
     if mean is not None or std is not None:
         given |= {"mean": mean and tuple(mean), "std": std and tuple(std)}
-    card = _described(path, beside, kind, given)
+    card = described(found, given)
     like = None if images is None else tuple(images.shape[1:])
-    if kind in _WEIGHTS:
-        read = _read_weights(path, kind, card, weights_key, like, likely_classes)
+    if isinstance(found, Named):
+        read = ReadNetwork(_made(found, card), None, found.notes)
+    elif found.format in WEIGHTS:
+        read = _read_weights(found, card, weights_key, like, likely_classes)
     else:
-        read = _read_graph(path, kind, card, images)
+        read = _read_graph(found, card, images)
     shape = card.input_shape or read.input_shape or architectures.default_shape(card.architecture or "")
     if shape is None and like is not None:
         shape = running_shape(read.module, reachable(like))
     if shape is None:
         raise UsageError(
-            f"the shape of an image is not known: {path} does not say it",
+            f"the shape of an image is not known: {reference} does not say it",
             f"Add --input-shape, e.g.\n  robcert attack {reference} --input-shape 3,32,32 "
             "--data npz:images.npz --norm l2 --eps 1.5",
         )
-    called = name or card.name or (path.parent.name if beside and path.stem == "weights" else path.stem)
-    source = Source(str(reference), str(path.resolve()), kind, sha256_file(path))
-    card = card.model_copy(update={"input_shape": shape})
-    return replace(_finish(read.module, card, called, source, target), notes=read.notes)
+    called = name or card.name or _name(found)
+    model = _finish(read.module, with_shape(card, shape), called, _source(reference, found), target)
+    return replace(model, notes=read.notes)
 
 
 def from_module(
@@ -140,7 +144,7 @@ def from_module(
         copied = copy_module(module)
     except Exception as error:
         raise UsageError(f"the module cannot be copied: {error}", "Make it work with copy.deepcopy.") from error
-    fields = _stated(name=name, input_shape=input_shape, num_classes=num_classes, box=box, mean=mean, std=std)
+    fields = stated(name=name, input_shape=input_shape, num_classes=num_classes, box=box, mean=mean, std=std)
     card = cards.parse(fields, "from_module")
     state = module.state_dict()
     weights.check_finite(state, name)
@@ -148,81 +152,37 @@ def from_module(
     return _finish(copied.cpu(), card, name, source, target)
 
 
-def peek_card(reference: str | Path) -> Card | None:
-    """Return the card of a model, read without reading its weights; None where the file has none.
-
-    Raises:
-        UsageError: no such file or name.
-        EvaluationError: the file is no model, or its card is damaged.
-    """
-    path, beside = resolve(reference)
-    return _card(path, beside, detect(path))
-
-
-def read_weights(reference: str | Path, card: Card, weights_key: str | None) -> nn.Module | None:
-    """Return the network of a file of weights as it was saved (not folded, not normalised); None for a graph.
+def read_weights(
+    reference: str | Path, card: Card, weights_key: str | None, access: Access = Access()
+) -> nn.Module | None:
+    """Return the network of weights as they were saved (not folded, not normalised); None where no card can name it.
 
     Args:
-        reference: the file, or a name of the zoo.
+        reference: the file, or a name of the zoo or of a library.
         card: of the model as it was loaded.
         weights_key: which weights of a checkpoint that holds several.
+        access: to the weights of a library.
 
     Raises:
         UsageError: no such file or name.
         EvaluationError: the file is no model.
     """
-    path, _ = resolve(reference)
-    kind = detect(path)
-    return _read_weights(path, kind, card, weights_key, None, None).module if kind in _WEIGHTS else None
-
-
-def _described(path: Path, beside: Path | None, kind: Format, given: dict[str, Any]) -> Card:
-    """Return the card of a file, with what a user gave in place of what it says."""
-    card = _card(path, beside, kind) or Card()
-    arch = given.get("architecture", card.architecture)
-    if "architecture" not in given and kind in _WEIGHTS and cards.names_code(card.architecture):
-        raise UsageError(
-            f"the card in {path} names {card.architecture!r}, a Python function, as its architecture; a file does not "
-            "choose code",
-            f"If that function is yours, say so: --arch {card.architecture}",
-        )
-    options = card.options if arch == card.architecture else {}
-    return cards.parse(card.dump() | {"options": options} | given, str(path))
-
-
-def _stated(**fields: Any) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-def _card(path: Path, beside: Path | None, kind: Format) -> Card | None:
-    text: str | bytes | None = None
-    if kind == "safetensors":
-        text = weights.read_safetensors_metadata(path).get(cards.SAFETENSORS_KEY)
-    elif kind == "state_dict":
-        found = weights.read_pickle(path, data=False)
-        text = dict.get(found, cards.PT_KEY) if isinstance(found, dict) else None
-    elif kind == "onnx":
-        from robcert.network.onnx_import.read import read_metadata
-
-        text = read_metadata(path).get(cards.SAFETENSORS_KEY)
-    else:
-        text = graph_files.read_extra(path, cards.EXTRA_FILE)
-    if text is not None:
-        return cards.parse_json(text, str(path))
-    # A model.toml belongs to the safetensors beside it, not to whatever else lies in the folder.
-    return cards.read_toml(beside) if beside is not None and kind == "safetensors" else None
+    found = find(reference, access)
+    if isinstance(found, Named):
+        return found.make(card) if card.architecture else None
+    return _read_weights(found, card, weights_key, None, None).module if found.format in WEIGHTS else None
 
 
 def _read_weights(
-    path: Path,
-    kind: Format,
+    file: File,
     card: Card,
     weights_key: str | None,
     like: tuple[int, ...] | None,
     likely_classes: int | None,
 ) -> ReadNetwork:
     """Return the network of the card's architecture, with the weights in a file."""
-    found = weights.read_safetensors(path) if kind == "safetensors" else weights.read_pickle(path)
+    path = file.path
+    found = weights.read_safetensors(path) if file.format == "safetensors" else weights.read_pickle(path)
     if card.architecture is None:
         raise _missing(path)
     tensors = tensors_of(found, str(path), weights_key)
@@ -238,8 +198,9 @@ def _read_weights(
     return replace(made, input_shape=running_shape(made.module, first))
 
 
-def _read_graph(path: Path, kind: Format, card: Card, images: Tensor | None) -> ReadNetwork:
+def _read_graph(file: File, card: Card, images: Tensor | None) -> ReadNetwork:
     """Return the network that a file describes, and the shape of an image that it says."""
+    path, kind = file.path, file.format
     if kind == "onnx":
         network = _read_onnx(path, card, images)
         return ReadNetwork(network, network.input_shape)
@@ -254,17 +215,52 @@ def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | R
 
     def given(shape: tuple[int, ...]) -> Tensor | None:
         fitted = None if images is None else refit(images[:16], shape)
-        normalised = with_normalization(nn.Identity(), card.mean, card.std, shape)
+        normalised = with_normalization(nn.Identity(), card.mean, card.std, shape, card.scale)
         return None if fitted is None else normalised(fitted[0].cpu())
 
     like = None if images is None else tuple(images.shape[1:])
     return load_onnx(path, card.input_shape, _span(card), given, like, runtime=True)
 
 
+def _made(named: Named, card: Card) -> nn.Module:
+    """Build the network of a library.
+
+    Raises:
+        EvaluationError: the library cannot build it, or the weights do not fit.
+    """
+    try:
+        with graph_files.without_deprecations():
+            return named.make(card)
+    except RobcertError:
+        raise
+    except Exception as error:  # whatever a library says of what it does not build
+        raise EvaluationError(
+            f"{card.name} cannot be built by its library: {type(error).__name__}: {first_line(error)}",
+            f"It was given input_shape={card.input_shape}, num_classes={card.num_classes}.",
+        ) from error
+
+
+def _source(reference: str | Path, found: File | Named) -> Source:
+    if isinstance(found, File):
+        return Source(str(reference), str(found.path.resolve()), found.format, sha256_file(found.path))
+    digests = [sha256_file(path) for path in found.files]
+    whole = (
+        digests[0] if len(digests) == 1 else hashlib.sha256(" ".join((str(reference), *digests)).encode()).hexdigest()
+    )
+    return Source(str(reference), str(found.files[0].resolve()) if found.files else "", found.format, whole)
+
+
+def _name(found: File | Named) -> str:
+    if isinstance(found, Named):
+        return found.format
+    path = found.path
+    return path.parent.name if found.beside and path.stem == "weights" else path.stem
+
+
 def _missing(path: Path) -> UsageError:
     return UsageError(
         f"{path} holds weights only, and nothing in it says which network they belong to",
-        "Missing: --arch (a name from `robcert models`, torchvision:NAME or package.module:factory) "
+        "Missing: --arch (a name from `robcert architectures`, torchvision:NAME, timm:NAME or package.module:factory) "
         "and --data. "
         f"For example\n  robcert attack {path} --arch torchvision:resnet18 --data npz:images.npz "
         "--norm l2 --eps 1.5",
@@ -278,11 +274,12 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
     notices: tuple[str, ...] = getattr(module, "notices", ())
     whole = isinstance(module, (graph_files.ExportedNetwork, torch.jit.ScriptModule))
     module = module.eval()
-    source = replace(source, network=sha256_network(module, shape, card.box, card.mean, card.std))
+    scale = () if card.scale is None else (card.scale,)
+    source = replace(source, network=sha256_network(module, shape, card.box, card.mean, card.std, *scale))
     module = adapted(module, shape, _span(card), card.num_classes, fresh=bool(card.mean or card.std))
     if not whole:
         module = fold(module, shape, _span(card))
-    module = with_normalization(module, card.mean, card.std, shape)
+    module = with_normalization(module, card.mean, card.std, shape, card.scale)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -294,7 +291,9 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
     found = probe(module, shape, card.num_classes, card.box, device)
     if found.gradient.absent:
         module = WithoutGradient(module, found.gradient.missing)
-    card = card.model_copy(update={"name": card.name or name, "num_classes": found.num_classes})
+    card = classes_of(card, found.num_classes).model_copy(
+        update={"name": card.name or name, "num_classes": found.num_classes}
+    )
     return LoadedModel(
         module=module,
         name=name,
@@ -306,10 +305,12 @@ def _finish(module: nn.Module, card: Card, name: str, source: Source, device: to
         card=card.dump(),
         warnings=(*notices, *found.warnings),
         no_gradient=found.gradient.missing,
+        pipeline=card.pipeline,
+        labels=card.labels or Labels(),
     )
 
 
 def _span(card: Card) -> tuple[float, float]:
     """Return the range of the inputs behind the normalisation, on which a folded network is compared."""
-    (low, high), mean, std = card.box, card.mean or (0.0,), min(card.std or (1.0,))
-    return (low - max(mean)) / std, (high - min(mean)) / std
+    (low, high), mean, std, scale = card.box, card.mean or (0.0,), min(card.std or (1.0,)), card.scale or 1.0
+    return (scale * low - max(mean)) / std, (scale * high - min(mean)) / std

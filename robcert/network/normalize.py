@@ -13,16 +13,18 @@ from robcert.network.card import normalization_fault
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std, per channel.
+    """(scale x - mean) / std, per channel.
 
     Args:
         mean: one value a channel, or one for all.
         std: one value a channel, or one for all.
         dims: the number of axes of one image, channels first.
+        scale: in which unit mean and std are: 255 for bytes.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], dims: int) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], dims: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.mean: Tensor
         self.std: Tensor
         trailing = (1,) * (dims - 1)
@@ -31,7 +33,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, *) -> (n, c, *)."""
-        return (x - self.mean) / self.std
+        return ((x if self.scale == 1 else x * self.scale) - self.mean) / self.std
 
 
 def check_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
@@ -49,6 +51,7 @@ def with_normalization(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     shape: tuple[int, ...],
+    scale: float | None = None,
 ) -> nn.Module:
     """Return the network that takes images in the box: ``module`` behind a `Normalize`, or ``module`` itself.
 
@@ -66,5 +69,5 @@ def with_normalization(
                 f"Give one value, or {shape[0]} separated by commas.",
             )
     check_normalization(mean, std)
-    normalize = Normalize(mean, std, len(shape))
+    normalize = Normalize(mean, std, len(shape), scale or 1.0)
     return nn.Sequential(OrderedDict([("normalize", normalize), ("network", module)])).eval()

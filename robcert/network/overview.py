@@ -16,8 +16,18 @@ from robcert.network.zoo import CARD, WEIGHTS, zoo_names, zoo_path
 NATURAL = "natural_accuracy"
 """The entry of ``results`` that holds the share of unperturbed test images that a model gets right."""
 
+NAMES = (
+    ("torchvision:NAME@WEIGHTS", "torchvision:resnet50@IMAGENET1K_V2", ""),
+    ("timm:NAME", "timm:resnet50.a1_in1k", 'pip install "robcert[timm]"'),
+    ("hf:ORG/REPO", "hf:microsoft/resnet-50", 'pip install "robcert[hf]"'),
+    ("FOLDER", "a folder that save_pretrained of transformers, or save_for_hf of timm, wrote", ""),
+    ("FILE", "model.safetensors, model.pt2, model.onnx, TorchScript; model.pt --arch NAME", ""),
+)
+"""Other models than those of the zoo: the form of a name, an example, what it needs."""
+
 OTHER_ARCHITECTURES = (
     ("torchvision:NAME", "a classifier of torchvision, e.g. --arch torchvision:resnet18"),
+    ("timm:NAME", "a classifier of timm, e.g. --arch timm:resnet50.a1_in1k"),
     ("package.module:factory", "your own, e.g. --arch mymodels:make_net for make_net() in ./mymodels.py"),
 )
 

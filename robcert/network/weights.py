@@ -117,7 +117,8 @@ def check_sizes(state: Mapping[str, Any], path: str | Path) -> None:
                 f"{path}: {key!r} is a {value.layout} tensor on {value.device}, expected plain weights"
             )
     declared = sum(value.numel() * value.element_size() for value in tensors.values())
-    size = Path(path).stat().st_size
+    path = Path(path)
+    size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.glob("*.safetensors")))
     if declared > UNPACKED * size + 2**24:
         key = max(tensors, key=lambda k: tensors[k].numel())
         raise EvaluationError(

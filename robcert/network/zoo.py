@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from robcert.errors import UsageError, did_you_mean
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.toml"
+LIBRARIES = ("torchvision", "timm", "hf")
+"""The prefixes of names of libraries (`robcert.network.libraries`)."""
+_PREFIXES = {**{name: name for name in LIBRARIES}, "huggingface": "hf", "hf-hub": "hf", "transformers": "hf"}
 
 
 def zoo_roots() -> list[Path]:
@@ -70,8 +74,18 @@ def resolve(reference: str | Path) -> tuple[Path, Path | None]:
                 f"A folder is a model when it holds {WEIGHTS} and {CARD}; otherwise name the file in it.",
             )
         if folder is None:
-            known = did_you_mean(text, zoo_names()) if zoo_names() else "The zoo is empty."
-            raise UsageError(f"there is no file and no model in the zoo called {text!r}", known)
+            raise UsageError(f"there is no file and no model in the zoo called {text!r}", _known(text))
         path = folder / WEIGHTS
     beside = path.parent / CARD
     return path, beside if beside.is_file() else None
+
+
+def _known(text: str) -> str:
+    """Return a suggestion for a reference that stands for nothing: a prefix, where it has one, else a name."""
+    prefix, colon, name = text.partition(":")
+    if colon and name and "/" not in prefix and "\\" not in prefix:
+        close = difflib.get_close_matches(prefix.lower(), _PREFIXES, n=1, cutoff=0.5)
+        near = _PREFIXES[close[0]] if close else None
+        meant = f"Did you mean {near}:{name}? " if near else ""
+        return f"{meant}Names of libraries begin with torchvision:, timm: or hf:."
+    return did_you_mean(text, zoo_names()) if zoo_names() else "The zoo is empty."

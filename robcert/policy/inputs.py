@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robcert.data import fit_to, load_dataset, subset
 from robcert.errors import EvaluationError, RobcertError, UsageError
-from robcert.network import load_model, peek_card
+from robcert.network import load_model, peek_card, preparation_of
 from robcert.policy.load import Source
 from robcert.policy.schema import ModelEntry
+from robcert.preparation import Preparation, agreed
 from robcert.types import UNIT, Dataset, LoadedModel
 
 _PATHS = ("npz", "folder")
@@ -41,14 +43,20 @@ def load_policy_inputs(source: Source, device: str, data_dir: Path | None, downl
     with _at(source, "data"):
         order = None if policy.class_order is None else source.beside(policy.class_order)
         whole = load_dataset(
-            name, split=policy.split, data_dir=data_dir, download=download, class_order=order, box=_box(source)
+            name,
+            split=policy.split,
+            data_dir=data_dir,
+            download=download,
+            class_order=order,
+            box=_box(source),
+            preparation=_preparation(policy.models, references, download) if kind == "folder" else None,
         )
         data = subset(whole, policy.n, policy.seed)
     data = replace(data, name=policy.data or name)
     models: list[LoadedModel] = []
     for entry, reference in zip(policy.models, references, strict=True):
         with _at(source, "models"):
-            models.append(_load(entry, reference, data, device))
+            models.append(_load(entry, reference, data, device, download))
             fit_to(data, models[-1:])
     if twice := [name for name, count in Counter(model.name for model in models).items() if count > 1]:
         raise UsageError(
@@ -61,7 +69,26 @@ def load_policy_inputs(source: Source, device: str, data_dir: Path | None, downl
     return Inputs(models, moved, len(whole))
 
 
-def _load(entry: ModelEntry, reference: str, data: Dataset, device: str) -> LoadedModel:
+def _preparation(entries: Sequence[ModelEntry], references: list[str], download: bool) -> Preparation | None:
+    """What the models of a policy do to pictures and call their classes.
+
+    Raises:
+        UsageError: they do not agree.
+    """
+    found: list[Preparation | None] = []
+    for entry, reference in zip(entries, references, strict=True):
+        card = peek_card(
+            reference,
+            arch=entry.arch,
+            input_shape=entry.input_shape,
+            random_weights=entry.random_weights,
+            download=download,
+        )
+        found.append(preparation_of(card, entry.name or Path(reference).name))
+    return agreed(found)
+
+
+def _load(entry: ModelEntry, reference: str, data: Dataset, device: str, download: bool) -> LoadedModel:
     model = load_model(
         reference,
         arch=entry.arch,
@@ -74,6 +101,8 @@ def _load(entry: ModelEntry, reference: str, data: Dataset, device: str) -> Load
         device=device,
         images=data.x,
         likely_classes=max(len(data.classes), 2),
+        random_weights=entry.random_weights,
+        download=download,
     )
     return replace(model, name=entry.name) if entry.name else model
 

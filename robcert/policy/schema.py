@@ -86,6 +86,7 @@ class ModelEntry(Table):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     box: tuple[float, float] | None = None
+    random_weights: bool = False
 
 
 class Requirement(Table):

@@ -15,6 +15,7 @@ from robcert.data import load_dataset
 from robcert.errors import EvaluationError, UsageError
 from robcert.math.shapes import refit
 from robcert.network import load_model
+from robcert.preparation import Preparation
 from robcert.runs.artefacts import artefact_name
 from robcert.runs.directory import read_spec
 from robcert.runs.record import DataRecord, ImageRecord, ModelRecord, RunRecord
@@ -148,7 +149,13 @@ def _which(data: DataRecord) -> str:
 def _images(data: DataRecord, data_dir: Path | None) -> Dataset:
     n = None if data.seed is None else data.n
     images = load_dataset(
-        data.name, split=data.split, n=n, seed=data.seed or 0, data_dir=data_dir, class_order=data.class_order
+        data.name,
+        split=data.split,
+        n=n,
+        seed=data.seed or 0,
+        data_dir=data_dir,
+        class_order=data.class_order,
+        preparation=None if data.pipeline is None else Preparation("the run", data.pipeline),
     )
     if data.shape is not None and (fitted := refit(images.x, tuple(data.shape))) is not None:
         images = replace(images, x=fitted[0])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from robcert.preparation import Pipeline
 from robcert.types import Goal, Status, ThreatNorm
 
 SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
@@ -48,7 +49,7 @@ class ThreatRecord(Strict):
 class DataRecord(_Sparse):
     """The images: data set, split, number, seed of the subset, and a digest of images and labels."""
 
-    _optional: ClassVar[tuple[str, ...]] = ("shape", "class_order")
+    _optional: ClassVar[tuple[str, ...]] = ("shape", "class_order", "pipeline")
 
     name: str
     split: str
@@ -57,8 +58,9 @@ class DataRecord(_Sparse):
     sha256: str
     shape: list[int] | None = Field(default=None, description="of one image, as the model took it")
     class_order: dict[str, int] | None = Field(
-        default=None, description="the numbers of the classes, where the user gave them"
+        default=None, description="the numbers of the classes by name, where the user or the network gave them"
     )
+    pipeline: Pipeline | None = Field(default=None, description="how pictures were resized and cropped")
 
 
 class LegSpec(Strict):

@@ -52,6 +52,7 @@ def data_record(data: Dataset) -> DataRecord:
         sha256=sha256,
         shape=list(data.shape),
         class_order=None if data.class_order is None else dict(data.class_order),
+        pipeline=data.pipeline,
     )
 
 

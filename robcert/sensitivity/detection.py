@@ -224,7 +224,7 @@ def screen(
         UsageError: no folder, or no image in it.
         EvaluationError: a file is no image, or not of the model's size.
     """
-    files, x, notes = read_pictures(folder, model.input_shape)
+    files, x, notes = read_pictures(folder, model.input_shape, model.pipeline)
     device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), None)
     x = x if device is None else x.to(device)
     answers = logits_of(model.module, x, default_slots(x[0].numel())).argmax(dim=1)

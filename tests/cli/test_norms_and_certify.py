@@ -86,7 +86,9 @@ def test_papers_are_beside_the_norms_on_request(call: Call) -> None:
 
 
 def test_norms_of_an_architecture_and_a_plot(call: Call, tmp_path: Path) -> None:
-    answer = call("norms", "torchvision:mobilenet_v2", "--input-shape", "3,32,32", "--plot", "norms.svg")
+    answer = call(
+        "norms", "torchvision:mobilenet_v2", "--random-weights", "--input-shape", "3,32,32", "--plot", "norms.svg"
+    )
     assert answer.code == 0, answer.err
     assert "classifier.1" in answer.out
     assert (tmp_path / "norms.svg").read_text().count("<path") > 2
@@ -214,9 +216,14 @@ def test_bad_models(call: Call) -> None:
 @pytest.mark.usefixtures("files")
 def test_an_input_that_the_network_cannot_take(call: Call) -> None:
     says(call("norms", "net.pt", "--arch", "mine:Plain", "--input-shape", "1,2,2"), 3, "1x2x2", "--input-shape")
-    says(call("norms", "torchvision:resnet18", "--input-shape", "1,32,32"), 3, "1x32x32", "--input-shape")
+    says(
+        call("norms", "torchvision:resnet18", "--random-weights", "--input-shape", "1,32,32"),
+        3,
+        "1x32x32",
+        "--input-shape",
+    )
     for wrong in ("3,x,32", "3,0,32", "3,32.5,32", "", "3,-1,32"):
-        answer = call("norms", "torchvision:resnet18", f"--input-shape={wrong}")
+        answer = call("norms", "torchvision:resnet18", "--random-weights", f"--input-shape={wrong}")
         says(answer, 2, "is no size of an image", "Example: --input-shape 3,32,32")
 
 
