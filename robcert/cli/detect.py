@@ -137,6 +137,7 @@ def detect(
             replace(chosen, data=test.name, split="train"),
             model_flags.download,
             Preparation(loaded.name, loaded.pipeline, loaded.labels),
+            test.box,
         )
         training = fitted(training, [loaded], choose_device(model_flags.device))
     kept = None if store is None else beside(loaded) if store == "card" else Path(store)

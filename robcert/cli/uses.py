@@ -182,6 +182,7 @@ GATE: dict[str, Rule] = {
     **dict.fromkeys(
         ("full", "time_per_image"), beside("init", "--init writes a policy and gives no verdict", "Leave it out.")
     ),
+    "time_budget": always,
     "runs": beside("init", "--init keeps no run", "Leave it out."),
     "data_dir": files_of_init,
     "class_order": order_of_init,
