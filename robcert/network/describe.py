@@ -70,10 +70,10 @@ def peek_card(
         EvaluationError: the file is no model, or its card is damaged.
     """
     found = find(reference, Access(random_weights, download))
-    given = stated(input_shape=input_shape, architecture=arch)
-    if isinstance(found, File) and not given and read_card(found) is None:
-        return None
-    return described(found, given)
+    if isinstance(found, File) and arch is None:
+        card = read_card(found)
+        return card if card is None or input_shape is None else with_shape(card, input_shape)
+    return described(found, stated(input_shape=input_shape, architecture=arch))
 
 
 def described(found: File | Named, given: dict[str, Any]) -> Card:
