@@ -128,7 +128,9 @@ def _certificates(
     """Certify images block by block, at most ``batch_size`` at once."""
     blocks = [slice(0, len(images))] if work.store is None else work.blocks(len(images))
     parts: list[Certificates] = []
-    with working(f"{model.name}: {method}", len(images), "images") as told:
+    # All images at once are counted by the method itself.
+    counted = work.store is not None or batch_size is not None
+    with working(f"{model.name}: {method}, {len(images)} images", len(images) if counted else None, "images") as told:
 
         def prove(block: slice) -> Certificates:
             found: list[Certificates] = []

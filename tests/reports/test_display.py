@@ -117,7 +117,7 @@ def test_the_work_of_an_attack_and_of_certificates_is_told() -> None:
     assert "images open" in heard.ended[0].note
     trial = next(work for work in heard.ended if work.title == "radius 0.01")
     assert trial.done == trial.total
-    assert titles[-1] == "digits-plain: ibp"
+    assert titles[-1] == "digits-plain: ibp, 20 images"
 
 
 @pytest.mark.parametrize(
