@@ -13,7 +13,7 @@ import robcert
 from robcert.attacks import attacks
 from robcert.bounds.lipschitz.network_bound import lipschitz_bound
 from robcert.bracket import Certificate
-from robcert.certificates import Certificates, certificates
+from robcert.certificates import Certificates, Search, certificates, executed
 from robcert.certificates.gap import radii
 from robcert.data import load_dataset
 from robcert.network import from_module, load_model
@@ -233,3 +233,36 @@ def test_certified_images_do_not_speak_for_a_plateau() -> None:
     assert record.certificate is not None
     standing = record.legs[0].attacked_correct
     assert record.plateau.entered == standing - record.certificate.correct == record.legs[1].entered  # type: ignore[operator]
+
+
+def rounds_a_lot() -> LoadedModel:
+    """A network whose rounding, as norms bound it, is worth a part of its gaps."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)]
+    with torch.no_grad():
+        for layer in layers[:-1:2]:
+            assert isinstance(layer, nn.Linear)
+            layer.weight *= 30
+    return from_module(nn.Sequential(*layers), (64,), 10)
+
+
+def test_rounding_is_bounded_in_the_ball_only_where_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an attack asks costs nothing more on networks whose radii do not reach its budgets."""
+    model, x = rounds_a_lot(), torch.rand(40, 64)
+    y = model.module(x).argmax(1)
+    gap = certificates.get("gap")
+    calls: list[int] = []
+    bounded = executed.relax
+    monkeypatch.setattr(executed, "relax", lambda *given: calls.append(len(given[1])) or bounded(*given))
+    whole = gap(model, x, y, "l2")
+    assert calls and float((whole.radius / whole.radius_real).median()) > 0.98
+    calls.clear()
+    largest = float(whole.radius_real.max())
+    coarse = gap(model, x, y, "l2", Search(eps=(largest * 1.01,), largest=False))
+    assert not calls and float((coarse.radius / whole.radius_real).median()) < 0.95
+    between = (coarse.radius / 2 + coarse.radius_real / 2)[int((coarse.radius_real - coarse.radius).argmax())]
+    decided = gap(model, x, y, "l2", Search(eps=(float(between),), largest=False))
+    undecided = (coarse.radius <= between) & (coarse.radius_real > between)
+    assert calls[0] == int(undecided.sum()) > 0
+    assert bool((decided.radius > between)[undecided].any())
+    assert torch.equal(decided.radius[~undecided], coarse.radius[~undecided])
