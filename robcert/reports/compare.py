@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from robcert.plotting import COLORS, legend_above, percents, style
 from robcert.reports import renderer
 from robcert.reports.figures import save
 from robcert.reports.printed import printed
 from robcert.runs.records.compare import PREDICTORS, CompareRecord, LineRecord
 from robcert.sensitivity.gradients import STATISTICS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLUMNS = 3
 """Lines beside each other: with names of 20 characters a table is 110 wide."""
@@ -76,39 +80,50 @@ def draw_curves(record: CompareRecord, output: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axis = figure.subplots()
     drawn: list[tuple[str, list[float]]] = []
     limits = [math.inf if line.limit is None else line.limit for line in record.lines]
     distances = [_doubles(line.distance) for line in record.lines]
     every = torch.cat([d[d <= min(limit, 1e300)] for d, limit in zip(distances, limits, strict=True)])
     most = float(every.max()) if len(every) and float(every.max()) > 0 else 1.0
-    for k, (line, distance, limit) in enumerate(zip(record.lines, distances, limits, strict=True)):
-        end = min(most, limit)
-        radius = None if line.radius is None else _doubles(line.radius)
-        for values, style in ((distance, "-"), (radius, "--")):
-            if values is None:
-                continue
-            inside = values[values < end].unique()
-            eps = torch.cat([torch.zeros(1).double(), inside, torch.tensor([end]).double()])
-            shares = line.error(eps) if style == "-" else line.uncertified(eps)
-            assert shares is not None
+    with style():
+        figure = Figure(figsize=(8.4, 4.8), layout="constrained")
+        axes = figure.subplots()
+        for k, (line, distance, limit) in enumerate(zip(record.lines, distances, limits, strict=True)):
+            end = min(most, limit)
+            _step(axes, k, line.label, distance, line.error, end)
+            radius = None if line.radius is None else _doubles(line.radius)
             # Several attacks on one model leave the same images uncertified: one line for all of them.
-            same = (line.model, values.tolist())
-            if style == "--" and same in drawn:
+            if radius is None or (line.model, radius.tolist()) in drawn:
                 continue
-            drawn += [same] if style == "--" else []
-            label = line.label if style == "-" else f"{line.model}: not certified"
-            axis.step(eps.numpy(), shares.numpy(), where="post", color=f"C{k}", linestyle=style, label=label)
-    axis.axhline(0.5, color="grey", linewidth=0.6)
-    axis.set_xlim(0, most)
-    axis.set_ylim(0, 1.01)
-    axis.set_yticks(np.linspace(0, 1, 6))
-    axis.set_xlabel(f"{record.norm} distance")
-    axis.set_ylabel("share of images that are wrong or broken")
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    save(figure, output)
+            drawn.append((line.model, radius.tolist()))
+            _step(axes, k, f"{line.model}: not certified", radius, line.uncertified, end, dashed=True)
+        axes.axhline(0.5, color="grey", linewidth=0.8)
+        axes.set_xlim(-0.02 * most, 1.02 * most)
+        axes.set_ylim(-0.03, 1.03)
+        percents(axes.yaxis)
+        axes.set_xlabel(f"{record.norm} distance")
+        axes.set_ylabel("wrong or broken, share of images")
+        legend_above(figure, axes)
+        save(figure, output)
+
+
+def _step(
+    axes: Axes,
+    number: int,
+    label: str,
+    values: torch.Tensor,
+    share: Callable[[torch.Tensor], torch.Tensor | None],
+    end: float,
+    *,
+    dashed: bool = False,
+) -> None:
+    """Draw a share of images that changes at the values, up to an end."""
+    inside = values[values < end].unique()
+    eps = torch.cat([torch.zeros(1).double(), inside, torch.tensor([end]).double()])
+    shares = share(eps)
+    assert shares is not None
+    style_of = {"color": COLORS[number % len(COLORS)], "linestyle": "--" if dashed else "-", "label": label}
+    axes.step(eps.numpy(), shares.numpy(), where="post", **style_of)
 
 
 def _doubles(values: Sequence[float | None]) -> torch.Tensor:

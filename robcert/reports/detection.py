@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from robcert.plotting import COLORS, dash, legend_above, percents, style
 from robcert.reports import renderer
 from robcert.reports.figures import save
 from robcert.reports.histograms import outlines
@@ -87,21 +88,27 @@ def draw_detection(found: Detection, output: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
     groups = {"clean": found.clean.tolist()}
     groups |= {one.name: one.values.tolist() for one in found.results if one.found}
-    outlines(left, STATISTICS[found.threshold.statistic], groups, found.threshold.value)
-    left.legend(fontsize=8)
-    for one in found.results:
-        if one.area is not None:
-            right.plot(*roc(found.clean, one.values), label=f"{one.name} (AUC {one.area:.3f})")
-    right.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    right.axvline(found.threshold.rate, color="black", linestyle="--", linewidth=1)
-    right.set_xlabel("false-positive rate")
-    right.set_ylabel("detection rate")
-    right.legend(fontsize=8, loc="lower right")
-    save(figure, output)
+    with style():
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        outlines(left, found.threshold.statistic, groups, found.threshold.value)
+        for k, one in enumerate(found.results, start=1):
+            if one.area is not None:
+                name = f"{one.name} (AUC {one.area:.3f})"
+                right.plot(*roc(found.clean, one.values), color=COLORS[k % len(COLORS)], linestyle=dash(k), label=name)
+        right.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+        right.axvline(found.threshold.rate, color="black", linestyle="--", linewidth=1)
+        right.set_title("detection rate by rate of false positives")
+        right.set_xlabel("false positives, share of clean images")
+        right.set_ylabel("detected, share of attacked images")
+        percents(right.xaxis)
+        percents(right.yaxis)
+        right.margins(0.03)
+        right.legend(loc="lower right")
+        legend_above(figure, left)
+        save(figure, output)
 
 
 def _share(count: int, n: int, bounds: Interval) -> str:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from robcert.errors import UsageError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def save(figure: Figure, output: Path) -> None:
+def save(figure: Figure, output: Path, flag: str = "--plot") -> None:
     """Write a figure; the suffix decides the format.
+
+    Args:
+        figure: the figure.
+        output: the file.
+        flag: the option that named the file.
 
     Raises:
         UsageError: the file cannot be written.
@@ -21,15 +25,4 @@ def save(figure: Figure, output: Path) -> None:
     try:
         figure.savefig(output, dpi=150)
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {output} ({error})", "Name a .svg, .png or .pdf file with --plot") from None
-
-
-def logarithmic(axis: Axes, low: float, high: float) -> None:
-    """A logarithmic x axis whose labels do not collide: 1, 2, 5, 10, ... up to three decades, else powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    if high < 1e3 * low:
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        raise UsageError(f"cannot write {output} ({error})", f"Name a .svg, .png or .pdf file with {flag}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from robcert.errors import UsageError, did_you_mean
+from robcert.text import plain
 
 MOST = 10
+_NAME = 24
+"""Letters of the name of a class in a picture."""
+_RED, _BLUE = (0.79, 0.09, 0.11), (0.02, 0.32, 0.67)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row of an adversarials file."""
+    """One row of an adversarials file; labels with their names, where the data has any."""
 
     index: int
     label: int
@@ -25,10 +30,17 @@ class Example:
     distance: float
     x: NDArray[np.float32]
     adversarial: NDArray[np.float32]
+    label_name: str = ""
+    adversarial_name: str = ""
+
+    @property
+    def answered(self) -> str:
+        """What the network says in place of the label: "cat is answered as dog"."""
+        return f"{self.label_name or self.label} is answered as {self.adversarial_name or self.adversarial_label}"
 
 
 def draw(run: Path, model: str | None, wanted: list[int] | None, output: Path) -> str:
-    """Draw a row an image: original, difference, adversarial example.
+    """Draw original, difference and adversarial example of some images, in a grid.
 
     Args:
         run: a run directory.
@@ -73,53 +85,66 @@ def draw(run: Path, model: str | None, wanted: list[int] | None, output: Path) -
 
 
 def examples_of(path: Path) -> tuple[str, float, list[Example]]:
-    """The norm, the largest budget and the examples of an adversarials file."""
+    """Return the norm, the largest budget and the examples of an adversarials file."""
     with safe_open(path, framework="np") as file:
         meta = json.loads((file.metadata() or {})["robcert"])
         columns = [
             file.get_tensor(key) for key in ("index", "label", "adversarial_label", "distance", "x", "adversarial")
         ]
-    examples = [
-        Example(int(index), int(label), int(other), float(distance), x, adversarial)
-        for index, label, other, distance, x, adversarial in zip(*columns, strict=True)
-    ]
+    names = {int(label): plain(name, _NAME) for label, name in meta.get("classes", {}).items()}
+    examples: list[Example] = []
+    for index, label, other, distance, x, adversarial in zip(*columns, strict=True):
+        called = names.get(int(label), ""), names.get(int(other), "")
+        examples.append(Example(int(index), int(label), int(other), float(distance), x, adversarial, *called))
     return meta["norm"], max(meta["eps"]), examples
 
 
-def _plot(examples: list[Example], norm: str, name: str, output: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.3, 0.4 + 2.1 * len(examples)), layout="constrained")
-    axes = figure.subplots(len(examples), 3, squeeze=False)
-    figure.suptitle(name, fontsize=10)
-    for row, example in zip(axes, examples, strict=True):
-        difference = example.adversarial - example.x
-        reach = float(np.abs(difference).max()) or 1.0
-        titles = (
-            f"image {example.index}: {example.label}",
-            f"{norm} distance {example.distance:.3g}",
-            f"answered {example.adversarial_label}",
-        )
-        for axis, title in zip(row, titles, strict=True):
-            axis.set_title(title, fontsize=9)
-            axis.axis("off")
-        row[0].imshow(picture_of(example.x), cmap="gray", vmin=0, vmax=1)
-        if difference.ndim == 3 and difference.shape[0] == 3:
-            row[1].imshow(picture_of(0.5 + difference / (2 * reach)))
-        else:
-            row[1].imshow(picture_of(difference), cmap="RdBu_r", vmin=-reach, vmax=reach)
-        row[2].imshow(picture_of(example.adversarial), cmap="gray", vmin=0, vmax=1)
-    try:
-        figure.savefig(output, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {output} ({error})", "Name a .png, .svg or .pdf file with --output") from None
-
-
 def picture_of(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(c, h, w), (h, w) or a flat vector as something that can be drawn."""
+    """Return (c, h, w), (h, w) or a flat vector as something that can be drawn."""
     if x.ndim == 3:
         return np.clip(x.transpose(1, 2, 0), 0, 1) if x.shape[0] == 3 else x[0]
     if x.ndim == 2:
         return x
     side = int(np.ceil(np.sqrt(x.size)))
     return np.pad(x.ravel(), (0, side * side - x.size)).reshape(side, side)
+
+
+def difference_of(example: Example) -> NDArray[np.float32]:
+    """Return the difference (h, w, 3), stretched to its own largest entry.
+
+    In colour, grey is no difference; of one channel red is brighter, blue is darker and white is no difference.
+    """
+    difference = example.adversarial - example.x
+    reach = float(np.abs(difference).max()) or 1.0
+    if difference.ndim == 3 and difference.shape[0] == 3:
+        return picture_of(0.5 + difference / (2 * reach))
+    values = picture_of(difference) / reach
+    up, down = np.clip(values, 0, 1)[..., None], np.clip(-values, 0, 1)[..., None]
+    return (1 - up * (1 - np.array(_RED)) - down * (1 - np.array(_BLUE))).astype(np.float32)
+
+
+def _plot(examples: Sequence[Example], norm: str, name: str, output: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from robcert.plotting import style
+    from robcert.reports.figures import save
+
+    columns = max(1, min(4, round(0.7 * len(examples) ** 0.5)))
+    rows = -(-len(examples) // columns)
+    with style(axes__grid=False):
+        figure = Figure(figsize=(4.3 * columns, 0.5 + 1.85 * rows), layout="constrained")
+        figure.suptitle(f"{_literal(name)}: original, difference (stretched), adversarial example", fontsize=10)
+        # An empty cell of the grid stays empty.
+        for cell, example in zip(np.ravel(figure.subfigures(rows, columns)), examples, strict=False):
+            title = f"image {example.index}, {norm} distance {example.distance:.3g}\n{example.answered}"
+            cell.suptitle(_literal(title), fontsize=9, linespacing=1.3)
+            pictures = (picture_of(example.x), difference_of(example), picture_of(example.adversarial))
+            for axes, picture in zip(cell.subplots(1, 3), pictures, strict=True):
+                axes.axis("off")
+                axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        save(figure, output, "--output")
+
+
+def _literal(text: str) -> str:
+    """Text in which a dollar does not start mathematics."""
+    return text.replace("$", r"\$")

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robcert.reports.figures import logarithmic, save
+from robcert.plotting import COLORS, dash, legend_above, logarithmic, logarithmic_bins, percents, shares, style
+from robcert.reports.figures import save
 from robcert.runs.records.jacobian import JacobianRecord
-from robcert.sensitivity.gradients import STATISTICS
+from robcert.sensitivity.gradients import STATISTICS, WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-BINS = 40
-
 
 _SHOWN = ("spectral", "row", "probability", "loss-l2")
 
@@ -27,56 +25,40 @@ def draw_jacobians(record: JacobianRecord, output: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    panels = [
-        (STATISTICS[name], {model.name: [image.statistics[name] for image in model.images] for model in record.models})
-        for name in _SHOWN
-    ]
-    draw_histograms(panels, output)
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+        panels = figure.subplots(2, 2).ravel()
+        for axes, name in zip(panels, _SHOWN, strict=True):
+            groups = {model.name: [image.statistics[name] for image in model.images] for model in record.models}
+            outlines(axes, name, groups)
+        legend_above(figure, panels[0])
+        save(figure, output)
 
 
-def draw_histograms(
-    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]], output: Path, threshold: float | None = None
-) -> None:
-    """A panel a statistic, an outline a group of images.
+def outlines(axes: Axes, statistic: str, groups: Mapping[str, Sequence[float]], threshold: float | None = None) -> None:
+    """Draw a histogram of each group of images in one panel, as outlines.
 
     The axis is logarithmic: norms of confident and of doubtful images lie orders of magnitude apart. A norm of
     exactly zero is drawn in the lowest bin.
 
     Args:
-        panels: the label of the axis, and values by group.
-        output: the picture; its suffix decides the format.
+        axes: the panel.
+        statistic: a name in `robcert.sensitivity.gradients.STATISTICS`.
+        groups: its values, by what the legend calls them.
         threshold: drawn as a line where there is one.
-
-    Raises:
-        UsageError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[len(panels) :]:
-        axis.axis("off")
-    for axis, (title, groups) in zip(axes, panels, strict=False):
-        outlines(axis, title, groups, threshold)
-    axes[0].legend(fontsize=8)
-    save(figure, output)
-
-
-def outlines(axis: Axes, title: str, groups: Mapping[str, Sequence[float]], threshold: float | None = None) -> None:
-    """Histograms of some groups of values in one panel, as outlines, with a line at the threshold."""
-    every = np.concatenate([np.asarray(values, dtype=float) for values in groups.values()])
-    positive = every[every > 0]
-    most = float(positive.max()) if positive.size else 1.0
-    least = max(float(positive.min()), most * 1e-12) if positive.size else 1e-12
-    edges = np.geomspace(least, max(most, least * 1.01), BINS + 1)
-    for name, values in groups.items():
-        inside = np.clip(np.asarray(values, dtype=float), edges[0], edges[-1])
-        weights = np.full(len(inside), 1 / max(1, len(inside)))
-        axis.hist(inside, bins=list(edges), weights=weights, histtype="step", linewidth=1.5, label=name)
+    edges = logarithmic_bins(np.concatenate([np.asarray(values, dtype=float) for values in groups.values()]))
+    for k, (name, values) in enumerate(groups.items()):
+        color, heights = COLORS[k % len(COLORS)], shares(values, edges)
+        axes.stairs(heights, edges, color=color, linestyle=dash(k), linewidth=1.8, label=name)
+        axes.stairs(heights, edges, color=color, fill=True, alpha=0.15)
     if threshold is not None:
-        axis.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3g}")
-    logarithmic(axis, float(edges[0]), float(edges[-1]))
-    axis.set_xlabel(title)
-    axis.set_ylabel("share of images")
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3g}")
+    axes.margins(x=0.03)
+    logarithmic(axes, float(edges[0]), float(edges[-1]))
+    percents(axes.yaxis)
+    axes.set_title(WORDS[statistic])
+    axes.set_xlabel(STATISTICS[statistic])
+    axes.set_ylabel("share of images")

@@ -16,4 +16,4 @@ from robcert.runs.records.verify import VerifyRecord
 @renderer("html", RunRecord, CertifyRecord, NormsRecord, JacobianRecord, VerifyRecord)
 def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord | VerifyRecord) -> str:
     """Return the page."""
-    return render_page(*page_of(source_of(record))).rstrip("\n")
+    return render_page(page_of(source_of(record))).rstrip("\n")

@@ -19,9 +19,11 @@ from robcert.runs.records.verify import VerifyRecord
 @renderer("markdown", RunRecord, CertifyRecord, NormsRecord, JacobianRecord, VerifyRecord)
 def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord | VerifyRecord) -> str:
     """Return a heading, and a section of tables and notes for each section of the page that has any."""
-    title, lead, sections = page_of(source_of(record))
-    parts = [f"# {markdown(title, _MOST)}", *(markdown(line.text, _MOST) for line in lead)]
-    for section in sections:
+    page = page_of(source_of(record))
+    parts = [f"# {markdown(page.title, _MOST)}", *(markdown(line.text, _MOST) for line in page.lead)]
+    parts += [f"{markdown(table.caption, _MOST)}\n\n{_table(table)}" for table in page.summary]
+    parts += [markdown(sentence, _MOST) for sentence in page.sentences]
+    for section in page.sections:
         parts += _section(section)
     return "\n\n".join(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 from torch.export import ExportedProgram
@@ -41,13 +42,17 @@ def write_contradiction(
     store.write_tensors(name, tensors, {"norm": threat.norm, "method": attempt.method, "constants": constants})
 
 
-def write_examples(store: RunStore, name: str, search: SearchProblem, record: ModelRecord) -> None:
+def write_examples(
+    store: RunStore, name: str, search: SearchProblem, record: ModelRecord, classes: Sequence[str]
+) -> None:
     """Write ``adversarials-NAME.safetensors`` and ``beyond-NAME.safetensors``.
 
     Both tensor files have a row an image that was found: ``x`` and ``adversarial`` (m, *shape) float32, ``label``,
     ``adversarial_label`` and ``index`` (m,) int64, ``distance`` (m,) float64; and for every image of the run
     ``all_index`` (n,), ``all_found`` (n,) uint8 and ``all_distance`` (n,), which is inf where no example was found.
-    The first file holds the examples within the largest budget, the second those found only beyond it.
+    The first file holds the examples within the largest budget, the second those found only beyond it. The metadata
+    has the names of the classes of its labels, where ``classes``, in the order of the labels, has other names than
+    numbers.
     """
     images, bracket, threat = search.images, search.bracket, search.threat
     broken = [i for i, image in enumerate(record.images) if "broken" in as_list(image.status)]
@@ -73,7 +78,9 @@ def write_examples(store: RunStore, name: str, search: SearchProblem, record: Mo
             "all_distance": distance,
         }
         meta = {"model": search.model.name, "norm": threat.norm, "eps": list(threat.eps), "box": list(threat.box)}
-        store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta)
+        numbers = sorted({*tensors["label"].tolist(), *labels})
+        named = {str(k): classes[k] for k in numbers if k < len(classes) and classes[k] != str(k)}
+        store.write_tensors(f"{prefix}-{name}.safetensors", tensors, meta | ({"classes": named} if named else {}))
 
 
 def exported(model: LoadedModel) -> ExportedProgram | None:

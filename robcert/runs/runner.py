@@ -164,7 +164,7 @@ class Runner:
         if self.store:
             name = artefact_name(self.spec, number)
             with self._may_fail("the adversarial examples are not stored", missing):
-                write_examples(self.store, name, run.search, record)
+                write_examples(self.store, name, run.search, record, self.data.classes)
             if store_network is not None:
                 with self._may_fail(_NOT_STORED, missing):
                     store_network()

@@ -31,6 +31,18 @@ STATISTICS: dict[str, str] = {
 }
 """What can be measured at one image, and how a table writes it. J is of the logits, p their softmax."""
 
+WORDS: dict[str, str] = {
+    "spectral": "spectral norm of the Jacobian",
+    "frobenius": "Frobenius norm of the Jacobian",
+    "row": "largest gradient norm of a logit",
+    "probability": "largest gradient norm of a class probability",
+    "loss-l1": "l1 norm of the gradient of the loss",
+    "loss-l2": "l2 norm of the gradient of the loss",
+    "loss-linf": "l-inf norm of the gradient of the loss",
+    "margin": "l2 norm of the gradient of the margin",
+}
+"""The same in words, for plots and pages."""
+
 GRAM = 64
 """The most classes for which the spectral norm is exact, from the Gram matrix of the rows."""
 _BATCH = 128

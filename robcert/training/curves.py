@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from robcert.plotting import percents, style
 from robcert.training.checkpoint import Epoch
 
 COLUMNS = ("epoch", "loss", "accuracy", "mean_gap")
@@ -28,25 +29,34 @@ def curves_csv(history: Sequence[Epoch]) -> str:
 
 def curves_svg(history: Sequence[Epoch], title: str) -> str:
     """The same as three plots over the epochs; the same training gives the same text."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     number = [e.number for e in history]
+    held_out = [e.held_out_loss for e in history]
     plots = (
-        ("mean loss (training)", [e.loss for e in history]),
-        ("accuracy (test)", [e.accuracy for e in history]),
-        ("average gap (test)", [e.mean_gap for e in history]),
+        ("mean loss of the training", [e.loss for e in history]),
+        ("accuracy on the test images", [e.accuracy for e in history]),
+        ("average confidence gap on the test images", [e.mean_gap for e in history]),
     )
-    # Names of elements are hashes with a salt; text stays text.
-    with mpl.rc_context({"svg.hashsalt": "robcert", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(10, 3), layout="constrained")
-        for place, (label, values) in enumerate(plots, 1):
-            axes = figure.add_subplot(1, len(plots), place)
-            axes.plot(number, values, linewidth=1)
+    with style(svg__hashsalt="robcert"):  # names of elements are hashes with a salt
+        figure = Figure(figsize=(10.4, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(plots))
+        for axes, (label, values) in zip(panels, plots, strict=True):
+            axes.plot(number, values, linewidth=1.4, **_marked(history), label="training")
             axes.set_xlabel("epoch")
-            axes.set_title(label, fontsize=10)
-            axes.grid(alpha=0.3)
-        figure.suptitle(title)
+            axes.set_title(label)
+            axes.margins(0.04)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        if all(loss is not None for loss in held_out) and held_out:
+            panels[0].plot(number, held_out, linewidth=1.4, linestyle="--", label="cross-entropy of images held out")
+            panels[0].legend()
+        percents(panels[1].yaxis)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
+
+
+def _marked(history: Sequence[Epoch]) -> dict[str, str]:
+    """A few epochs are points: a single one would be no line."""
+    return {"marker": "o", "markersize": "3.5"} if len(history) <= 30 else {}

@@ -5,11 +5,15 @@ from __future__ import annotations
 from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade, images, spent
-from robcert.reports.page.parts import Cell, Section, Table, cells
-from robcert.reports.page.render import Line, render_page
+from robcert.reports.page.parts import Cell, Line, Page, Section, Table, cells
+from robcert.reports.page.render import render_page
 
 _TONES = {"proven": "good", "empirical": "good", "inconclusive": "unsure", "failed": "bad"}
 _SOME = 50
+_WORDS = (
+    "Proven: certified images alone reach it. Empirical: the attacks ran to the end of their plan and it still holds. "
+    "Failed: broken images alone exclude it. Inconclusive: so many images cannot decide it."
+)
 
 
 @renderer("html", GateRecord)
@@ -20,11 +24,11 @@ def render(record: GateRecord) -> str:
         Line(f"Gate {said}: {record.verdict}", "good" if record.passed else "bad"),
         Line(f"{record.policy.path} on {images(record)}; {spent(record)}."),
     ]
-    sections = [_verdicts(record), _counts(record), *_evidence(record), _provenance(record)]
-    return render_page("robcert gate", lead, sections)
+    sections = [_counts(record), *_evidence(record), _provenance(record)]
+    return render_page(Page("robcert gate", lead, [_verdicts(record)], [_WORDS], sections))
 
 
-def _verdicts(record: GateRecord) -> Section:
+def _verdicts(record: GateRecord) -> Table:
     rows = [
         cells(
             one.model,
@@ -37,12 +41,7 @@ def _verdicts(record: GateRecord) -> Section:
         for k, one in enumerate(record.requirements)
     ]
     head = ("model", "verdict", "requirement", "asked", "found", "why")
-    return Section(
-        "Verdicts",
-        "Proven: certified images alone reach it. Empirical: the attacks ran to the end of their plan and it still "
-        "holds. Failed: broken images alone exclude it. Inconclusive: so many images cannot decide it.",
-        tables=[Table("Requirements", head, rows)],
-    )
+    return Table("Requirements", head, rows)
 
 
 def _counts(record: GateRecord) -> Section:

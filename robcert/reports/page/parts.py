@@ -78,6 +78,33 @@ class Section:
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line under the title; ``tone`` as of a cell."""
+
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+        title: its heading.
+        lead: lines under it.
+        summary: the tables that it begins with.
+        sentences: what stands under them.
+        sections: the rest, each with a link.
+    """
+
+    title: str
+    lead: Sequence[Line]
+    summary: Sequence[Table]
+    sentences: Sequence[str]
+    sections: Sequence[Section]
+
+
 def cells(head: str, *rest: Cell | str) -> list[Cell]:
     """A row whose first cell heads it."""
     return [Cell(head, head=True), *(cell if isinstance(cell, Cell) else Cell(cell) for cell in rest)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -11,23 +11,15 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from robcert import __version__
-from robcert.reports.page.parts import Section
+from robcert.reports.page.parts import Page, Section
 from robcert.reports.text import plain
 
 _MOST = 1000
 _HERE = files("robcert.reports.page").joinpath("templates")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line under the title; ``tone`` as of a cell."""
-
-    text: str
-    tone: str = ""
-
-
-def render_page(title: str, lead: Sequence[Line], sections: Sequence[Section]) -> str:
-    """The whole page."""
+def render_page(page: Page) -> str:
+    """Return the whole page."""
     environment = Environment(
         autoescape=select_autoescape(default_for_string=True, default=True),
         undefined=StrictUndefined,
@@ -40,9 +32,8 @@ def render_page(title: str, lead: Sequence[Line], sections: Sequence[Section]) -
     environment.filters["whole"] = _whole
     template = environment.from_string(_HERE.joinpath("page.html.j2").read_text(encoding="utf-8"))
     style = Markup(_HERE.joinpath("report.css").read_text(encoding="utf-8"))
-    numbered = _distinct(sections)
-    page = template.render(title=title, lead=lead, sections=numbered, style=style, version=__version__)
-    return "\n".join(line for line in page.splitlines() if line.strip()) + "\n"
+    text = template.render(page=page, sections=_distinct(page.sections), style=style, version=__version__)
+    return "\n".join(line for line in text.splitlines() if line.strip()) + "\n"
 
 
 def _whole(text: str) -> Markup:

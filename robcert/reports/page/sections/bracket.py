@@ -10,9 +10,9 @@ from robcert.runs.summary import as_list
 
 
 def bracket(sources: Sources) -> Section | None:
-    """A bar a model and budget."""
+    """Return a bar for each model and budget."""
     rows: list[list[Cell]] = []
-    bars: list[tuple[str, float, float]] = []
+    bars: list[tuple[str, list[float]]] = []
     for run in sources.runs:
         threat, several = run.record.threat, len(run.record.threat.eps) > 1
         for m, model in enumerate(run.record.models):
@@ -21,6 +21,7 @@ def bracket(sources: Sources) -> Section | None:
                 low, left = as_list(model.verdicts.certified)[k], as_list(model.verdicts.open)[k]
                 wrong, broken = as_list(model.verdicts.wrong)[k], as_list(model.verdicts.broken)[k]
                 n = model.n
+                between = f"{100 * low / n:.1f}% to {100 * (low + left) / n:.1f}%" if n else "-"
                 rows.append(
                     cells(
                         model.name,
@@ -30,10 +31,11 @@ def bracket(sources: Sources) -> Section | None:
                         count(broken, n, at(f"{key}/broken", k, several)),
                         count(left, n, at(f"{key}/open", k, several)),
                         count(low, n, at(f"{key}/certified", k, several)),
-                        Cell(f"{100 * low / n:.1f}% to {100 * (low + left) / n:.1f}%" if n else "-"),
+                        Cell(between),
                     )
                 )
-                bars.append((f"{model.name}, {threat.norm} {eps:g}", low / max(n, 1), (low + left) / max(n, 1)))
+                parts = [part / max(n, 1) for part in (low, left, broken, wrong)]
+                bars.append((f"{model.name}, {threat.norm} {eps:g}: {between}", parts))
     if not rows:
         return None
     head = ("model", "threat", "natural", "wrong", "broken", "open", "certified", "true accuracy is in")
@@ -44,8 +46,9 @@ def bracket(sources: Sources) -> Section | None:
         "neither.",
         figures=[
             Figure(
-                charts.brackets(bars, "accuracy: certified (left end) to attacked (right end)", "bracket"),
-                "Certified and attacked accuracy of every model at every budget.",
+                charts.verdicts(bars, "bracket"),
+                "Images by verdict. The true robust accuracy is at least what is certified, and at most that with the "
+                "open images.",
                 table,
             )
         ],

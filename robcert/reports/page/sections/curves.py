@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from robcert.plotting import even_bins, shares
 from robcert.reports.page import charts
 from robcert.reports.page.parts import Cell, Figure, Section, Table, cells
 from robcert.reports.page.sources import Run, Sources
 from robcert.runs.record import ImageRecord, ModelRecord
 
 _POINTS = 21
-_BINS = 20
 
 
 def attacked_error(sources: Sources) -> Section | None:
@@ -43,8 +43,7 @@ def certified(sources: Sources) -> Section | None:
         rows: list[list[Cell]] = []
         for m, model in enumerate(record.models):
             eps = record.threat.eps
-            shares = [count / max(model.n, 1) for count in model.certified_correct]
-            series.append(charts.Line(model.name, eps, shares))
+            series.append(charts.Line(model.name, eps, [count / max(model.n, 1) for count in model.certified_correct]))
             for k, value in enumerate(eps):
                 where = f"{name}: models/{m}/certified_correct/{k}"
                 count = model.certified_correct[k]
@@ -88,16 +87,16 @@ def _distribution(name: str, norm: str, found: list[tuple[str, list[float]]]) ->
     values = [value for _, values in found for value in values]
     if not values or max(values) <= 0:
         return []
-    edges = np.linspace(0.0, _reach(values), _BINS + 1)
+    edges = even_bins(_reach(values))
     series: list[tuple[str, list[float]]] = []
     counts: list[list[int]] = []
     for model, radii_of in found:
-        inside = np.histogram(np.minimum(radii_of, edges[-1]), edges)[0]
-        counts.append([int(count) for count in inside])
-        series.append((model, [float(count) / max(len(radii_of), 1) for count in inside]))
+        inside = shares(radii_of, edges)
+        counts.append([round(share * len(radii_of)) for share in inside])
+        series.append((model, inside))
     rows = [
-        cells(f"{edges[b]:.3g} to {edges[b + 1]:.3g}", *(str(counts[m][b]) for m in range(len(found))))
-        for b in range(_BINS)
+        cells(f"{edges[b]:.4g} to {edges[b + 1]:.4g}", *(str(counts[m][b]) for m in range(len(found))))
+        for b in range(len(edges) - 1)
     ]
     caption = f"Certified {norm} radii; the last bin holds all larger ones."
     table = Table(f"Images by certified {norm} radius", ("radius", *(model for model, _ in found)), rows)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from robcert.reports.gallery import Example, examples_of, picture_of
+from robcert.reports.gallery import Example, difference_of, examples_of, picture_of
 from robcert.reports.page.parts import Picture, Section
 from robcert.reports.page.sources import Run, Sources
 from robcert.runs.artefacts import artefact_name
@@ -50,24 +50,13 @@ def _of_model(run: Run, number: int) -> list[Picture]:
 
 
 def _picture(example: Example, model: str, norm: str) -> Picture:
-    difference = example.adversarial - example.x
-    reach = float(np.abs(difference).max()) or 1.0
-    colored = difference.ndim == 3 and difference.shape[0] == 3
-    shown = picture_of(0.5 + difference / (2 * reach)) if colored else _two_colors(picture_of(difference) / reach)
     return Picture(
         original=_uri(picture_of(example.x)),
-        difference=_uri(shown),
+        difference=_uri(difference_of(example)),
         adversarial=_uri(picture_of(example.adversarial)),
         title=f"{model}, image {example.index}",
-        text=f"{norm} distance {example.distance:.4g}: {example.label} is answered as {example.adversarial_label}",
+        text=f"{norm} distance {example.distance:.4g}: {example.answered}",
     )
-
-
-def _two_colors(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """-1 blue, 0 white, 1 red: (h, w) to (h, w, 3)."""
-    up, down = np.clip(values, 0, 1)[..., None], np.clip(-values, 0, 1)[..., None]
-    red, blue = np.array([0.79, 0.09, 0.11]), np.array([0.02, 0.32, 0.67])
-    return (1 - up * (1 - red) - down * (1 - blue)).astype(np.float32)
 
 
 def _uri(values: NDArray[np.float32]) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from robcert.plotting import logarithmic_bins, shares
 from robcert.reports.page import charts
 from robcert.reports.page.numbers import number
 from robcert.reports.page.parts import Cell, Figure, Section, Table, cells
 from robcert.reports.page.sources import Sources
-from robcert.sensitivity.gradients import STATISTICS
-
-_BINS = 20
+from robcert.sensitivity.gradients import STATISTICS, WORDS
 
 
 def jacobians(sources: Sources) -> Section | None:
@@ -28,9 +26,10 @@ def jacobians(sources: Sources) -> Section | None:
             known = [value for _, found in values for value in found if np.isfinite(value)]
             if not known:
                 continue
-            edges = _edges(known)
-            shares = [(model, _shares(found, edges)) for model, found in values]
-            title = STATISTICS.get(statistic, statistic)
+            edges = logarithmic_bins(known)
+            parts = [(model, shares(found, edges)) for model, found in values]
+            symbol = STATISTICS.get(statistic, statistic)
+            title = f"{WORDS[statistic]}, {symbol}" if statistic in WORDS else symbol
             ends = [
                 number(getattr(model.statistics[statistic], end), f"{name}: models/{m}/statistics/{statistic}/{end}")
                 for m, model in enumerate(record.models)
@@ -38,11 +37,11 @@ def jacobians(sources: Sources) -> Section | None:
             ]
             rows.append(cells(title, *ends))
             bins = [
-                cells(f"{edges[b]:.3g} to {edges[b + 1]:.3g}", *(f"{100 * share[b]:.1f}%" for _, share in shares))
-                for b in range(_BINS)
+                cells(f"{edges[b]:.3g} to {edges[b + 1]:.3g}", *(f"{100 * share[b]:.1f}%" for _, share in parts))
+                for b in range(len(edges) - 1)
             ]
-            svg = charts.histogram(shares, edges.tolist(), title, f"jacobian-{name}-{statistic}", log=True)
-            table = Table(f"{title}: share of images", ("value", *(model for model, _ in shares)), bins)
+            svg = charts.histogram(parts, edges.tolist(), title, f"jacobian-{name}-{statistic}", log=True)
+            table = Table(f"{title}: share of images", ("value", *(model for model, _ in parts)), bins)
             figures.append(Figure(svg, f"Distribution of the {title} over images.", table))
         head = ("statistic", *(f"{model.name}, {end}" for model in record.models for end in ("mean", "largest")))
         data = f"{record.data.name} {record.data.split}, n {record.data.n}"
@@ -51,17 +50,3 @@ def jacobians(sources: Sources) -> Section | None:
         return None
     intro = "Norms of derivatives at the images: large where a small change does much."
     return Section("Jacobians", intro, figures=figures, tables=tables)
-
-
-def _edges(known: list[float]) -> NDArray[np.float64]:
-    """Bins of equal width in the logarithm: norms of sure and of doubtful images lie orders of magnitude apart."""
-    positive = [value for value in known if value > 0]
-    most = max(positive, default=1.0)
-    least = max(min(positive, default=most), most * 1e-12)
-    return np.geomspace(min(least, 0.99 * most), most, _BINS + 1)
-
-
-def _shares(values: list[float], edges: NDArray[np.float64]) -> list[float]:
-    """The share of the values in each bin; the first one holds those that are smaller, such as 0."""
-    counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
-    return [float(count) / max(len(values), 1) for count in counts]
