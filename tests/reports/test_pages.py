@@ -144,11 +144,12 @@ def test_captions_have_the_names_of_classes(run: tuple[RunRecord, Path], tmp_pat
     assert all(one.label_name.endswith(str(one.label)) for one in named)
     assert {one.label_name for one in examples if one.label == 9} <= {""}
     page = renderer_of(RunRecord, "html")(record)
-    assert named[0].answered in page
-    draw(directory, None, [named[0].index], tmp_path / "one.svg")
+    closest = min(named, key=lambda one: one.distance)  # the page has eight
+    assert closest.answered in page
+    draw(directory, None, [closest.index], tmp_path / "one.svg")
     text = (tmp_path / "one.svg").read_text()
-    assert named[0].label_name in text
-    assert f"image {named[0].index}, l2 distance" in text
+    assert closest.label_name in text
+    assert f"image {closest.index}, l2 distance" in text
 
 
 def test_examples_are_drawn_in_a_grid(run: tuple[RunRecord, Path], tmp_path: Path) -> None:
