@@ -122,8 +122,8 @@ def _step(
     eps = torch.cat([torch.zeros(1).double(), inside, torch.tensor([end]).double()])
     shares = share(eps)
     assert shares is not None
-    style_of = {"color": COLORS[number % len(COLORS)], "linestyle": "--" if dashed else "-", "label": label}
-    axes.step(eps.numpy(), shares.numpy(), where="post", **style_of)
+    color, dashes = COLORS[number % len(COLORS)], "--" if dashed else "-"
+    axes.step(eps.numpy(), shares.numpy(), where="post", color=color, linestyle=dashes, label=label)
 
 
 def _doubles(values: Sequence[float | None]) -> torch.Tensor:

@@ -135,7 +135,7 @@ def _plot(examples: Sequence[Example], norm: str, name: str, output: Path) -> No
         figure = Figure(figsize=(4.3 * columns, 0.5 + 1.85 * rows), layout="constrained")
         figure.suptitle(f"{_literal(name)}: original, difference (stretched), adversarial example", fontsize=10)
         # An empty cell of the grid stays empty.
-        for cell, example in zip(np.ravel(figure.subfigures(rows, columns)), examples, strict=False):
+        for cell, example in zip(figure.subfigures(rows, columns, squeeze=False).ravel(), examples, strict=False):
             title = f"image {example.index}, {norm} distance {example.distance:.3g}\n{example.answered}"
             cell.suptitle(_literal(title), fontsize=9, linespacing=1.3)
             pictures = (picture_of(example.x), difference_of(example), picture_of(example.adversarial))

@@ -19,11 +19,11 @@ from robcert.plotting import even_bins, logarithmic_bins, shares
 from robcert.reports import renderer_of
 from robcert.reports.gallery import draw, examples_of
 from robcert.reports.page.charts import VERDICTS, Line, histogram, lines, verdicts
-from robcert.runs.record import RunRecord
+from robcert.runs.record import PlanEndRecord, RunRecord
 from robcert.runs.records.certify import CertifyRecord
 from robcert.types import Threat
 
-STYLE = files("robcert.reports.page").joinpath("templates", "report.css").read_text()
+STYLE = files("robcert.reports.page").joinpath("templates").joinpath("report.css").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,24 @@ def test_a_run_begins_with_its_answer(run: tuple[RunRecord, Path]) -> None:
     assert page.index("</table>") < sentence.start() < page.index("<nav")
     markdown = renderer_of(RunRecord, "markdown")(record)
     assert markdown.index("| model | threat | natural |") < markdown.index("## ")
+
+
+def test_a_plan_without_a_sweep_has_the_verdict_of_its_end(run: tuple[RunRecord, Path]) -> None:
+    record, _ = run
+    end = PlanEndRecord(
+        verdict="settled",
+        leg="pgd:30",
+        after=0.5,
+        entered=3,
+        newly_broken=0,
+        interval=(0.0, 0.6),
+        last=None,
+        last_at=None,
+    )
+    for found, shown in ((end, ["", "settled"]), (None, ["no verdict", "no verdict"])):
+        model = record.models[0].model_copy(update={"plateau": None, "plan_end": found})
+        _, rows = head_and_rows(renderer_of(RunRecord, "html")(record.model_copy(update={"models": [model]})))
+        assert [row[-1] for row in rows] == shown
 
 
 def test_certificates_alone_are_not_called_an_attack() -> None:

@@ -14,7 +14,7 @@ from robcert.sensitivity.gradients import STATISTICS
 from robcert.verification.solve import RESULTS
 
 _HEAD = ("model", "threat", "natural", "attacked", "certified", "open", "verdict")
-_TONES = {"flat": "good", "falling": "bad", "disputed": "bad", "undecided": "unsure"}
+_TONES = {"flat": "good", "settled": "good", "falling": "bad", "disputed": "bad", "undecided": "unsure"}
 _SAID = {"falling": "still falling"}
 _MOST = 8
 """Sentences; the table has what they say of further models."""
@@ -87,20 +87,21 @@ def _attacked(run: Run, m: int) -> list[list[Cell]]:
                 count(low + left, model.n, ""),
                 count(low, model.n, at(f"{key}/verdicts/certified", k, several)),
                 count(left, model.n, at(f"{key}/verdicts/open", k, several)),
-                _verdict(model, eps),
+                _verdict(model, eps, threat.eps[-1]),
             )
         )
     return rows
 
 
-def _verdict(model: ModelRecord, eps: float) -> Cell:
+def _verdict(model: ModelRecord, eps: float, largest: float) -> Cell:
     """Whether more iterations still help, at the budget for which it was asked."""
-    plateau = model.plateau
-    if plateau is None:
+    if model.plateau is not None:
+        verdict, asked = model.plateau.verdict, model.plateau.eps
+    elif model.plan_end is not None:
+        verdict, asked = model.plan_end.verdict, largest
+    else:
         return Cell("no verdict", tone="unsure")
-    if plateau.eps != eps:
-        return Cell("")
-    return Cell(_SAID.get(plateau.verdict, plateau.verdict), tone=_TONES[plateau.verdict])
+    return Cell(_SAID.get(verdict, verdict), tone=_TONES[verdict]) if eps == asked else Cell("")
 
 
 def _norms(sources: Sources) -> list[Table]:
