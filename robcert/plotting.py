@@ -28,9 +28,10 @@ def style(**more: Any) -> AbstractContextManager[None]:
         **more: further rcParams, with ``__`` in the place of a dot.
     """
     import matplotlib as mpl
+    from matplotlib.rcsetup import cycler
 
     settings = {
-        "axes.prop_cycle": mpl.cycler(color=COLORS),
+        "axes.prop_cycle": cycler(color=COLORS),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,

@@ -24,6 +24,11 @@ def plain(text: str, most: int = MOST) -> str:
     return f"{shown[:kept]} ... {shown[-kept:]}"
 
 
+def brief(name: str, most: int = 32) -> str:
+    """Return a name for the head of a column or the beginning of a line; a long one is shortened in the middle."""
+    return plain(name, most)
+
+
 def plain_lines(text: str) -> str:
     """Return the same for a message of several lines, of any length."""
     return "\n".join(plain(line, sys.maxsize) for line in text.split("\n"))

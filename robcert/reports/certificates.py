@@ -10,6 +10,7 @@ from robcert.reports.printed import printed
 from robcert.runs.out_of_time import time_line
 from robcert.runs.record import ThreatRecord
 from robcert.runs.records.certify import CertifiedModel, CertifyRecord
+from robcert.text import brief
 
 
 @renderer("console", CertifyRecord)
@@ -37,7 +38,7 @@ def _accuracy(models: list[CertifiedModel], threat: ThreatRecord, heads: list[st
     table = Table(title=title, title_justify="left")
     table.add_column("eps")
     for head in heads:
-        table.add_column(head, justify="right", overflow="fold")
+        table.add_column(brief(head), justify="right", overflow="fold")
     table.add_row("Natural", *(_cell(m.natural_correct, m.n) for m in models), end_section=True)
     for k, eps in enumerate(threat.eps):
         table.add_row(f"{eps:g}", *(_cell(m.certified_correct[k], m.n) for m in models))
@@ -51,7 +52,7 @@ def _accuracy(models: list[CertifiedModel], threat: ThreatRecord, heads: list[st
 
 
 def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) -> None:
-    name = f"{model.name} ({model.method})"
+    name = f"{brief(model.name)} ({model.method})"
     radii = f"median {model.median_radius:.4g}, quartiles {model.q25_radius:.4g} and {model.q75_radius:.4g}"
     radii = f"radius over all {model.n} images (0 where none is proven): {radii}"
     if model.radii == "at eps":
@@ -95,7 +96,7 @@ def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) 
             table.add_row(step.method, str(step.images), counts, f"{1000 * step.seconds / max(1, step.images):.3g}")
         console.print(table)
     if model.bins:
-        table = Table(title=f"{model.name} by confidence gap", title_justify="left")
+        table = Table(title=f"{brief(model.name)} by confidence gap", title_justify="left")
         for column in ("images", "gap", "natural", "certified", "attacked"):
             table.add_column(column, justify="right")
         for part in model.bins:
@@ -104,7 +105,7 @@ def _print_model(model: CertifiedModel, threat: ThreatRecord, console: Console) 
             table.add_row(str(part.n), f"{part.largest_gap:.3g} to {part.smallest_gap:.3g}", *shares, attacked)
         console.print(table)
     if model.switch:
-        console.print(f"{model.name}, below the switch {model.switch[0].fallback}", style="italic")
+        console.print(f"{brief(model.name)}, below the switch {model.switch[0].fallback}", style="italic")
         table = Table()
         for column in ("switch", "delegated", "accuracy"):
             table.add_column(column, justify="right")

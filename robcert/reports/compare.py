@@ -14,15 +14,16 @@ from rich.table import Table
 from robcert.plotting import COLORS, legend_above, percents, style
 from robcert.reports import renderer
 from robcert.reports.figures import save
-from robcert.reports.printed import printed
+from robcert.reports.printed import beside, printed
 from robcert.runs.records.compare import PREDICTORS, CompareRecord, LineRecord
 from robcert.sensitivity.gradients import STATISTICS
+from robcert.text import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLUMNS = 3
-"""Lines beside each other: with names of 20 characters a table is 110 wide."""
+_FIRST = 39
+"""Columns of the names of the rows."""
 
 
 @renderer("console", CompareRecord)
@@ -34,17 +35,17 @@ def render_compare(record: CompareRecord) -> str:
 def _show(record: CompareRecord, console: Console) -> None:
     data = record.data
     title = f"Comparison, {record.norm}, {data.name} {data.split}, n {data.n}"
-    for first in range(0, len(record.lines), _COLUMNS):
-        console.print(_table(title, record, record.lines[first : first + _COLUMNS]))
+    for lines in beside(record.lines, lambda line: max(9, len(brief(line.label))) + 3, _FIRST):
+        console.print(_table(title, record, lines))
     for line in record.lines:
         if line.limit is not None:
             console.print(
-                f"{line.label}: images that are certified beyond {line.limit:g} were not attacked, so nothing is known "
-                "of larger distances. Attack with a larger --eps, or with --certify none."
+                f"{brief(line.label)}: images that are certified beyond {line.limit:g} were not attacked, so nothing "
+                "is known of larger distances. Attack with a larger --eps, or with --certify none."
             )
     console.print(
-        f"Improvements are over {record.lines[0].label}. Predicted: how many times smaller the gradient norm is. "
-        "Calls: forwards and backwards of the leg and restart that found the closest example, up to it."
+        f"Improvements are over {brief(record.lines[0].label)}. Predicted: how many times smaller the gradient norm "
+        "is. Calls: forwards and backwards of the leg and restart that found the closest example, up to it."
     )
 
 
@@ -53,7 +54,7 @@ def _table(title: str, record: CompareRecord, lines: list[LineRecord]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     for line in lines:
-        table.add_column(line.label, justify="right", overflow="fold")
+        table.add_column(brief(line.label), justify="right", overflow="fold")
     table.add_row("median distance", *(_text(line.median_distance, "not known") for line in lines))
     table.add_row("actual improvement", *(_times(line.improvement) for line in lines))
     if any(line.predicted for line in record.lines):

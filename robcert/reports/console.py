@@ -14,17 +14,19 @@ from rich.text import Text
 
 from robcert.math.binomial import interval
 from robcert.reports import renderer
+from robcert.reports.printed import columns
 from robcert.runs.out_of_time import time_line
 from robcert.runs.plan import LegPlan, short
 from robcert.runs.record import DeployedRecord, LegRecord, ModelRecord, PlanEndRecord, PlateauRecord, RunRecord
 from robcert.runs.summary import as_list
+from robcert.text import brief
 
 
 @renderer("console", RunRecord)
 def render(record: RunRecord) -> str:
     """The table and, under it, plateau, distances, warnings, cost and where the run is stored."""
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    width = max(80, shutil.get_terminal_size().columns)
+    width = columns() if sys.stdout.isatty() else max(80, shutil.get_terminal_size().columns)
     text = io.StringIO()
     console = Console(file=text, force_terminal=color, no_color=not color, width=width, highlight=False)
     for k, eps in enumerate(record.threat.eps):
@@ -40,23 +42,24 @@ def render(record: RunRecord) -> str:
         console.print(verdict_line(record, model))
     for model in record.models:
         if model.stopped is not None:
-            told = f"{model.name}: ended early: {model.stopped}; the same command goes on"
+            told = f"{brief(model.name)}: ended early: {model.stopped}; the same command goes on"
             console.print(Text(told, "yellow"))
     for model in record.models:
         if model.certificate and (late := time_line(model.certificate.out_of_time, model.n)):
-            console.print(f"{model.name}: {model.certificate.method}: {late}")
+            console.print(f"{brief(model.name)}: {model.certificate.method}: {late}")
     for model in record.models:
         for warning in model.warnings:
             some = ", ".join(str(index) for index in warning.images[:8]) + (" ..." if len(warning.images) > 8 else "")
             images = f" (images {some})" if warning.images else ""
             advice = f" {warning.advice[:1].upper()}{warning.advice[1:]}." if warning.advice else ""
-            console.print(Text(f"warning: {model.name}: {warning.name}: {warning.message}{images}.{advice}", "yellow"))
+            said = f"{warning.name}: {warning.message}{images}.{advice}"
+            console.print(Text(f"warning: {brief(model.name)}: {said}", "yellow"))
     for model in record.models:
         for left_out in model.missing:
-            console.print(Text(f"not done: {model.name}: {left_out}", "yellow"))
+            console.print(Text(f"not done: {brief(model.name)}: {left_out}", "yellow"))
     for model in record.models:
         if model.deployed is not None:
-            console.print(_deployed_text(model.name, model.deployed))
+            console.print(_deployed_text(brief(model.name), model.deployed))
     console.print(_cost_line(record))
     if record.run is not None:
         console.print(f"Run: {record.run}", soft_wrap=True)
@@ -77,12 +80,12 @@ def _table(record: RunRecord, k: int, eps: float, intervals: bool = True) -> Tab
 
     seed = f", seed {record.data.seed}" if record.data.seed is not None else ""
     table = Table(
-        title=f"Accuracy under attack, {record.threat.norm} eps {eps:g}, {record.data.name} "
+        title=f"Accuracy under attack, {record.threat.norm} eps {eps:g}, {brief(record.data.name, 48)} "
         f"{record.data.split}, n {record.data.n}{seed}",
     )
     table.add_column("MaxIter")
     for model in record.models:
-        table.add_column(model.name, justify="right", overflow="fold")
+        table.add_column(brief(model.name), justify="right", overflow="fold")
     natural = [cell(m.natural_correct, m.n, m.natural_interval) for m in record.models]
     table.add_row("Natural", *natural, end_section=True)
     if any(model.certificate and model.certificate.broken for model in record.models):
@@ -133,7 +136,7 @@ def _method(record: RunRecord) -> str:
 
 def verdict_line(record: RunRecord, model: ModelRecord) -> Text:
     """Return lines on more iterations, by a model's sweep, and on the distances of its adversarial examples."""
-    parts = [Text(f"{model.name}: ", "bold")]
+    parts = [Text(f"{brief(model.name)}: ", "bold")]
     parts.append(iterations_text(model, record))
     if record.goal == "minimize":
         parts.append(_distance_text(model, max(record.threat.eps)))

@@ -6,13 +6,14 @@ from rich.console import Console
 from rich.table import Table
 
 from robcert.reports import renderer
-from robcert.reports.printed import printed
+from robcert.reports.printed import beside, printed
 from robcert.runs.records.jacobian import JacobianRecord, SensitiveModel
 from robcert.sensitivity.gradients import STATISTICS
+from robcert.text import brief
 from robcert.types import BoundNorm, dual
 
-_MODELS = 3
-"""Models beside each other, two columns each: a table of 100 characters."""
+_FIRST = 23
+"""Columns of the names of the rows."""
 
 
 @renderer("console", JacobianRecord)
@@ -22,8 +23,7 @@ def render_jacobian(record: JacobianRecord) -> str:
 
 
 def _show(record: JacobianRecord, console: Console) -> None:
-    for first in range(0, len(record.models), _MODELS):
-        some = record.models[first : first + _MODELS]
+    for some in beside(record.models, lambda model: 2 * (len(brief(model.name)) + 3), _FIRST):
         console.print(_statistics(record, some))
         console.print(_bounds(record, some))
     for model in record.models:
@@ -60,7 +60,7 @@ def _table(title: str, models: list[SensitiveModel], ends: tuple[str, str], rows
     table.add_column("", no_wrap=True)
     for model in models:
         for column in ends:
-            table.add_column(f"{model.name}\n{column}", justify="right", overflow="fold")
+            table.add_column(f"{brief(model.name)}\n{column}", justify="right", overflow="fold")
     for name, cells in rows.items():
         table.add_row(name, *cells)
     return table
@@ -68,18 +68,18 @@ def _table(title: str, models: list[SensitiveModel], ends: tuple[str, str], rows
 
 def _lines(model: SensitiveModel, record: JacobianRecord, console: Console) -> None:
     if model.refused:
-        console.print(f"{model.name}: no bound of the graph: {model.refused}")
+        console.print(f"{brief(model.name)}: no bound of the graph: {model.refused}")
     far = "beyond the box"
     loss, margin = _text(model.median_distance_by_loss, far), _text(model.median_distance_by_margin, far)
     console.print(
-        f"{model.name}: median estimated {record.norm} distance over all {model.n} images: "
+        f"{brief(model.name)}: median estimated {record.norm} distance over all {model.n} images: "
         f"{loss} (loss, eq. 3.7), {margin} (margin)"
     )
     if model.correlation:
         c = model.correlation
         console.print(
-            f"{model.name}: rank correlation with the distances of {c.run}: {_text(c.loss, '-')} (loss, eq. 3.7), "
-            f"{_text(c.margin, '-')} (margin), {_text(c.gap, '-')} (confidence gap)"
+            f"{brief(model.name)}: rank correlation with the distances of {c.run}: {_text(c.loss, '-')} (loss, "
+            f"eq. 3.7), {_text(c.margin, '-')} (margin), {_text(c.gap, '-')} (confidence gap)"
         )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
+
+import pytest
 
 import robcert
 from robcert.data import load_dataset
 from robcert.network import load_model
+from robcert.reports import renderer_of
 from robcert.reports.console import plateau_text, render
 from robcert.runs.record import RunRecord
 from robcert.types import Threat
@@ -78,3 +83,31 @@ def test_a_verdict_shows_the_legs_that_it_compared() -> None:
     ]
     text = plateau_text(model.model_copy(update={"legs": legs}), verdict, record).plain
     assert text.startswith("still falling (60.0% -> 50.0%)")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_terminal_is_not_overflown_by_names(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long names are shortened in the middle, at the width of the terminal; no number is lost."""
+    long = f"experiments/{'a-very-long-folder/' * 5}resnet50_linf_8_255.safetensors"
+    model, data = load_model("digits-l2nnn"), load_dataset("digits", n=6)
+    records = [
+        robcert.attack(model, data, Threat("l2", (0.3,)), "pgd:2"),
+        robcert.certify(model, data, Threat("l2", (0.3,)), "gap"),
+        robcert.norms(model),
+    ]
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    for record in records:
+        models = [record.models[0].model_copy(update={"name": long}), *record.models]
+        text = renderer_of(type(record), "console")(record.model_copy(update={"models": models}))
+        assert max(map(len, text.splitlines())) <= width
+        assert "experiments" in text
+        assert long not in text
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text, "no cell is cut"

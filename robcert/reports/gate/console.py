@@ -14,8 +14,10 @@ from rich.text import Text
 from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.reports import renderer
 from robcert.reports.gate.words import asked, figure, grade, images, spent
+from robcert.reports.printed import columns
 from robcert.reports.text import plain
 from robcert.runs.out_of_time import time_line
+from robcert.text import brief
 
 _STYLES = {"proven": "green", "empirical": "green", "inconclusive": "yellow", "failed": "red"}
 
@@ -24,11 +26,11 @@ _STYLES = {"proven": "green", "empirical": "green", "inconclusive": "yellow", "f
 def render(record: GateRecord) -> str:
     """A row a model and requirement, a line of reasons each, the verdict last."""
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    width = max(80, shutil.get_terminal_size().columns)
+    width = columns() if sys.stdout.isatty() else max(80, shutil.get_terminal_size().columns)
     text = io.StringIO()
     console = Console(file=text, force_terminal=color, no_color=not color, width=width, highlight=False, emoji=False)
     table = Table(title=Text(f"{plain(record.policy.path)} on {plain(images(record))}"), title_justify="left")
-    rows = [(plain(one.model), plain(one.name), asked(one), figure(one), grade(one)) for one in record.requirements]
+    rows = [(brief(one.model), plain(one.name), asked(one), figure(one), grade(one)) for one in record.requirements]
     for column in ("model", "requirement", "asked", "found", "verdict"):
         fixed = _width([row[1] for row in rows]) if column == "requirement" else None
         table.add_column(column, overflow="fold", width=fixed)
@@ -38,11 +40,11 @@ def render(record: GateRecord) -> str:
     for one in record.requirements:
         head = Text(f"{one.verdict}: ", f"bold {_STYLES[one.verdict]}")
         console.print(
-            Text.assemble(head, f"{plain(one.model)}, {plain(one.name)}: {plain(one.reason, 2000)}{_more(one)}")
+            Text.assemble(head, f"{brief(one.model)}, {plain(one.name)}: {plain(one.reason, 2000)}{_more(one)}")
         )
     for run in record.runs:
         if late := time_line(run.out_of_time, record.data.n):
-            console.print(Text(f"{plain(run.model)}, {run.certify} at {run.norm} {run.eps:g}: {late}"))
+            console.print(Text(f"{brief(run.model)}, {run.certify} at {run.norm} {run.eps:g}: {late}"))
     for directory in dict.fromkeys(run.directory for run in record.runs if run.directory):
         console.print(Text(f"Run: {plain(directory)}"), soft_wrap=True)
     console.print(f"Spent {spent(record)}.")
