@@ -21,7 +21,7 @@ def attacked(eps: float, certify: str) -> tuple[RunRecord, str]:
     model, data = load_model("digits-l2nnn"), load_dataset("digits", n=30)
     threat = Threat("l2", (eps / 2, eps))
     record = robcert.attack(
-        model, data, threat, "pgd:3", certify=certify, goal="minimize", options={"pgd.search_steps": 2}
+        model, data, threat, "pgd:3", certify=certify, goal="minimize", options={"pgd": {"search_steps": 2}}
     )
     return record, " ".join(render(record).split())
 
