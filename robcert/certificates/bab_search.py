@@ -1,8 +1,9 @@
 r"""Branch and bound: decides small networks of ReLUs (two-sided ones too) and max pooling exactly.
 
-Max pooling is split on which of two entries is the larger (`robcert.bounds.linear.comparisons`). A ReLU whose input z
-may have either sign is split: on each side it is linear. The condition enters the bound by a multiplier (beta-CROWN,
-Wang et al. 2021): on :math:`\{s z \ge 0\}` and for any :math:`\beta \ge 0`,
+Max pooling is split on which of two entries is the larger (`robcert.bounds.linear.comparisons`); it lies between planes
+in all of its entries, whose weights ascent chooses (`robcert.bounds.linear.maximum`). A ReLU whose input z may have
+either sign is split: on each side it is linear. The condition enters the bound by a multiplier (beta-CROWN, Wang et al.
+2021): on :math:`\{s z \ge 0\}` and for any :math:`\beta \ge 0`,
 
 .. math:: f \ge f - \beta s z,
 
@@ -29,7 +30,7 @@ import torch
 from torch import Tensor
 
 from robcert.bounds.linear.activations import PiecewiseLinear
-from robcert.bounds.linear.backward import ENTRIES, Relaxation
+from robcert.bounds.linear.backward import Relaxation
 from robcert.bounds.linear.bounds import relax
 from robcert.bounds.linear.coefficients import Rows
 from robcert.bounds.linear.comparisons import compared, is_maximum
@@ -44,6 +45,8 @@ from robcert.certificates.bab_points import minimisers
 Status = Literal["certified", "broken", "open"]
 _ITERATIONS = 12
 _BATCH = 64
+_CACHED = 1 << 16
+"""Coefficients of one value of a batch (512 KiB): more do not fit in a cache, and a small batch takes better nodes."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class _Search:
         self.upper = float("inf")
         self.point: Tensor | None = None
         self.nodes = 0
-        self.batch = max(1, min(_BATCH, ENTRIES // (4 * program.widest)))
+        self.batch = max(1, min(_BATCH, _CACHED // program.widest))
 
     def run(self) -> Outcome:
         empty = {name: torch.zeros(self.program.shapes[name], dtype=torch.int8) for name in self.names}

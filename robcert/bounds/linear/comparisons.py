@@ -118,5 +118,14 @@ def _contest(step: OrderStatistic, floor: bool) -> list[Step]:
     one, other = (torch.tensor([pair[k] for pair in pairs], dtype=torch.int64) for k in (0, 1))
     return [
         Differences(name, step.layer, (source,), (len(pairs),), one, other, step.in_shape),
-        Maximum(step.node, step.layer, (source, name), step.shape, index, leads, floor, step.in_shape),
+        Maximum(
+            step.node,
+            step.layer,
+            (source, name),
+            step.shape,
+            index.T.contiguous(),
+            leads.permute(1, 2, 0).contiguous(),
+            floor,
+            step.in_shape,
+        ),
     ]

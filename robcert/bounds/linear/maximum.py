@@ -31,12 +31,12 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """What is known about the k entries of every window.
+    """What is known about the k entries of every window; the windows are the last axis, along which all runs.
 
     Attributes:
-        lead: (n, outputs, k, k), u; 0 where an entry is not kept.
-        kept: (n, outputs, k) bool: one of these is the largest.
-        middle: (n, outputs, k), of the interval of an entry.
+        lead: (n, k, k, outputs), u; 0 where an entry is not kept.
+        kept: (n, k, outputs) bool: one of these is the largest.
+        middle: (n, k, outputs), of the interval of an entry.
         slack: (n, outputs), what rounding can move a plane by.
     """
 
@@ -48,8 +48,8 @@ class Contest:
     @cached_property
     def weights(self) -> Tensor:
         """Where an ascent begins: those with the least constant, and the entry that is the largest in the middle."""
-        best = self.middle.masked_fill(~self.kept, -math.inf).argmax(2, keepdim=True)
-        below = torch.zeros_like(self.middle).scatter_(2, best, 1.0)
+        best = self.middle.masked_fill(~self.kept, -math.inf).argmax(1, keepdim=True)
+        below = torch.zeros_like(self.middle).scatter_(1, best, 1.0)
         return torch.stack([balanced(self.lead, self.kept), below], 1)
 
 
@@ -58,8 +58,8 @@ class Maximum(Adjustable):
     """The largest entry of each window; it reads the entries, and their differences, which no coefficient goes back to.
 
     Attributes:
-        index: (outputs, m) int64, positions in one flattened image of the source; -1 is no entry.
-        leads: (outputs, k, k) int64, where u is found among the ends of differences and entries (`_lead`).
+        index: (m, outputs) int64, positions in one flattened image of the source; -1 is no entry.
+        leads: (k, k, outputs) int64, where u is found among the ends of differences and entries (`_lead`).
         floor: 0 is one more entry, the last of k.
         in_shape: of the source, one image.
     """
@@ -74,11 +74,11 @@ class Maximum(Adjustable):
     @property
     def roundings(self) -> int:
         """Sums over the entries of a window; the constant is one over all windows."""
-        return math.prod(self.shape) + 16 * self.leads.shape[1] + 32
+        return math.prod(self.shape) + 16 * len(self.leads) + 32
 
     def interval(self, given: list[Interval], region: Region) -> Interval:
         """The largest of the lower ends, and of the upper ends."""
-        low, high = (self._entries(side, -math.inf).amax(2) for side in (given[0].lower, given[0].upper))
+        low, high = (self._entries(side, -math.inf).amax(1) for side in (given[0].lower, given[0].upper))
         return Interval(low.view(-1, *self.shape), high.view(-1, *self.shape))
 
     def relax(self, given: list[Interval]) -> Contest:
@@ -86,26 +86,24 @@ class Maximum(Adjustable):
         x = given[0]
         lead = self._lead(given)
         kept = _undominated(lead, self._present.expand(len(lead), -1, -1))
-        both = kept.unsqueeze(3) & kept.unsqueeze(2)
-        lead = torch.where(both, lead, 0.0)
-        size = x.largest.unsqueeze(1) + lead.abs().flatten(2).amax(2)
-        slack = torch.where(kept.sum(2) > 1, gamma(8 * lead.shape[2] + 32) * size, 0.0)
-        middle = self._entries(x.lower / 2 + x.upper / 2, 0.0)
-        return Contest(lead, kept, middle, slack)
+        lead = torch.where(kept.unsqueeze(2) & kept.unsqueeze(1), lead, 0.0)
+        size = x.largest.unsqueeze(1) + lead.abs().flatten(1, 2).amax(1)
+        slack = torch.where(kept.sum(1) > 1, gamma(8 * len(self.leads) + 32) * size, 0.0)
+        return Contest(lead, kept, self._entries(x.lower / 2 + x.upper / 2, 0.0), slack)
 
     def contenders(self, x: Interval) -> Tensor:
         """Return which entries (n, *in_shape) bool may be the largest of a window with several such."""
         low, high = self._entries(x.lower, -math.inf), self._entries(x.upper, -math.inf)
-        may = (high > low.amax(2, keepdim=True)) & self._present
-        may &= may.sum(2, keepdim=True) > 1
-        return self._added(may[..., : self.index.shape[1]].double().unsqueeze(1)).squeeze(1) > 0
+        may = (high > low.amax(1, keepdim=True)) & self._present
+        may &= may.sum(1, keepdim=True) > 1
+        return self._added(may[:, : len(self.index)].double().unsqueeze(1)).squeeze(1) > 0
 
     def magnitude(self, given: list[Interval], relaxed: Contest) -> Tensor:
         """Weights times entries, and the constant."""
         return given[0].largest * 1.001 + relaxed.lead.abs().flatten(1).amax(1) + relaxed.slack.amax(1)
 
     def start(self, relaxed: Contest, before: Tensor | None = None) -> Tensor:
-        """The weights: (n, 2, outputs, k), of the upper plane and of the lower one."""
+        """The weights: (n, 2, k, outputs), of the upper plane and of the lower one."""
         return relaxed.weights if before is None else before.double()
 
     def confined(self, parameters: Tensor) -> Tensor:
@@ -120,34 +118,32 @@ class Maximum(Adjustable):
         """Positive coefficients take the lower plane, negative ones the upper plane."""
         shares = _shares(parameters, relaxed.kept)
         above, below = shares[:, :, 0], shares[:, :, 1]
-        behind = (relaxed.lead.unsqueeze(1) * above.unsqueeze(3)).sum(4)
-        shift = behind.masked_fill(~relaxed.kept.unsqueeze(1), -math.inf).amax(3) + relaxed.slack.unsqueeze(1)
+        behind = (relaxed.lead.unsqueeze(1) * above.unsqueeze(2)).sum(3)
+        shift = behind.masked_fill(~relaxed.kept.unsqueeze(1), -math.inf).amax(2) + relaxed.slack.unsqueeze(1)
         flat = rows.a.flatten(2)
         positive, negative = flat.clamp_min(0), flat.clamp_max(0)
         constant = (negative * shift).sum(2) - (positive * relaxed.slack.unsqueeze(1)).sum(2)
-        entries = positive.unsqueeze(3) * below + negative.unsqueeze(3) * above
-        return Pulled([Rows(self._added(entries[..., : self.index.shape[1]])), None], constant)
+        entries = positive.unsqueeze(2) * below + negative.unsqueeze(2) * above
+        return Pulled([Rows(self._added(entries[:, :, : len(self.index)])), None], constant)
 
     def loose(self, given: list[Interval], relaxed: Contest) -> list[Tensor]:
         """Entries that are compared with 0, and differences, of which both sides may be the largest."""
-        undecided = (relaxed.lead > 0) & (relaxed.lead.transpose(2, 3) > 0)
+        undecided = (relaxed.lead > 0) & (relaxed.lead.transpose(1, 2) > 0)
         return [found > 0 for found in self._by_source(given, undecided.double())]
 
     def costs(self, given: list[Interval], relaxed: Contest, a: Tensor, parameters: Tensor | None) -> list[Tensor]:
         """What the chord of two entries alone would cost, weighed by their shares of the upper plane."""
-        one, other = relaxed.lead.clamp_min(0), relaxed.lead.transpose(2, 3).clamp_min(0)
+        one, other = relaxed.lead.clamp_min(0), relaxed.lead.transpose(1, 2).clamp_min(0)
         chord = one * other / (one + other).clamp_min(1e-300)
         free = relaxed.weights.unsqueeze(1) if parameters is None else parameters
         above = _shares(free, relaxed.kept)[:, 0, 0]
-        size = -a.clamp_max(0) + 0.5 * a.clamp_min(0)
-        return self._by_source(
-            given, chord * (above.unsqueeze(3) + above.unsqueeze(2)) * size.flatten(1)[..., None, None]
-        )
+        size = (-a.clamp_max(0) + 0.5 * a.clamp_min(0)).flatten(1)
+        return self._by_source(given, chord * (above.unsqueeze(2) + above.unsqueeze(1)) * size[:, None, None])
 
     @cached_property
     def _present(self) -> Tensor:
-        """(outputs, k) bool: entries that there are."""
-        return torch.cat([self.index >= 0, torch.ones(len(self.index), int(self.floor), dtype=torch.bool)], 1)
+        """(k, outputs) bool: entries that there are."""
+        return torch.cat([self.index >= 0, torch.ones(int(self.floor), self.index.shape[1], dtype=torch.bool)])
 
     @cached_property
     def _homes(self) -> Tensor | None:
@@ -161,7 +157,7 @@ class Maximum(Adjustable):
         return homes
 
     def _added(self, entries: Tensor) -> Tensor:
-        """(n, rows, outputs, m) -> (n, rows, *in_shape): every entry of a window to where it comes from."""
+        """(n, rows, m, outputs) -> (n, rows, *in_shape): every entry of a window to where it comes from."""
         flat = entries.flatten(2)
         if self._homes is not None:
             padded = torch.cat([flat, flat.new_zeros(*flat.shape[:2], 1)], 2)
@@ -171,21 +167,21 @@ class Maximum(Adjustable):
         return out.index_add(2, self.index.flatten()[places], flat[..., places]).unflatten(2, self.in_shape)
 
     def _entries(self, x: Tensor, missing: float) -> Tensor:
-        """(n, *in_shape) -> (n, outputs, k)."""
+        """(n, *in_shape) -> (n, k, outputs)."""
         flat = torch.cat([x.flatten(1), x.new_tensor([missing, 0.0]).expand(len(x), -1)], 1)
         places = torch.where(self.index < 0, flat.shape[1] - 2, self.index)
-        zero = torch.full((len(places), int(self.floor)), flat.shape[1] - 1)
-        return flat[:, torch.cat([places, zero], 1)]
+        zero = torch.full((int(self.floor), self.index.shape[1]), flat.shape[1] - 1)
+        return flat[:, torch.cat([places, zero])]
 
     def _lead(self, given: list[Interval]) -> Tensor:
-        """(n, outputs, k, k): u, found among the upper ends of differences, the lower ones, those of entries, and 0."""
+        """(n, k, k, outputs): u, found among the upper ends of differences, the lower ones, those of entries, and 0."""
         x, differences = given
         ends = [differences.upper, -differences.lower, x.upper, -x.lower]
         flat = torch.cat([*(end.flatten(1) for end in ends), x.lower.new_zeros(len(x.lower), 1)], 1)
         return flat[:, self.leads]
 
     def _by_source(self, given: list[Interval], values: Tensor) -> list[Tensor]:
-        """Numbers of pairs, (n, outputs, k, k), added up for entries (those compared with 0) and for differences."""
+        """Numbers of pairs, (n, k, k, outputs), added up for entries (those compared with 0) and for differences."""
         x, differences = given
         n, pairs, entries = len(values), differences.lower[0].numel(), x.lower[0].numel()
         flat = values.new_zeros(n, 2 * pairs + 2 * entries + 1).index_add_(1, self.leads.flatten(), values.flatten(1))
@@ -194,47 +190,55 @@ class Maximum(Adjustable):
 
 
 def balanced(lead: Tensor, kept: Tensor, rounds: int = _ROUNDS) -> Tensor:
-    """Return weights (..., k) that all but minimise max_i sum_j w_j lead_ij over the entries that are kept.
+    """Return weights that all but minimise max_i sum_j w_j lead_ij over the entries that are kept.
 
     Both sides of the matrix game play regret matching+ in turns, with averages that grow linearly.
 
     Source: Tammelin, Solving Large Imperfect Information Games Using CFR+, 2014.
+
+    Args:
+        lead: (n, k, k, outputs).
+        kept: (n, k, outputs) bool.
+        rounds: of both sides.
+
+    Returns:
+        (n, k, outputs), with sum 1.
     """
-    even = kept.double() / kept.sum(-1, keepdim=True)
-    if not bool((kept.sum(-1) > 1).any()):
+    even = kept.double() / kept.sum(1, keepdim=True)
+    if not bool((kept.sum(1) > 1).any()):
         return even
     row, column = even, even
     regret_row, regret_column, total = torch.zeros_like(even), torch.zeros_like(even), torch.zeros_like(even)
     for turn in range(1, rounds + 1):
-        gain = (lead * column.unsqueeze(-2)).sum(-1)
-        regret_row = (regret_row + gain - (row * gain).sum(-1, keepdim=True)).clamp_min(0) * kept
+        gain = (lead * column.unsqueeze(1)).sum(2)
+        regret_row = (regret_row + gain - (row * gain).sum(1, keepdim=True)).clamp_min(0) * kept
         row = _normalised(regret_row, even)
-        loss = (lead * row.unsqueeze(-1)).sum(-2)
-        regret_column = (regret_column - loss + (column * loss).sum(-1, keepdim=True)).clamp_min(0) * kept
+        loss = (lead * row.unsqueeze(2)).sum(1)
+        regret_column = (regret_column - loss + (column * loss).sum(1, keepdim=True)).clamp_min(0) * kept
         column = _normalised(regret_column, even)
         total += turn * column
-    return total / total.sum(-1, keepdim=True)
+    return total / total.sum(1, keepdim=True)
 
 
 def _normalised(values: Tensor, otherwise: Tensor) -> Tensor:
-    total = values.sum(-1, keepdim=True)
+    total = values.sum(1, keepdim=True)
     return torch.where(total > 0, values / total.clamp_min(1e-300), otherwise)
 
 
 def _shares(parameters: Tensor, kept: Tensor) -> Tensor:
-    """Weights (n, rows or 1, 2, outputs, k) of the entries that are kept, with sum 1."""
+    """Weights (n, rows or 1, 2, k, outputs) of the entries that are kept, with sum 1."""
     own = parameters * kept.unsqueeze(1).unsqueeze(1)
-    return own / own.sum(-1, keepdim=True)
+    return own / own.sum(3, keepdim=True)
 
 
 def _undominated(lead: Tensor, present: Tensor) -> Tensor:
-    """Entries (n, outputs, k) bool among which the largest is: one that never leads another kept one is left out.
+    """Entries (n, k, outputs) bool among which the largest is: one that never leads another kept one is left out.
 
     One after the other, so that of entries that are always equal one stays.
     """
     kept = present.clone()
-    for i in range(kept.shape[2]):
-        below = (lead[:, :, i] <= 0) & kept
-        below[:, :, i] = False
-        kept[:, :, i] &= ~below.any(2)
+    for i in range(kept.shape[1]):
+        below = (lead[:, i] <= 0) & kept
+        below[:, i] = False
+        kept[:, i] &= ~below.any(1)
     return kept

@@ -62,7 +62,7 @@ def test_both_planes_hold_whatever_the_weights(kind: str, behind: bool, seed: in
 @given(up=st.floats(0.01, 10), down=st.floats(0.01, 10))
 def test_two_entries_have_the_chord(up: float, down: float) -> None:
     lead = torch.tensor([[0.0, up], [down, 0.0]], dtype=torch.float64)
-    weights = balanced(lead, torch.ones(2, dtype=torch.bool))
+    weights = balanced(lead[None, ..., None], torch.ones(1, 2, 1, dtype=torch.bool))[0, :, 0]
     chord = up * down / (up + down)
     assert float((lead @ weights).amax()) == pytest.approx(chord, rel=0.05)
 
@@ -72,11 +72,11 @@ def test_one_entry_stays_when_none_leads(signs: list[float]) -> None:
     """Whatever is known of the order, one of those that stay is the largest, also where some are always equal."""
     from robcert.bounds.linear.maximum import _undominated  # pyright: ignore[reportPrivateUsage]
 
-    lead = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    lead = torch.zeros(1, 3, 3, 1, dtype=torch.float64)
     for (i, j), sign in zip(itertools.combinations(range(3), 2), signs, strict=True):
-        lead[0, 0, i, j], lead[0, 0, j, i] = max(sign, 0.0), max(-sign, 0.0)
-    kept = _undominated(lead, torch.ones(1, 1, 3, dtype=torch.bool))[0, 0]
+        lead[0, i, j], lead[0, j, i] = max(sign, 0.0), max(-sign, 0.0)
+    kept = _undominated(lead, torch.ones(1, 3, 1, dtype=torch.bool))[0, :, 0]
     assert bool(kept.any())
     for i in range(3):
-        beaten_by = [j for j in range(3) if j != i and float(lead[0, 0, i, j]) <= 0]
+        beaten_by = [j for j in range(3) if j != i and float(lead[0, i, j]) <= 0]
         assert bool(kept[i]) or beaten_by
