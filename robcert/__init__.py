@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robcert.runs.compare import compare
     from robcert.runs.detect import detect
     from robcert.runs.jacobian import jacobian
+    from robcert.runs.leaderboard import leaderboard
     from robcert.runs.norms import norms
     from robcert.runs.record import RunRecord
     from robcert.runs.verify import verify
@@ -38,6 +39,7 @@ FUNCTIONS = {
     "export": "robcert.network.convert",
     "gate": "robcert.policy.gate",
     "jacobian": "robcert.runs.jacobian",
+    "leaderboard": "robcert.runs.leaderboard",
     "load_dataset": "robcert.data",
     "load_model": "robcert.network",
     "norms": "robcert.runs.norms",
@@ -70,6 +72,7 @@ __all__ = [
     "export",
     "gate",
     "jacobian",
+    "leaderboard",
     "load_dataset",
     "load_model",
     "norms",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import DataFlags, ModelFlags
 
@@ -37,11 +38,16 @@ def attack(
             help="Legs, attack:iterations[xrestarts], e.g. cw:100,1k,10k,pgd:100x5; or autoattack, strong, fast.",
             rich_help_panel=_ATTACK,
             show_default="cw:100,1k,pgd:100x5",
+            autocompletion=completion.plans,
         ),
     ] = None,
     attack: Annotated[
         str | None,
-        typer.Option(help="One attack for all legs (`robcert attacks`).", rich_help_panel=_ATTACK),
+        typer.Option(
+            help="One attack for all legs (`robcert attacks`).",
+            rich_help_panel=_ATTACK,
+            autocompletion=completion.attacks,
+        ),
     ] = None,
     iterations: Annotated[
         str | None,
@@ -54,12 +60,14 @@ def attack(
             help="decide: an image ends at its first example; minimize: go on.",
             rich_help_panel=_ATTACK,
             show_default="decide, with several eps minimize",
+            autocompletion=completion.among("decide", "minimize"),
         ),
     ] = None,
     certify: Annotated[
         str,
         typer.Option(
             help="What is certified first, or none.",
+            autocompletion=completion.certificates,
             rich_help_panel=_ATTACK,
         ),
     ] = "gap",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import DataFlags, ModelFlags
 
@@ -19,6 +20,7 @@ def certify(
         str,
         typer.Option(
             help="{robcert.certificates:certificate}; several with commas: a column each.",
+            autocompletion=completion.certificates,
         ),
     ] = "best",
     goal: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import DataFlags, ModelFlags
 
@@ -70,6 +71,7 @@ def detect(
             help="Attacks, attack:iterations[xrestarts]; l2.",
             rich_help_panel=_ATTACK,
             show_default="pgd:40,boundary:1k,cw:100,evasive-cw:100",
+            autocompletion=completion.plans,
         ),
     ] = None,
     attacked: Annotated[

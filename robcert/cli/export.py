@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import ModelFlags
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name or a file, see `robcert models`.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A name or a file, see `robcert models`.", autocompletion=completion.models
+        ),
+    ],
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .onnx, .pt2 or .safetensors.")],
     model_flags: ModelFlags = ModelFlags(device="cpu"),
     output_format: opt.Format = "console",

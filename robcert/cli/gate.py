@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
-from robcert.cli.flags import ModelFlags
+from robcert.cli.flags import DataFlags, ModelFlags
 
 _RUN, _START = "Run and output", "Starting"
 
@@ -16,7 +17,12 @@ _RUN, _START = "Run and output", "Starting"
 def gate(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Models instead of those of the policy.", show_default=False),
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Models instead of those of the policy.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
     ] = None,
     policy: Annotated[
         Path | None,
@@ -62,8 +68,7 @@ def gate(
     runs: Annotated[
         Path, typer.Option(help="Where runs of attacks are kept; the same gate goes on there.", rich_help_panel=_RUN)
     ] = Path("runs"),
-    data_dir: opt.DataDir = None,
-    class_order: opt.ClassOrder = None,
+    data_flags: DataFlags = DataFlags(),
     model_flags: ModelFlags = ModelFlags(),
     init: Annotated[
         bool,
@@ -73,11 +78,9 @@ def gate(
             rich_help_panel=_START,
         ),
     ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(help="--init: the data.", rich_help_panel=_START, show_default="what the card names"),
-    ] = None,
-    norm: Annotated[str, typer.Option(help="--init: l2, linf or l1.", rich_help_panel=_START)] = "l2",
+    norm: Annotated[
+        str, typer.Option(help="--init: l2, linf or l1.", rich_help_panel=_START, autocompletion=completion.norms)
+    ] = "l2",
     update_baseline: Annotated[
         bool,
         typer.Option(
@@ -124,20 +127,29 @@ def gate(
     named = entries(models or [], model_flags)
     with console_reporter() as reporter:
         if init or update_baseline:
-            how = How(choose_device(model_flags.device), data_dir, model_flags.download, runs, full, reporter=reporter)
+            how = How(
+                device=choose_device(model_flags.device),
+                data_dir=data_flags.data_dir,
+                download=model_flags.download,
+                runs=runs,
+                batch_size=data_flags.batch_size,
+                full=full,
+                reporter=reporter,
+            )
             if init:
-                typer.echo(start(named, data, norm, policy or Path(DEFAULT), how, class_order, seconds))
+                typer.echo(start(named, data_flags, norm, policy or Path(DEFAULT), how, seconds))
             else:
-                source = load_policy(policy).instead(named, class_order, time_per_image, seconds)
+                source = load_policy(policy).instead(named, data_flags.class_order, time_per_image, seconds)
                 typer.echo(f"Wrote {measure(source, how)}")
             return
         record = evaluate(
             policy,
             named,
-            class_order=class_order,
+            class_order=data_flags.class_order,
             device=model_flags.device,
-            data_dir=data_dir,
+            data_dir=data_flags.data_dir,
             download=model_flags.download,
+            batch_size=data_flags.batch_size,
             runs=runs,
             time_per_image=time_per_image,
             time_budget=seconds,

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import typer
 
-from robcert.cli.flags import ModelFlags
+from robcert.cli.flags import DataFlags, ModelFlags
 from robcert.cli.inputs import facts
 from robcert.cli.parse import choice, write
 from robcert.errors import UsageError
 from robcert.policy.evaluate import How
 from robcert.policy.record import GateRecord
 from robcert.policy.schema import ModelEntry
-from robcert.policy.template import START_SECONDS, starting_policy, write_policy
+from robcert.policy.template import START_SECONDS, Chosen, starting_policy, write_policy
 from robcert.reports import Render, renderer_of
 from robcert.reports.gate.github import summary
 from robcert.types import BOUND_NORMS
@@ -71,11 +71,10 @@ def _append(target: Path, text: str) -> None:
 
 def start(
     models: list[ModelEntry],
-    data: str | None,
+    data: DataFlags,
     norm: str,
     path: Path,
     how: How,
-    class_order: Path | None,
     time_budget: float | None,
 ) -> str:
     """Write a policy for one model; what to do next."""
@@ -86,7 +85,9 @@ def start(
     chosen_norm = choice("norm", norm, BOUND_NORMS)
     if path.exists():
         raise UsageError(f"{path} exists already", "Name another file with --policy, or remove it")
-    begun = starting_policy(models[0], data, chosen_norm, how, class_order, time_budget or START_SECONDS)
+    order = None if data.class_order is None else str(data.class_order)
+    chosen = Chosen(data.data, data.split, data.n, data.seed, order)
+    begun = starting_policy(models[0], chosen, chosen_norm, how, time_budget or START_SECONDS)
     write_policy(path, begun)
     return (
         f"Wrote {path} ({begun.measured}). Next: robcert gate --policy {path}\n"

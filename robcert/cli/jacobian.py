@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import DataFlags, ModelFlags
 
@@ -14,7 +15,11 @@ from robcert.cli.flags import DataFlags, ModelFlags
 def jacobian(
     models: opt.Models,
     norm: Annotated[
-        str, typer.Option(help="l2, linf or l1: the norm of the threat; gradients are measured in its dual norm too.")
+        str,
+        typer.Option(
+            help="l2, linf or l1: the norm of the threat; gradients are measured in its dual norm too.",
+            autocompletion=completion.norms,
+        ),
     ] = "l2",
     data_flags: DataFlags = DataFlags(),
     model_flags: ModelFlags = ModelFlags(),

@@ -21,6 +21,7 @@ from robcert.cli.export import export
 from robcert.cli.flags import spread
 from robcert.cli.gate import gate
 from robcert.cli.jacobian import jacobian
+from robcert.cli.leaderboard import leaderboard
 from robcert.cli.listings import architectures, attacks, certificates
 from robcert.cli.models import models
 from robcert.cli.norms import norms
@@ -93,6 +94,7 @@ for command in (
     compare,
     show,
     runs,
+    leaderboard,
     models,
     architectures,
     attacks,

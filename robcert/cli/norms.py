@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import ModelFlags
 
 
 def norms(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names or files, see `robcert models`.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="Names or files, see `robcert models`.", autocompletion=completion.models
+        ),
+    ],
     model_flags: ModelFlags = ModelFlags(device="cpu"),
     tol: Annotated[float, typer.Option(min=1e-9, help="Wanted (upper - lower) / lower of l2 norms.")] = 0.01,
     papers: Annotated[

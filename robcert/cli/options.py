@@ -7,19 +7,27 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli.notes import note_source
 
 _MODEL, _DATA, _RUN = "Model", "Data", "Run and output"
 
 # Model
 
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names or files, see `robcert models`.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name or a file, see `robcert models`.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(metavar="MODEL...", help="Names or files, see `robcert models`.", autocompletion=completion.models),
+]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A name or a file, see `robcert models`.", autocompletion=completion.models),
+]
 
 Arch = Annotated[
     str | None,
     typer.Option(
         help="Of weights: `robcert architectures`, torchvision:NAME, module:factory.",
+        autocompletion=completion.architectures,
         rich_help_panel=_MODEL,
     ),
 ]
@@ -63,7 +71,14 @@ Box = Annotated[
         show_default="0,1",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_MODEL)]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1, ...",
+        rich_help_panel=_MODEL,
+        autocompletion=completion.among("auto", "cpu", "cuda"),
+    ),
+]
 RandomWeights = Annotated[
     bool, typer.Option("--random-weights", help="torchvision:NAME, timm:NAME without weights.", rich_help_panel=_MODEL)
 ]
@@ -77,11 +92,14 @@ DataName = Annotated[
     str | None,
     typer.Option(
         help="A data set (`robcert data`), npz:PATH or folder:PATH.",
+        autocompletion=completion.data_sets,
         rich_help_panel=_DATA,
         show_default="of the model's card",
     ),
 ]
-Split = Annotated[str, typer.Option(help="test or train.", rich_help_panel=_DATA)]
+Split = Annotated[
+    str, typer.Option(help="test or train.", rich_help_panel=_DATA, autocompletion=completion.among("test", "train"))
+]
 Number = Annotated[
     int | None,
     typer.Option("--n", min=1, help="Images: a stratified subset.", rich_help_panel=_DATA, show_default="all"),
@@ -114,7 +132,9 @@ BatchSize = Annotated[
 
 # Threat
 
-Norm = Annotated[str, typer.Option(help="l2, linf, l1 (attacks: or a registered threat).")]
+Norm = Annotated[
+    str, typer.Option(help="l2, linf, l1 (attacks: or a registered threat).", autocompletion=completion.norms)
+]
 AttackOptions = Annotated[
     list[str] | None,
     typer.Option(
@@ -138,6 +158,19 @@ Run = Annotated[
     Path | None,
     typer.Option(help="Its directory; the same command goes on.", rich_help_panel=_RUN, show_default="none"),
 ]
-Format = Annotated[str, typer.Option("--format", help="console or json.", rich_help_panel=_RUN)]
-ReportFormat = Annotated[str, typer.Option("--format", help="console, json, markdown, html.", rich_help_panel=_RUN)]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", help="console or json.", rich_help_panel=_RUN, autocompletion=completion.among("console", "json")
+    ),
+]
+ReportFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="console, json, markdown, html.",
+        rich_help_panel=_RUN,
+        autocompletion=completion.among("console", "json", "markdown", "html"),
+    ),
+]
 Output = Annotated[Path | None, typer.Option(help="A file instead of stdout.", rich_help_panel=_RUN)]

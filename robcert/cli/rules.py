@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from robcert.cli.given import Given, Idle, Rule
@@ -15,9 +16,21 @@ def always(given: Given) -> Idle | None:
     return None
 
 
+@dataclass(frozen=True)
+class Never:
+    """The rule of an option that no call of a command can use."""
+
+    idle: Idle
+
+    def __call__(self, given: Given) -> Idle | None:
+        """Return the reason."""
+        del given
+        return self.idle
+
+
 def never(why: str, do: str = "Leave it out.") -> Rule:
     """It has no effect in any call: the command has it because it belongs to a set."""
-    return lambda given: Idle(why, do)
+    return Never(Idle(why, do))
 
 
 def unless(option: str, why: str, do: str) -> Rule:

@@ -177,7 +177,7 @@ def files_of_init(given: Given) -> Idle | None:
 
 
 GATE: dict[str, Rule] = {
-    **dict.fromkeys(("models", "policy", "init"), always),
+    **dict.fromkeys(("models", "policy", "init", "time_budget"), always),
     **dict.fromkeys(("inconclusive", "output_format", "output", "save"), no_start),
     **dict.fromkeys(
         ("full", "time_per_image"), beside("init", "--init writes a policy and gives no verdict", "Leave it out.")
@@ -189,7 +189,8 @@ GATE: dict[str, Rule] = {
     **{name: either(of_a_model, rule) for name, rule in MODEL.items()},
     "device": always,  # for the models of the policy too
     "download": unless_named(files_of_init),
-    **dict.fromkeys(("data", "norm"), starting),
+    **dict.fromkeys(("data", "split", "n", "seed", "norm"), starting),
+    "batch_size": always,
     "update_baseline": beside("init", "--init writes a policy, of which there is no baseline", "Leave it out."),
 }
 
@@ -289,6 +290,7 @@ USES: dict[str, dict[str, Rule]] = {
     "detect": DETECT,
     "compare": {**dict.fromkeys(("runs", "gradients", "plot"), always), "data_dir": gradients_of_data, **OUTPUT},
     "runs": dict.fromkeys(("folder", "command", "model", "norm", "sort", "remove", "yes", "output_format"), always),
+    "leaderboard": {**dict.fromkeys(("runs", "sort"), always), **OUTPUT},
     "show": dict.fromkeys(("run", "index", "model", "output"), always),
     **{listing: {"output_format": always} for listing in ("models", "architectures", "attacks", "certificates")},
     "export": {"model": always, "target": always, **MODEL, **OUTPUT},

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import ModelFlags
 
@@ -15,7 +16,8 @@ _RUN = "Run and output"
 
 def verify(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="Names or files, see `robcert models`.")
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Names or files, see `robcert models`.", autocompletion=completion.models),
     ] = None,
     prop: Annotated[
         Path | None, typer.Argument(metavar="PROPERTY", help="A property (VNN-LIB 1.0), asked of every model.")
@@ -36,6 +38,7 @@ def verify(
         typer.Option(
             help="Attacks of the search, in l-infinity: attack:iterations[xrestarts] with commas.",
             show_default="pgd:20x8,pgd:100x32,apgd:100x16",
+            autocompletion=completion.plans,
         ),
     ] = None,
     arithmetic: Annotated[

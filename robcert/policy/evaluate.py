@@ -44,6 +44,7 @@ class How:
         device: of the models.
         data_dir, download: see `robcert.load_dataset`.
         runs: the folder of the run directories; None keeps nothing.
+        batch_size: the most images attacked at once; None lets their size decide.
         full: run every plan to its end, though the verdict is settled.
         warn: an inconclusive verdict passes.
         reporter: is told about progress.
@@ -54,6 +55,7 @@ class How:
     data_dir: Path | None = None
     download: bool = False
     runs: Path | None = Path("runs")
+    batch_size: int | None = None
     full: bool = False
     warn: bool = False
     reporter: Reporter = field(default_factory=Silent)
@@ -280,6 +282,7 @@ def _run(
         flat=first.flat,
         runs=how.runs,
         reporter=how.reporter,
+        batch_size=how.batch_size,
         enough=stop,
     )
 

@@ -21,6 +21,7 @@ def gate(
     device: str = "auto",
     data_dir: str | Path | None = None,
     download: bool = False,
+    batch_size: int | None = None,
     runs: str | Path | None = "runs",
     time_per_image: float | None = None,
     time_budget: float | None = None,
@@ -40,6 +41,7 @@ def gate(
         device: "auto" (CUDA where there is any), or a device of torch.
         data_dir: the folder of the data sets.
         download: whether missing data may be downloaded.
+        batch_size: the most images attacked at once; None lets their size decide.
         runs: the folder of the run directories, in which the same gate goes on; None keeps nothing.
         time_per_image: CPU seconds for the certificate of each image, in place of those of the policy.
         time_budget: seconds by which attacks end, in place of those of the policy.
@@ -64,6 +66,7 @@ def gate(
         data_dir=None if data_dir is None else Path(data_dir),
         download=download,
         runs=None if runs is None else Path(runs),
+        batch_size=batch_size,
         full=full,
         warn=warn,
         reporter=reporter or Silent(),

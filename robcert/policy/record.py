@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from robcert.policy.verdict import PASSING, Grade
 from robcert.runs.record import DataRecord, Interval, LegRecord, OutOfTime, PlateauRecord, Strict, Versions
+from robcert.runs.records import Record, scalars
 from robcert.types import ThreatNorm
 
 SCHEMA: Literal["robcert.gate/1"] = "robcert.gate/1"
@@ -117,10 +118,8 @@ class PolicyRecord(Strict):
     sha256: str
 
 
-class GateRecord(Strict):
+class GateRecord(Record):
     """A whole evaluation of a policy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["robcert.gate/1"] = Field(default=SCHEMA, alias="schema")
     command: Literal["gate"] = "gate"
@@ -136,9 +135,9 @@ class GateRecord(Strict):
     device: str
     seconds: float
 
-    def to_json(self) -> str:
-        """The JSON text that ``--format json`` prints."""
-        return self.model_dump_json(by_alias=True, indent=2)
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model and requirement."""
+        return [scalars(one) for one in self.requirements]
 
 
 def schema() -> str:

@@ -63,7 +63,7 @@ class Measured:
         return hundredths / 100
 
 
-def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How) -> Measured:
+def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How, seed: int = 0) -> Measured:
     """Measure what the first policy of a model asks for.
 
     eps is half the median distance of the closest examples that a search of a sixth of the time finds for `PROBED`
@@ -76,6 +76,7 @@ def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How) -> M
         norm: of the budget.
         time_budget: seconds.
         how: devices, who is told.
+        seed: of the sample.
 
     Raises:
         EvaluationError: not even the first leg of the plan ended.
@@ -84,12 +85,13 @@ def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How) -> M
     free = plan_without_gradient(norm) if model.no_gradient else ""
     probe = attack(
         model,
-        _first(inputs, PROBED),
+        _first(inputs, PROBED, seed),
         Threat(norm, (REACH[norm],), box),
         free or PROBE,
         goal="minimize",
         certify="none",
         reporter=how.reporter,
+        batch_size=how.batch_size,
         enough=_for(how, time_budget / 6),
     ).models[0]
     eps = float(f"{(probe.distance.median or REACH[norm]) / 2:.2g}")
@@ -98,11 +100,12 @@ def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How) -> M
     n = min(len(inputs.data), max(LEAST, _fitting(probe, legs, time_budget / 6)))
     found = attack(
         model,
-        _first(inputs, n),
+        _first(inputs, n, seed),
         Threat(norm, (eps,), box),
         legs,
         goal="decide",
         reporter=how.reporter,
+        batch_size=how.batch_size,
         enough=_for(how, time_budget / 3),
     ).models[0]
     ended = [leg for leg in found.legs[: len(legs)] if not leg.stopped]
@@ -124,11 +127,11 @@ def measure(inputs: Inputs, norm: ThreatNorm, time_budget: float, how: How) -> M
     )
 
 
-def _first(inputs: Inputs, n: int) -> Dataset:
+def _first(inputs: Inputs, n: int, seed: int) -> Dataset:
     """Return the images that a policy with this n loads: a sample lies in the order in which samples are nested."""
     data = inputs.data
     if len(data) == inputs.of:
-        return subset(data, n)
+        return subset(data, n, seed)
     return replace(data, x=data.x[:n], y=data.y[:n], index=data.index[:n])
 
 

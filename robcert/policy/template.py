@@ -28,7 +28,7 @@ _HEAD = Template("""\
 [gate]
 models = $models
 data = $data
-${order}n = $n                        # images, a stratified sample; leave it out for all $whole
+${said}n = $n                        # images, a stratified sample; leave it out for all $whole
 time_budget = "$budget"          # attacks end by then: what they leave undecided is inconclusive, exit code 1
 # baseline = "baseline.json"  # written by robcert gate --update-baseline, for the last requirement
 """)
@@ -66,6 +66,23 @@ _DROP = Template("""
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """The images of a first policy, by the keys of a policy: at most ``n`` of them (none: as many as it needs)."""
+
+    data: str | None = None
+    split: str = "test"
+    n: int | None = None
+    seed: int = 0
+    class_order: str | None = None
+
+    def said(self) -> str:
+        """Return a line of a policy for each of split, seed and class order that is not as a policy has it anyway."""
+        lines = {"split": self.split, "seed": self.seed, "class_order": self.class_order}
+        plain = Chosen()
+        return "".join(f"{key} = {_toml(value)}\n" for key, value in lines.items() if value != getattr(plain, key))
+
+
+@dataclass(frozen=True)
 class Start:
     """A policy as text, and what was measured for it."""
 
@@ -75,13 +92,19 @@ class Start:
 
 def starting_policy(
     model: ModelEntry,
-    data: str | None,
+    chosen: Chosen,
     norm: ThreatNorm,
     how: How,
-    class_order: Path | None = None,
     time_budget: float = START_SECONDS,
 ) -> Start:
     """Measure a model within a time and write a policy that it holds (`robcert.policy.start`).
+
+    Args:
+        model: the model, and what its file does not say.
+        chosen: the images.
+        norm: of the requirements.
+        how: devices, who is told.
+        time_budget: seconds.
 
     Raises:
         UsageError: the model or the data do not exist or do not fit.
@@ -90,12 +113,14 @@ def starting_policy(
     probe = Policy(
         models=(model,),
         require=(Requirement(kind="natural_accuracy", limit=0.5, name="natural"),),
-        data=data,
-        n=ASKED,
-        class_order=None if class_order is None else str(class_order),
+        data=chosen.data,
+        split=chosen.split,
+        n=chosen.n or ASKED,
+        seed=chosen.seed,
+        class_order=chosen.class_order,
     )
     inputs = load_inputs(Source(probe, Path("robcert.toml"), (1,)), how)
-    found = measure(inputs, norm, time_budget, how)
+    found = measure(inputs, norm, time_budget, how, chosen.seed)
     asked = _requirements(found, norm)
     if not asked:
         raise EvaluationError(
@@ -105,8 +130,8 @@ def starting_policy(
     measured = f"{found.n} images, {_written(found.plan)}"
     head = _HEAD.substitute(
         models=_models(model),
-        order="" if class_order is None else f"class_order = {_toml(str(class_order))}\n",
-        data=_toml(data or inputs.data.name),
+        said=chosen.said(),
+        data=_toml(chosen.data or inputs.data.name),
         measured=measured,
         n=found.n,
         whole=inputs.of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robcert.reports import renderer
-from robcert.reports.page.parts import Section, Table
+from robcert.reports.page.parts import Page, Section, Table
 from robcert.reports.page.report import page_of
 from robcert.reports.page.sources import source_of
 from robcert.reports.text import markdown
@@ -19,7 +19,11 @@ from robcert.runs.records.verify import VerifyRecord
 @renderer("markdown", RunRecord, CertifyRecord, NormsRecord, JacobianRecord, VerifyRecord)
 def render(record: RunRecord | CertifyRecord | NormsRecord | JacobianRecord | VerifyRecord) -> str:
     """Return a heading, and a section of tables and notes for each section of the page that has any."""
-    page = page_of(source_of(record))
+    return document(page_of(source_of(record)))
+
+
+def document(page: Page) -> str:
+    """Return a page as markdown."""
     parts = [f"# {markdown(page.title, _MOST)}", *(markdown(line.text, _MOST) for line in page.lead)]
     parts += [f"{markdown(table.caption, _MOST)}\n\n{_table(table)}" for table in page.summary]
     parts += [markdown(sentence, _MOST) for sentence in page.sentences]

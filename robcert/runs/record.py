@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from robcert.preparation import Pipeline
+from robcert.runs.records import Record, scalars
 from robcert.types import Goal, Status, ThreatNorm
 
 SCHEMA: Literal["robcert.run/1"] = "robcert.run/1"
@@ -340,10 +341,8 @@ class Versions(Strict):
     python: str
 
 
-class RunRecord(BaseModel):
+class RunRecord(Record):
     """A whole run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["robcert.run/1"] = Field(default=SCHEMA, alias="schema")
     command: Literal["attack"] = "attack"
@@ -357,9 +356,20 @@ class RunRecord(BaseModel):
     models: list[ModelRecord]
     run: str | None = Field(description="the run directory")
 
-    def to_json(self) -> str:
-        """The JSON text that ``--format json`` prints."""
-        return self.model_dump_json(by_alias=True, indent=2)
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model, image and eps."""
+        return [
+            {
+                "model": model.name,
+                "norm": self.threat.norm,
+                "eps": eps,
+                **scalars(image),
+                "status": image.status[k] if isinstance(image.status, list) else image.status,
+            }
+            for model in self.models
+            for image in model.images
+            for k, eps in enumerate(self.threat.eps)
+        ]
 
 
 def schema() -> str:

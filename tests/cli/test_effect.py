@@ -94,7 +94,7 @@ IDLE: dict[str, dict[str, str]] = {
     "certify net.onnx --eps 0.1 --data npz:whole.npz --method smoothing": {
         "certify": "time_per_image split arch weights_key"
     },
-    "gate": {"gate": "arch weights_key input_shape classes mean std box data norm"},
+    "gate": {"gate": "arch weights_key input_shape classes mean std box data split n seed norm"},
     "gate net.onnx": {"gate": "arch weights_key"},
     "gate --init digits-plain": {
         "gate": "inconclusive time_per_image full output_format output save runs data_dir download class_order "
@@ -154,7 +154,7 @@ USED: dict[str, dict[str, str]] = {
         "gate": "arch weights_key input_shape classes mean std box inconclusive time_per_image full output_format "
         "output save runs data_dir download class_order update_baseline"
     },
-    "gate --init digits-plain": {"gate": "data norm"},
+    "gate --init digits-plain": {"gate": "data split n seed norm"},
     "norms net.pt torchvision:resnet18": {"norms": "arch weights_key random_weights download"},
     "attack timm:resnet18 --eps 0.1 --data npz:whole.npz": {"attack": "random_weights download"},
     "certify timm:resnet18 --eps 0.1 --data npz:whole.npz": {"certify": "random_weights download"},

@@ -25,18 +25,17 @@ from .conftest import Call
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 SETS: dict[type[FlagSet], tuple[str, ...]] = {
     ModelFlags: ("attack", "certify", "norms", "jacobian", "detect", "export", "verify", "gate"),
-    DataFlags: ("attack", "certify", "jacobian", "detect"),
+    DataFlags: ("attack", "certify", "jacobian", "detect", "gate"),
 }
-OF_RUNS = ("compare", "report", "show", "runs")
+OF_RUNS = ("compare", "report", "show", "runs", "leaderboard")
 
 
 @pytest.mark.parametrize(("kind", "command"), [(kind, command) for kind in SETS for command in SETS[kind]])
 def test_every_option_of_a_set(kind: type[FlagSet], command: str) -> None:
     options = {param.name: param for param in COMMANDS[command].params}
     assert set(names_of(kind)) <= set(options)
-    if command != "gate":
-        panels = {options[name].rich_help_panel for name in names_of(kind)}
-        assert panels == {"Model" if kind is ModelFlags else "Data"}
+    panels = {options[name].rich_help_panel for name in names_of(kind)}
+    assert panels == {"Model" if kind is ModelFlags else "Data"}
 
 
 @pytest.mark.parametrize("command", OF_RUNS)

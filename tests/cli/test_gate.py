@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -154,3 +156,22 @@ def test_init_writes_a_policy_that_holds_as_it_is(call: Call, tmp_path: Path, mo
     assert call("gate", "--init", model, "--norm", norm).code == 0
     held = call("gate")
     assert held.code == 0, held.out + (tmp_path / "robcert.toml").read_text()
+
+
+def test_after_a_failure_the_images_are_a_command_away(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "robcert.toml").write_text(
+        '[gate]\nmodels = ["digits-plain"]\nn = 40\n'
+        '[[gate.require]]\nattacked_accuracy = 0.99\nnorm = "l2"\neps = 0.5\nplan = "pgd:5"\n'
+    )
+    answer = call("gate", "--save", "markdown=gate.md", "--save", "html=gate.html")
+    assert answer.code == 1, answer.err
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("See them: ")]
+    command = line.removeprefix("See them: robcert ")
+    drawn = call(*shlex.split(command))
+    assert drawn.code == 0, drawn.err
+    assert drawn.out.startswith("Drew ")
+    assert (tmp_path / "broken.png").stat().st_size > 1000
+    assert "robcert show" in (tmp_path / "gate.md").read_text()
+    assert command in html.unescape((tmp_path / "gate.html").read_text())
+    (tmp_path / "robcert.toml").write_text((tmp_path / "robcert.toml").read_text().replace("0.99", "0.01"))
+    assert "See them" not in call("gate").out

@@ -117,6 +117,20 @@ def test_page_runs(page: str, tmp_path: Path) -> None:
     assert done.code == 0, done.err
 
 
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    """Its cells in order, as one program: no Jupyter is needed for that."""
+    book = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
+    code = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert len(code) >= 5
+    assert not any(cell.get("outputs") for cell in book["cells"]), "numbers come from running it"
+    (tmp_path / "book.py").write_text("\n\n".join(code))
+    done = shell("python book.py", tmp_path)
+    assert done.code == 0, done.err
+    assert "certified at each eps" in done.out
+    assert (tmp_path / "bracket.svg").is_file()
+
+
 def test_additions_work(tmp_path: Path) -> None:
     files = blocks(ROOT / "docs" / "extending.md", "python")
     assert [block.title for block in files] == [

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.reports import renderer
-from robcert.reports.gate.words import asked, figure, grade, images, spent
+from robcert.reports.gate.words import asked, figure, grade, images, show, spent
 from robcert.reports.printed import columns
 from robcert.reports.text import plain
 from robcert.runs.out_of_time import time_line
@@ -42,6 +42,8 @@ def render(record: GateRecord) -> str:
         console.print(
             Text.assemble(head, f"{brief(one.model)}, {plain(one.name)}: {plain(one.reason, 2000)}{_more(one)}")
         )
+        if command := show(record, one):
+            console.print(Text(f"See them: {plain(command, 2000)}"), soft_wrap=True)
     for run in record.runs:
         if late := time_line(run.out_of_time, record.data.n):
             console.print(Text(f"{brief(run.model)}, {run.certify} at {run.norm} {run.eps:g}: {late}"))

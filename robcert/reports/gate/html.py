@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.reports import renderer
-from robcert.reports.gate.words import asked, figure, grade, images, spent
+from robcert.reports.gate.words import asked, figure, grade, images, show, spent
 from robcert.reports.page.parts import Cell, Line, Page, Section, Table, cells
 from robcert.reports.page.render import render_page
 
@@ -69,10 +69,11 @@ def _evidence(record: GateRecord) -> list[Section]:
         for one in record.requirements
         if one.pairs is not None and one.pairs.newly_broken
     ]
+    commands = [command for one in record.requirements if (command := show(record, one))]
     if not tables and not notes:
         return []
     intro = "Verified adversarial examples, the closest first; the run directory holds the images."
-    return [Section("Evidence", intro, tables=tables, notes=notes)]
+    return [Section("Evidence", intro, tables=tables, notes=notes, code="\n".join(commands))]
 
 
 def _witnesses(one: RequirementRecord) -> Table | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robcert.policy.record import GateRecord, RequirementRecord
 from robcert.reports import renderer
-from robcert.reports.gate.words import asked, figure, grade, images, spent
+from robcert.reports.gate.words import asked, figure, grade, images, show, spent
 from robcert.reports.text import markdown
 
 _SOME = 50
@@ -37,7 +37,12 @@ def row(one: RequirementRecord) -> str:
 
 def reasons(record: GateRecord) -> list[str]:
     """Return the reasons, a line each."""
-    return [reason(one) for one in record.requirements]
+    return [line for one in record.requirements for line in (reason(one), *_shown(record, one))]
+
+
+def _shown(record: GateRecord, one: RequirementRecord) -> list[str]:
+    command = show(record, one)
+    return [f"  See them: {markdown(command, 2000)}"] if command else []
 
 
 def reason(one: RequirementRecord) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 from robcert.policy.record import GateRecord, RequirementRecord
+
+_SHOWN = 10
+"""Images of a picture."""
 
 
 def asked(one: RequirementRecord) -> str:
@@ -27,6 +32,20 @@ def figure(one: RequirementRecord) -> str:
 def grade(one: RequirementRecord) -> str:
     """The verdict, with what qualifies it."""
     return f"{one.verdict}, not converged" if one.verdict == "empirical" and one.converged is False else one.verdict
+
+
+def show(record: GateRecord, one: RequirementRecord) -> str:
+    """Return the command that draws the images that a requirement fails by, the closest; "" where none is kept."""
+    directory = None if one.run is None else record.runs[one.run].directory
+    if one.passed or directory is None:
+        return ""
+    found = {witness.index: witness.distance for witness in one.witnesses if witness.distance}
+    if one.pairs is not None:
+        found = {index: found[index] for index in one.pairs.newly_broken if index in found}
+    if not found:
+        return ""
+    closest = sorted(found, key=lambda index: (found[index], index))[:_SHOWN]
+    return shlex.join(["robcert", "show", directory, "--index", ",".join(map(str, closest)), "--output", "broken.png"])
 
 
 def images(record: GateRecord) -> str:

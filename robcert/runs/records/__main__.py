@@ -10,6 +10,7 @@ from robcert.runs.records.compare import CompareRecord
 from robcert.runs.records.detect import DetectRecord, ScreenRecord
 from robcert.runs.records.estimate import EstimateRecord
 from robcert.runs.records.jacobian import JacobianRecord
+from robcert.runs.records.leaderboard import LeaderboardRecord
 from robcert.runs.records.norms import NormsRecord
 from robcert.runs.records.separation import SeparationsRecord
 from robcert.runs.records.verify import VerifyRecord
@@ -20,6 +21,7 @@ FORMS: dict[str, type[Record]] = {
     "detect": DetectRecord,
     "estimate": EstimateRecord,
     "jacobian": JacobianRecord,
+    "leaderboard": LeaderboardRecord,
     "norms": NormsRecord,
     "screen": ScreenRecord,
     "separation": SeparationsRecord,

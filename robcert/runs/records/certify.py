@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -15,7 +15,7 @@ from robcert.certificates.hybrid import Switch
 from robcert.math.binomial import interval
 from robcert.runs.out_of_time import out_of_time
 from robcert.runs.record import DataRecord, Interval, OutOfTime, Strict, ThreatRecord
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.runs.spec import data_record
 from robcert.types import Dataset, LoadedModel, Threat
 
@@ -111,6 +111,14 @@ class CertifyRecord(Record):
     method: str
     threat: ThreatRecord
     models: list[CertifiedModel] = Field(description="each with its own data, where their cards name different sets")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model, method and image."""
+        return [
+            {"model": model.name, "method": model.method, "norm": self.threat.norm, **scalars(image)}
+            for model in self.models
+            for image in model.images
+        ]
 
     @property
     def data_line(self) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from robcert.runs.record import DataRecord, Strict
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.types import ThreatNorm
 
 PREDICTORS = ("loss-l2", "probability", "row", "margin")
@@ -58,6 +58,10 @@ class CompareRecord(Record):
     norm: ThreatNorm
     data: DataRecord
     lines: list[LineRecord]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model in each run."""
+        return [{"norm": self.norm, **scalars(line)} for line in self.lines]
 
 
 def _within(values: list[float], eps: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from robcert.math.binomial import interval
 from robcert.runs.record import DataRecord, Interval, Strict
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.runs.spec import data_record
 from robcert.sensitivity.detection import Detection, DetectionResult, roc
 from robcert.sensitivity.threshold import Threshold
@@ -57,6 +57,10 @@ class DetectRecord(Record):
     attacks: list[CaughtRecord]
     adaptive: bool = Field(description="whether an attack on the detector itself was among them")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each attack."""
+        return [{"model": self.model, **scalars(attack)} for attack in self.attacks]
+
 
 class ScreenedRecord(Strict):
     """One file: the model's answer, the statistic, and whether it is rejected."""
@@ -76,6 +80,10 @@ class ScreenRecord(Record):
     threshold: Threshold
     rejected: int
     files: list[ScreenedRecord]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each file."""
+        return [{"model": self.model, **scalars(file)} for file in self.files]
 
 
 def detect_record(model: LoadedModel, test: Dataset, found: Detection) -> DetectRecord:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from robcert.runs.record import DataRecord, Strict
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.runs.spec import data_record
 from robcert.sensitivity.gradients import STATISTICS
 from robcert.sensitivity.jacobian import Sensitivity
@@ -83,6 +83,14 @@ class JacobianRecord(Record):
     norm: BoundNorm
     data: DataRecord
     models: list[SensitiveModel]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model and image; its statistics are columns."""
+        return [
+            {"model": model.name, "norm": self.norm, **scalars(image), **image.statistics}
+            for model in self.models
+            for image in model.images
+        ]
 
 
 @dataclass(frozen=True)

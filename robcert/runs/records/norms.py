@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from robcert.bounds.lipschitz.network_bound import GraphBound
 from robcert.runs.record import Strict
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.types import LoadedModel
 
 
@@ -65,6 +65,10 @@ class NormsRecord(Record):
 
     schema_: Literal["robcert.norms/1"] = Field(default="robcert.norms/1", alias="schema")
     models: list[ModelNorms]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model and layer."""
+        return [{"model": model.name, **scalars(layer)} for model in self.models for layer in model.layers]
 
 
 def norms_record(bounds: Sequence[tuple[LoadedModel, GraphBound]]) -> NormsRecord:

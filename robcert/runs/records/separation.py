@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from robcert.runs.record import Strict
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.sensitivity.separation import Separation
 from robcert.types import Dataset
 
@@ -32,6 +32,10 @@ class SeparationsRecord(Record):
 
     schema_: Literal["robcert.separation/1"] = Field(default="robcert.separation/1", alias="schema")
     data: list[SeparationRecord]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each data set."""
+        return [scalars(one) for one in self.data]
 
 
 def separation_record(data: Dataset, found: Separation, excluded: bool, seconds: float) -> SeparationRecord:

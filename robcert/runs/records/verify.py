@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from robcert.runs.record import Strict
-from robcert.runs.records import Record
+from robcert.runs.records import Record, scalars
 from robcert.types import LoadedModel
 from robcert.verification.solve import Answer, Arithmetic, Result
 
@@ -45,6 +45,10 @@ class VerifyRecord(Record):
     plan: list[str] = Field(description="the attacks of the search")
     seed: int
     answers: list[AnswerRecord]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model and property."""
+        return [scalars(answer) for answer in self.answers]
 
 
 def answer_record(model: LoadedModel, prop: str, sha256: str, timeout: float, found: Answer) -> AnswerRecord:
