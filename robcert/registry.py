@@ -1,8 +1,9 @@
 """The one registry mechanism: a name, a package whose files register themselves, and entry points.
 
 To add a thing is to add a file: every module of ``package`` and of the packages in it (leading underscores
-excepted) is imported on the first look-up, and its decorators register what it defines. Third parties register
-through an entry point group of the registry's name.
+excepted) is imported when all names are asked for, and its decorators register what it defines. One that is asked for
+by its name is looked for in the file of that name first (``alpha-crown`` in ``alpha_crown.py``), so that who needs one
+does not wait for the imports of all. Third parties register through an entry point group of the registry's name.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Registry(Generic[T]):
         Raises:
             UsageError: nothing has that name; the closest known name is suggested.
         """
-        self._load()
+        if name not in self._entries:
+            self._load_file(name.replace("-", "_"))
+        if name not in self._entries:
+            self._load()
         if name not in self._entries:
             raise UsageError(f"unknown {self.kind} {name!r}", did_you_mean(name, self._entries))
         return self._entries[name]
@@ -68,13 +72,22 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        self._load()
+        if name not in self._entries:
+            self._load()
         return name in self._entries
 
     def items(self) -> Iterator[tuple[str, T]]:
         """Names and things, sorted by name."""
         self._load()
         yield from sorted(self._entries.items())
+
+    def _load_file(self, stem: str) -> None:
+        """Import the file of a name, where there is one."""
+        if not stem.isidentifier() or stem.startswith("_"):
+            return
+        module = f"{self.package}.{stem}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
 
     def _load(self) -> None:
         if self._loaded:

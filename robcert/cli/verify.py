@@ -95,7 +95,7 @@ def verify(
     from robcert.reports.verify import answering
     from robcert.runs.records.verify import VerifyRecord
     from robcert.runs.verify import legs_of, verify_instances
-    from robcert.verification.solve import ARITHMETICS
+    from robcert.verification.answer import ARITHMETICS
 
     render = renderer_of(VerifyRecord, output_format)
     chosen = choice("arithmetic", arithmetic, ARITHMETICS)

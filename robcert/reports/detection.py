@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +15,10 @@ from robcert.reports.histograms import outlines
 from robcert.reports.printed import printed
 from robcert.runs.record import Interval
 from robcert.runs.records.detect import DetectRecord, ScreenRecord
-from robcert.sensitivity.detection import Detection, roc
 from robcert.sensitivity.gradients import STATISTICS
+
+if TYPE_CHECKING:
+    from robcert.sensitivity.detection import Detection
 
 
 @renderer("console", DetectRecord)
@@ -87,6 +90,8 @@ def draw_detection(found: Detection, output: Path) -> None:
         UsageError: the file cannot be written.
     """
     from matplotlib.figure import Figure
+
+    from robcert.sensitivity.detection import roc
 
     groups = {"clean": found.clean.tolist()}
     groups |= {one.name: one.values.tolist() for one in found.results if one.found}

@@ -18,10 +18,11 @@ from robcert.runs.task import task
 from robcert.search.snapshot import Snapshot
 from robcert.types import LoadedModel
 from robcert.verification import Property
+from robcert.verification.answer import ARITHMETICS, Arithmetic
 from robcert.verification.file import File
 from robcert.verification.parse import read_vnnlib
 from robcert.verification.search import Leg
-from robcert.verification.solve import ARITHMETICS, Arithmetic, around, solve
+from robcert.verification.solve import around, solve
 
 PLAN = "pgd:20x8,pgd:100x32,apgd:100x16"
 """The attacks of the search, in l-infinity, where none are named."""

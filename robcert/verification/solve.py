@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch import Tensor
 from robcert.errors import EvaluationError
 from robcert.types import LoadedModel
 from robcert.verification import Property, Region
+from robcert.verification.answer import Answer, Arithmetic, Result
 from robcert.verification.clock import OutOfTime, limit
 from robcert.verification.file import File
 from robcert.verification.linear import METHODS, LinearProver, Status
@@ -26,38 +26,8 @@ from robcert.verification.outputs import answered
 from robcert.verification.problem import Box, boxes, holds
 from robcert.verification.search import Leg, candidates
 
-Result = Literal["sat", "unsat", "unknown", "timeout"]
-RESULTS: tuple[Result, ...] = ("sat", "unsat", "unknown", "timeout")
-Arithmetic = Literal["executed", "real"]
-ARITHMETICS: tuple[Arithmetic, ...] = ("executed", "real")
-
 SEARCH_SHARE = 0.4
 """Of the time, at most, for the attacks that come before the dear proofs."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to a property.
-
-    Attributes:
-        result: "sat", "unsat", "unknown" or "timeout".
-        real: no counterexample exists in real arithmetic; with "unsat" of the executed network that is proven too.
-        by: the attack or the method that decided.
-        x: the counterexample, entry by entry in the order of the file's input; empty without one.
-        y: the outputs there, as executed.
-        runtime: what executed the counterexample: a provider of onnxruntime, or "robcert".
-        reason: why, in a sentence.
-        seconds: wall-clock.
-    """
-
-    result: Result
-    real: bool
-    by: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    runtime: str
-    reason: str
-    seconds: float
 
 
 def around(model: LoadedModel, props: Sequence[Property]) -> LoadedModel:

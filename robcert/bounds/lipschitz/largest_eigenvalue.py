@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy
 import torch
-from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor
 
 from robcert.math.rounding import UNIT, complex_gamma, up
@@ -125,6 +124,8 @@ def _estimate(grams: Tensor) -> Tensor:
 def largest(gram: Tensor) -> tuple[float, Tensor]:
     """The largest eigenvalue and its eigenvector of one Hermitian matrix: not proven, only good."""
     if gram.shape[-1] > _WHOLE:
+        from scipy.sparse.linalg import ArpackError, eigsh  # imported where a matrix is so large
+
         start = numpy.cos(numpy.arange(gram.shape[-1]) * 1.618 + 1).astype(gram.cpu().numpy().dtype)
         try:
             values, vectors = eigsh(gram.cpu().numpy(), k=1, which="LA", v0=start, maxiter=300, **_ACCURACY)

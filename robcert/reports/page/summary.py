@@ -11,7 +11,7 @@ from robcert.reports.page.sources import Run, Sources
 from robcert.runs.record import ModelRecord
 from robcert.runs.summary import as_list
 from robcert.sensitivity.gradients import STATISTICS
-from robcert.verification.solve import RESULTS
+from robcert.verification.answer import RESULTS
 
 _HEAD = ("model", "threat", "natural", "attacked", "certified", "open", "verdict")
 _TONES = {"flat": "good", "settled": "good", "falling": "bad", "disputed": "bad", "undecided": "unsure"}

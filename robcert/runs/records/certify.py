@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from robcert.certificates import Certificates, certificates
-from robcert.certificates.best import LadderEvidence
 from robcert.certificates.bins import Bin, gap_bins
-from robcert.certificates.hybrid import Switch
 from robcert.math.binomial import interval
 from robcert.runs.out_of_time import out_of_time
 from robcert.runs.record import DataRecord, Interval, OutOfTime, Strict, ThreatRecord
 from robcert.runs.records import Record, scalars
 from robcert.runs.spec import data_record
 from robcert.types import Dataset, LoadedModel, Threat
+
+if TYPE_CHECKING:
+    from robcert.certificates.hybrid import Switch
 
 
 class CertifiedImage(Strict):
@@ -138,6 +139,8 @@ def certified_model(
     largest: bool = True,
 ) -> CertifiedModel:
     """From certificates to the record of one model; ``largest`` as in `robcert.certificates.Search`."""
+    from robcert.certificates.best import LadderEvidence  # and with it every method: who reads a record needs none
+
     n = len(data)
     labels = data.y.cpu()
     correct = found.prediction == labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -11,9 +11,11 @@ from robcert.math.binomial import interval
 from robcert.runs.record import DataRecord, Interval, Strict
 from robcert.runs.records import Record, scalars
 from robcert.runs.spec import data_record
-from robcert.sensitivity.detection import Detection, DetectionResult, roc
 from robcert.sensitivity.threshold import Threshold
 from robcert.types import Dataset, LoadedModel
+
+if TYPE_CHECKING:
+    from robcert.sensitivity.detection import Detection, DetectionResult
 
 
 class CleanRecord(Strict):
@@ -124,6 +126,8 @@ def screen_record(
 
 
 def _result(one: DetectionResult, found: Detection) -> CaughtRecord:
+    from robcert.sensitivity.detection import roc  # and with it a search: who reads a record needs none
+
     ordered = one.distance.sort().values
     # The lower of two middle ones: the mean with infinity would say nothing.
     median = float(ordered[(len(ordered) - 1) // 2])

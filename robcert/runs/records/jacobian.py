@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
@@ -15,10 +15,12 @@ from robcert.runs.record import DataRecord, Strict
 from robcert.runs.records import Record, scalars
 from robcert.runs.spec import data_record
 from robcert.sensitivity.gradients import STATISTICS
-from robcert.sensitivity.jacobian import Sensitivity
 from robcert.sensitivity.vulnerability import by_loss, by_margin, rank_correlation
 from robcert.threats.kind import norm_of
 from robcert.types import BoundNorm, Dataset, LoadedModel
+
+if TYPE_CHECKING:
+    from robcert.sensitivity.jacobian import Sensitivity
 
 
 class StatisticRecord(Strict):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from robcert.bounds.lipschitz.network_bound import GraphBound
 from robcert.runs.record import Strict
 from robcert.runs.records import Record, scalars
 from robcert.types import LoadedModel
+
+if TYPE_CHECKING:
+    from robcert.bounds.lipschitz.network_bound import GraphBound
 
 
 class PaperNormRecord(Strict):

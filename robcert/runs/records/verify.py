@@ -10,7 +10,7 @@ from pydantic import Field
 from robcert.runs.record import Strict
 from robcert.runs.records import Record, scalars
 from robcert.types import LoadedModel
-from robcert.verification.solve import Answer, Arithmetic, Result
+from robcert.verification.answer import Answer, Arithmetic, Result
 
 
 class Counterexample(Strict):

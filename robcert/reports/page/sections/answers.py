@@ -7,7 +7,7 @@ from collections import Counter
 from robcert.reports.page.numbers import number
 from robcert.reports.page.parts import Cell, Section, Table, cells
 from robcert.reports.page.sources import Sources
-from robcert.verification.solve import RESULTS
+from robcert.verification.answer import RESULTS
 
 _TONES = {"sat": "bad", "unsat": "good"}
 
