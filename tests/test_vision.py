@@ -67,7 +67,8 @@ def test_a_factory_may_import_it_before_robcert_does(tmp_path: Path, package: st
     (tmp_path / "theirs.py").write_text(f"{wanted}\n\n\ndef make():\n    return {make}\n")
     code = (
         "import torch\n"
-        "from robcert.network.architecture import Request, build\n"
+        "from robcert.network.architecture import build\n"
+        "from robcert.network.request import Request\n"
         "net = build(Request('theirs:make')).eval()\n"
         "answer = net(torch.rand(1, 3, 64, 64))\n"
         "assert len(getattr(answer, 'logits', answer)) == 1\n"

@@ -245,7 +245,8 @@ def load_for_norms(reference: str, flags: ModelFlags) -> LoadedModel:
         import torch
 
         from robcert.network import from_module
-        from robcert.network.architecture import Request, build, default_shape
+        from robcert.network.architecture import build, default_shape
+        from robcert.network.request import Request
 
         given = facts(flags)
         shape = given["input_shape"] or default_shape(reference) or (3, 32, 32)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,8 @@ from torch import nn
 
 from robcert.errors import EvaluationError, RobcertError, UsageError, did_you_mean
 from robcert.network import libraries
+from robcert.network.request import Request
 from robcert.vision import mend
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request for a network: all that is known when it is built.
-
-    Attributes:
-        name: of the architecture.
-        input_shape: of one image.
-        num_classes: that the network must have.
-        guess: a number of classes to try where none is demanded.
-        options: of the architecture.
-        held: the names of the weights that are to be loaded.
-    """
-
-    name: str
-    input_shape: tuple[int, ...] | None = None
-    num_classes: int | None = None
-    guess: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    held: frozenset[str] = frozenset()
 
 
 def build(request: Request) -> nn.Module:

@@ -11,7 +11,7 @@ from robcert.errors import UsageError
 from robcert.network.card import Card, names_code
 from robcert.network.digest import sha256_file
 from robcert.network.export import export_pt2, same_answers
-from robcert.network.libraries import Access
+from robcert.network.libraries._packages import Access
 from robcert.network.load import load_model, read_weights
 from robcert.network.onnx_export import export_onnx
 from robcert.network.save import save_model

@@ -11,7 +11,8 @@ from robcert.network import card as cards
 from robcert.network import graph_files, libraries, weights
 from robcert.network.card import Card
 from robcert.network.detect import Format, detect
-from robcert.network.libraries import Access, Named
+from robcert.network.libraries import Named
+from robcert.network.libraries._packages import Access
 from robcert.network.zoo import resolve
 from robcert.preparation import Labels, Preparation
 

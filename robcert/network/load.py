@@ -23,10 +23,12 @@ from robcert.network.device import usable_device
 from robcert.network.digest import sha256_file, sha256_network, sha256_state
 from robcert.network.float32 import exactly_float32
 from robcert.network.fold import copy_module, fold
-from robcert.network.libraries import Access, Named
+from robcert.network.libraries import Named
+from robcert.network.libraries._packages import Access
 from robcert.network.match import tensors_of
 from robcert.network.normalize import check_normalization, with_normalization
 from robcert.network.probe import probe
+from robcert.network.request import Request
 from robcert.network.state_dict import ReadNetwork, load_weights, running_shape
 from robcert.preparation import Labels
 from robcert.types import LoadedModel, Source
@@ -169,7 +171,7 @@ def read_weights(
     """
     found = find(reference, access)
     if isinstance(found, Named):
-        return found.make(card) if card.architecture else None
+        return _filled(found, card) if card.architecture else None
     return _read_weights(found, card, weights_key, None, None).module if found.format in WEIGHTS else None
 
 
@@ -187,7 +189,7 @@ def _read_weights(
         raise _missing(path)
     tensors = tensors_of(found, str(path), weights_key)
     guess = likely_classes or weights.guess_classes(tensors.values)
-    request = architectures.Request(card.architecture, None, card.num_classes, guess, card.options)
+    request = Request(card.architecture, None, card.num_classes, guess, card.options)
     if card.input_shape is not None or like is None:
         made = load_weights(tensors, request, [card.input_shape or architectures.default_shape(card.architecture)])
         return replace(made, input_shape=None)
@@ -222,6 +224,16 @@ def _read_onnx(path: Path, card: Card, images: Tensor | None) -> OnnxNetwork | R
     return load_onnx(path, card.input_shape, _span(card), given, like, runtime=True)
 
 
+def _filled(named: Named, card: Card) -> nn.Module:
+    if named.weights is None:
+        assert named.make is not None
+        return named.make(card)
+    tensors = named.weights()
+    guess = weights.guess_classes(tensors.values)
+    request = Request(card.architecture or "", None, card.num_classes, guess, card.options)
+    return load_weights(tensors, request, [card.input_shape]).module
+
+
 def _made(named: Named, card: Card) -> nn.Module:
     """Build the network of a library.
 
@@ -230,7 +242,7 @@ def _made(named: Named, card: Card) -> nn.Module:
     """
     try:
         with graph_files.without_deprecations():
-            return named.make(card)
+            return _filled(named, card)
     except RobcertError:
         raise
     except Exception as error:  # whatever a library says of what it does not build

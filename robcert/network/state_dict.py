@@ -15,6 +15,7 @@ from robcert.network import architecture as architectures
 from robcert.network import graph_files
 from robcert.network.adapt import logits_key
 from robcert.network.match import Tensors, Weights, expected_shapes, find, is_counter, same, versions_for
+from robcert.network.request import Request
 from robcert.network.weights import check_finite, check_sizes, guess_classes
 
 _LISTED = 6
@@ -38,9 +39,7 @@ class ReadNetwork:
     notes: tuple[str, ...] = ()
 
 
-def load_weights(
-    tensors: Tensors, request: architectures.Request, shapes: Sequence[tuple[int, ...] | None] = (None,)
-) -> ReadNetwork:
+def load_weights(tensors: Tensors, request: Request, shapes: Sequence[tuple[int, ...] | None] = (None,)) -> ReadNetwork:
     """Build a network and load its weights.
 
     The number of classes is that of the weights unless ``request`` demands one, and the input shape is the first of
@@ -81,7 +80,7 @@ def running_shape(module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple
     return shapes[0]
 
 
-def _load(tensors: Tensors, request: architectures.Request) -> ReadNetwork:
+def _load(tensors: Tensors, request: Request) -> ReadNetwork:
     guess = guess_classes(tensors.values)
     try:
         module, found = _built(tensors, request)
@@ -116,7 +115,7 @@ def _load(tensors: Tensors, request: architectures.Request) -> ReadNetwork:
     return ReadNetwork(module, request.input_shape, tuple(notes))
 
 
-def _built(tensors: Tensors, request: architectures.Request) -> tuple[nn.Module, list[Weights]]:
+def _built(tensors: Tensors, request: Request) -> tuple[nn.Module, list[Weights]]:
     module = architectures.build(request)
     return module, find(module, tensors)
 

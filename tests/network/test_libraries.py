@@ -277,7 +277,8 @@ def test_random_weights_are_asked_for_and_always_the_same(vit: Path) -> None:
 
 
 def test_weights_of_torchvision_in_its_cache(tmp_path: Path) -> None:
-    from robcert.network.architecture import Request, build
+    from robcert.network.architecture import build
+    from robcert.network.request import Request
 
     torch.manual_seed(0)
     module = build(Request("torchvision:squeezenet1_1", num_classes=1000)).eval()

@@ -5,42 +5,24 @@ To add one: a file here with a class under ``@library("prefix")`` that fulfils `
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
+from robcert.errors import EvaluationError, UsageError, did_you_mean
 from robcert.network.card import Card
+from robcert.network.libraries._packages import Access
 from robcert.registry import Registry
-from robcert.vision import mend
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from robcert.network.architecture import Request
     from robcert.network.libraries._hub import Folder
-
-EXTRAS = {"timm": "timm", "transformers": "hf", "huggingface_hub": "hf"}
-"""The extra of robcert that brings a package."""
-
+    from robcert.network.match import Tensors
+    from robcert.network.request import Request
 
 LibraryFormat = Literal["torchvision", "timm", "transformers"]
-
-
-@dataclass(frozen=True)
-class Access:
-    """What may be done to get the weights of a name.
-
-    Attributes:
-        random: none are read: the network is made with random ones.
-        download: whether the network may be used.
-    """
-
-    random: bool = False
-    download: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,16 +31,19 @@ class Named:
 
     Attributes:
         card: what the library says of it: normalisation, pipeline, classes, input.
-        make: builds it, with its weights, for a card (in which a user may have changed the input and the classes).
         format: how `robcert.types.Source` calls it.
+        make: builds it for a card (in which a user may have changed the input and the classes), with its weights where
+            the library itself puts them in; None where ``weights`` go into the architecture of the card.
+        weights: reads them.
         files: of the weights; none where they are random.
         notes: what was decided, a sentence each.
         unprepared: why it is not known how its images are normalised; "" where that is known.
     """
 
     card: Card
-    make: Callable[[Card], nn.Module]
     format: LibraryFormat
+    make: Callable[[Card], nn.Module] | None = None
+    weights: Callable[[], Tensors] | None = None
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = field(default=())
     unprepared: str = ""
@@ -157,32 +142,7 @@ def stored(folder: Folder) -> Named:
     )
 
 
-def package(name: str, reference: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        EvaluationError: it is not installed (the message names the extra), or its import fails.
-    """
-    mend()  # both import torchvision
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name not in (name, name.partition(".")[0]):
-            raise _broken(name, error) from error
-        raise EvaluationError(
-            f"{reference} needs {name}, which is not installed", f'pip install "robcert[{EXTRAS[name]}]"'
-        ) from None
-    except Exception as error:
-        raise _broken(name, error) from error
-
-
 def nearest(name: str, known: list[str], examples: str) -> str:
     """Return the closest of many names as a suggestion, or some examples."""
     near = did_you_mean(name, known).partition(" Known:")[0]
     return near if near.startswith("Did") else examples
-
-
-def _broken(name: str, error: BaseException) -> EvaluationError:
-    return EvaluationError(
-        f"{name} is installed and cannot be imported: {first_line(error)}", f"pip install --upgrade {name}"
-    )

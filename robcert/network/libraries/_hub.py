@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robcert.errors import EvaluationError, UsageError, first_line
-from robcert.network.libraries import Access, package
+from robcert.network.libraries._packages import Access, package
 from robcert.network.weights import read_safetensors
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from robcert.errors import RobcertError, first_line
-from robcert.network.libraries import package
+from robcert.network.libraries._packages import package
 from robcert.preparation import Interpolation, Labels, Pipeline
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from torch import nn
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
 from robcert.network.card import Card
-from robcert.network.libraries import Access, Named, library, package, stored
+from robcert.network.libraries import Named, library, stored
+from robcert.network.libraries._packages import Access, package
 
 if TYPE_CHECKING:
-    from robcert.network.architecture import Request
     from robcert.network.libraries._hub import Folder
+    from robcert.network.request import Request
 
 _KEPT = frozenset({"id2label", "label2id", "num_labels"})
 _SAID = frozenset({
@@ -71,7 +72,7 @@ class HuggingFace:
             f"{folder.where}: settings that {type(config).__name__} does not have were left out: {', '.join(left_out)}",
         )  # fmt: skip
         make = partial(_filled, folder, kind, config)
-        return Named(card, make, "transformers", folder.files, notes, found.unknown)
+        return Named(card, "transformers", make, None, folder.files, notes, found.unknown)
 
     def build(self, request: Request) -> nn.Module:
         """Refuse: a network of transformers is its config.json."""

@@ -11,12 +11,14 @@ from torch import nn
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean
 from robcert.network.card import Card, option_fault
-from robcert.network.libraries import Access, Named, library, nearest, package
+from robcert.network.libraries import Named, library, nearest
+from robcert.network.libraries._packages import Access, package
+from robcert.network.match import tensors_of
 from robcert.preparation import Interpolation, Labels, Pipeline
 
 if TYPE_CHECKING:
-    from robcert.network.architecture import Request
     from robcert.network.libraries._hub import Folder
+    from robcert.network.request import Request
 
 _SOURCES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 """Where the weights of a configuration are: robcert reads them itself."""
@@ -36,7 +38,7 @@ class Timm:
         config = _config(name)
         if access.random:
             card = _card(config, config["architecture"], f"timm:{name}")
-            return Named(card, lambda card: _made(card, config), "timm")
+            return Named(card, "timm", lambda card: _made(card, config))
         repo = config["hf_hub_id"]
         if not repo:
             raise EvaluationError(
@@ -56,16 +58,7 @@ class Timm:
         config = _of_folder(folder)
         card = _card(config, folder.name, folder.where)
 
-        def make(card: Card) -> nn.Module:
-            from robcert.network.architecture import Request
-            from robcert.network.match import tensors_of
-            from robcert.network.state_dict import load_weights
-
-            tensors = tensors_of(folder.tensors(), folder.place)
-            request = Request(card.architecture or "", None, card.num_classes, options=card.options)
-            return load_weights(tensors, request, [card.input_shape]).module
-
-        return Named(card, make, "timm", folder.files)
+        return Named(card, "timm", weights=lambda: tensors_of(folder.tensors(), folder.place), files=folder.files)
 
     def build(self, request: Request) -> nn.Module:
         """Return a classifier with fresh weights; its tag changes nothing."""

@@ -13,7 +13,11 @@ from torch import nn
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean, first_line
 from robcert.network.card import Card
-from robcert.network.libraries import Access, Named, library, nearest
+from robcert.network.libraries import Named, library, nearest
+from robcert.network.libraries._packages import Access
+from robcert.network.match import tensors_of
+from robcert.network.request import Request
+from robcert.network.weights import read_pickle
 from robcert.preparation import Labels, Pipeline
 
 _SIDES = {"inception_v3": 299}
@@ -32,7 +36,7 @@ class Torchvision:
         arch, tag = _parted(name)
         card = self.described(name)
         if access.random:
-            return Named(card, lambda card: self._random(arch, card), "torchvision")
+            return Named(card, "torchvision", lambda card: self._random(arch, card))
         if tag is None:
             known = [f"torchvision:{arch}@{member}" for member in _weights(arch).__members__]
             raise UsageError(
@@ -40,7 +44,7 @@ class Torchvision:
                 f"With weights: {', '.join(known)}. For random ones add --random-weights.",
             )
         path = _file(arch, tag, access)
-        return Named(card, lambda card: _filled(arch, card, path), "torchvision", (path,))
+        return Named(card, "torchvision", weights=lambda: tensors_of(read_pickle(path), str(path)), files=(path,))
 
     def owns(self, config: Mapping[str, Any]) -> bool:
         """Torchvision writes no folders."""
@@ -85,8 +89,6 @@ class Torchvision:
         )
 
     def _random(self, arch: str, card: Card) -> nn.Module:
-        from robcert.network.architecture import Request
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             options = {"init_weights": True} if arch in ("googlenet", "inception_v3") else {}
@@ -144,14 +146,3 @@ def _file(arch: str, tag: str, access: Access) -> Path:
             f"{url} could not be downloaded: {first_line(error)}", f"Download it elsewhere and put it at {path}."
         ) from error
     return path
-
-
-def _filled(arch: str, card: Card, path: Path) -> nn.Module:
-    from robcert.network import weights
-    from robcert.network.architecture import Request
-    from robcert.network.match import tensors_of
-    from robcert.network.state_dict import load_weights
-
-    tensors = tensors_of(weights.read_pickle(path), str(path))
-    request = Request(f"torchvision:{arch}", None, card.num_classes, weights.guess_classes(tensors.values))
-    return load_weights(tensors, request, [card.input_shape]).module
