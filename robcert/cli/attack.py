@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -217,6 +218,8 @@ def attack(
             batch_size=data_flags.batch_size,
             cpu_threads=threads,
             search_precision=search_precision,
+            kept=True,
+            loading=time.process_time(),
         )
         write(render(told), output)
         return

@@ -164,7 +164,7 @@ def iterations_text(model: ModelRecord, record: RunRecord) -> Text:
     return Text("no leg ran to its end: no verdict on more iterations")
 
 
-_LONGER = "; ten times the iterations were not tried: the same command with --until flat tries them"
+_LONGER = "ten times the iterations were not tried: the same command with --until flat tries them"
 
 
 def plan_end_text(end: PlanEndRecord) -> Text:
@@ -182,7 +182,8 @@ def plan_end_text(end: PlanEndRecord) -> Text:
         "falling": ("still falling at the end of the plan", "red"),
         "undecided": ("undecided whether more iterations help", ""),
     }[end.verdict]
-    return Text(f"{words}: {broke}; {fell}{when}{_LONGER}", colour)
+    advice = _LONGER if end.needed is None else f"too few are open to tell more: raise --n until about {end.needed} are"
+    return Text(f"{words}: {broke}; {fell}{when}; {advice}", colour)
 
 
 def plateau_text(model: ModelRecord, plateau: PlateauRecord, record: RunRecord) -> Text:

@@ -14,7 +14,17 @@ from robcert.runs.records.estimate import EstimateRecord, ModelEstimate, Range
 @renderer("console", EstimateRecord)
 def render(record: EstimateRecord) -> str:
     """Return a table for each model, and the range of its time."""
-    return printed(lambda console: [_show(model, console) for model in record.models])
+
+    def show(console: Console) -> None:
+        for model in record.models:
+            _show(model, console)
+        cpu, clock = (_range([duration(value) for value in pair]) for pair in (record.seconds, record.wall))
+        console.print(
+            f"In all: CPU time {cpu}, with {duration(record.loading)} for loading; on the clock {clock}, as busy as "
+            "this machine is now."
+        )
+
+    return printed(show)
 
 
 @renderer("json", EstimateRecord)
@@ -34,8 +44,8 @@ def _show(model: ModelEstimate, console: Console) -> None:
         table.add_row(leg.leg + assumed, _counts(leg.images), _counts(leg.forwards), _counts(leg.backwards), times)
     console.print(table)
     memory = "" if model.memory is None else f"; memory {model.memory / 2**30:.1f} GiB"
-    cpu, wall = (_range([duration(value) for value in pair]) for pair in (model.seconds, model.wall))
-    console.print(f"{model.name}: CPU time {cpu}; on the clock {wall}, as busy as this machine is now{memory}.")
+    cpu = _range([duration(value) for value in model.seconds])
+    console.print(f"{model.name}: CPU time {cpu}, of which {duration(model.start)} before the first leg{memory}.")
     console.print(
         f"{model.broken} of {model.measured} images fell while this was measured. From: the others fall as they did. "
         f"To: as many stay open as that allows (exact 95% bound). If all stay open: CPU time "

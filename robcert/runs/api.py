@@ -124,12 +124,16 @@ def estimate(
     batch_size: int | None = None,
     cpu_threads: int | None = None,
     search_precision: SearchPrecision = "auto",
+    kept: bool = False,
+    loading: float = 0.0,
 ) -> EstimateRecord:
     """Say what `attack` would cost, from a measurement of some seconds.
 
     Args:
         model, data, threat, plan, goal, certify, time_per_image, seed, options, eot, batch_size, cpu_threads,
             search_precision: as of `attack`.
+        kept: the run would have a directory.
+        loading: CPU seconds that were spent before this call, and would be before that of `attack`.
 
     Returns:
         For each model and leg a range of forwards, backwards and CPU seconds: from images that fall as those did which
@@ -146,7 +150,7 @@ def estimate(
         models, data, threat, plan, goal=goal, certify=certify, time_per_image=time_per_image, seed=seed,
         options=options, flat=FLAT, until=None, eot=eot, search_precision=search_precision, criterion="misclassified",
     )  # fmt: skip
-    return measure(models, data, spec, Execution(batch_size=batch_size, cpu_threads=cpu_threads))
+    return measure(models, data, spec, Execution(batch_size=batch_size, cpu_threads=cpu_threads), kept, loading)
 
 
 def _specified(

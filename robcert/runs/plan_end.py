@@ -13,7 +13,7 @@ from robcert.attacks import attacks
 from robcert.bracket import Bracket
 from robcert.runs.plan import LegPlan
 from robcert.runs.record import LegRecord, PlanEndRecord
-from robcert.search.plateau import judge
+from robcert.search.plateau import images_that_decide, judge
 from robcert.types import Goal
 
 FIRST = 0.1
@@ -57,6 +57,7 @@ def plan_end(
         interval=interval,
         last=None if breaking is None else _name(legs[breaking]),
         last_at=None if fell is None else round(fell, 4),
+        needed=None if judge(left, 0, flat)[0] == "flat" else images_that_decide(left, 0, flat),
     )
 
 

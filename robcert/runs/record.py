@@ -190,6 +190,9 @@ class PlanEndRecord(Strict):
     interval: Interval = Field(description="one-sided exact 95 % bounds on that share")
     last: str | None = Field(description="the last leg that broke an image; null where none did")
     last_at: float | None = Field(description="the share of its iterations at which the last image fell, where known")
+    needed: int | None = Field(
+        default=None, description="open images that could decide, where those left are too few for longer legs to tell"
+    )
 
 
 class DistanceRecord(Strict):

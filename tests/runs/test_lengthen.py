@@ -12,6 +12,7 @@ import robcert
 from robcert.bracket import Bracket, Example, Provenance
 from robcert.errors import UsageError
 from robcert.reports import renderer_of
+from robcert.reports.console import plan_end_text
 from robcert.runs.lengthen import lengthened
 from robcert.runs.plan_end import plan_end
 from robcert.runs.record import LegRecord, ModelRecord, RunRecord
@@ -107,6 +108,18 @@ def test_images_that_fell_late_count_at_the_end_of_a_plan(iterations: list[int],
     assert (found.leg, found.last) == ("pgd:40", "pgd:40")
     assert found.last_at == pytest.approx(min(1.0, max(iterations) / 40))
     assert found.verdict == ("settled" if not expected[0] else "falling" if expected[0] == 3 else "undecided")
+
+
+@pytest.mark.parametrize(("left", "needed"), [(0, None), (1, 20), (19, 20), (20, None)])
+def test_longer_legs_are_advised_where_they_could_decide(left: int, needed: int | None) -> None:
+    found = plan_end([leg("pgd", 40, left + 1, left)], [[]], opened(left), left, "decide", 0.01)
+    assert found.needed == needed
+    assert (lengthened([leg("pgd", 40, 30, 29)], opened(left), Threat("l2", (0.5,)), 0.01).leg is None) == (
+        needed is not None
+    )
+    text = " ".join(plan_end_text(found).plain.split())
+    if left:
+        assert ("--until flat" in text, "raise --n until about 20 are" in text) == (needed is None, needed is not None)
 
 
 def test_restarts_are_one_after_the_other() -> None:

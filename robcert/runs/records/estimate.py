@@ -36,7 +36,9 @@ class ModelEstimate(Strict):
     measured: int = Field(description="images that were attacked to measure")
     broken: int = Field(description="of these, the images that the measurement broke")
     legs: list[LegEstimate]
-    start: float = Field(description="CPU seconds of clean answers, certificate and choosing numbers and layout")
+    start: float = Field(
+        description="CPU seconds of clean answers, certificate, export and choosing numbers and layout"
+    )
     seconds: Range = Field(description="CPU seconds of it all")
     all_open: float = Field(description="CPU seconds where every image stays open")
     wall: Range = Field(description="the same on the clock, at the load of this machine now")
@@ -52,3 +54,6 @@ class EstimateRecord(Record):
     command: Literal["attack"] = "attack"
     device: str
     models: list[ModelEstimate]
+    loading: float = Field(description="CPU seconds before the first model: imports, networks, images")
+    seconds: Range = Field(description="CPU seconds of all models and of loading")
+    wall: Range = Field(description="the same on the clock, at the load of this machine now")
