@@ -34,9 +34,13 @@ class MaxMin(nn.Module):
 
 @architecture("orthogonal")
 def orthogonal(
-    input_shape: Sequence[int] = (1, 8, 8), num_classes: int = 10, *, hidden: Sequence[int] = (512, 512, 512, 512)
+    input_shape: Sequence[int] = (1, 8, 8),
+    num_classes: int = 10,
+    *,
+    hidden: Sequence[int] = (512, 512, 512, 512),
+    bias: bool = False,
 ) -> nn.Module:
-    """Matrices without bias, orthonormal at the beginning, with MaxMin between them.
+    """Matrices, orthonormal at the beginning, with MaxMin between them.
 
     The optimiser `stiefel-muon` keeps them orthonormal.
 
@@ -44,6 +48,7 @@ def orthogonal(
         input_shape: the shape of one input; it is flattened.
         num_classes: how many logits.
         hidden: neurons of each layer before the last, even numbers.
+        bias: whether each layer adds one, 0 at the beginning; it has no part in any slope.
 
     Raises:
         UsageError: an odd number of neurons.
@@ -51,8 +56,10 @@ def orthogonal(
     width = math.prod(input_shape)
     layers: list[nn.Module] = [nn.Flatten()]
     for neurons in (*hidden, num_classes):
-        matrix = nn.Linear(width, neurons, bias=False)
+        matrix = nn.Linear(width, neurons, bias=bias)
         nn.init.orthogonal_(matrix.weight)
+        if bias:
+            nn.init.zeros_(matrix.bias)
         layers += [matrix, MaxMin()]
         width = neurons
     if any(neurons % 2 for neurons in hidden):

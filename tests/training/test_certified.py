@@ -89,7 +89,8 @@ def test_the_loss_is_its_formula() -> None:
     assert float(without.loss(nn.Identity(), logits, torch.tensor([0, 1]))) == 0
 
 
-def test_a_trained_network_has_the_radius_of_its_gap() -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_trained_network_has_the_radius_of_its_gap(bias: bool) -> None:
     train, test = load_dataset("digits", split="train", n=600), load_dataset("digits", n=50)
     recipe = Recipe.model_validate(
         {
@@ -97,13 +98,15 @@ def test_a_trained_network_has_the_radius_of_its_gap() -> None:
             "epochs": 8,
             "batch": 64,
             "threads": 1,
-            "architecture": {"name": "orthogonal", "options": {"hidden": [32, 32]}},
+            "architecture": {"name": "orthogonal", "options": {"hidden": [32, 32], "bias": bias}},
             "objective": {"name": "certified_margin", "offset": 0.6, "radius": 0.5, "width": 0.1, "temperature": 0.1},
             "optimiser": {"name": "stiefel-muon", "learning_rate": 0.1, "schedule": "cosine", "rise": 0.1},
         }
     )
     net = fit(recipe, train, test, device=CPU)
-    assert all(off(parameter.detach()) < 1e-5 for parameter in net.parameters())
+    assert all(off(parameter.detach()) < 1e-5 for parameter in net.parameters() if parameter.dim() == 2)
+    biases = [parameter for parameter in net.parameters() if parameter.dim() == 1]
+    assert [bool(one.any()) for one in biases] == [True] * (3 * bias)
     found = certificates.get("gap")(loaded(net), test.x, test.y, "l2")
     right = found.prediction == test.y
     assert int(right.sum()) >= 40
