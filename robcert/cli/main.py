@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import sys
 import warnings
 from typing import Annotated, Any
@@ -109,6 +111,7 @@ app.add_typer(data_app)
 
 def run(arguments: list[str] | None = None) -> None:
     """The console script: run a command and exit with its code. No traceback reaches a user without --debug."""
+    atexit.register(gc.freeze)  # the last collection would look through all of torch, which takes most of a second
     sys.exit(_run(arguments))
 
 

@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from robcert.bracket import Bracket
 from robcert.criteria import criteria
 from robcert.errors import EvaluationError
 from robcert.network.batching import default_slots
+from robcert.network.export import export_pt2
 from robcert.progress import working
 from robcert.runs.acceleration import Acceleration
 from robcert.runs.artefacts import exported
@@ -92,7 +95,7 @@ def _model(
     search = SearchProblem(model, Batch(data.x, data.y, data.index), bracket, threat, spec.goal, spec.seed, criterion)
     prove(spec.certify, single_draw(model), search, spec.time_per_image)
     if kept:
-        _export(model)
+        _store(model)
     acceleration = Acceleration(data.x[:slots], spec.search_precision, None, execution)
     networks = acceleration.networks(number, model)
     width = acceleration.batch_size(number, networks, slots)
@@ -124,9 +127,11 @@ def _model(
     )
 
 
-def _export(model: LoadedModel) -> None:
-    with suppress(EvaluationError):  # the run says so, and goes on without
-        exported(single_draw(model))
+def _store(model: LoadedModel) -> None:
+    """Export and write the network as a run does, to nowhere."""
+    network = single_draw(model)
+    with suppress(EvaluationError), TemporaryDirectory() as folder:  # the run says so, and goes on without
+        export_pt2(network, Path(folder) / "network.pt2", exported=exported(network))
 
 
 def _memory(x: Tensor) -> int | None:

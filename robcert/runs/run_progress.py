@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robcert.attacks import Attack
 from robcert.progress import Work
 from robcert.runs.plan import LegPlan, build
+from robcert.runs.stages import stages
 from robcert.search.budget import most_evaluations, work_of_evaluation
 from robcert.search.forecast import shares_left
 from robcert.search.problem import SearchProblem
 from robcert.search.stage import Stage
+from robcert.types import Goal
 
 _APART = 0.5
 """Seconds between two looks: on a GPU the engine looks up a thousand times a second."""
@@ -33,8 +34,9 @@ class RunProgress:
 
     def __init__(self, work: Work, name: str, search: SearchProblem, options: Mapping[str, dict[str, Any]]) -> None:
         self.work, self.name, self.search, self.options = work, name, search, dict(options)
-        self.earlier: dict[str, list[float]] = {}
-        self._later: list[tuple[str, float]] = []  # attack, and the most that it costs an image
+        self.stages = stages(search.goal, search.threat)
+        self.earlier: dict[tuple[str, Goal], list[float]] = {}
+        self._later: list[LegPlan] = []
         self._looks: deque[tuple[float, float]] = deque()  # seconds and work of the running stage
         self._stage: Stage | None = None
         self._paid = [0.0, 0.0]  # seconds and work of the stages that have ended
@@ -51,7 +53,7 @@ class RunProgress:
             None,
             "",
         )
-        self._later = [(leg.attack, self._most(leg)) for leg in plan[k + 1 :]]
+        self._later = list(plan[k + 1 :])
         self._count()
 
     def synchronised(self, stage: Stage) -> None:
@@ -74,7 +76,7 @@ class RunProgress:
         if recent > 0 and len(self._looks) > 1:
             pace = (self._looks[-1][0] - self._looks[0][0]) / recent
             seconds, paid = stage.spent.seconds + self._paid[0], spent + self._paid[1]
-            self.work.left = pace * self._of_stage(stage) + seconds / paid * self._of_later_legs()
+            self.work.left = pace * self._of_stage(stage) + seconds / paid * self.of_what_follows(stage)
 
     def _close(self) -> None:
         """Keep what the stage before has shown."""
@@ -82,7 +84,7 @@ class RunProgress:
         self._looks.clear()
         if stage is None:
             return
-        self.earlier.setdefault(stage.plan.attack, []).extend(_stood(stage))
+        self.earlier.setdefault((stage.plan.attack, stage.search.goal), []).extend(_lives(stage))
         self._paid = [self._paid[0] + stage.spent.seconds, self._paid[1] + self._spent(stage)]
 
     def _count(self) -> None:
@@ -97,7 +99,7 @@ class RunProgress:
         """Return the work that the running stage has left."""
         busy = stage.slots.busy
         ages = _shares(stage, stage.oracle.evaluations[busy].tolist())
-        ended, earlier = _shares(stage, [count for count, _ in stage.taken]), self.earlier.get(stage.plan.attack, [])
+        ended, earlier = _shares(stage, [count for count, _ in stage.taken]), self._known(stage)
         fresh = shares_left([0.0, *ages], ended, earlier)
         # A restart that waits is dropped where one before it decides the image.
         kept = len(stage.taken) / stage.left if stage.left else 1.0
@@ -105,27 +107,35 @@ class RunProgress:
         attack = stage.attack
         return shares * most_evaluations(attack, stage.search.goal) * work_of_evaluation(attack)
 
-    def _of_later_legs(self) -> float:
-        """Return the work of the legs that follow, where the images that are open now stay so."""
-        bracket, eps = self.search.bracket, self.search.threat.largest
-        going = bracket.standing(eps) if self.search.goal == "decide" else ~bracket.wrong
-        images = int((going & ~bracket.certified(eps)).sum())
-        stage, total = self._stage, 0.0
-        for attack, most in self._later:
-            seen = list(self.earlier.get(attack, []))
-            if stage is not None and stage.plan.attack == attack:
-                seen += _stood(stage)
-            total += images * most * shares_left([0.0], seen)[0]
+    def of_what_follows(self, stage: Stage) -> float:
+        """Return the work of the stages and legs that follow, where the images that are open now stay so."""
+        bracket = self.search.bracket
+        images = [len(self.stages[0].entrants(bracket)), *(len(one.within_reach(bracket)) for one in self.stages[1:])]
+        here = next(at for at, one in enumerate(self.stages) if one.threat.eps == stage.search.threat.eps)
+        total = self._of_leg(LegPlan(stage.plan.attack, stage.attack.iterations, stage.plan.restarts), images, here + 1)
+        return total + sum(self._of_leg(leg, images, 0) for leg in self._later)
+
+    def _of_leg(self, leg: LegPlan, images: Sequence[int], first: int) -> float:
+        """Return the work of the stages of a leg from ``first`` on, of which each attacks so many images."""
+        attack, total = build(leg, self.search.threat.norm, self.options), 0.0
+        for number in range(first, len(self.stages)):
+            goal = self.stages[number].goal
+            seen = list(self.earlier.get((leg.attack, goal), []))
+            running = self._stage
+            if running is not None and (running.plan.attack, running.search.goal) == (leg.attack, goal):
+                seen += _lives(running)
+            share = shares_left([0.0], seen)[0]
+            total += images[number] * leg.restarts * share * most_evaluations(attack, goal) * work_of_evaluation(attack)
         return total
 
-    def _most(self, leg: LegPlan) -> float:
-        attack: Attack = build(leg, self.search.threat.norm, self.options)
-        return leg.restarts * most_evaluations(attack, self.search.goal) * work_of_evaluation(attack)
+    def _known(self, stage: Stage) -> list[float]:
+        return self.earlier.get((stage.plan.attack, stage.search.goal), [])
 
 
-def _stood(stage: Stage) -> list[float]:
-    """Return the shares of attacks that left an image standing: a later leg has such images."""
-    return _shares(stage, [count for count, stood in stage.taken if stood])
+def _lives(stage: Stage) -> list[float]:
+    """Return the shares of attacks that no example ended: a later leg has such images."""
+    deciding = stage.search.goal == "decide"
+    return _shares(stage, [count for count, stood in stage.taken if stood or not deciding])
 
 
 def _shares(stage: Stage, evaluations: Sequence[int]) -> list[float]:

@@ -8,10 +8,11 @@ alone asks (`Goal` "decide"), for images that are still open there and whose clo
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from robcert.attacks.protocol import NEAR, Attack
 from robcert.bracket import Bracket, Provenance
@@ -44,14 +45,17 @@ class StagePlan:
 
         An image that is certified beyond the largest budget is never attacked.
         """
-        largest = self.threat.largest
-        going = ~bracket.wrong if self.goal == "minimize" else bracket.standing(largest)
-        return (going & ~bracket.certified(largest)).nonzero().flatten().tolist()
+        return self._going(bracket).nonzero().flatten().tolist()
 
     def within_reach(self, bracket: Bracket) -> list[int]:
         """Return those whose closest example is nearer than `REACH` budgets, or that have none."""
-        limit, distance = REACH * self.threat.largest, bracket.distance
-        return [p for p in self.entrants(bracket) if float(distance[p]) <= limit or math.isinf(float(distance[p]))]
+        near = (bracket.distance <= REACH * self.threat.largest) | bracket.distance.isinf()
+        return (self._going(bracket) & near).nonzero().flatten().tolist()
+
+    def _going(self, bracket: Bracket) -> Tensor:
+        largest = self.threat.largest
+        going = ~bracket.wrong if self.goal == "minimize" else bracket.standing(largest)
+        return going & ~bracket.certified(largest)
 
 
 def stages(goal: Goal, threat: Threat) -> list[StagePlan]:
