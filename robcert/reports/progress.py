@@ -41,7 +41,8 @@ class ConsoleReporter:
     def model(self, name: str, natural: int, n: int, resumed: int) -> None:
         """See `robcert.runs.reporter.Reporter`."""
         self.name = plain(name)
-        earlier = f"; {resumed} legs are finished already" if resumed else ""
+        legs = "1 leg is" if resumed == 1 else f"{resumed} legs are"
+        earlier = f"; {legs} finished already" if resumed else ""
         self.console.print(f"{self.name}: {natural} of {n} images right without any attack{earlier}", highlight=False)
 
     def leg(self, model: str, leg: LegPlan, work: int) -> None:
