@@ -137,6 +137,18 @@ def merge_repeated(graph: fx.Graph) -> None:
             node.replace_all_uses_with(kept)
 
 
+def drop_unused(graph: fx.Graph) -> None:
+    """Erase operators whose results nobody reads: they change no logit, so no rule need understand them.
+
+    Checks of sizes and values are erased too: that the graph takes any number of images is tried where it is read.
+    Operators that write into a tensor stay, and those on graphs, which may.
+    """
+    for node in reversed(graph.nodes):
+        known = getattr(node.target, "_schema", None) is not None
+        if node.op == "call_function" and known and not node.users and not mutates(node):
+            graph.erase_node(node)
+
+
 def _is_fresh(node: fx.Node, replaced: dict[fx.Node, Any]) -> bool:
     return node in replaced or (
         node.op == "call_function" and not mutates(node) and _FRESH.fullmatch(str(node.target)) is not None

@@ -106,6 +106,9 @@ class Attention(nn.Module):
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         if self.kind == "fused":
             found = functional.scaled_dot_product_attention(query, key, value)
+        elif self.kind == "masked":  # as transformers writes it: a mask of its own for every image, which hides nothing
+            mask = (torch.arange(rows) >= 0).expand(n, 1, rows, rows)
+            found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         elif self.kind == "matmul":
             found = ((query @ key.transpose(-2, -1)) * 0.6).softmax(-1) @ value
         else:
@@ -122,7 +125,7 @@ class Gated(nn.Module):
 
 
 def network(name: str) -> nn.Module:
-    if name in ("multihead", "fused", "matmul", "einsum"):
+    if name in ("multihead", "fused", "masked", "matmul", "einsum"):
         tokens = nn.Sequential(nn.Flatten(2), nn.Linear(25, 6), Attention(name), nn.GELU())
         return nn.Sequential(tokens, nn.Flatten(), nn.Linear(12, 4))
     layers: dict[str, list[nn.Module]] = {
@@ -137,7 +140,7 @@ def network(name: str) -> nn.Module:
 
 @pytest.mark.parametrize(
     "name",
-    ["multihead", "fused", "matmul", "einsum", "group norm", "instance norm", "rms norm", "softmax", "gated"],
+    ["multihead", "fused", "masked", "matmul", "einsum", "group norm", "instance norm", "rms norm", "softmax", "gated"],
 )
 def test_nothing_that_is_found_is_below_the_bounds_of_a_network(name: str) -> None:
     torch.manual_seed(5)
@@ -163,12 +166,21 @@ class Causal(nn.Module):
         return functional.scaled_dot_product_attention(x, x, x, is_causal=True).flatten(1)
 
 
+class Hidden(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        mask = (torch.arange(x.shape[1]) >= 1).expand(x.shape[0], x.shape[1], x.shape[1])
+        return functional.scaled_dot_product_attention(x, x, x, attn_mask=mask).flatten(1)
+
+
 class Moved(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (x.transpose(0, 1) + torch.ones(5, 1, 3)).transpose(0, 1).flatten(1)
 
 
-@pytest.mark.parametrize(("module", "said"), [(Causal(), "it has a mask"), (Moved(), "not along the first axis")])
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [(Causal(), "it has a mask"), (Hidden(), "it has a mask"), (Moved(), "not along the first axis")],
+)
 def test_what_is_not_understood_is_refused_by_name(module: nn.Module, said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
         program(from_module(module, (5, 3), 15))

@@ -57,8 +57,10 @@ def einsum(call: LinearCall) -> Step:
 @relaxation("scaled_dot_product_attention")
 def attention(call: LinearCall) -> Any:
     """softmax(scale q k^T) v, three steps."""
-    if call.get("attn_mask") is not None or call["is_causal"] or call.get("enable_gqa"):
-        call.refuse("it has a mask, or groups of heads")
+    mask = call.get("attn_mask")
+    everything = isinstance(mask, Tensor) and mask.dtype == torch.bool and bool(mask.all())
+    if not (mask is None or everything) or call["is_causal"] or call.get("enable_gqa"):
+        call.refuse("it has a mask that hides something, or groups of heads")
     if call["dropout_p"]:
         call.refuse("it is random in training mode")
     query, key, value = (call[name] for name in ("query", "key", "value"))
