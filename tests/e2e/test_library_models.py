@@ -72,12 +72,18 @@ def pictures(model: LoadedModel) -> None:
 
 
 def evenly(module: torch.nn.Module, save: Callable[[], object]) -> None:
-    """Take off the last bias what all inputs share, so that random networks give several answers."""
-    heads = [part for part in module.modules() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)]
-    bias = heads[-1].bias
+    """Let batch norms and the last bias take off what all inputs share, so that random networks give several answers."""
+    parts = list(module.modules())
+    bias = [part for part in parts if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)][-1].bias
     assert bias is not None
-    x = torch.randn(64, 3, 1, 1) + 0.3 * torch.randn(64, 3, SIDE, SIDE)
+    x = torch.rand(64, 3, 1, 1) + 0.3 * torch.randn(64, 3, SIDE, SIDE)
+    norms = [part for part in parts if isinstance(part, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
     with torch.no_grad():
+        module(x)
+        module.eval()
         answer = module(x)
         logits = answer if isinstance(answer, torch.Tensor) else answer.logits
         if bias.shape == logits.shape[1:]:
@@ -85,7 +91,7 @@ def evenly(module: torch.nn.Module, save: Callable[[], object]) -> None:
     save()
 
 
-@pytest.mark.drawn(10)
+@pytest.mark.drawn(20)
 @pytest.mark.parametrize("small", MODELS, ids=str)
 def test_commands(
     small: Small, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
@@ -124,7 +130,7 @@ def test_commands(
     said = capsys.readouterr()
     assert code in (0, 1) and "defect of robcert" not in said.err, said.err  # random weights may break at 1/255
     verdict = json.loads(said.out)["verdict"]
-    assert verdict == ("failed" if code else "empirical")
+    assert verdict == ("failed" if code else "empirical")  # nothing is required of a certificate
     record_property("gate", verdict)
 
 

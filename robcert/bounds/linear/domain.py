@@ -41,7 +41,7 @@ class LinearDomain(Domain[Ref, LinearCall]):
     refusals = REFUSALS
     advice = (
         'Add one: a function with @relaxation("{op}") in a file under '
-        f"{Path(str(rules_package.__file__)).parent}. Without it --method gap and smoothing remain."
+        f"{Path(str(rules_package.__file__)).parent}. Without it --method gap, smoothing and attacks remain."
     )
     element = Ref
 

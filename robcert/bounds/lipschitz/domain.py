@@ -35,7 +35,7 @@ class LipschitzDomain(Domain[Value, LipschitzCall]):
     rule = "Lipschitz rule"
     advice = (
         f'Add one: a function with @rule("{{op}}") in a file under {Path(str(rules_package.__file__)).parent}, as in '
-        "activations.py. Without it there is no bound, and none is guessed."
+        "activations.py. Without it there is no bound, and none is guessed; attacks and smoothing work."
     )
     element = Value
     rules = rules
