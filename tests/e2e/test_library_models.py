@@ -72,7 +72,7 @@ def pictures(model: LoadedModel) -> None:
 
 
 def evenly(module: torch.nn.Module, save: Callable[[], object]) -> None:
-    """Let batch norms and the last bias take off what all inputs share, so that random networks give several answers."""
+    """Let batch norms and the last bias take off what all inputs share: random networks then give several answers."""
     parts = list(module.modules())
     bias = [part for part in parts if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)][-1].bias
     assert bias is not None
