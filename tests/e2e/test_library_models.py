@@ -155,7 +155,7 @@ def outcome(code: int, error: str) -> str:
 def test_a_name_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     name = ["torchvision:squeezenet1_1", "--random-weights", "--input-shape", "3,32,32", "--classes", "4"]
     np.savez("images.npz", x=np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32), y=[0, 1, 2, 3])
-    told(capsys, "attack", *name, "--data", "npz:images.npz", "--norm", "linf", "--eps", "1/255", "--plan", "fgsm",
+    told(capsys, "attack", *name, "--data", "npz:images.npz", "--norm", "linf", "--eps", "1/255", "--plan", "pgd:2",
          "--certify", "none", "--format", "json")  # fmt: skip
     assert call(["attack", name[0], "--data", "npz:images.npz", "--norm", "linf", "--eps", "1/255"]) == 2
     assert "--random-weights" in capsys.readouterr().err
@@ -181,7 +181,7 @@ def test_zoo_models_import_neither_timm_nor_transformers() -> None:
 
     code = (
         "import sys; from robcert.cli.main import _run; "
-        "_run(['attack', 'digits-plain', '--norm', 'l2', '--eps', '0.1', '--n', '1', '--plan', 'fgsm']); "
+        "_run(['attack', 'digits-plain', '--norm', 'l2', '--eps', '0.1', '--n', '1', '--plan', 'pgd:2']); "
         "print({'timm', 'transformers', 'huggingface_hub'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
