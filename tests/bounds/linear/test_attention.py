@@ -80,7 +80,7 @@ def test_intervals_and_planes_hold_at_all_points_of_a_box(name: str, width: floa
         assert bool(((found.lower <= y) & (y <= found.upper)).all())
         plane = torch.as_tensor(pulled.constant).expand(1, len(rows)).clone()
         for part, x in zip(pulled.rows, points, strict=True):
-            assert part.a is not None
+            assert part is not None
             plane = plane + x.flatten(1) @ part.a[0].flatten(1).T
         exact, size = y.flatten(1) @ rows.T, 1 + plane.abs().amax()
         assert bool((plane <= exact + ROUND * size).all())
