@@ -12,8 +12,16 @@ import typer
 from robcert.cli import completion
 from robcert.cli import options as opt
 from robcert.cli.flags import DataFlags, ModelFlags
+from robcert.errors import UsageError
 
 _ATTACK, _RUN, _RARE = "Attack", "Run and output", "Rarely used"
+
+
+def _moved(vnnlib: Path | None) -> Path | None:
+    """Name the command of an option that was one of this, whatever else the call lacks."""
+    if vnnlib is not None:
+        raise UsageError("--vnnlib is a command of its own now", f"Write: robcert verify MODEL {vnnlib}")
+    return vnnlib
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def attack(
             rich_help_panel=_RARE,
         ),
     ] = None,
-    vnnlib: Annotated[Path | None, typer.Option(hidden=True, help="Its command is `robcert verify` now.")] = None,
+    vnnlib: Annotated[Path | None, typer.Option(hidden=True, callback=_moved)] = None,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -167,7 +175,7 @@ def attack(
     from robcert.cli.inputs import choose_device, facts, load_inputs
     from robcert.cli.notes import say
     from robcert.cli.parse import attack_options, choice, duration, numbers, write
-    from robcert.errors import RobcertError, UsageError
+    from robcert.errors import RobcertError
     from robcert.reports import renderer_of
     from robcert.reports.progress import console_reporter
     from robcert.runs.api import attack as run_attack
@@ -182,8 +190,7 @@ def attack(
     search_precision = choice("search precision", search_precision, PRECISIONS)
     choice("runtime", verify_with or "onnxruntime", ["onnxruntime"])
     facts(model_flags)  # refuses a text before anything is loaded
-    if vnnlib is not None:
-        raise UsageError("--vnnlib is a command of its own now", f"Write: robcert verify {models[0]} {vnnlib}")
+    del vnnlib  # refused when it is read
     assert eps is not None  # robcert.cli.missing
     render = renderer_of(EstimateRecord if dry_run else RunRecord, output_format)
     lengthened = None if until is None else choice("end of a sweep", until, UNTIL)

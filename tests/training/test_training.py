@@ -244,7 +244,12 @@ def test_learning_curves(tmp_path: Path) -> None:
     assert [float(line.split(",")[3]) for line in lines[1:]] == pytest.approx([e.mean_gap for e in seen], rel=1e-5)
     picture = (tmp_path / "curves.svg").read_text()
     assert picture.startswith("<?xml")
-    for text in ("tiny", "mean loss (training)", "accuracy (test)", "average gap (test)"):
+    for text in (
+        "tiny",
+        "mean loss of the training",
+        "accuracy on the test images",
+        "average confidence gap on the test images",
+    ):
         assert f">{text}</text>" in picture
 
 
