@@ -62,6 +62,7 @@ def _of_models(given: Given, with_data: bool) -> list[_Need]:
     """What the files of the models do not say; where one cannot be read, loading it says what is wrong with it."""
     from robcert.network import peek_card
     from robcert.network.detect import detect
+    from robcert.network.libraries import split
     from robcert.network.zoo import resolve
 
     found: dict[str, _Need] = {}
@@ -78,7 +79,7 @@ def _of_models(given: Given, with_data: bool) -> list[_Need]:
         if with_data and not given["data"] and not (card and card.data):
             why = f"{reference} has no card that names its data"
             found.setdefault("data", _Need("--data", "npz:images.npz", why))
-        known = kind in ("onnx", "torch_export") or bool(arch and arch.startswith("torchvision:"))
+        known = kind in ("onnx", "torch_export") or bool(arch and split(arch))
         if not (with_data or shape or known):
             why = f"{reference} does not say the shape of an image"
             found.setdefault("shape", _Need("--input-shape", "3,224,224", why))

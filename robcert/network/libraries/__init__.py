@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from robcert.errors import EvaluationError, UsageError, did_you_mean
 from robcert.network.card import Card
@@ -64,20 +64,25 @@ class Library(Protocol):
         """
         ...
 
-    def owns(self, config: Mapping[str, Any]) -> bool:
-        """Return whether a ``config.json`` is one of this library's."""
-        ...
-
-    def stored(self, folder: Folder) -> Named:
-        """Return the network in a folder whose ``config.json`` this library `owns`."""
-        ...
-
     def build(self, request: Request) -> nn.Module:
         """Return an architecture with fresh weights, for ``--arch``."""
         ...
 
     def described(self, name: str) -> Card:
         """Return what is known of the inputs of an architecture that ``--arch`` names."""
+        ...
+
+
+@runtime_checkable
+class FolderLibrary(Library, Protocol):
+    """A library that writes folders with a ``config.json``."""
+
+    def owns(self, config: Mapping[str, Any]) -> bool:
+        """Return whether a ``config.json`` is one of this library's."""
+        ...
+
+    def stored(self, folder: Folder) -> Named:
+        """Return the network in a folder whose ``config.json`` this library `owns`."""
         ...
 
 
@@ -133,7 +138,7 @@ def stored(folder: Folder) -> Named:
         EvaluationError: no library here wrote its ``config.json``, or it holds what is not read.
     """
     for _, one in libraries.items():
-        if one.owns(folder.config):
+        if isinstance(one, FolderLibrary) and one.owns(folder.config):
             return one.stored(folder)
     raise EvaluationError(
         f"{folder.where}: config.json is of no library that robcert knows (its keys: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +44,6 @@ class Torchvision:
             )
         path = _file(arch, tag, access)
         return Named(card, "torchvision", weights=lambda: tensors_of(read_pickle(path), str(path)), files=(path,))
-
-    def owns(self, config: Mapping[str, Any]) -> bool:
-        """Torchvision writes no folders."""
-        del config
-        return False
-
-    def stored(self, folder: Any) -> Named:
-        """Torchvision writes no folders."""
-        raise NotImplementedError
 
     def build(self, request: Any) -> nn.Module:
         """Return a classifier with fresh weights."""
