@@ -51,6 +51,7 @@ def sees_another(function: Callable[[Tensor], Tensor], *shape: int) -> bool:
 
 MIXING: dict[str, Callable[[Tensor], Tensor]] = {
     "mean of the batch": lambda x: x.flatten(1) - 1e-6 * x.flatten(1).mean(0),
+    "a number of the whole batch": lambda x: x.flatten(1) * (1.0 + 0.1 * x.mean().item()),
     "sum of everything": lambda x: x.flatten(1) + x.sum(),
     "largest of everything": lambda x: x.flatten(1) / (1 + x.abs().max()),
     "softmax over the batch": lambda x: x.flatten(1).softmax(0),
