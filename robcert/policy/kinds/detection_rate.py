@@ -45,7 +45,7 @@ class DetectionRate:
         options = cast("dict[str, dict[str, Any]]", requirement.options)
         trials = trials_of(requirement.plan or self.plan, options)
 
-        def end_in_time(_: int) -> None:
+        def end_in_time(_: float) -> None:
             if subject.late():
                 raise Stopped(OUT_OF_TIME)
 
