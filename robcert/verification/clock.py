@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 _AGAIN = 0.1
 """Seconds after which an alarm that came at the wrong moment, or that something swallowed, sounds again."""
 
@@ -24,8 +26,9 @@ class OutOfTime(BaseException):
 def limit(seconds: float) -> Generator[float]:
     """Raise `OutOfTime` in the block once so many seconds have passed; yields the deadline of `time.monotonic`.
 
-    It takes effect between two operations of torch. In another thread than the main one, or where the system has no
-    alarm (Windows), nothing is raised and the block has to look at the deadline itself.
+    It takes effect between two operations of torch, perhaps where a block without gradients is entered or left: whether
+    torch follows gradients is afterwards what it was before. In another thread than the main one, or where the system
+    has no alarm (Windows), nothing is raised and the block has to look at the deadline itself.
     """
     deadline = time.monotonic() + seconds
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
@@ -40,6 +43,7 @@ def limit(seconds: float) -> Generator[float]:
         if not over and frame is None:
             raise OutOfTime
 
+    follows = torch.is_grad_enabled()
     before = signal.signal(signal.SIGALRM, sound)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), _AGAIN)
     try:
@@ -50,4 +54,5 @@ def limit(seconds: float) -> Generator[float]:
     finally:
         over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
+        torch.set_grad_enabled(follows)
         signal.signal(signal.SIGALRM, before)

@@ -56,10 +56,13 @@ def candidates(model: LoadedModel, head: Head, box: Box, leg: Leg, seed: int, de
     device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
     module = Violation(model.module, head, box, model.num_classes).to(device).eval()
     centre = torch.zeros(1, *model.input_shape, device=device)
+    # No yield in a block without gradients: whoever reads the answers would run in it.
     with torch.no_grad():
-        if int(module(centre).argmax()) != 0:
-            yield module.inputs(centre).cpu()
-            return
+        hit = int(module(centre).argmax()) != 0
+        middle = module.inputs(centre).cpu()
+    if hit:
+        yield middle
+        return
     asked = replace(
         model,
         module=module,
@@ -85,4 +88,5 @@ def candidates(model: LoadedModel, head: Head, box: Box, leg: Leg, seed: int, de
         return
     for example in bracket.found().values():
         with torch.no_grad():
-            yield module.inputs(example.point.unsqueeze(0).to(device)).cpu()
+            x = module.inputs(example.point.unsqueeze(0).to(device)).cpu()
+        yield x

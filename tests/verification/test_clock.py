@@ -78,3 +78,10 @@ def test_another_thread_looks_at_the_deadline_itself() -> None:
     thread.start()
     thread.join()
     assert found == [True]
+
+
+def test_gradients_are_followed_after_an_alarm_at_the_edge_of_a_block_without_them() -> None:
+    with pytest.raises(OutOfTime), limit(0.05):
+        while True:  # the alarm comes before anything would set it back
+            torch.set_grad_enabled(False)
+    assert torch.is_grad_enabled()
